@@ -1,0 +1,1 @@
+"""Layers: one file per type, each with one ``@register("Type")`` class."""
