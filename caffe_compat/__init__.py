@@ -1,0 +1,54 @@
+"""Caffe's nets, weights, solvers and data, run faithfully and fast in PyTorch.
+
+Public names are loaded on first use, so that ``caffe_compat.proto`` and the readers of files
+work without importing torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from caffe_compat.errors import CaffeCompatError, DataError, NetError, ProtoError, SolverError
+    from caffe_compat.layers.base import Layer
+    from caffe_compat.layers.registry import register
+    from caffe_compat.net import Net
+    from caffe_compat.solver import Solver
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CaffeCompatError": "errors",
+    "DataError": "errors",
+    "NetError": "errors",
+    "ProtoError": "errors",
+    "SolverError": "errors",
+    "Layer": "layers.base",
+    "register": "layers.registry",
+    "Net": "net",
+    "Solver": "solver",
+}
+_PACKAGES = ("data", "layers", "net", "ops", "proto", "pycaffe", "random", "solver")
+
+__all__ = [
+    "CaffeCompatError",
+    "DataError",
+    "Layer",
+    "Net",
+    "NetError",
+    "ProtoError",
+    "Solver",
+    "SolverError",
+    "register",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"caffe_compat.{_HOME[name]}"), name)
+    if name in _PACKAGES:
+        return import_module(f"caffe_compat.{name}")
+    raise AttributeError(f"module 'caffe_compat' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME, *_PACKAGES])

@@ -1,0 +1,51 @@
+"""Which layers of a NetParameter take part: include and exclude rules against a NetState."""
+
+from typing import Any
+
+from caffe_compat.errors import NetError
+from caffe_compat.proto import caffe_pb2
+
+
+def filter_net(net_param: Any, source: str) -> Any:
+    """A copy of ``net_param`` without the layers that its ``state`` rules out.
+
+    Raises NetError when a layer has both include and exclude rules.
+    """
+    filtered = type(net_param)()
+    filtered.CopyFrom(net_param)
+    del filtered.layer[:]
+    filtered.layer.extend(
+        layer for layer in net_param.layer if _is_included(layer, net_param.state, source)
+    )
+    return filtered
+
+
+def _is_included(layer: Any, state: Any, source: str) -> bool:
+    if layer.include and layer.exclude:
+        raise NetError(
+            f'{source}: layer "{layer.name}" has both include and exclude rules; give only one kind'
+        )
+    if layer.include:
+        return any(rule_matches(state, rule) for rule in layer.include)
+    return not any(rule_matches(state, rule) for rule in layer.exclude)
+
+
+def rule_matches(state: Any, rule: Any) -> bool:
+    """True when a NetState meets every condition of a NetStateRule."""
+    if rule.HasField("phase") and rule.phase != state.phase:
+        return False
+    if rule.HasField("min_level") and state.level < rule.min_level:
+        return False
+    if rule.HasField("max_level") and state.level > rule.max_level:
+        return False
+    stages = set(state.stage)
+    return stages.issuperset(rule.stage) and stages.isdisjoint(rule.not_stage)
+
+
+def phase_value(phase: str | int) -> int:
+    """``"TRAIN"``/``"TEST"`` (or the enum's number) -> the enum's number; NetError otherwise."""
+    if isinstance(phase, str) and phase.upper() in ("TRAIN", "TEST"):
+        return int(caffe_pb2.Phase.Value(phase.upper()))
+    if phase in (caffe_pb2.TRAIN, caffe_pb2.TEST):
+        return int(phase)
+    raise NetError(f'phase is {phase!r}; expected "TRAIN" or "TEST"')
