@@ -16,6 +16,7 @@ from caffe_compat.net.checks import check_blob_counts, check_layer_types, warn_u
 from caffe_compat.net.filter import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.net.weights import CopyReport, copy_weights, save_weights
+from caffe_compat.precision import precision
 from caffe_compat.proto import caffe_pb2, read_net
 
 AUTOMATIC = "(automatic)"  # Caffe's name for the top that a loss layer makes up
@@ -75,6 +76,7 @@ class Net(nn.Module):
         source: str | None = None,
     ) -> None:
         super().__init__()
+        precision()  # TF32 off unless asked for
         from_file = isinstance(model, str | os.PathLike)
         self.source = source or (str(Path(model)) if from_file else "<message>")
         full = read_net(model)

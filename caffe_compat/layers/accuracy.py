@@ -1,0 +1,58 @@
+"""Accuracy: the share of predictions whose label is among the top k."""
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.registry import register
+
+
+@register("Accuracy")
+class Accuracy(Layer):
+    """Scores (N, C, ...) and labels (N, ...) -> scalar; a second top has the accuracy per class.
+
+    A tie with the true class counts against it, so that constant scores are not "right".
+    """
+
+    param_fields = ("accuracy_param",)
+    bottom_count = (2, 2)
+    top_count = (1, 2)
+    has_backward = False
+
+    def setup(self, scores: Shape, labels: Shape) -> None:
+        param = self.param.accuracy_param
+        self.top_k, self.axis = int(param.top_k), int(param.axis)
+        self.ignore_label = int(param.ignore_label) if param.HasField("ignore_label") else None
+
+    def infer_shapes(self, scores: Shape, labels: Shape) -> list[Shape]:
+        axis = self.canonical_axis(self.axis, len(scores), "accuracy_param.axis")
+        expected = count(scores, 0, axis) * count(scores, axis + 1)
+        if self.top_k * count(labels) > count(scores):
+            self.fail(f"accuracy_param.top_k is {self.top_k}; there are only {scores[axis]} classes")
+        if count(labels) != expected:
+            self.fail(
+                f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, class axis {axis})"
+            )
+        return [(), (scores[axis],)][: len(self.param.top)]
+
+    @torch.no_grad()
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        axis = self.axis % scores.dim()
+        outer, classes = count(scores.shape, 0, axis), scores.shape[axis]
+        flat = scores.reshape(outer, classes, -1)
+        label = labels.reshape(outer, -1).long()
+        if self.ignore_label is None:
+            counted = torch.ones_like(label, dtype=torch.bool)
+        else:
+            counted = label != self.ignore_label
+            label = torch.where(counted, label, torch.zeros_like(label))
+        own = flat.gather(1, label.unsqueeze(1))
+        # The true class itself is one of those at least as good, hence <= rather than <.
+        right = ((flat >= own).sum(1) <= self.top_k) & counted
+        total = counted.sum().to(scores.dtype)
+        accuracy = right.sum().to(scores.dtype) / total.clamp(min=1)
+        if len(self.param.top) < 2:
+            return accuracy
+        seen = scores.new_zeros(classes).index_add_(0, label.flatten(), counted.flatten().to(scores.dtype))
+        hits = scores.new_zeros(classes).index_add_(0, label.flatten(), right.flatten().to(scores.dtype))
+        return accuracy, hits / seen.clamp(min=1)

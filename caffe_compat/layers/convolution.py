@@ -1,0 +1,112 @@
+"""Convolution with groups, over any number of spatial axes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.fillers import fill
+from caffe_compat.layers.geometry import conv_sizes, read_conv_window
+from caffe_compat.layers.registry import register
+from caffe_compat.ops.conv import conv
+
+
+@register("Convolution")
+class Convolution(Layer):
+    """Bottoms (N, C, spatial...) -> tops (N, num_output, spatial'...), one top per bottom.
+
+    Weight (num_output, C / group, kernel...), bias (num_output,).  ``engine: CAFFE`` runs this
+    package's kernels, ``CUDNN`` PyTorch's; ``DEFAULT`` takes the faster of the two.  With
+    ``axis`` > 1 the axes before it are a larger batch.
+    """
+
+    param_fields = ("convolution_param",)
+    bottom_count = (1, None)
+    top_count = (1, None)
+    equal_counts = True
+
+    def setup(self, *bottoms: Shape) -> None:
+        param = self.param.convolution_param
+        first = bottoms[0]
+        self.axis = self.canonical_axis(param.axis, len(first), "convolution_param.axis")
+        self.spatial_axes = len(first) - self.axis - 1
+        self.window = read_conv_window(self, param, self.spatial_axes)
+        self.channels = first[self.axis]
+        self.num_output, self.group = int(param.num_output), int(param.group)
+        if self.num_output < 1:
+            self.fail("convolution_param.num_output is missing or 0; expected at least 1")
+        if self.group < 1 or self.channels % self.group or self.num_output % self.group:
+            self.fail(
+                f"convolution_param.group is {self.group}; it must divide both the bottom's {self.channels} "
+                f"channels and num_output {self.num_output}"
+            )
+        self.engine: str = param.Engine.Name(param.engine)
+        self._add_conv_blobs(param)
+
+    def _add_conv_blobs(self, param: Any) -> None:
+        shape = (self.num_output, self.channels // self.group, *self.window.kernel)
+        self.add_blob("weight", shape, lambda t: fill(t, param.weight_filler))
+        if param.bias_term:
+            self.add_blob("bias", (self.num_output,), lambda t: fill(t, param.bias_filler))
+
+    def infer_shapes(self, *bottoms: Shape) -> list[Shape]:
+        first = bottoms[0]
+        if len(first) != self.axis + 1 + self.spatial_axes:
+            self.fail(f"bottom has shape {first}; expected {self.axis + 1 + self.spatial_axes} axes")
+        if first[self.axis] != self.channels:
+            self.fail(f"bottom {first} has {first[self.axis]} channels; the weights take {self.channels}")
+        for other in bottoms[1:]:
+            if other != first:
+                self.fail(f"bottoms have shapes {first} and {other}; expected equal shapes")
+        sizes = self._output_sizes(first[self.axis + 1 :])
+        return [(*first[: self.axis], self.num_output, *sizes)] * len(bottoms)
+
+    def _output_sizes(self, sizes: Shape) -> Shape:
+        return conv_sizes(self, sizes, self.window)
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        weight = self.blob(0)
+        bias = self.blob(1) if len(self._blob_names) > 1 else None
+        return tuple(self._convolve(bottom, weight, bias) for bottom in bottoms)
+
+    def _convolve(self, bottom: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        lead = bottom.shape[: self.axis]
+        # (lead..., C, spatial...) -> (N, C, spatial...)
+        x = bottom if self.axis == 1 else bottom.reshape(count(lead), *bottom.shape[self.axis :])
+        y = self._apply(x, weight, bias)
+        return y if self.axis == 1 else y.reshape(*lead, *y.shape[1:])
+
+    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        _, stride, pad, dilation = self.window
+        if self.spatial_axes == 2 and self.engine == "CAFFE":
+            return conv(x, weight, bias, stride, pad, dilation, self.group)
+        if self.spatial_axes == 0:
+            # Caffe accepts a net without spatial axes: a 1x1 convolution of vectors.
+            return functional.conv1d(x.unsqueeze(-1), weight.reshape(*weight.shape[:2], 1), bias, groups=self.group)[
+                ..., 0
+            ]
+        if self.spatial_axes <= 3:
+            function = (functional.conv1d, functional.conv2d, functional.conv3d)[self.spatial_axes - 1]
+            return function(x, weight, bias, stride, pad, dilation, self.group)
+        return _convolve_nd(x, weight, bias, stride, pad, dilation, self.group)
+
+
+def _convolve_nd(
+    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Shape, pad: Shape, dilation: Shape, group: int
+) -> Tensor:
+    """More than three spatial axes, by unfolding each axis; PyTorch has no such convolution."""
+    axes = len(stride)
+    x = functional.pad(x, [p for size in reversed(pad) for p in (size, size)])
+    kernel = weight.shape[2:]
+    for i in range(axes):
+        extent = dilation[i] * (kernel[i] - 1) + 1
+        # Each unfold appends its window as the last axis.
+        x = x.unfold(2 + i, extent, stride[i])[..., :: dilation[i]]
+    # (N, C, out..., kernel...) -> (N, group, C/group, out..., kernel...)
+    x = x.reshape(x.shape[0], group, -1, *x.shape[2:])
+    w = weight.reshape(group, weight.shape[0] // group, *weight.shape[1:])
+    out, ker = "abcdefghi"[:axes], "jklmpqrst"[:axes]
+    y = torch.einsum(f"ngz{out}{ker},goz{ker}->ngo{out}", x, w).flatten(1, 2)
+    return y if bias is None else y + bias.view(-1, *[1] * axes)

@@ -1,0 +1,44 @@
+"""Input: blobs that the caller writes."""
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.registry import register
+
+
+@register("Input")
+class Input(Layer):
+    """Holds one value per top, zeros at first; ``held`` may be written or replaced."""
+
+    param_fields = ("input_param",)
+    bottom_count = (0, 0)
+    top_count = (1, None)
+    is_source = True
+
+    def setup(self) -> None:
+        shapes, tops = self.param.input_param.shape, len(self.param.top)
+        if len(shapes) not in (0, 1, tops):
+            self.fail(f"input_param.shape is given {len(shapes)} times; expected 0, 1 or {tops}, the number of tops")
+        given = [tuple(int(d) for d in shape.dim) for shape in shapes]
+        for shape in given:
+            if any(d < 0 for d in shape):
+                self.fail(f"input_param.shape is {shape}; a dimension cannot be negative")
+        self._shapes: list[Shape] = given * tops if len(given) == 1 else given or [(0,)] * tops
+        # Made on the first use, so that a net with huge nominal inputs costs nothing.
+        self.held: list[Tensor | None] = [None] * tops
+
+    def infer_shapes(self) -> list[Shape]:
+        return list(self._shapes)
+
+    def next_batch(self) -> tuple[Tensor, ...]:
+        """The held values, unchanged until somebody writes them."""
+        return tuple(self.hold(i) for i in range(len(self.held)))
+
+    def hold(self, index: int, shape: Shape | None = None) -> Tensor:
+        """The value of top ``index``; a new ``shape`` replaces it by zeros."""
+        value = self.held[index]
+        wanted = tuple(value.shape) if shape is None and value is not None else shape or self._shapes[index]
+        if value is None or tuple(value.shape) != wanted:
+            value = self.held[index] = torch.zeros(wanted, dtype=self.context.dtype)
+        return value

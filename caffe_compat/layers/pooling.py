@@ -1,0 +1,191 @@
+"""Pooling over two spatial axes: MAX, AVE and STOCHASTIC, with Caffe's sizes and divisors."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.geometry import pooled_size
+from caffe_compat.layers.registry import register
+
+FLT_MAX = torch.finfo(torch.float32).max  # an empty window has -FLT_MAX, in float64 too
+
+
+class _RefuseBackward(torch.autograd.Function):
+    """Identity whose backward raises."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, refuse: Callable[[], NoReturn]) -> Tensor:
+        ctx.refuse = refuse
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, top_diff: Tensor):
+        ctx.refuse()
+
+
+@register("Pooling")
+class Pooling(Layer):
+    """Bottom (N, C, H, W) -> top (N, C, H', W'); MAX can have a second top with the index of each
+    maximum in its H x W plane (the first one wins a tie)."""
+
+    param_fields = ("pooling_param",)
+    top_count = (1, 2)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.pooling_param
+        self.method: str = param.PoolMethod.Name(param.pool)
+        self.ceil_mode = param.round_mode == param.CEIL
+        self.global_pooling = bool(param.global_pooling)
+        self.kernel = self._read_kernel()
+        self.pad = self._read_pair("pad", 0)
+        self.stride = self._read_pair("stride", 1)
+        if min(self.stride) < 1:
+            self.fail(f"pooling_param.stride is {min(self.stride)}; expected at least 1")
+        if self.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1)):
+            self.fail("pooling_param.global_pooling takes pad 0 and stride 1 only")
+        if self.pad != (0, 0):
+            if self.method == "STOCHASTIC":
+                self.fail("pooling_param.pad is for MAX and AVE pooling only")
+            if any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
+                self.fail(f"pooling_param.pad {self.pad} must be smaller than the kernel {self.kernel}")
+        if len(self.param.top) > 1 and self.method != "MAX":
+            self.fail(f"a second top (the mask) is for MAX pooling; pool is {self.method}")
+
+    def _read_kernel(self) -> tuple[int, int]:
+        param = self.param.pooling_param
+        one, h, w = (param.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w"))
+        if self.global_pooling:
+            if one or h or w:
+                self.fail("pooling_param.global_pooling takes the whole bottom; remove kernel_size, kernel_h, kernel_w")
+            return (0, 0)
+        if one == (h and w):
+            self.fail("pooling_param needs kernel_size, or both kernel_h and kernel_w (not both forms)")
+        kernel = (param.kernel_size, param.kernel_size) if one else (param.kernel_h, param.kernel_w)
+        if min(kernel) < 1:
+            self.fail(f"pooling_param kernel is {kernel}; expected at least 1")
+        return int(kernel[0]), int(kernel[1])
+
+    def _read_pair(self, field: str, default: int) -> tuple[int, int]:
+        param = self.param.pooling_param
+        one, h, w = (param.HasField(f) for f in (field, f"{field}_h", f"{field}_w"))
+        if (h or w) and (one or not (h and w)):
+            self.fail(f"pooling_param takes {field}, or both {field}_h and {field}_w (not both forms)")
+        if h:
+            return int(getattr(param, f"{field}_h")), int(getattr(param, f"{field}_w"))
+        value = int(getattr(param, field)) if one else default
+        return value, value
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        if len(bottom) != 4:
+            self.fail(f"bottom has shape {bottom}; expected 4 axes (N, C, H, W)")
+        sizes = self._output_sizes(bottom[2], bottom[3])
+        if min(sizes) < 1:
+            self.fail(f"kernel {self.kernel} with pad {self.pad} does not fit a bottom of shape {bottom}")
+        return [(*bottom[:2], *sizes)] * len(self.param.top)
+
+    def _output_sizes(self, height: int, width: int) -> tuple[int, int]:
+        padded = self.pad != (0, 0)
+        kernel = (height, width) if self.global_pooling else self.kernel
+        h, w = (
+            pooled_size(size, kernel[i], self.stride[i], self.pad[i], padded, self.ceil_mode)
+            for i, size in enumerate((height, width))
+        )
+        return h, w
+
+    def _refuse_backward(self) -> NoReturn:
+        self.fail(
+            f"kernel {self.kernel} with stride {self.stride} leaves a MAX window wholly outside the bottom, which has "
+            "no gradient (Caffe crashes there); use a larger kernel, a smaller stride, or round_mode: FLOOR"
+        )
+
+    def forward(self, bottom: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        kernel = (bottom.shape[2], bottom.shape[3]) if self.global_pooling else self.kernel
+        if self.method == "MAX":
+            return self._max(bottom, kernel)
+        if self.method == "AVE":
+            return self._ave(bottom, kernel)
+        return self._stochastic(bottom, kernel)
+
+    def _torch_agrees(self, bottom: Tensor, kernel: tuple[int, int]) -> bool:
+        """Whether PyTorch's own pooling has Caffe's windows: its padding ends at half a kernel,
+        and it always drops a window that starts in the padding."""
+        h, w = bottom.shape[2:]
+        ours = self._output_sizes(h, w)
+        theirs = tuple(
+            pooled_size(size, kernel[i], self.stride[i], self.pad[i], self.ceil_mode, self.ceil_mode)
+            for i, size in enumerate((h, w))
+        )
+        return ours == theirs and all(2 * p <= k for p, k in zip(self.pad, kernel, strict=True))
+
+    def _max(self, bottom: Tensor, kernel: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:
+        mask = len(self.param.top) > 1
+        if self._torch_agrees(bottom, kernel):
+            top, index = functional.max_pool2d(
+                bottom, kernel, self.stride, self.pad, ceil_mode=self.ceil_mode, return_indices=True
+            )
+            return (top, index.to(bottom.dtype)) if mask else top
+        padded, sizes = self._pad_to_windows(bottom, kernel, -FLT_MAX)
+        top, index = functional.max_pool2d(padded, kernel, self.stride, return_indices=True)
+        empty = [self._starts_outside(bottom, axis, sizes[axis]) for axis in (0, 1)]
+        outside = empty[0][:, None] | empty[1]
+        if any((sizes[i] - 1) * self.stride[i] - self.pad[i] >= bottom.shape[2 + i] for i in (0, 1)):
+            top = _RefuseBackward.apply(top, self._refuse_backward)
+        if not mask:
+            return top
+        width = padded.shape[3]
+        row, column = index // width - self.pad[0], index % width - self.pad[1]
+        index = torch.where(outside, -1, row * bottom.shape[3] + column)
+        return top, index.to(bottom.dtype)
+
+    def _starts_outside(self, bottom: Tensor, axis: int, windows: int) -> Tensor:
+        starts = torch.arange(windows, device=bottom.device) * self.stride[axis] - self.pad[axis]
+        return starts >= bottom.shape[2 + axis]
+
+    def _ave(self, bottom: Tensor, kernel: tuple[int, int]) -> Tensor:
+        if self._torch_agrees(bottom, kernel):
+            # PyTorch took Caffe's divisor: the window clipped to the padded bottom.
+            return functional.avg_pool2d(bottom, kernel, self.stride, self.pad, ceil_mode=self.ceil_mode)
+        padded, sizes = self._pad_to_windows(bottom, kernel, 0.0)
+        total = functional.avg_pool2d(padded, kernel, self.stride, divisor_override=1)
+        areas = [self._clipped_lengths(bottom, kernel, axis, sizes[axis]) for axis in (0, 1)]
+        return total / (areas[0][:, None] * areas[1])
+
+    def _clipped_lengths(self, bottom: Tensor, kernel: tuple[int, int], axis: int, windows: int) -> Tensor:
+        # 0 or less for a window outside the padded bottom, where Caffe divides 0 by 0 as well.
+        size, pad, stride = bottom.shape[2 + axis], self.pad[axis], self.stride[axis]
+        starts = range(-pad, windows * stride - pad, stride)
+        return bottom.new_tensor([min(start + kernel[axis], size + pad) - start for start in starts])
+
+    def _pad_to_windows(
+        self, bottom: Tensor, kernel: tuple[int, int], value: float
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """Pad so that every window lies inside; also the number of windows per axis."""
+        sizes = self._output_sizes(bottom.shape[2], bottom.shape[3])
+        after = [
+            max(0, (sizes[i] - 1) * self.stride[i] + kernel[i] - self.pad[i] - bottom.shape[2 + i]) for i in (0, 1)
+        ]
+        padding = (self.pad[1], after[1], self.pad[0], after[0])
+        padded = functional.pad(bottom, padding, value=value)
+        ends = [(sizes[i] - 1) * self.stride[i] + kernel[i] for i in (0, 1)]
+        return padded[:, :, : ends[0], : ends[1]], sizes
+
+    def _stochastic(self, bottom: Tensor, kernel: tuple[int, int]) -> Tensor:
+        """Zeiler and Fergus, ICLR 2013: TRAIN draws one value per window with probability
+        proportional to it, TEST takes the expectation."""
+        if bottom.device.type == "cpu":
+            self.fail("STOCHASTIC pooling runs on CUDA only, as in Caffe; move the net to a GPU")
+        padded, _ = self._pad_to_windows(bottom, kernel, 0.0)
+        # (N, C, H', W', kernel_h * kernel_w)
+        windows = padded.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1]).flatten(4)
+        total = windows.sum(-1)
+        if self.phase == "TEST":
+            positive = total > 0
+            expectation = windows.square().sum(-1) / torch.where(positive, total, torch.ones_like(total))
+            return torch.where(positive, expectation, torch.zeros_like(total))
+        threshold = torch.rand_like(total) * total
+        chosen = (windows.cumsum(-1) < threshold.unsqueeze(-1)).sum(-1, keepdim=True)
+        return windows.gather(-1, chosen.clamp(max=windows.shape[-1] - 1)).squeeze(-1)

@@ -1,0 +1,77 @@
+"""SoftmaxWithLoss: multinomial logistic loss of the softmax of the bottom."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.loss import check_same_batch, normalization_mode, normalizer
+from caffe_compat.layers.registry import register
+
+# Caffe floors probabilities at the smallest normal float before the logarithm.
+LOG_FLT_MIN = float(torch.log(torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float64)))
+
+
+class _FlooredLogLoss(torch.autograd.Function):
+    """-log(max(p, FLT_MIN)) per place; its gradient is p - onehot, floored or not, as in Caffe."""
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+        # scores (outer, classes, inner); labels and counted (outer, inner)
+        log_p = functional.log_softmax(scores, 1)
+        ctx.save_for_backward(log_p, labels, counted)
+        picked = log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
+        return -picked.clamp(min=LOG_FLT_MIN) * counted
+
+    @staticmethod
+    def backward(ctx, top_diff: Tensor):
+        log_p, labels, counted = ctx.saved_tensors
+        weight = (top_diff * counted).unsqueeze(1)
+        diff = log_p.exp() * weight
+        return diff.scatter_add_(1, labels.unsqueeze(1), -weight), None, None
+
+
+@register("SoftmaxWithLoss")
+class SoftmaxWithLoss(Layer):
+    """Scores (N, C, ...) and labels (N, ...) -> scalar loss, and with a second top the
+    probabilities.  ``loss_param``: ignore_label, normalization; ``softmax_param``: axis."""
+
+    param_fields = ("loss_param", "softmax_param")
+    bottom_count = (2, 2)
+    top_count = (1, 2)
+    is_loss = True
+    no_gradient_bottoms = (1,)
+
+    def setup(self, scores: Shape, labels: Shape) -> None:
+        loss_param = self.param.loss_param
+        self.axis = int(self.param.softmax_param.axis)
+        self.ignore_label = int(loss_param.ignore_label) if loss_param.HasField("ignore_label") else None
+        self.mode = normalization_mode(loss_param)
+
+    def infer_shapes(self, scores: Shape, labels: Shape) -> list[Shape]:
+        check_same_batch(self, scores, labels)
+        axis = self.canonical_axis(self.axis, len(scores), "softmax_param.axis")
+        expected = count(scores, 0, axis) * count(scores, axis + 1)
+        if count(labels) != expected:
+            self.fail(
+                f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, "
+                f"class axis {axis}); expected one label per prediction, from 0 to {scores[axis] - 1}"
+            )
+        return [(), scores][: max(1, len(self.param.top))]
+
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        axis = self.axis % scores.dim()
+        outer, classes = count(scores.shape, 0, axis), scores.shape[axis]
+        flat = scores.reshape(outer, classes, -1)
+        inner = flat.shape[2]
+        label = labels.reshape(outer, inner).long()
+        if self.ignore_label is None:
+            counted = torch.ones_like(label, dtype=scores.dtype)
+        else:
+            counted = (label != self.ignore_label).to(scores.dtype)
+            label = torch.where(label == self.ignore_label, torch.zeros_like(label), label)
+        losses = _FlooredLogLoss.apply(flat, label, counted)
+        loss = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
+        if len(self.param.top) < 2:
+            return loss
+        return loss, torch.softmax(scores.detach(), axis)
