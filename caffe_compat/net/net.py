@@ -15,7 +15,7 @@ from caffe_compat.layers.registry import layer_types
 from caffe_compat.net.checks import check_blob_counts, check_layer_types, warn_unread_fields
 from caffe_compat.net.filter import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
-from caffe_compat.net.weights import CopyReport, copy_weights, save_weights
+from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
 from caffe_compat.precision import precision
 from caffe_compat.proto import caffe_pb2, read_net
 
@@ -298,6 +298,15 @@ class Net(nn.Module):
         return dict(zip(self.blob_names, self._shapes, strict=True))
 
     @property
+    def blob_shapes_in_order(self) -> list[Shape]:
+        """The same, by blob number (names can repeat: Caffe's "(automatic)")."""
+        return self._shapes
+
+    def note_shape(self, index: int, shape: Shape) -> None:
+        """Record that blob ``index`` now has ``shape`` (a layer whose shape depends on data)."""
+        self._shapes[index] = shape
+
+    @property
     def device(self) -> torch.device:
         """Where the net's parameters are and inputs are moved to."""
         return self._anchor.device
@@ -378,7 +387,7 @@ class Net(nn.Module):
         if used != len(given):
             self._refuse_unknown(given)
         if any(tuple(value.shape) != self._shapes[index] for index, value in values.items()):
-            self._infer_all({index: tuple(value.shape) for index, value in values.items()})
+            self.infer_all({index: tuple(value.shape) for index, value in values.items()})
         return values
 
     def _refuse_unknown(self, given: Mapping[str, Tensor]) -> None:
@@ -400,9 +409,10 @@ class Net(nn.Module):
             if name not in sources:
                 raise NetError(f"{self.source}: {name!r} is not an input; inputs are {', '.join(sources)}")
         known = {index: tuple(input_shapes.get(name, self._shapes[index])) for name, index in sources.items()}
-        self._infer_all(known)
+        self.infer_all(known)
 
-    def _infer_all(self, known: Mapping[int, Shape]) -> None:
+    def infer_all(self, known: Mapping[int, Shape]) -> None:
+        """Infer every shape from those of the source blobs, given by blob number."""
         before = list(self._shapes)
         try:
             for step in self.steps:
@@ -427,9 +437,15 @@ class Net(nn.Module):
         """
         return copy_weights(self, weights)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a ``.caffemodel`` (or, by the name's ending, ``.h5``) that Caffe can read."""
-        save_weights(self, path)
+    def share_with(self, other: "Net") -> None:
+        """Use the parameters of ``other``'s layers of the same name in place of our own, as a
+        solver's test nets do.  NetError where counts or shapes differ."""
+        share_weights(self, other)
+
+    def save(self, path: str | os.PathLike[str], hdf5: bool | None = None) -> None:
+        """Write parameters so that Caffe can read them: HDF5 when ``hdf5``, or when it is None and
+        the name ends in ``.h5``; a binary caffemodel otherwise."""
+        save_weights(self, path, os.fspath(path).endswith(".h5") if hdf5 is None else hdf5)
 
     def close(self) -> None:
         """Release the data layers' files and threads."""

@@ -95,13 +95,30 @@ def _is_shared(net: "Net", layer_name: str, index: int) -> bool:
     return not any(p.layer == layer_name and p.index == index for p in net.learnable)
 
 
-def save_weights(net: "Net", path: str | os.PathLike[str]) -> None:
-    """Write all parameters; HDF5 when the name ends in ``.h5``.  The file is whole or absent."""
+def share_weights(net: "Net", other: "Net") -> None:
+    """Caffe's ShareTrainedLayersWith."""
+    ours = {step.layer.name: step.layer for step in reversed(net.steps)}
+    for step in other.steps:
+        source, layer = step.layer, ours.get(step.layer.name)
+        if layer is None:
+            continue
+        if len(layer.blobs) != len(source.blobs):
+            layer.fail(f"has {len(layer.blobs)} parameter blob(s), the layer to share with has {len(source.blobs)}")
+        for i, parameter in enumerate(source.blobs):
+            if layer.blob_shapes[i] != source.blob_shapes[i]:
+                layer.fail(
+                    f"cannot share param {i}: its shape is {layer.blob_shapes[i]}, the other net's {source.blob_shapes[i]}"
+                )
+            layer.share_blob(i, parameter)
+
+
+def save_weights(net: "Net", path: str | os.PathLike[str], hdf5: bool) -> None:
+    """Write all parameters.  The file is whole or absent."""
     arrays: dict[str, list[np.ndarray | None]] = {
         step.layer.name: [_to_array(p, s) for p, s in zip(step.layer.blobs, step.layer.blob_shapes, strict=True)]
         for step in net.steps
     }
-    if os.fspath(path).endswith(".h5"):
+    if hdf5:
         for name, blobs in arrays.items():
             arrays[name] = [None if _is_shared(net, name, i) else a for i, a in enumerate(blobs)]
         write_hdf5_weights(path, arrays)

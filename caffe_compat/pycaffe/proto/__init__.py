@@ -1,0 +1,1 @@
+"""Where pycaffe users look for the message classes."""

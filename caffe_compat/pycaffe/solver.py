@@ -1,0 +1,95 @@
+"""pycaffe's solvers: the package's Solver, run over the facade's blobs."""
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.errors import SolverError
+from caffe_compat.pycaffe import mode
+from caffe_compat.pycaffe.net import Net
+from caffe_compat.solver import Solver
+
+
+class _BlobSolver(Solver):
+    """A Solver whose training pass runs over the blobs that ``solver.net`` shows."""
+
+    facade: Net | None = None
+
+    def _forward_backward(self) -> Tensor:
+        assert self.facade is not None
+        self.facade._write_back()
+        loss = self.facade.engine.forward()
+        self.facade.engine.backward()
+        return torch.tensor(loss)
+
+
+class SGDSolver:
+    """Any solver file; ``net`` and ``test_nets`` are facade nets over the solver's own."""
+
+    type: str | None = "SGD"
+
+    def __init__(self, solver_file: str | os.PathLike[str]) -> None:
+        self.core = _BlobSolver(solver_file, device=mode.device())
+        if self.type is not None and self.core.param.type != self.type:
+            raise SolverError(
+                f'{os.fspath(solver_file)}: type is "{self.core.param.type}", not "{self.type}"; use get_solver()'
+            )
+        self.net = self.core.facade = Net.of(self.core.net)
+        self.test_nets = [Net.of(net) for net in self.core.test_nets]
+
+    @property
+    def param(self) -> Any:
+        return self.core.param
+
+    @property
+    def iter(self) -> int:
+        return self.core.iter
+
+    def step(self, iterations: int) -> None:
+        """Run ``iterations`` updates."""
+        self.core.step(iterations)
+
+    def solve(self, resume: str | None = None) -> None:
+        """Train to max_iter, after restoring ``resume`` if given."""
+        if resume is not None:
+            self.restore(resume)
+        self.core.solve()
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Continue from a solverstate."""
+        self.core.restore(path)
+
+    def snapshot(self) -> None:
+        """Write a caffemodel and a solverstate."""
+        self.core.snapshot()
+
+
+class NesterovSolver(SGDSolver):
+    type = "Nesterov"
+
+
+class AdaGradSolver(SGDSolver):
+    type = "AdaGrad"
+
+
+class RMSPropSolver(SGDSolver):
+    type = "RMSProp"
+
+
+class AdaDeltaSolver(SGDSolver):
+    type = "AdaDelta"
+
+
+class AdamSolver(SGDSolver):
+    type = "Adam"
+
+
+class _AnySolver(SGDSolver):
+    type = None
+
+
+def get_solver(solver_file: str | os.PathLike[str]) -> SGDSolver:
+    """The solver that the file describes, whatever its type."""
+    return _AnySolver(solver_file)
