@@ -1,0 +1,46 @@
+"""Data: images and labels from an LMDB or LevelDB."""
+
+from caffe_compat.data.database import find_backend, open_database
+from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.source_layer import SourceLayer
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.registry import register
+
+
+@register("Data")
+class Data(SourceLayer):
+    """Tops: data (N, C, H, W) and, if there is a second top, label (N)."""
+
+    param_fields = ("data_param", "transform_param")
+    top_count = (1, 2)
+
+    def setup(self, *bottom_shapes: Shape) -> None:
+        """Open the database; take as many draws of the random stream as Caffe does."""
+        param = self.param.data_param
+        if param.batch_size < 1:
+            self.fail(f"data_param.batch_size is {param.batch_size}; expected at least 1")
+        if param.rand_skip:
+            self.warn("data_param.rand_skip has no effect in Caffe 1.0, and none here; remove it")
+        self.prefetch_depth = max(1, param.prefetch)
+        transformer = self._make_transformer()
+        transformer.start_random()
+        with self._errors_with_place():
+            found = find_backend(param.source)
+            wanted = {0: "LEVELDB", 1: "LMDB"}[param.backend]
+            if found != wanted:
+                self.warn(f"data_param.backend is {wanted}, but {param.source} is {found} and is read as such")
+            self.source: DatabaseSource = DatabaseSource(
+                open_database(param.source),
+                transformer,
+                param.batch_size,
+                rank=self.context.solver_rank if self.phase == "TRAIN" else 0,
+                rank_count=self.context.solver_count if self.phase == "TRAIN" else 1,
+                skip_bad_records=self.context.skip_bad_records,
+            )
+            self._image_shape = self.source.peek_shape()
+        transformer.start_random()  # Caffe seeds it twice: before and after it has opened the database
+
+    def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
+        """(N, C, H, W) of the first record transformed, and (N)."""
+        batch = self.param.data_param.batch_size
+        return [(batch, *self._image_shape), (batch,)][: len(self.param.top)]

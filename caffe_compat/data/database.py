@@ -1,0 +1,30 @@
+"""Opens whatever database lies at a path: LMDB, LevelDB, or a subset's index file."""
+
+import os
+from pathlib import Path
+
+from caffe_compat.data.leveldb import LevelDBReader, is_leveldb
+from caffe_compat.data.lmdb import LMDBReader, data_file
+from caffe_compat.errors import DataError
+
+Database = LMDBReader | LevelDBReader
+
+
+def find_backend(path: str | os.PathLike[str]) -> str:
+    """``"LMDB"`` or ``"LEVELDB"`` by what lies at ``path``.
+
+    Raises DataError when there is nothing, or something else.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such database; make it with convert_imageset")
+    if is_leveldb(path):
+        return "LEVELDB"
+    if data_file(path).is_file():
+        return "LMDB"
+    raise DataError(f"{path}: neither LMDB (data.mdb) nor LevelDB (CURRENT); make it with convert_imageset")
+
+
+def open_database(path: str | os.PathLike[str]) -> Database:
+    """A reader for the database at ``path``, opened in O(1); DataError when that fails."""
+    return LevelDBReader(path) if find_backend(path) == "LEVELDB" else LMDBReader(path)

@@ -1,0 +1,121 @@
+"""Batches from a database, in Caffe's order: the work behind the Data layer and Loader."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe_compat.data.database import Database
+from caffe_compat.data.datum import parse_datum
+from caffe_compat.data.transformer import Transformer
+from caffe_compat.errors import DataError
+
+log = logging.getLogger(__name__)
+
+
+class DatabaseSource:
+    """Reads, decodes and transforms records into batches; starts again after the last record.
+
+    Rank ``rank`` of ``rank_count`` takes the records whose number (counted on through the
+    epochs) leaves ``rank`` when divided by ``rank_count``, as Caffe's data layer does.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        transformer: Transformer,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        rank_count: int = 1,
+        skip_bad_records: int = 0,
+    ) -> None:
+        self.database = database
+        self.transformer = transformer
+        self.batch_size = batch_size
+        self.rank = rank
+        self.rank_count = rank_count
+        self.skip_bad_records = skip_bad_records
+        self.bad_records = 0
+        self._offset = 0  # records passed, those of other ranks included
+        self._cursor: Any = None
+
+    def peek_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the transformed first record; DataError when it is unusable."""
+        key, value, _ = self.database.cursor().next()
+        try:
+            return self.transformer.output_shape(*self.transformer.image_of(parse_datum(value)).shape)
+        except DataError as error:
+            raise self._bad_record(key, error) from None
+
+    def load(self) -> tuple[Tensor, Tensor]:
+        """The next batch: data (N, C, H, W) float32 and labels (N) float32."""
+        self.database.check_unchanged()
+        images: list[np.ndarray] = []
+        labels = np.empty(self.batch_size, np.float32)
+        shape: tuple[int, int, int] | None = None
+        while len(images) < self.batch_size:
+            key, value, label = self._next_record()
+            try:
+                datum = parse_datum(value)
+                image = self.transformer.image_of(datum)
+                image_shape = self.transformer.output_shape(*image.shape)
+                if shape is None:
+                    shape = image_shape
+                    data = np.empty((self.batch_size, *shape), np.float32)
+                elif image_shape != shape:
+                    raise DataError(
+                        f"gives {image_shape} (C, H, W), the first of its batch {shape}; set crop_size or resize"
+                    )
+            except DataError as error:
+                self._pass_over(key, error)
+                continue
+            labels[len(images)] = datum.label if label is None else label
+            window = self.transformer.draw(*image.shape[1:])
+            data[len(images)] = self.transformer.apply(image, window)
+            images.append(image)
+        return torch.from_numpy(data), torch.from_numpy(labels)
+
+    def state(self) -> dict[str, Any]:
+        """Position and random state after the batches loaded so far."""
+        return {
+            "offset": self._offset,
+            "position": self._cursor.position() if self._cursor is not None else None,
+            "random": self.transformer.get_state(),
+            "bad_records": self.bad_records,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continue from a ``state``."""
+        self._offset = state["offset"]
+        self._cursor = None
+        if state["position"] is not None:
+            self._cursor = self.database.cursor()
+            self._cursor.seek(state["position"])
+        self.transformer.set_state(state["random"])
+        self.bad_records = state["bad_records"]
+
+    def close(self) -> None:
+        """Release the database."""
+        self._cursor = None
+        self.database.close()
+
+    def _next_record(self) -> Any:
+        if self._cursor is None:
+            self._cursor = self.database.cursor()
+        strange = (self.rank - self._offset) % self.rank_count
+        self._cursor.skip(strange)
+        self._offset += strange + 1
+        return self._cursor.next()
+
+    def _pass_over(self, key: bytes, error: DataError) -> None:
+        problem = self._bad_record(key, error)
+        if self.bad_records >= self.skip_bad_records:
+            raise problem from None
+        self.bad_records += 1
+        log.warning("%s (skipped, %d of at most %d)", problem, self.bad_records, self.skip_bad_records)
+
+    def _bad_record(self, key: bytes, error: DataError) -> DataError:
+        return DataError(f"{self.database.path}: record {key.decode(errors='replace')!r}: {error}")

@@ -1,0 +1,124 @@
+"""LevelDB folders, Caffe's older form of a database; needs the package plyvel."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from caffe_compat.data.lmdb import Record
+from caffe_compat.errors import DataError
+
+
+def is_leveldb(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder looks like a LevelDB."""
+    return (Path(path) / "CURRENT").is_file() and any(Path(path).glob("MANIFEST-*"))
+
+
+class LevelDBReader:
+    """Reader of a LevelDB; the same methods as LMDBReader.
+
+    LevelDB lets one process at a time open a database and writes to its folder even so; convert
+    to LMDB for parallel reading.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._database: Any = None
+        self._process = 0
+        self._count = 0
+        self._keys: list[bytes] = []
+        if next(iter(self._open().iterator(include_value=False)), None) is None:
+            raise DataError(f"{self.path}: the LevelDB has no records; convert it again")
+
+    def __len__(self) -> int:
+        if not self._count:
+            self._count = sum(1 for _ in self._open().iterator(include_value=False))
+        return self._count
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    def __iter__(self) -> Iterator[Record]:
+        for key, value in self._open():
+            yield Record(key, value)
+
+    def get(self, key: bytes) -> Record:
+        """The record of ``key``; DataError when there is none."""
+        value = self._open().get(key)
+        if value is None:
+            raise DataError(f"{self.path}: no record with key {key!r}")
+        return Record(key, value)
+
+    def record(self, number: int) -> Record:
+        """Record ``number`` in key order; the first call walks all keys."""
+        if not self._keys:
+            self._keys = list(self._open().iterator(include_value=False))
+        return self.get(self._keys[number])
+
+    def cursor(self) -> "LevelDBCursor":
+        """A cursor at the first record."""
+        return LevelDBCursor(self)
+
+    def check_unchanged(self) -> None:
+        """Nothing to check: LevelDB's own lock keeps writers out."""
+
+    def close(self) -> None:
+        """Close the database, so that others can open it."""
+        if self._database is not None and self._process == os.getpid():
+            self._database.close()
+        self._database = None
+
+    def _open(self) -> Any:
+        if self._database is None or self._process != os.getpid():
+            try:
+                import plyvel
+            except ImportError:
+                raise DataError(
+                    f"{self.path}: is a LevelDB; reading it needs plyvel: pip install 'caffe-compat[leveldb]'"
+                ) from None
+            try:
+                self._database = plyvel.DB(str(self.path), create_if_missing=False)
+            except (plyvel.Error, OSError) as error:
+                raise DataError(f"{self.path}: cannot be opened as LevelDB: {error}") from None
+            self._process = os.getpid()
+        return self._database
+
+
+class LevelDBCursor:
+    """Walks the records in key order and, after the last, starts again."""
+
+    def __init__(self, reader: LevelDBReader) -> None:
+        self._reader = reader
+        self._restart()
+
+    def next(self) -> Record:
+        """The record at the cursor; moves on."""
+        key, value = self._item
+        self.skip(1)
+        return Record(key, value)
+
+    def skip(self, count: int) -> None:
+        """Move ``count`` records on."""
+        for _ in range(count):
+            try:
+                self._item = next(self._iterator)
+            except StopIteration:
+                self._restart()
+
+    def position(self) -> str:
+        """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
+        return self._item[0].hex()
+
+    def seek(self, position: str) -> None:
+        """Return to a ``position``; DataError when its record is gone."""
+        key = bytes.fromhex(position)
+        self._restart(key)
+        if self._item[0] != key:
+            raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
+
+    def _restart(self, key: bytes | None = None) -> None:
+        self._iterator = self._reader._open().iterator(start=key)
+        self._item = next(self._iterator)

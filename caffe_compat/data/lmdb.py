@@ -1,0 +1,374 @@
+"""LMDB folders as Caffe writes and reads them: ``data.mdb`` with Datums in key order.
+
+Readers take no lock and write nothing, so a database may lie on a read-only disk.  One
+environment per file and process is shared by all readers.  Works without torch.
+"""
+
+import os
+import shutil
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lmdb
+
+from caffe_compat.errors import DataError
+
+_MAGIC = 0xBEEFC0DE
+_PAGE_HEADER_SIZE = 16
+_META = struct.Struct("=IIQQ" + "IHHQQQQQ" * 2 + "QQ")  # magic, version, address, map size, 2 databases, last page, txn
+_FIRST_MAP_SIZE = 1 << 28
+_RECORDS_PER_COMMIT = 1000
+
+
+class Record(NamedTuple):
+    """A record as a database hands it out."""
+
+    key: bytes
+    value: memoryview | bytes  # a serialized Datum; a view is valid until the reader is closed
+    label: int | None = None  # in place of the Datum's own label
+
+
+class Meta(NamedTuple):
+    """What the head of a data.mdb says of its last complete transaction."""
+
+    entries: int
+    last_page: int
+    transaction: int
+    page_size: int
+
+
+def data_file(path: str | os.PathLike[str]) -> Path:
+    """The ``data.mdb`` of an LMDB given as folder or as file."""
+    path = Path(path)
+    return path / "data.mdb" if path.is_dir() else path
+
+
+def read_meta(path: str | os.PathLike[str]) -> Meta:
+    """Read and check the two meta pages of ``path`` (a folder or its data.mdb).
+
+    Opening a file that is shorter than it claims would end in SIGBUS, hence this check.
+    Raises DataError when the file is missing, empty, cut short or not an LMDB.
+    """
+    file = data_file(path)
+    try:
+        with open(file, "rb") as handle:
+            size = os.fstat(handle.fileno()).st_size
+            first = _parse_meta(handle.read(_PAGE_HEADER_SIZE + _META.size))
+            if first is None:
+                what = "is empty" if not size else "is not an LMDB (wrong magic number)"
+                raise DataError(f"{file}: {what}; expected an LMDB of this machine's byte order")
+            handle.seek(first.page_size)
+            second = _parse_meta(handle.read(_PAGE_HEADER_SIZE + _META.size))
+    except OSError as error:
+        raise DataError(
+            f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset"
+        ) from None
+    newest = max((m for m in (first, second) if m is not None), key=lambda m: m.transaction)
+    expected = (newest.last_page + 1) * newest.page_size
+    if second is None or size < expected:
+        raise DataError(f"{file}: cut short: {size} of {expected} bytes; copy or convert it again")
+    return newest
+
+
+def _parse_meta(page: bytes) -> Meta | None:
+    if len(page) < _PAGE_HEADER_SIZE + _META.size:
+        return None
+    fields = _META.unpack_from(page, _PAGE_HEADER_SIZE)
+    magic, page_size, entries, last_page, transaction = fields[0], fields[4], fields[18], fields[20], fields[21]
+    if magic != _MAGIC or not 256 <= page_size <= 65536:
+        return None
+    return Meta(entries, last_page, transaction, page_size)
+
+
+class _Environments:
+    """The open environments of this process, by the identity of their file.
+
+    py-lmdb refuses to open a file twice.  A forked child goes on using what it inherits, which
+    is sound because nothing in a read-only, lock-free environment belongs to the parent.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.open: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self.lock = threading.Lock()
+
+    def acquire(self, file: Path) -> tuple[tuple[int, int], lmdb.Environment]:
+        stat = os.stat(file)
+        identity = (stat.st_dev, stat.st_ino)
+        with self.lock:
+            if identity in self.open:
+                environment, users = self.open[identity]
+            else:
+                environment, users = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=True), 0
+            self.open[identity] = (environment, users + 1)
+        return identity, environment
+
+    def release(self, identity: tuple[int, int]) -> None:
+        with self.lock:
+            environment, users = self.open.pop(identity)
+            if users > 1:
+                self.open[identity] = (environment, users - 1)
+            else:
+                environment.close()
+
+
+_environments = _Environments()
+
+
+class LMDBReader:
+    """Read-only view of an LMDB; opening is O(1).  Picklable; opens by itself in each process.
+
+    Not for use by several threads at once: give each its own reader (they share the file).
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.meta = read_meta(self.path)
+        if not self.meta.entries:
+            raise DataError(f"{self.path}: the LMDB has no records; convert it again")
+        self._forget()
+
+    def __len__(self) -> int:
+        return self.meta.entries
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "meta": self.meta}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
+
+    def __iter__(self) -> Iterator[Record]:
+        """All records once, in key order."""
+        cursor = self.cursor()
+        for _ in range(len(self)):
+            yield cursor.next()
+
+    def get(self, key: bytes) -> Record:
+        """The record of ``key``; DataError when there is none."""
+        value = self._transaction().get(key)
+        if value is None:
+            raise DataError(f"{self.path}: no record with key {key!r}")
+        return Record(key, value)
+
+    def record(self, number: int) -> Record:
+        """Record ``number`` in key order (0 is the first)."""
+        key = self._key_of(number)
+        return self.get(key)
+
+    def cursor(self) -> "LMDBCursor":
+        """A cursor at the first record."""
+        return LMDBCursor(self, self._transaction().cursor())
+
+    def check_unchanged(self) -> None:
+        """DataError when someone has written to the database since it was opened."""
+        if read_meta(self.path).transaction != self.meta.transaction:
+            raise DataError(
+                f"{self.path}: is being written by another process; read it when that has finished, or copy it first"
+            )
+
+    def close(self) -> None:
+        """Release the environment; views of values become invalid."""
+        if self._txn is not None and self._process == os.getpid():
+            self._txn.abort()
+            _environments.release(self._identity)
+        self._forget()
+
+    def __del__(self) -> None:
+        if getattr(self, "_txn", None) is not None:
+            self.close()
+
+    def _forget(self) -> None:
+        self._txn: lmdb.Transaction | None = None
+        self._process = 0
+        self._keys: KeyIndex | None = None
+
+    def _transaction(self) -> lmdb.Transaction:
+        # A transaction copied by fork() may have been in use by a thread that the child lacks.
+        if self._txn is None or self._process != os.getpid():
+            try:
+                self._identity, environment = _environments.acquire(data_file(self.path))
+                self._txn = environment.begin(buffers=True)
+            except (lmdb.Error, OSError) as error:
+                raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from None
+            self._process = os.getpid()
+            self.check_unchanged()
+        return self._txn
+
+    def _key_of(self, number: int) -> bytes:
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.path}: record {number} of {len(self)}")
+        if self._keys is None:
+            self._keys = KeyIndex(self)
+        return self._keys[number]
+
+
+class LMDBCursor:
+    """Walks the records in key order and, after the last, starts again, as Caffe's data layer."""
+
+    def __init__(self, reader: LMDBReader, cursor: lmdb.Cursor) -> None:
+        self._reader = reader
+        self._cursor = cursor
+        self._cursor.first()
+
+    def next(self) -> Record:
+        """The record at the cursor; moves on."""
+        key, value = self._cursor.item()
+        self.skip(1)
+        return Record(bytes(key), value)
+
+    def skip(self, count: int) -> None:
+        """Move ``count`` records on."""
+        for _ in range(count):
+            if not self._cursor.next():
+                self._reader.check_unchanged()
+                self._cursor.first()
+
+    def position(self) -> str:
+        """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
+        return bytes(self._cursor.key()).hex()
+
+    def seek(self, position: str) -> None:
+        """Return to a ``position``; DataError when its record is gone."""
+        key = bytes.fromhex(position)
+        if not self._cursor.set_key(key):
+            raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
+
+
+class KeyIndex:
+    """Record number -> key, with no Python object per record.
+
+    convert_imageset's keys start with the record's number, so that a search finds a record
+    directly; other databases are walked once and their keys kept in one array.
+    """
+
+    def __init__(self, reader: LMDBReader) -> None:
+        self._reader = reader
+        self._cursor = reader._transaction().cursor()
+        count = len(reader)
+        self._cursor.first()
+        first = bytes(self._cursor.key())
+        self._cursor.last()
+        last = bytes(self._cursor.key())
+        self._numbered = _number_of(first) == 0 and _number_of(last) == count - 1 and count <= 10**8
+        if not self._numbered:
+            self._walk(count)
+
+    def _walk(self, count: int) -> None:
+        import numpy as np
+
+        self._ends = np.empty(count, np.int64)
+        joined = bytearray()
+        for number, key in enumerate(self._cursor.iternext(keys=True, values=False)):
+            joined += key
+            self._ends[number] = len(joined)
+        self._joined = bytes(joined)
+
+    def __getitem__(self, number: int) -> bytes:
+        if self._numbered:
+            prefix = b"%08d" % number
+            if self._cursor.set_range(prefix):
+                key = bytes(self._cursor.key())
+                if key.startswith(prefix):
+                    return key
+            # The numbers have a gap (and another one a twin): count them instead.
+            self._numbered = False
+            self._cursor.first()
+            self._walk(len(self._reader))
+        start = self._ends[number - 1] if number else 0
+        return self._joined[start : self._ends[number]]
+
+
+def _number_of(key: bytes) -> int | None:
+    return int(key[:8]) if key[:8].isdigit() and (len(key) == 8 or key[8:9] == b"_") else None
+
+
+class LMDBWriter:
+    """Appends records to an LMDB folder in batches; the map grows as needed.
+
+    The folder is complete, and appears under its name, only when the ``with`` block ends
+    without an exception; until then it is called ``<name>.partial``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, resume: bool = False) -> None:
+        """``resume``: go on with a ``.partial`` folder that an earlier run left."""
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        if self.path.exists() or self.path.is_symlink():
+            raise DataError(f"{self.path}: already exists; remove it or choose another name")
+        if not resume:
+            shutil.rmtree(self.partial, ignore_errors=True)
+        try:
+            self.partial.mkdir(parents=True, exist_ok=True)
+            self._environment = lmdb.open(str(self.partial), map_size=self._first_map_size(), writemap=False)
+        except (lmdb.Error, OSError) as error:
+            raise DataError(f"{self.path}: cannot be created: {error}") from None
+        self._pending: list[tuple[bytes, bytes]] = []
+
+    def _first_map_size(self) -> int:
+        file = self.partial / "data.mdb"
+        return max(_FIRST_MAP_SIZE, 2 * file.stat().st_size if file.exists() else 0)
+
+    def __enter__(self) -> "LMDBWriter":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if kind is None:
+            self.finish()
+        else:
+            self._environment.close()
+
+    def last_key(self) -> bytes | None:
+        """The greatest key written so far (after a resume), or None."""
+        with self._environment.begin() as transaction, transaction.cursor() as cursor:
+            return cursor.key() if cursor.last() else None
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Add a record; an earlier one of the same key is replaced, as in Caffe."""
+        self._pending.append((key, value))
+        if len(self._pending) >= _RECORDS_PER_COMMIT:
+            self.commit()
+
+    def commit(self) -> None:
+        """Write what is pending."""
+        while self._pending:
+            try:
+                with self._environment.begin(write=True) as transaction:
+                    for key, value in self._pending:
+                        transaction.put(key, value)
+                self._pending.clear()
+            except lmdb.MapFullError:
+                self._environment.set_mapsize(2 * self._environment.info()["map_size"])
+            except lmdb.BadValsizeError:
+                key = next(k for k, _ in self._pending if not 0 < len(k) <= 511)
+                raise DataError(f"{self.path}: key {key!r} has {len(key)} bytes; LMDB takes 1 to 511") from None
+            except lmdb.Error as error:
+                raise DataError(f"{self.path}: cannot be written: {error}") from None
+
+    def finish(self) -> None:
+        """Write the rest, and give the folder its name."""
+        try:
+            self.commit()
+            self._environment.sync(True)
+        finally:
+            self._environment.close()
+        (self.partial / "lock.mdb").unlink(missing_ok=True)
+        os.rename(self.partial, self.path)
+
+
+def write_lmdb(path: str | os.PathLike[str], records: Iterable[tuple[bytes | str, bytes]]) -> int:
+    """Write an LMDB of ``(key, Datum bytes)`` and return how many; atomic (see LMDBWriter).
+
+    Raises DataError when ``path`` exists or cannot be written.
+    """
+    count = 0
+    with LMDBWriter(path) as writer:
+        for key, value in records:
+            writer.put(key.encode() if isinstance(key, str) else key, value)
+            count += 1
+    return count

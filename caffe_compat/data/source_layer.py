@@ -1,0 +1,108 @@
+"""Base of the layers whose batches are made ahead of time in a thread."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor
+
+from caffe_compat.data.prefetch import Prefetcher
+from caffe_compat.data.transformer import Transformer
+from caffe_compat.errors import DataError
+from caffe_compat.layers.base import Layer
+
+
+class BatchSource(Protocol):
+    """What makes the batches; used by one thread at a time."""
+
+    def load(self) -> tuple[Tensor, ...]: ...
+    def state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+    def close(self) -> None: ...
+
+
+class SourceLayer(Layer):
+    """A layer without bottoms that hands out the batches of a ``BatchSource``.
+
+    ``setup`` of a subclass builds ``self.source``.  The thread starts with the first batch, and
+    ``source_state`` tells the state after the batches handed out, not after those made ahead.
+    """
+
+    is_source = True
+    has_backward = False
+    bottom_count = (0, 0)
+    top_count: ClassVar[tuple[int, int | None]] = (1, 2)
+
+    source: BatchSource
+    prefetch_depth = 4  # Caffe's default for data_param.prefetch
+
+    def next_batch(self) -> tuple[Tensor, ...]:
+        """The next batch, one tensor per top (CPU, ``context.dtype``); DataError when it cannot be read."""
+        if self._prefetcher is None or self._prefetcher.process != os.getpid():
+            self._start()
+        assert self._prefetcher is not None
+        try:
+            tensors, self._state = self._prefetcher.get()
+        except BaseException:
+            self._stop()
+            raise
+        return tuple(t.to(self.context.dtype) for t in tensors[: len(self.param.top)])
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """The same as ``next_batch``."""
+        return self.next_batch()
+
+    def source_state(self) -> dict[str, Any]:
+        """State after the batches handed out so far, for ``load_source_state``."""
+        return dict(self._state or self.source.state())
+
+    def load_source_state(self, state: dict[str, Any]) -> None:
+        """Go on after the batches of ``state``."""
+        self._stop()
+        self._state = dict(state)
+        self.source.set_state(self._state)
+
+    def close(self) -> None:
+        """Stop the thread, close files; ``next_batch`` would open them again."""
+        self._stop()
+        self.source.close()
+
+    @contextmanager
+    def _errors_with_place(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{self.where()}: {error}") from None
+
+    def _make_transformer(self) -> Transformer:
+        with self._errors_with_place():
+            return Transformer.from_param(self.param.transform_param, self.phase)
+
+    _prefetcher: Prefetcher[tuple[tuple[Tensor, ...], dict[str, Any]]] | None = None
+    _state: dict[str, Any] | None = None
+
+    def _start(self) -> None:
+        if self._state is not None:  # after an error or a fork, the source may be ahead of us
+            self.source.set_state(self._state)
+        else:
+            self._state = self.source.state()
+        source = self.source  # the thread must not keep this layer alive
+
+        def produce() -> tuple[tuple[Tensor, ...], dict[str, Any]]:
+            return source.load(), source.state()
+
+        self._prefetcher = Prefetcher(produce, self.prefetch_depth, self.name)
+
+    def _stop(self) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
+            if self._state is not None:
+                self.source.set_state(self._state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        state["_prefetcher"] = None
+        state["_state"] = self.source_state()
+        return state

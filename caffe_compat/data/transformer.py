@@ -1,0 +1,151 @@
+"""Caffe's DataTransformer: crop, mirror, mean, scale, for one image at a time.
+
+C H W: channels, height, width.  ``batch.py`` does the same, compiled, for many images.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from caffe_compat.data.datum import Datum, decode_image
+from caffe_compat.data.mean import read_mean
+from caffe_compat.errors import DataError
+from caffe_compat.random import CaffeGenerator, generator
+
+
+class Window(NamedTuple):
+    """Which part of an image is taken, and whether it is mirrored left to right."""
+
+    top: int
+    left: int
+    mirror: bool
+
+
+class Transformer:
+    """``(value - mean) * scale`` over a crop that is random in TRAIN and central in TEST."""
+
+    def __init__(
+        self,
+        *,
+        crop_size: int = 0,
+        mirror: bool = False,
+        mean_file: str | Path | None = None,
+        mean_value: Sequence[float] = (),
+        scale: float = 1.0,
+        force_color: bool = False,
+        force_gray: bool = False,
+        phase: str = "TRAIN",
+    ) -> None:
+        """The fields of Caffe's ``transform_param``.
+
+        Raises DataError when mean_file and mean_value, or force_color and force_gray, are both
+        given, and when the mean file cannot be read.
+        """
+        if mean_file is not None and len(mean_value):
+            raise DataError("transform_param: mean_file and mean_value are both set; keep one of them")
+        if force_color and force_gray:
+            raise DataError("transform_param: force_color and force_gray are both set; keep one of them")
+        self.crop_size = crop_size
+        self.mirror = mirror
+        self.mean = read_mean(mean_file) if mean_file is not None else None  # (C, H, W)
+        self.mean_value = np.array(mean_value, np.float32)  # (0), (1) or (C)
+        self.scale = np.float32(scale)
+        self.force_color = force_color
+        self.force_gray = force_gray
+        self.phase = phase
+        self.random: CaffeGenerator | None = None
+
+    @classmethod
+    def from_param(cls, param: Any, phase: str) -> "Transformer":
+        """From a TransformationParameter message."""
+        return cls(
+            crop_size=param.crop_size,
+            mirror=param.mirror,
+            mean_file=param.mean_file if param.HasField("mean_file") else None,
+            mean_value=list(param.mean_value),
+            scale=param.scale,
+            force_color=param.force_color,
+            force_gray=param.force_gray,
+            phase=phase,
+        )
+
+    @property
+    def is_random(self) -> bool:
+        """Whether it draws random numbers."""
+        return self.mirror or (self.phase == "TRAIN" and self.crop_size > 0)
+
+    def start_random(self, seed: int | None = None) -> None:
+        """Begin its own random stream, seeded by one draw of the process-wide stream as in Caffe
+        (or by ``seed``).  Draws nothing when nothing is random."""
+        self.random = CaffeGenerator(generator().raw() if seed is None else seed) if self.is_random else None
+
+    def decode(self, data: Any) -> np.ndarray:
+        """The (C, H, W) uint8 view of an encoded image, in the number of channels asked for."""
+        color = True if self.force_color else False if self.force_gray else None
+        return decode_image(data, color).transpose(2, 0, 1)
+
+    def image_of(self, datum: Datum) -> np.ndarray:
+        """The (C, H, W) values of a record (uint8 or float32)."""
+        return self.decode(datum.data) if datum.encoded else datum.array()
+
+    def output_shape(self, channels: int, height: int, width: int) -> tuple[int, int, int]:
+        """(C, H, W) of the transformed image; DataError where Caffe refuses the input."""
+        crop = self.crop_size
+        if channels < 1 or height < max(1, crop) or width < max(1, crop):
+            what = f"at least {crop}x{crop} for crop_size {crop}" if crop else "at least 1 of each"
+            raise DataError(f"image is {channels}x{height}x{width} (channels x height x width); expected {what}")
+        if self.mean is not None and self.mean.shape != (channels, height, width):
+            shape = "x".join(map(str, self.mean.shape))
+            raise DataError(f"image is {channels}x{height}x{width}; the mean file is {shape}, expected the same size")
+        if self.mean_value.size not in (0, 1, channels):
+            raise DataError(
+                f"{self.mean_value.size} mean_value for {channels} channels; expected 1, or as many as channels"
+            )
+        return (channels, crop or height, crop or width)
+
+    def draw(self, height: int, width: int) -> Window:
+        """The window for the next image; draws the mirror first, then top, then left."""
+        mirror = self.mirror and self._draw_below(2) == 1
+        if not self.crop_size:
+            return Window(0, 0, mirror)
+        spare_rows, spare_columns = height - self.crop_size, width - self.crop_size
+        if self.phase == "TRAIN":
+            return Window(self._draw_below(spare_rows + 1), self._draw_below(spare_columns + 1), mirror)
+        return Window(spare_rows // 2, spare_columns // 2, mirror)
+
+    def apply(self, image: np.ndarray, window: Window) -> np.ndarray:
+        """Transformed (C, H, W) float32 of ``image`` (C, H, W; uint8 or float32)."""
+        _, height, width = self.output_shape(*image.shape)
+        top, left, mirror = window
+        rows, columns = slice(top, top + height), slice(left, left + width)
+        values = image[:, rows, columns].astype(np.float32)
+        if self.mean is not None:
+            values -= self.mean[:, rows, columns]
+        elif self.mean_value.size:
+            values -= self.mean_value[:, None, None]
+        values *= self.scale
+        return values[:, :, ::-1] if mirror else values
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Draw a window and apply it."""
+        _, height, width = self.output_shape(*image.shape) and image.shape
+        return np.ascontiguousarray(self.apply(image, self.draw(height, width)))
+
+    def get_state(self) -> str | None:
+        """The random stream's position, in hexadecimal."""
+        return self.random.get_state().hex() if self.random is not None else None
+
+    def set_state(self, state: str | None) -> None:
+        """Continue from a ``get_state``."""
+        if state is not None:
+            if self.random is None:
+                self.random = CaffeGenerator(0)
+            self.random.set_state(bytes.fromhex(state))
+
+    def _draw_below(self, limit: int) -> int:
+        if self.random is None:
+            self.start_random()
+        assert self.random is not None
+        return self.random.raw() % limit
