@@ -1,0 +1,199 @@
+"""Messages from text and binary files, with errors that name the line."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from google.protobuf import text_format
+from google.protobuf.message import DecodeError
+
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.forks import fork_of_field
+from caffe_compat.proto.source import Source
+from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_BOM_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # never in text, always in a message of any size
+_SNIFFED_BYTES = 1 << 16
+_STRING_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*""")
+
+Path_ = str | os.PathLike[str]
+Form = Literal["auto", "text", "binary"]
+
+
+def read_net(source: Path_ | Any) -> Any:
+    """An upgraded NetParameter from a path (prototxt or caffemodel) or a message, which stays as it was.
+
+    Raises ProtoError for anything that Caffe would refuse, with ``file:line:`` in front.
+    """
+    if not isinstance(source, str | os.PathLike):
+        net = caffe_pb2.NetParameter()
+        net.CopyFrom(source)
+        upgrade_net(net)
+        return net
+    net, place = _read(source, caffe_pb2.NetParameter(), "auto")
+    upgrade_net(net, place)
+    return net
+
+
+def parse_net(text: str, name: str = "<text>") -> Any:
+    """An upgraded NetParameter from prototxt text; ``name`` stands for the file in errors."""
+    net = parse_message(text, caffe_pb2.NetParameter(), name)
+    upgrade_net(net, Source(name, text))
+    return net
+
+
+def read_solver(path: Path_) -> Any:
+    """An upgraded SolverParameter.  As in Caffe a missing snapshot_prefix becomes the path without
+    its suffix, and one that is a folder gets the file's stem appended.  Raises ProtoError."""
+    solver, place = _read(path, caffe_pb2.SolverParameter(), "auto")
+    upgrade_solver(solver, place)
+    if not solver.HasField("snapshot_prefix"):
+        solver.snapshot_prefix = os.fspath(Path(path).with_suffix(""))
+    elif os.path.isdir(solver.snapshot_prefix):
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, Path(path).stem)
+    return solver
+
+
+def read_message(path: Path_, message: Any, form: Form = "auto") -> Any:
+    """Fill ``message`` (an empty one of any type) from a text or binary file and return it.
+
+    Nothing is upgraded.  ``form`` "auto" looks at the bytes.  Raises ProtoError.
+    """
+    return _read(path, message, form)[0]
+
+
+def parse_message(text: str, message: Any, name: str = "<text>") -> Any:
+    """Fill ``message`` from prototxt text and return it; ProtoError with ``name:line:``."""
+    try:
+        text_format.Parse(text, message)
+    except text_format.ParseError as error:
+        raise ProtoError(_explain(error, text, name)) from None
+    _check_required(message, name)
+    return message
+
+
+def is_hdf5(path: Path_) -> bool:
+    """True when the file starts like an HDF5 file.  Raises ProtoError when it cannot be read."""
+    return read_bytes(path, len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
+
+
+def read_bytes(path: Path_, limit: int = -1) -> bytes:
+    """The first ``limit`` bytes of a file (all for -1); ProtoError with the system's reason."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(limit)
+    except OSError as error:
+        raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
+
+
+def _read(path: Path_, message: Any, form: Form) -> tuple[Any, Source]:
+    name = os.fspath(path)
+    data = read_bytes(path)
+    kind = message.DESCRIPTOR.name
+    if not data:
+        raise ProtoError(f"{name}: the file is empty; expected a {kind}")
+    if data.startswith(HDF5_SIGNATURE):
+        raise ProtoError(f"{name}: is an HDF5 file; expected a {kind} as text or protobuf")
+    if form == "text" or (form == "auto" and _is_text(data)):
+        text = _decode(data, name)
+        return parse_message(text, message, name), Source(name, text)
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        raise ProtoError(f"{name}: is not a {kind}: the bytes are no protobuf message, or cut short") from None
+    _check_required(message, name)
+    return message, Source(name)
+
+
+def _is_text(data: bytes) -> bool:
+    return data.startswith(_BOM_UTF16) or not _CONTROL.search(data[:_SNIFFED_BYTES])
+
+
+def _decode(data: bytes, name: str) -> str:
+    if data.startswith(_BOM_UTF16):
+        raise ProtoError(f"{name}: is UTF-16 text; save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    # Caffe never looks into comments, and many old files have Latin-1 or GBK ones.
+    text = data.decode("utf-8", "surrogateescape")
+    text = _STRING_OR_COMMENT.sub(lambda match: match[1] or "", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        byte = ord(text[error.start]) & 0xFF
+        raise ProtoError(f"{name}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
+    return text
+
+
+def _check_required(message: Any, name: str) -> None:
+    missing = message.FindInitializationErrors()
+    if missing:
+        raise ProtoError(f"{name}: required field {missing[0]} is missing")
+
+
+# -- what the text parser says, in our words ---------------------------------------------------
+
+_NO_FIELD = re.compile(r'Message type "caffe\.([\w.]+)" has no field named "(\w+)"')
+_TWICE = re.compile(r'Message type "caffe\.([\w.]+)" should not have multiple "(\w+)" fields')
+_NO_VALUE = re.compile(r'Enum type "caffe\.([\w.]+)" has no value named "?(\w+)"?')
+
+
+def _explain(error: text_format.ParseError, text: str, name: str) -> str:
+    said = str(error)
+    line = error.GetLine()
+    place = f"{name}:{line}" if line else name
+    if match := _NO_FIELD.search(said):
+        return f'{place}: message "{match[1]}" has no field "{match[2]}"; {_advise_field(match[1], match[2])}'
+    if match := _TWICE.search(said):
+        return f'{place}: field "{match[2]}" of message "{match[1]}" is given twice; it takes one value'
+    if match := _NO_VALUE.search(said):
+        return f'{place}: enum "{match[1]}" has no value {match[2]}; {_advise_value(match[1], match[2])}'
+    lines = text.rstrip().splitlines()
+    source_line = lines[line - 1] if line and line <= len(lines) else ""
+    reason = said.split(" : ", 1)[-1].removeprefix(f"'{source_line}': ").rstrip(".")
+    reason = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
+    hint = ""
+    if "Expected string" in said and re.search(r"\btype\s*:\s*[A-Z]", source_line):
+        hint = '; a layer { } names its type in quotes (type: "Convolution"), the old layers { } by enum'
+    elif line and line >= len(lines) and 'Expected "}"' in said:
+        hint = "; the file ends inside a block: a closing brace is missing"
+    return f"{place}: {reason[0].lower()}{reason[1:]}{hint}"
+
+
+def _advise_field(message: str, field: str) -> str:
+    fork = fork_of_field(field)
+    if fork:
+        return f"it looks like a field of {fork}: pass its definition with --schema extra.proto"
+    descriptor = getattr(caffe_pb2, message).DESCRIPTOR
+    homes = [
+        home.name
+        for home in caffe_pb2.DESCRIPTOR.message_types_by_name.values()
+        if field in home.fields_by_name and not home.name.startswith(("V0", "V1"))
+    ]
+    if homes:
+        return f"it is a field of {', '.join(homes[:4])}: is it in the wrong block or file?"
+    close = difflib.get_close_matches(field, descriptor.fields_by_name, n=3)
+    if close:
+        return f"did you mean {' or '.join(close)}?"
+    names = list(descriptor.fields_by_name)
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"expected one of {listed}; for a field of a fork pass --schema extra.proto"
+
+
+def _advise_value(enum: str, value: str) -> str:
+    message, _, enum_name = enum.rpartition(".")
+    owner = getattr(caffe_pb2, message).DESCRIPTOR.enum_types_by_name if message else None
+    descriptor = owner[enum_name] if owner else caffe_pb2.DESCRIPTOR.enum_types_by_name[enum]
+    names = list(descriptor.values_by_name)
+    if enum == "V1LayerParameter.LayerType":
+        names = difflib.get_close_matches(value.upper(), names, n=3) or names[:8]
+        return f'expected {" or ".join(names)}, or the form layer {{ type: "..." }}'
+    return f"expected one of {', '.join(names)}"
