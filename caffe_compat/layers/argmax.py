@@ -1,0 +1,56 @@
+"""ArgMax: indices, or values, of the top_k largest numbers."""
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.registry import register
+
+
+@register("ArgMax")
+class ArgMax(Layer):
+    """With ``axis``: top_k along that axis, indices or (``out_max_val``) values.  Without: over each
+    item, (N, 1, top_k, 1, ...) of indices, or (N, 2, top_k, 1, ...) of indices and values.
+
+    Of equal values the one with the *larger* index comes first; PyTorch's argmax takes the smaller.
+    """
+
+    param_fields = ("argmax_param",)
+    has_backward = False
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.argmax_param
+        self.out_max_val = bool(param.out_max_val)
+        self.top_k = int(param.top_k)
+        self.axis = int(param.axis) if param.HasField("axis") else None
+        if self.top_k < 1:
+            self.fail(f"argmax_param.top_k is {self.top_k}; expected at least 1")
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        if self.axis is not None:
+            axis = self.canonical_axis(self.axis, len(bottom), "argmax_param.axis")
+            self._check_top_k(bottom[axis], bottom)
+            return [(*bottom[:axis], self.top_k, *bottom[axis + 1 :])]
+        if not bottom:
+            self.fail("the bottom has no axes; expected at least one")
+        self._check_top_k(count(bottom, 1), bottom)
+        return [(bottom[0], 2 if self.out_max_val else 1, self.top_k, *[1] * (len(bottom) - 3))]
+
+    def _check_top_k(self, candidates: int, bottom: Shape) -> None:
+        if self.top_k > candidates:
+            self.fail(f"argmax_param.top_k is {self.top_k}; bottom {bottom} has {candidates} values to choose from")
+
+    @torch.no_grad()
+    def forward(self, bottom: Tensor) -> Tensor:
+        if self.axis is not None:
+            values, indices = self._largest(bottom, self.axis)
+            return values if self.out_max_val else indices
+        values, indices = self._largest(bottom.flatten(1), 1)
+        found = torch.stack((indices, values), 1) if self.out_max_val else indices
+        return found.reshape(self.infer_shapes(tuple(bottom.shape))[0])
+
+    def _largest(self, scores: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        # topk leaves the order of ties open; a stable sort of the reversed axis settles it.
+        values, places = scores.flip(axis).sort(dim=axis, descending=True, stable=True)
+        indices = scores.shape[axis] - 1 - places.narrow(axis, 0, self.top_k)
+        return values.narrow(axis, 0, self.top_k), indices.to(scores.dtype)

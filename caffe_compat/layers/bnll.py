@@ -1,0 +1,37 @@
+"""BNLL: log(1 + exp(x)), the binomial normal log likelihood."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
+from caffe_compat.layers.registry import register
+
+
+class _BNLL(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bottom: Tensor, in_place: bool) -> Tensor:
+        # softplus would be linear above 20; this form is exact on both sides.
+        top = -functional.logsigmoid(-bottom)
+        ctx.save_for_backward(top if in_place else bottom)
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (point,) = ctx.saved_tensors
+        return top_diff * torch.sigmoid(point), None
+
+
+@register("BNLL")
+class BNLL(NeuronLayer):
+    """In place the gradient is sigmoid(top), as in Caffe, not sigmoid(bottom)."""
+
+    def setup(self, bottom: Shape) -> None:
+        self.in_place = is_in_place(self)
+        warn_in_place_gradient(self)
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return _BNLL.apply(bottom, self.in_place)

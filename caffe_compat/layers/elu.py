@@ -1,0 +1,39 @@
+"""ELU: x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2015)."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.neuron import NeuronLayer, is_in_place
+from caffe_compat.layers.registry import register
+
+
+class _ELU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bottom: Tensor, alpha: float, in_place: bool) -> Tensor:
+        top = bottom.clamp(min=0) + alpha * (torch.exp(bottom.clamp(max=0)) - 1)
+        ctx.save_for_backward(top if in_place else bottom, top)
+        ctx.alpha = alpha
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+        point, top = ctx.saved_tensors
+        return torch.where(point > 0, top_diff, top_diff * (top + ctx.alpha)), None, None
+
+
+@register("ELU")
+class ELU(NeuronLayer):
+    """The gradient at 0 is alpha.  In place it is judged by the top's sign, which differs only for
+    a negative alpha."""
+
+    param_fields = ("elu_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        self.alpha = float(self.param.elu_param.alpha)
+        self.in_place = is_in_place(self)
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return _ELU.apply(bottom, self.alpha, self.in_place)

@@ -1,0 +1,30 @@
+"""Exp: base ^ (shift + scale * x)."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.neuron import NeuronLayer
+from caffe_compat.layers.registry import register
+
+
+@register("Exp")
+class Exp(NeuronLayer):
+    """base -1, the default, stands for e.  Computed as outer * exp(inner * x)."""
+
+    param_fields = ("exp_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.exp_param
+        if param.base != -1 and not 0 < param.base < math.inf:
+            self.fail(f"exp_param.base is {param.base:g}; expected a positive number, or -1 for e")
+        log_base = 1.0 if param.base == -1 else math.log(param.base)
+        self.inner = log_base * param.scale
+        # By torch, because math.exp raises where Caffe has inf.
+        self.outer = torch.exp(torch.tensor(log_base * param.shift, dtype=torch.float64)).item()
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        top = torch.exp(bottom if self.inner == 1 else bottom * self.inner)
+        return top if self.outer == 1 else top * self.outer

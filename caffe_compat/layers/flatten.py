@@ -1,0 +1,29 @@
+"""Flatten: the axes from ``axis`` to ``end_axis`` become one."""
+
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.neuron import refuse_in_place
+from caffe_compat.layers.registry import register
+
+
+@register("Flatten")
+class Flatten(Layer):
+    """(a, b, c, d) -> (a, b*c*d) by default.  end_axis = axis - 1 inserts an axis of size 1."""
+
+    param_fields = ("flatten_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        refuse_in_place(self)
+        self.axis = int(self.param.flatten_param.axis)
+        self.end_axis = int(self.param.flatten_param.end_axis)
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        start = self.canonical_axis(self.axis, len(bottom), "flatten_param.axis")
+        stop = self.canonical_axis(self.end_axis, len(bottom), "flatten_param.end_axis") + 1
+        if start > stop:
+            self.fail(f"flatten_param.end_axis {self.end_axis} lies before axis {self.axis} of bottom {bottom}")
+        return [(*bottom[:start], count(bottom, start, stop), *bottom[stop:])]
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return bottom.reshape(self.infer_shapes(tuple(bottom.shape))[0])

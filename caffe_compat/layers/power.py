@@ -1,0 +1,70 @@
+"""Power: (shift + scale * x) ^ power."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
+from caffe_compat.layers.registry import register
+
+
+class _Power(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bottom: Tensor, layer: "Power") -> Tensor:
+        top = layer.compute(bottom)
+        ctx.save_for_backward(top if layer.in_place else bottom, top)
+        ctx.layer = layer
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        point, top = ctx.saved_tensors
+        layer: Power = ctx.layer
+        if layer.power * layer.scale == 0:
+            return torch.zeros_like(top_diff), None
+        derivative = layer.derivative(point, top)
+        # In place Caffe stores the derivative over top_diff, then multiplies it by itself.
+        return derivative * (derivative if layer.in_place else top_diff), None
+
+
+@register("Power")
+class Power(NeuronLayer):
+    """Where scale or power is 0 the top is a constant, whatever the bottom (nan too).
+
+    Unlike PyTorch's pow, the gradient of a power other than 1 and 2 is power * scale * top /
+    (shift + scale * x), which is nan, not a limit, where the base is 0.
+    """
+
+    param_fields = ("power_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.power_param
+        self.power, self.scale, self.shift = float(param.power), float(param.scale), float(param.shift)
+        self.in_place = is_in_place(self)
+        warn_in_place_gradient(self)
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return _Power.apply(bottom, self)
+
+    def compute(self, bottom: Tensor) -> Tensor:
+        """The function itself, step by step as Caffe rounds it."""
+        if self.power * self.scale == 0:
+            return torch.full_like(bottom, 1.0 if self.power == 0 else self.shift).pow(self.power)
+        top = self._base(bottom)
+        return top if self.power == 1 else top.pow(self.power)
+
+    def derivative(self, point: Tensor, top: Tensor) -> Tensor:
+        """d top / d bottom by Caffe's formulas; ``point`` is the bottom, in place the top."""
+        if self.power == 1:
+            return torch.full_like(point, self.scale)
+        if self.power == 2:
+            return 2 * self.scale * self.scale * point + 2 * self.scale * self.shift
+        if self.shift == 0:
+            return self.power * (top / point)
+        return self.power * self.scale * (top / self._base(point))
+
+    def _base(self, point: Tensor) -> Tensor:
+        scaled = point if self.scale == 1 else point * self.scale
+        return scaled if self.shift == 0 else scaled + self.shift

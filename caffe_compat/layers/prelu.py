@@ -1,0 +1,45 @@
+"""PReLU: max(x, 0) + slope * min(x, 0), the slopes learned (He et al. 2015)."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.fillers import fill
+from caffe_compat.layers.neuron import NeuronLayer
+from caffe_compat.layers.registry import register
+
+DEFAULT_SLOPE = 0.25
+
+
+@register("PReLU")
+class PReLU(NeuronLayer):
+    """Slope blob: (C,), or () with ``channel_shared``; 0.25 without a filler.  At 0 the gradient of
+    the bottom is the slope."""
+
+    param_fields = ("prelu_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        self._check_axes(bottom)
+        self.channel_shared = bool(self.param.prelu_param.channel_shared)
+        self.add_blob("weight", () if self.channel_shared else (bottom[1],), self._fill)
+
+    def _fill(self, slopes: Tensor) -> None:
+        param = self.param.prelu_param
+        if param.HasField("filler"):
+            fill(slopes, param.filler)
+        else:
+            slopes.fill_(DEFAULT_SLOPE)
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        self._check_axes(bottom)
+        if not self.channel_shared and (bottom[1],) != self.blob_shapes[0]:
+            self.fail(f"bottom {bottom} has {bottom[1]} channels; the slopes have shape {self.blob_shapes[0]}")
+        return [bottom]
+
+    def _check_axes(self, bottom: Shape) -> None:
+        # Caffe asks for the channels by its old 4-axis names, which a fifth axis refuses.
+        if not 2 <= len(bottom) <= 4:
+            self.fail(f"bottom has shape {bottom}; expected 2 to 4 axes")
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return functional.prelu(bottom, self.blob(0).reshape(-1))

@@ -1,0 +1,65 @@
+"""Reshape: the same numbers in other axes."""
+
+import math
+
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.neuron import refuse_in_place
+from caffe_compat.layers.registry import register
+
+
+@register("Reshape")
+class Reshape(Layer):
+    """``num_axes`` axes from ``axis`` on (-1: all of them) are replaced by ``shape``, in which 0
+    copies the bottom's axis at that place and one -1 is inferred.
+
+    A negative ``axis`` counts from the number of axes + 1, so that -1 appends.
+    """
+
+    param_fields = ("reshape_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        refuse_in_place(self)
+        param = self.param.reshape_param
+        self.axis, self.num_axes = int(param.axis), int(param.num_axes)
+        self.dims = tuple(param.shape.dim)
+        if self.dims.count(-1) > 1 or min(self.dims, default=0) < -1:
+            self.fail(f"reshape_param.shape is {self.dims}; expected sizes, 0 to copy, and at most one -1")
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        start, stop = self._replaced(bottom)
+        middle = list(self.dims)
+        for i, dim in enumerate(self.dims):
+            if dim == 0:
+                if start + i >= len(bottom):
+                    self.fail(
+                        f"reshape_param.shape is {self.dims}, but bottom {bottom} has no axis {start + i} "
+                        f"for the 0 at place {i} to copy"
+                    )
+                middle[i] = bottom[start + i]
+        total = math.prod(bottom)
+        if -1 in middle:
+            known = count(bottom, 0, start) * -math.prod(middle) * count(bottom, stop)
+            if known == 0 or total % known:
+                self.fail(f"bottom {bottom} has {total} values; the new shape {self.dims} takes a multiple of {known}")
+            middle[middle.index(-1)] = total // known
+        top = (*bottom[:start], *middle, *bottom[stop:])
+        if math.prod(top) != total:
+            self.fail(f"bottom {bottom} has {total} values; the new shape {top} has {math.prod(top)}")
+        return [top]
+
+    def _replaced(self, bottom: Shape) -> tuple[int, int]:
+        axes = len(bottom)
+        start = self.axis if self.axis >= 0 else axes + 1 + self.axis
+        if not 0 <= start <= axes:
+            self.fail(f"reshape_param.axis is {self.axis}; expected {-axes - 1} to {axes} for bottom {bottom}")
+        if not -1 <= self.num_axes <= axes - start:
+            self.fail(
+                f"reshape_param.num_axes is {self.num_axes}; expected -1 to {axes - start} "
+                f"from axis {start} of bottom {bottom}"
+            )
+        return start, axes if self.num_axes == -1 else start + self.num_axes
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        return bottom.reshape(self.infer_shapes(tuple(bottom.shape))[0])

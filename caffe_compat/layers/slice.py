@@ -1,0 +1,50 @@
+"""Slice: one bottom cut along an axis into several tops."""
+
+from itertools import pairwise
+
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.registry import register
+
+
+@register("Slice")
+class Slice(Layer):
+    """Cut before each ``slice_point`` of ``axis`` (or the older ``slice_dim``), or into equal parts."""
+
+    param_fields = ("slice_param",)
+    top_count = (1, None)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.slice_param
+        if param.HasField("axis") and param.HasField("slice_dim"):
+            self.fail("both slice_param.axis and slice_dim are given; give axis only")
+        self.legacy = param.HasField("slice_dim")
+        self.axis = int(param.slice_dim if self.legacy else param.axis)
+        self.points = tuple(param.slice_point)
+        self.tops = len(self.param.top)
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        if self.legacy and self.axis >= len(bottom):
+            self.fail(f"slice_param.slice_dim is {self.axis}; the bottom has shape {bottom}")
+        axis = self.canonical_axis(self.axis, len(bottom), "slice_param.axis")
+        return [(*bottom[:axis], size, *bottom[axis + 1 :]) for size in self._sizes(bottom, bottom[axis])]
+
+    def _sizes(self, bottom: Shape, length: int) -> list[int]:
+        if not self.points:
+            if length % self.tops:
+                self.fail(f"{self.tops} tops cannot share {length} values evenly (axis {self.axis} of bottom {bottom})")
+            return [length // self.tops] * self.tops
+        if len(self.points) != self.tops - 1:
+            self.fail(f"{len(self.points)} slice_param.slice_point for {self.tops} tops; expected {self.tops - 1}")
+        edges = (0, *self.points, length)
+        sizes = [stop - start for start, stop in pairwise(edges)]
+        if min(sizes) < 1:
+            self.fail(
+                f"slice_param.slice_point is {self.points}; expected growing numbers between 0 and {length} "
+                f"(axis {self.axis} of bottom {bottom})"
+            )
+        return sizes
+
+    def forward(self, bottom: Tensor) -> tuple[Tensor, ...]:
+        return bottom.split(self._sizes(tuple(bottom.shape), bottom.shape[self.axis]), self.axis)

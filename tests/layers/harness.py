@@ -1,0 +1,81 @@
+"""Builds one layer from prototxt text and checks what every layer promises."""
+
+import pytest
+import torch
+from google.protobuf import text_format
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.proto import caffe_pb2
+
+#: one test body for both kinds of device
+on_devices = pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))],
+)
+
+#: float32 against float64: a few roundings of numbers near 1
+FLOAT32_TOLERANCE = 1e-5
+
+
+def make_layer(
+    layer_class: type[Layer], text: str = "", *bottom_shapes: Shape, phase: str = "TEST", device: str = "cpu"
+) -> Layer:
+    """A float64 layer that is set up and has inferred its shapes; ``text``: LayerParameter fields."""
+    param = text_format.Parse(text, caffe_pb2.LayerParameter(name="it", type=layer_class.type))
+    param.bottom.extend([] if param.bottom else [f"x{i}" for i in range(len(bottom_shapes))])
+    param.top.extend([] if param.top else ["y"])
+    layer = layer_class(param, LayerContext(phase=phase, source="net.prototxt", dtype=torch.float64))
+    layer.setup(*bottom_shapes)
+    layer.infer_shapes(*bottom_shapes)
+    return layer.to(device)
+
+
+def tensor(values: object, device: str = "cpu") -> Tensor:
+    """A float64 leaf that takes a gradient."""
+    return torch.tensor(values, dtype=torch.float64, device=device, requires_grad=True)
+
+
+def noise(*shape: int, device: str = "cpu", seed: int = 0) -> Tensor:
+    """Normal float64 numbers, the same on every device, as a leaf that takes a gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device).requires_grad_()
+
+
+def run(layer: Layer, *bottoms: Tensor) -> tuple[Tensor, ...]:
+    """The tops, always as a tuple."""
+    tops = layer(*bottoms)
+    return (tops,) if isinstance(tops, Tensor) else tuple(tops)
+
+
+def gradient(layer: Layer, bottom: Tensor, top_diff: object = None) -> list[float]:
+    """The first bottom's gradient for ``top_diff`` (default: ones)."""
+    (top,) = run(layer, bottom)
+    diff = torch.ones_like(top) if top_diff is None else torch.tensor(top_diff, dtype=top.dtype, device=top.device)
+    (found,) = torch.autograd.grad(top, bottom, diff)
+    return found.flatten().tolist()
+
+
+def check_layer(layer: Layer, *bottoms: Tensor, differentiable: bool = True) -> None:
+    """Shapes, untouched bottoms, numeric gradient, one graph for torch.compile, float32 as float64."""
+    before = [bottom.detach().clone() for bottom in bottoms]
+    tops = run(layer, *bottoms)
+    assert [tuple(top.shape) for top in tops] == layer.infer_shapes(*(tuple(b.shape) for b in bottoms))
+    assert all(top.dtype == torch.float64 and top.device == bottoms[0].device for top in tops)
+    if differentiable:
+        parameters = tuple(layer.parameters())
+        assert torch.autograd.gradcheck(lambda *given: run(layer, *given[: len(bottoms)]), (*bottoms, *parameters))
+    else:
+        assert not any(top.requires_grad for top in tops)
+    assert all(torch.equal(bottom, kept) for bottom, kept in zip(bottoms, before, strict=True))
+
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(run(compiled, *bottoms), tops)
+    torch._dynamo.reset()
+
+    layer.float()
+    single = run(layer, *(bottom.detach().float() for bottom in bottoms))
+    assert all(top.dtype == torch.float32 for top in single)
+    layer.double()
+    for ours, exact in zip(single, tops, strict=True):
+        torch.testing.assert_close(ours.double(), exact, rtol=FLOAT32_TOLERANCE, atol=FLOAT32_TOLERANCE)
