@@ -33,7 +33,7 @@ class Accuracy(Layer):
             self.fail(
                 f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, class axis {axis})"
             )
-        return [(), (scores[axis],)][: len(self.param.top)]
+        return [(), (scores[axis],)][: self.num_tops]
 
     @torch.no_grad()
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Accuracy(Layer):
         right = ((flat >= own).sum(1) <= self.top_k) & counted
         total = counted.sum().to(scores.dtype)
         accuracy = right.sum().to(scores.dtype) / total.clamp(min=1)
-        if len(self.param.top) < 2:
+        if self.num_tops < 2:
             return accuracy
         seen = scores.new_zeros(classes).index_add_(0, label.flatten(), counted.flatten().to(scores.dtype))
         hits = scores.new_zeros(classes).index_add_(0, label.flatten(), right.flatten().to(scores.dtype))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
+from caffe_compat.proto import Source
 
 Shape = tuple[int, ...]
 
@@ -21,7 +22,7 @@ class LayerContext:
     """What a layer may know of the net around it."""
 
     phase: str = "TRAIN"  # "TRAIN" or "TEST"
-    source: str = "<message>"  # the file that the net came from, for error texts
+    source: Source = field(default_factory=Source)  # the file that the net came from, for error texts
     solver_rank: int = 0  # this process among ``solver_count`` that share the data
     solver_count: int = 1
     dtype: torch.dtype = field(default=torch.float32)  # of parameters and of data read
@@ -58,6 +59,8 @@ class Layer(nn.Module):
         super().__init__()
         self.param = param
         self.name: str = param.name
+        # Messages cannot be read under torch.compile: forward uses plain attributes.
+        self.num_tops = len(param.top)
         self.context = context or LayerContext()
         self.phase = self.context.phase
         self._blob_names: list[str] = []
@@ -140,8 +143,8 @@ class Layer(nn.Module):
     # -- messages -----------------------------------------------------------------------
 
     def where(self) -> str:
-        """``file: layer "name" (Type)``, the start of every message about this layer."""
-        return f'{self.context.source}: layer "{self.name}" ({self.type})'
+        """``file:line: layer "name" (Type)``, the start of every message about this layer."""
+        return f"{self.context.source.layer(self.name)} ({self.type})"
 
     def fail(self, message: str) -> NoReturn:
         """Raise NetError with the layer's place in front."""

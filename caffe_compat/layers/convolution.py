@@ -75,10 +75,10 @@ class Convolution(Layer):
         lead = bottom.shape[: self.axis]
         # (lead..., C, spatial...) -> (N, C, spatial...)
         x = bottom if self.axis == 1 else bottom.reshape(count(lead), *bottom.shape[self.axis :])
-        y = self._apply(x, weight, bias)
+        y = self._run(x, weight, bias)
         return y if self.axis == 1 else y.reshape(*lead, *y.shape[1:])
 
-    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         _, stride, pad, dilation = self.window
         if self.spatial_axes == 2 and self.engine == "CAFFE":
             return conv(x, weight, bias, stride, pad, dilation, self.group)

@@ -17,7 +17,7 @@ class Input(Layer):
     is_source = True
 
     def setup(self) -> None:
-        shapes, tops = self.param.input_param.shape, len(self.param.top)
+        shapes, tops = self.param.input_param.shape, self.num_tops
         if len(shapes) not in (0, 1, tops):
             self.fail(f"input_param.shape is given {len(shapes)} times; expected 0, 1 or {tops}, the number of tops")
         given = [tuple(int(d) for d in shape.dim) for shape in shapes]

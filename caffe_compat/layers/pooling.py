@@ -52,7 +52,7 @@ class Pooling(Layer):
                 self.fail("pooling_param.pad is for MAX and AVE pooling only")
             if any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
                 self.fail(f"pooling_param.pad {self.pad} must be smaller than the kernel {self.kernel}")
-        if len(self.param.top) > 1 and self.method != "MAX":
+        if self.num_tops > 1 and self.method != "MAX":
             self.fail(f"a second top (the mask) is for MAX pooling; pool is {self.method}")
 
     def _read_kernel(self) -> tuple[int, int]:
@@ -85,7 +85,7 @@ class Pooling(Layer):
         sizes = self._output_sizes(bottom[2], bottom[3])
         if min(sizes) < 1:
             self.fail(f"kernel {self.kernel} with pad {self.pad} does not fit a bottom of shape {bottom}")
-        return [(*bottom[:2], *sizes)] * len(self.param.top)
+        return [(*bottom[:2], *sizes)] * self.num_tops
 
     def _output_sizes(self, height: int, width: int) -> tuple[int, int]:
         padded = self.pad != (0, 0)
@@ -122,7 +122,7 @@ class Pooling(Layer):
         return ours == theirs and all(2 * p <= k for p, k in zip(self.pad, kernel, strict=True))
 
     def _max(self, bottom: Tensor, kernel: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:
-        mask = len(self.param.top) > 1
+        mask = self.num_tops > 1
         if self._torch_agrees(bottom, kernel):
             top, index = functional.max_pool2d(
                 bottom, kernel, self.stride, self.pad, ceil_mode=self.ceil_mode, return_indices=True

@@ -57,7 +57,7 @@ class SoftmaxWithLoss(Layer):
                 f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, "
                 f"class axis {axis}); expected one label per prediction, from 0 to {scores[axis] - 1}"
             )
-        return [(), scores][: max(1, len(self.param.top))]
+        return [(), scores][: max(1, self.num_tops)]
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         axis = self.axis % scores.dim()
@@ -72,6 +72,6 @@ class SoftmaxWithLoss(Layer):
             label = torch.where(label == self.ignore_label, torch.zeros_like(label), label)
         losses = _FlooredLogLoss.apply(flat, label, counted)
         loss = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
-        if len(self.param.top) < 2:
+        if self.num_tops < 2:
             return loss
         return loss, torch.softmax(scores.detach(), axis)

@@ -13,7 +13,7 @@ class Split(Layer):
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if self.param.bottom[0] in self.param.top:
             self.fail("cannot work in place; give every top a name of its own")
-        return [bottom] * len(self.param.top)
+        return [bottom] * self.num_tops
 
     def forward(self, bottom: Tensor) -> tuple[Tensor, ...]:
-        return (bottom,) * len(self.param.top)
+        return (bottom,) * self.num_tops

@@ -6,23 +6,30 @@ from typing import Any
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer
+from caffe_compat.proto import Source, fork_of_layer_type
 
 
-def check_layer_types(net_param: Any, types: dict[str, type[Layer]], source: str) -> None:
+def check_layer_types(net_param: Any, types: dict[str, type[Layer]], source: Source) -> None:
     """Raise one NetError that names every layer whose type is unknown."""
     unknown = [layer for layer in net_param.layer if layer.type not in types]
     if not unknown:
         return
-    named = "; ".join(f'layer "{layer.name}" has type "{layer.type}"{_hint(layer.type, types)}' for layer in unknown)
+    named = "; ".join(
+        f'{source.layer(layer.name)} has type "{layer.type}"{_hint(layer.type, types)}' for layer in unknown
+    )
     raise NetError(
-        f"{source}: {len(unknown)} layer(s) of unknown type: {named}. "
+        f"{len(unknown)} layer(s) of unknown type: {named}. "
         'Register your own with @caffe_compat.register("Type"), or use a Python layer'
     )
 
 
 def _hint(name: str, types: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(types), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    fork = fork_of_layer_type(name)
+    if fork:
+        return f" (a layer of {fork})"
+    lower = {known.lower(): known for known in types}
+    close = difflib.get_close_matches(name.lower(), list(lower), n=1)
+    return f" (did you mean {lower[close[0]]}?)" if close else ""
 
 
 def check_blob_counts(layer: Layer, bottoms: int, tops: int) -> None:

@@ -3,10 +3,10 @@
 from typing import Any
 
 from caffe_compat.errors import NetError
-from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto import Source, caffe_pb2
 
 
-def filter_net(net_param: Any, source: str) -> Any:
+def filter_net(net_param: Any, source: Source) -> Any:
     """A copy of ``net_param`` without the layers that its ``state`` rules out.
 
     Raises NetError when a layer has both include and exclude rules.
@@ -20,10 +20,10 @@ def filter_net(net_param: Any, source: str) -> Any:
     return filtered
 
 
-def _is_included(layer: Any, state: Any, source: str) -> bool:
+def _is_included(layer: Any, state: Any, source: Source) -> bool:
     if layer.include and layer.exclude:
         raise NetError(
-            f'{source}: layer "{layer.name}" has both include and exclude rules; give only one kind'
+            f'{source.layer(layer.name)} has both include and exclude rules; give only one kind'
         )
     if layer.include:
         return any(rule_matches(state, rule) for rule in layer.include)

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +16,7 @@ from caffe_compat.net.filter import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
 from caffe_compat.precision import precision
-from caffe_compat.proto import caffe_pb2, read_net
+from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
 
 AUTOMATIC = "(automatic)"  # Caffe's name for the top that a loss layer makes up
 
@@ -73,13 +72,14 @@ class Net(nn.Module):
         solver_rank: int = 0,
         solver_count: int = 1,
         skip_bad_records: int = 0,
-        source: str | None = None,
+        source: Source | None = None,
     ) -> None:
         super().__init__()
         precision()  # TF32 off unless asked for
         from_file = isinstance(model, str | os.PathLike)
-        self.source = source or (str(Path(model)) if from_file else "<message>")
-        full = read_net(model)
+        full, origin = read_net_with_source(model)
+        origin = source or origin
+        self.source = origin.name
         full.state.phase = phase_value(phase)
         full.state.level = level
         if from_file:
@@ -87,13 +87,13 @@ class Net(nn.Module):
             full.state.stage.extend(stages)
         else:
             full.state.stage.extend(s for s in stages if s not in full.state.stage)
-        self.filtered_param = filter_net(full, self.source)
-        self.param = insert_splits(self.filtered_param, self.source)
+        self.filtered_param = filter_net(full, origin)
+        self.param = insert_splits(self.filtered_param, origin)
         self.name: str = self.param.name
         self.phase: str = caffe_pb2.Phase.Name(full.state.phase)
         self.context = LayerContext(
             phase=self.phase,
-            source=self.source,
+            source=origin,
             solver_rank=solver_rank,
             solver_count=solver_count,
             dtype=dtype,
@@ -120,7 +120,7 @@ class Net(nn.Module):
 
     def _build(self) -> None:
         types = layer_types()
-        check_layer_types(self.param, types, self.source)
+        check_layer_types(self.param, types, self.context.source)
         index_of: dict[str, int] = {}
         available: set[str] = set()
         owners: dict[str, tuple[int, Layer, int]] = {}

@@ -4,11 +4,12 @@ from collections import defaultdict
 from typing import Any
 
 from caffe_compat.errors import NetError
+from caffe_compat.proto import Source
 
 _Place = tuple[int, int]  # (layer index, top index)
 
 
-def insert_splits(net_param: Any, source: str) -> Any:
+def insert_splits(net_param: Any, source: Source) -> Any:
     """A copy of ``net_param`` in which every top has at most one reader.
 
     A top that is also a loss (explicit ``loss_weight``) counts the loss as one more reader.
@@ -23,7 +24,7 @@ def insert_splits(net_param: Any, source: str) -> Any:
             if name not in producer:
                 known = ", ".join(sorted(producer)) or "none"
                 raise NetError(
-                    f'{source}: layer "{layer.name}" ({layer.type}): unknown bottom blob "{name}" '
+                    f'{source.layer(layer.name)} ({layer.type}): unknown bottom blob "{name}" '
                     f"(bottom {j}); blobs made before this layer: {known}"
                 )
             read_from[i, j] = producer[name]

@@ -2,7 +2,7 @@
 
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field, fork_of_layer_type
-from caffe_compat.proto.read import is_hdf5, parse_message, parse_net, read_message, read_net, read_solver
+from caffe_compat.proto.read import is_hdf5, parse_message, parse_net, read_message, read_net, read_net_with_source, read_solver
 from caffe_compat.proto.source import Source, layer_lines
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
 
@@ -17,6 +17,7 @@ __all__ = [
     "parse_net",
     "read_message",
     "read_net",
+    "read_net_with_source",
     "read_solver",
     "upgrade_net",
     "upgrade_solver",

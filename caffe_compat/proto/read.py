@@ -30,14 +30,18 @@ def read_net(source: Path_ | Any) -> Any:
 
     Raises ProtoError for anything that Caffe would refuse, with ``file:line:`` in front.
     """
+    return read_net_with_source(source)[0]
+
+
+def read_net_with_source(source: Path_ | Any) -> tuple[Any, Source]:
+    """Like ``read_net``; also the Source that turns layer names into ``file:line`` for errors."""
     if not isinstance(source, str | os.PathLike):
-        net = caffe_pb2.NetParameter()
+        net, place = caffe_pb2.NetParameter(), Source()
         net.CopyFrom(source)
-        upgrade_net(net)
-        return net
-    net, place = _read(source, caffe_pb2.NetParameter(), "auto")
+    else:
+        net, place = _read(source, caffe_pb2.NetParameter(), "auto")
     upgrade_net(net, place)
-    return net
+    return net, place
 
 
 def parse_net(text: str, name: str = "<text>") -> Any:
@@ -99,7 +103,7 @@ def _read(path: Path_, message: Any, form: Form) -> tuple[Any, Source]:
         raise ProtoError(f"{name}: the file is empty; expected a {kind}")
     if data.startswith(HDF5_SIGNATURE):
         raise ProtoError(f"{name}: is an HDF5 file; expected a {kind} as text or protobuf")
-    if form == "text" or (form == "auto" and _is_text(data)):
+    if form == "text" or (form == "auto" and is_text(data)):
         text = _decode(data, name)
         return parse_message(text, message, name), Source(name, text)
     try:
@@ -110,7 +114,8 @@ def _read(path: Path_, message: Any, form: Form) -> tuple[Any, Source]:
     return message, Source(name)
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
+    """True when the first bytes of a file look like text, not like a message."""
     return data.startswith(_BOM_UTF16) or not _CONTROL.search(data[:_SNIFFED_BYTES])
 
 
