@@ -27,6 +27,6 @@ def upgrade(solver: Any, source: str) -> None:
         raise ProtoError(f"{source}: both solver_type (old) and type (new) are set; keep only type")
     name = caffe_pb2.SolverParameter.SolverType.Name(solver.solver_type)
     if name not in TYPES:
-        raise ProtoError(f"{source}: solver_type {name} is not one of {', '.join(TYPES)}; use type: \"...\"")
+        raise ProtoError(f'{source}: solver_type {name} is not one of {", ".join(TYPES)}; use type: "..."')
     solver.type = TYPES[name]
     solver.ClearField("solver_type")

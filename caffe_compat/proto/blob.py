@@ -1,0 +1,289 @@
+"""BlobProto, an array on the wire, in all forms that Caffe has written; single-blob files.
+
+The sizes are a ``shape`` message, or the four legacy numbers num, channels, height, width, which
+win where both are given.  The values are float or double, packed (possibly in several chunks) or
+one by one.
+"""
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedWriter
+from math import prod
+
+import numpy as np
+
+from caffe_compat.atomic_file import atomic_path
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto.wire import (
+    BYTES,
+    FIXED32,
+    FIXED64,
+    VARINT,
+    Buffer,
+    as_int32,
+    as_int64,
+    encode_bytes,
+    encode_tag,
+    encode_varint,
+    fail,
+    read_field,
+    read_varint,
+)
+
+MAX_AXES = 32  # Caffe's kMaxBlobAxes
+MAX_DIM = 2**31 - 1  # Caffe counts with int
+MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's, and Caffe's, limit for one file
+
+Path = str | os.PathLike[str]
+
+_LEGACY = (1, 2, 3, 4)  # num, channels, height, width
+_DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF = 5, 6, 7, 8, 9
+_DTYPE = {
+    _DATA: np.dtype("<f4"),
+    _DIFF: np.dtype("<f4"),
+    _DOUBLE_DATA: np.dtype("<f8"),
+    _DOUBLE_DIFF: np.dtype("<f8"),
+}
+
+
+@dataclass
+class BlobArrays:
+    """A decoded BlobProto.  ``diff`` is None when absent; ``legacy``: the sizes were the four numbers."""
+
+    data: np.ndarray
+    diff: np.ndarray | None
+    legacy: bool
+
+
+@dataclass
+class _Values:
+    """Where one field's numbers lie: ``count`` of them in ``runs`` pieces, the first at ``start``."""
+
+    count: int = 0
+    runs: int = 0
+    start: int = 0
+    packed: bool = True
+
+
+def decode_blob(buffer: Buffer, start: int, stop: int, place: str) -> BlobArrays:
+    """The BlobProto in ``buffer[start:stop]``: read-only views where its values lie in one piece.
+
+    float32, or float64 for the double fields.  Raises ProtoError when the bytes are malformed or
+    the number of values is not that of the sizes.
+    """
+    legacy: dict[int, int] = {}
+    dims: list[int] = []
+    values = {number: _Values() for number in _DTYPE}
+    position = start
+    while position < stop:
+        field = read_field(buffer, position, stop, place)
+        position = field.stop
+        if field.number in _LEGACY and field.wire_type == VARINT:
+            legacy[field.number] = as_int32(field.value)
+        elif field.number == _SHAPE and field.wire_type == BYTES:
+            _read_dims(buffer, field.start, field.stop, place, dims)
+        elif field.number in _DTYPE:
+            piece = _locate_values(buffer, field.number, field.tag_start, stop, place)
+            if piece is not None:
+                first, count, packed, position = piece
+                found = values[field.number]
+                if count and not found.runs:
+                    found.start, found.packed = first, packed
+                found.runs += count > 0
+                found.count += count
+    shape = tuple(legacy.get(i, 0) for i in _LEGACY) if legacy else tuple(dims)
+    _check_shape(shape, place, start)
+    data = _DOUBLE_DATA if values[_DOUBLE_DATA].count else _DATA
+    diff = _DOUBLE_DIFF if values[_DOUBLE_DIFF].count else _DIFF
+    if values[data].count == 0 and values[diff].count:
+        fail(place, start, "holds only a diff (gradients), no data")
+    arrays = [
+        _gather(buffer, start, stop, number, values[number], shape, place)
+        for number in (data, diff)
+        if number == data or values[number].count
+    ]
+    return BlobArrays(arrays[0], arrays[1] if len(arrays) > 1 else None, bool(legacy))
+
+
+def _read_dims(buffer: Buffer, start: int, stop: int, place: str, dims: list[int]) -> None:
+    position = start
+    while position < stop:
+        field = read_field(buffer, position, stop, place)
+        position = field.stop
+        if field.number != 1 or field.wire_type not in (BYTES, VARINT):
+            continue
+        inner = field.start
+        while inner < field.stop:
+            value, inner = read_varint(buffer, inner, field.stop, place)
+            dims.append(as_int64(value))
+            if len(dims) > MAX_AXES:
+                fail(place, start, f"has more than {MAX_AXES} axes")
+
+
+def _check_shape(shape: tuple[int, ...], place: str, offset: int) -> None:
+    for dim in shape:
+        if not 0 <= dim <= MAX_DIM:
+            fail(place, offset, f"has a size of {dim} in shape {shape}; expected 0 to {MAX_DIM}")
+
+
+def _locate_values(
+    buffer: Buffer, number: int, tag_start: int, stop: int, place: str
+) -> tuple[int, int, bool, int] | None:
+    """(where the values start, count, packed, where the fields after them start); None for a foreign wire type."""
+    dtype = _DTYPE[number]
+    field = read_field(buffer, tag_start, stop, place)
+    if field.wire_type == BYTES:
+        size_bytes = field.stop - field.start
+        if size_bytes % dtype.itemsize:
+            fail(place, tag_start, f"{size_bytes} bytes of values are not a multiple of {dtype.itemsize}")
+        return field.start, size_bytes // dtype.itemsize, True, field.stop
+    if field.wire_type != (FIXED32 if dtype.itemsize == 4 else FIXED64):
+        return None
+    count = _count_unpacked(buffer, number, tag_start, stop)
+    return tag_start, count, False, tag_start + count * _unpacked_dtype(number).itemsize
+
+
+def _unpacked_dtype(number: int) -> np.dtype:
+    return np.dtype([("tag", "u1"), ("value", _DTYPE[number])])
+
+
+def _count_unpacked(buffer: Buffer, number: int, start: int, stop: int) -> int:
+    """How many fields of this number follow each other, each a one-byte tag and a value."""
+    dtype = _unpacked_dtype(number)
+    tag = buffer[start]
+    available = (stop - start) // dtype.itemsize
+    count, window = 0, 64
+    while count < available:
+        size = min(window, available - count)
+        tags = np.frombuffer(buffer, dtype, size, start + count * dtype.itemsize)["tag"]
+        others = np.flatnonzero(tags != tag)
+        if others.size:
+            return count + int(others[0])
+        count += size
+        window *= 2
+    return count
+
+
+def _gather(
+    buffer: Buffer, start: int, stop: int, number: int, values: _Values, shape: tuple[int, ...], place: str
+) -> np.ndarray:
+    if prod(shape) != values.count:
+        sizes = " x ".join(map(str, shape)) or "() (one value)"
+        fail(place, start, f"has {values.count} values; its shape {sizes} takes {prod(shape)}")
+    dtype = _DTYPE[number]
+    if values.count == 0:
+        return np.zeros(shape, dtype)
+    if values.runs == 1 and values.packed:
+        return np.frombuffer(buffer, dtype, values.count, values.start).reshape(shape)
+    gathered = np.empty(values.count, dtype)
+    filled, position = 0, start
+    while position < stop:
+        field = read_field(buffer, position, stop, place)
+        position = field.stop
+        piece = _locate_values(buffer, number, field.tag_start, stop, place) if field.number == number else None
+        if piece is not None:
+            first, count, packed, position = piece
+            part = np.frombuffer(buffer, dtype if packed else _unpacked_dtype(number), count, first)
+            gathered[filled : filled + count] = part if packed else part["value"]
+            filled += count
+    gathered.flags.writeable = False
+    return gathered.reshape(shape)
+
+
+# -- writing -----------------------------------------------------------------------------------
+
+
+def encode_blob(
+    array: np.ndarray, diff: np.ndarray | None, place: str, legacy: bool = False
+) -> list[bytes | np.ndarray]:
+    """The pieces of a BlobProto, as Caffe lays it out: bytes, and arrays whose bytes belong there.
+
+    float32 goes to data and diff, float64 to double_data and double_diff.  ``legacy`` writes the
+    four old sizes (of a 4-axis array).  Raises ProtoError for another dtype or a diff of another shape.
+    """
+    shape = np.shape(array)
+    pieces: list[bytes | np.ndarray] = []
+    if legacy:
+        pieces += [encode_tag(i, VARINT) + encode_varint(dim) for i, dim in zip(_LEGACY, shape, strict=True)]
+    dims = b"".join(encode_varint(dim) for dim in shape)
+    shape_field = encode_bytes(_SHAPE, encode_bytes(1, dims)) if shape and not legacy else b""
+    for values, numbers in ((array, (_DATA, _DOUBLE_DATA)), (diff, (_DIFF, _DOUBLE_DIFF))):
+        if values is None:
+            continue
+        if values.shape != shape:
+            raise ProtoError(f"{place}: diff has shape {values.shape}; expected that of the data, {shape}")
+        if values.dtype not in (np.float32, np.float64):
+            raise ProtoError(f"{place}: dtype is {values.dtype}; expected float32 or float64")
+        number = numbers[values.dtype.itemsize == 8]
+        field = [encode_tag(number, BYTES) + encode_varint(values.nbytes), values] if values.size else []
+        if number > _SHAPE:
+            pieces += [shape_field, *field]
+            shape_field = b""
+        else:
+            pieces += field
+    return [*pieces, shape_field]
+
+
+def size_bytes(pieces: list[bytes | np.ndarray]) -> int:
+    """How many bytes the pieces take in the file."""
+    return sum(piece.nbytes if isinstance(piece, np.ndarray) else len(piece) for piece in pieces)
+
+
+def write_pieces(file: BufferedWriter, pieces: list[bytes | np.ndarray]) -> None:
+    """Write the pieces one after another; arrays little-endian, in C order."""
+    for piece in pieces:
+        if isinstance(piece, np.ndarray):
+            ordered = np.ascontiguousarray(piece, piece.dtype.newbyteorder("<"))
+            file.write(ordered.reshape(-1).view(np.uint8).data)
+        else:
+            file.write(piece)
+
+
+@contextmanager
+def open_whole(path: Path) -> Iterator[BufferedWriter]:
+    """A binary file that replaces ``path`` only when the block succeeds; ProtoError instead of OSError."""
+    try:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            yield file
+            file.flush()
+    except OSError as error:
+        raise ProtoError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from None
+
+
+def map_file(path: Path, kind: str) -> mmap.mmap:
+    """The file as a read-only memory map; ProtoError when it cannot be opened or is empty.
+
+    It must not be shortened by others while arrays that look into it are in use.
+    """
+    try:
+        with open(path, "rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise ProtoError(f"{os.fspath(path)}: the file is empty; expected a {kind}")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
+
+
+def read_blob(path: Path) -> np.ndarray:
+    """The array in a file of one BlobProto (``.binaryproto``), read-only; ProtoError when malformed.
+
+    A mean image in the legacy form has shape 1 x C x H x W.
+    """
+    buffer = map_file(path, "BlobProto")
+    return decode_blob(buffer, 0, len(buffer), os.fspath(path)).data
+
+
+def write_blob(path: Path, array: np.ndarray) -> None:
+    """Write float32 or float64 ``array`` as a file of one BlobProto, atomically.
+
+    An array of 4 axes gets the legacy sizes, as Caffe's compute_image_mean writes them, so that
+    every version of Caffe can read it.
+    """
+    pieces = encode_blob(np.asarray(array), None, os.fspath(path), legacy=np.ndim(array) == 4)
+    if size_bytes(pieces) > MAX_MESSAGE_BYTES:
+        raise ProtoError(f"{os.fspath(path)}: {size_bytes(pieces)} bytes; a protobuf file takes {MAX_MESSAGE_BYTES}")
+    with open_whole(path) as file:
+        write_pieces(file, pieces)

@@ -1,0 +1,214 @@
+"""Weights in and out of caffemodel files (a NetParameter with blobs), without parsing the whole message."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.blob import (
+    MAX_MESSAGE_BYTES,
+    Path,
+    decode_blob,
+    encode_blob,
+    map_file,
+    open_whole,
+    size_bytes,
+    write_pieces,
+)
+from caffe_compat.proto.read import HDF5_SIGNATURE, is_text
+from caffe_compat.proto.upgrade import v0, v1
+from caffe_compat.proto.wire import BYTES, VARINT, Buffer, Field, encode_tag, encode_varint, fail, read_field
+
+MAX_LAYERS_AND_BLOBS = 1_000_000  # bounds the memory that a hostile file can take
+
+_NET_V1_LAYERS, _NET_LAYER = 2, 100
+_V1_V0_LAYER = 1
+_BLOBS = 7  # of LayerParameter
+
+
+@dataclass
+class LayerWeights:
+    """The blobs of one layer of a weights file.
+
+    ``type`` is the current name, also for V0 and V1 files.  ``blobs[i]`` is None when the file
+    leaves it out (HDF5, shared parameters).  ``legacy[i]``: its shape is the old num, channels,
+    height, width, padded with ones in front.  ``diffs[i]`` is None when no gradient is stored.
+    """
+
+    name: str
+    type: str
+    blobs: list[np.ndarray | None] = field(default_factory=list)
+    legacy: list[bool] = field(default_factory=list)
+    diffs: list[np.ndarray | None] = field(default_factory=list)
+
+
+def read_caffemodel(path: Path) -> list[LayerWeights]:
+    """The layers of a caffemodel (V0, V1 or current form) in file order.
+
+    Blobs are read-only and, where the encoding allows, views into the memory-mapped file:
+    float32, or float64 when stored as double.  Raises ProtoError with file, layer, blob and byte
+    offset for anything that is not a whole, consistent caffemodel.
+    """
+    name = os.fspath(path)
+    buffer = map_file(path, "caffemodel")
+    if buffer[: len(HDF5_SIGNATURE)] == HDF5_SIGNATURE:
+        raise ProtoError(f"{name}: is an HDF5 file; read it with read_hdf5_weights, or name it .caffemodel.h5")
+    if is_text(buffer[:4096]):
+        raise ProtoError(f"{name}: is a text file; expected a caffemodel (binary)")
+    return _read_layers(buffer, name)
+
+
+def message_weights(net: Any, source: str = "<message>") -> list[LayerWeights]:
+    """The same from a NetParameter message of any form."""
+    return _read_layers(net.SerializePartialToString(), source)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """Field numbers of one generation of layer messages."""
+
+    name: int
+    type: int
+    blobs: int
+
+
+_V0 = _Form(name=1, type=2, blobs=50)
+_V1 = _Form(name=4, type=5, blobs=6)
+_V2 = _Form(name=1, type=2, blobs=7)
+
+
+def _read_layers(buffer: Buffer, source: str) -> list[LayerWeights]:
+    layers: list[LayerWeights] = []
+    forms: set[_Form] = set()
+    position, stop, items = 0, len(buffer), 0
+    while position < stop:
+        entry = read_field(buffer, position, stop, source)
+        position = entry.stop
+        if entry.wire_type != BYTES or entry.number not in (_NET_V1_LAYERS, _NET_LAYER):
+            continue
+        form = _V2
+        if entry.number == _NET_V1_LAYERS:
+            form = _V0 if _find(buffer, entry, _V1_V0_LAYER, source) else _V1
+        forms.add(form)
+        if len(forms) > 1:
+            fail(source, entry.tag_start, "layers of different generations (V0, V1, current) in one file")
+        layer = _read_layer(buffer, entry, form, source, len(layers))
+        items += 1 + len(layer.blobs)
+        if items > MAX_LAYERS_AND_BLOBS:
+            fail(source, entry.tag_start, f"more than {MAX_LAYERS_AND_BLOBS} layers and blobs")
+        layers.append(layer)
+    if not layers and stop:
+        raise ProtoError(f"{source}: holds no layers; expected a caffemodel")
+    return layers
+
+
+def _find(buffer: Buffer, parent: Field, number: int, place: str) -> list[Field]:
+    """The BYTES fields of this number in a message."""
+    found = []
+    position = parent.start
+    while position < parent.stop:
+        child = read_field(buffer, position, parent.stop, place)
+        position = child.stop
+        if child.number == number and child.wire_type == BYTES:
+            found.append(child)
+    return found
+
+
+def _read_layer(buffer: Buffer, entry: Field, form: _Form, source: str, index: int) -> LayerWeights:
+    place = f"{source}: layer {index}"
+    name, type_name = b"", ""
+    blobs: list[Field] = []
+    for message in _find(buffer, entry, _V1_V0_LAYER, place) if form is _V0 else [entry]:
+        position = message.start
+        while position < message.stop:
+            child = read_field(buffer, position, message.stop, place)
+            position = child.stop
+            if child.number == form.blobs and child.wire_type == BYTES:
+                blobs.append(child)
+                if len(blobs) > MAX_LAYERS_AND_BLOBS:
+                    fail(place, child.tag_start, f"more than {MAX_LAYERS_AND_BLOBS} blobs")
+            elif child.number == form.name and child.wire_type == BYTES:
+                name = buffer[child.start : child.stop]
+            elif child.number == form.type and child.wire_type in (BYTES, VARINT):
+                type_name = _current_type(buffer, child, form, place)
+    layer = LayerWeights(name.decode("utf-8", "backslashreplace"), type_name)
+    for i, blob in enumerate(blobs):
+        arrays = decode_blob(buffer, blob.start, blob.stop, f'{source}: layer "{layer.name}": blob {i}')
+        layer.blobs.append(arrays.data)
+        layer.diffs.append(arrays.diff)
+        layer.legacy.append(arrays.legacy)
+    return layer
+
+
+def _current_type(buffer: Buffer, child: Field, form: _Form, place: str) -> str:
+    if form is _V1:
+        # An unknown number is an unknown field to protobuf: no type.
+        known = caffe_pb2.V1LayerParameter.LayerType.DESCRIPTOR.values_by_number.get(child.value)
+        return v1.TYPES.get(known.name, "") if known else ""
+    text = buffer[child.start : child.stop].decode("utf-8", "backslashreplace")
+    if form is _V2 or text == "padding":
+        return text
+    if text not in v0.TYPES:
+        fail(place, child.tag_start, f"unknown V0 layer type {text!r}")
+    return v1.TYPES[v0.TYPES[text]]
+
+
+def write_caffemodel(
+    path: Path,
+    net: Any,
+    blobs: Mapping[str, Sequence[np.ndarray | None]],
+    diffs: Mapping[str, Sequence[np.ndarray | None]] | None = None,
+) -> None:
+    """Write ``net`` (a current NetParameter) with ``blobs`` by layer name, atomically and as Caffe lays it out.
+
+    float32 arrays become data, float64 ones double_data.  The arrays are written one after
+    another, never gathered in memory.  Blobs inside ``net`` itself are left out.  Raises ProtoError
+    when a name is no layer of ``net``, a dtype is another one, or the file would pass 2 GB.
+    """
+    target = os.fspath(path)
+    unknown = set(blobs) - {layer.name for layer in net.layer}
+    if unknown:
+        raise ProtoError(f'{target}: blobs are given for layer "{min(unknown)}", which is not in the net')
+    head, tail = _split_message(net, _NET_LAYER)
+    pieces: list[bytes | np.ndarray] = [head]
+    for layer in net.layer:
+        body = _encode_layer(layer, blobs.get(layer.name, ()), (diffs or {}).get(layer.name, ()), target)
+        pieces += [encode_tag(_NET_LAYER, BYTES) + encode_varint(size_bytes(body)), *body]
+    pieces.append(tail)
+    total = size_bytes(pieces)
+    if total > MAX_MESSAGE_BYTES:
+        raise ProtoError(f"{target}: {total} bytes exceed the 2 GB of a protobuf file; use .caffemodel.h5")
+    with open_whole(path) as file:
+        write_pieces(file, pieces)
+
+
+def _encode_layer(
+    layer: Any, blobs: Sequence[np.ndarray | None], diffs: Sequence[np.ndarray | None], target: str
+) -> list[bytes | np.ndarray]:
+    head, tail = _split_message(layer, _BLOBS)
+    pieces: list[bytes | np.ndarray] = [head]
+    for i, array in enumerate(blobs):
+        place = f'{target}: layer "{layer.name}": blob {i}'
+        if array is None:
+            raise ProtoError(f"{place}: is None; only HDF5 files leave out shared parameters")
+        body = encode_blob(array, diffs[i] if i < len(diffs) else None, place)
+        pieces += [encode_tag(_BLOBS, BYTES) + encode_varint(size_bytes(body)), *body]
+    return [*pieces, tail]
+
+
+def _split_message(message: Any, number: int) -> tuple[bytes, bytes]:
+    """The encoded fields before and after field ``number``, which is left out itself."""
+    before, after = type(message)(), type(message)()
+    before.CopyFrom(message)
+    after.CopyFrom(message)
+    for descriptor, _ in message.ListFields():
+        if descriptor.number >= number:
+            before.ClearField(descriptor.name)
+        if descriptor.number <= number:
+            after.ClearField(descriptor.name)
+    before.DiscardUnknownFields()
+    return before.SerializePartialToString(), after.SerializePartialToString()
