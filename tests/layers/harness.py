@@ -7,6 +7,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.source import Source
 
 #: one test body for both kinds of device
 on_devices = pytest.mark.parametrize(
@@ -25,7 +26,7 @@ def make_layer(
     param = text_format.Parse(text, caffe_pb2.LayerParameter(name="it", type=layer_class.type))
     param.bottom.extend([] if param.bottom else [f"x{i}" for i in range(len(bottom_shapes))])
     param.top.extend([] if param.top else ["y"])
-    layer = layer_class(param, LayerContext(phase=phase, source="net.prototxt", dtype=torch.float64))
+    layer = layer_class(param, LayerContext(phase=phase, source=Source("net.prototxt"), dtype=torch.float64))
     layer.setup(*bottom_shapes)
     layer.infer_shapes(*bottom_shapes)
     return layer.to(device)

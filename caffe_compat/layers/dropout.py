@@ -1,0 +1,56 @@
+"""Dropout: in TRAIN, zero each value with probability ``dropout_ratio`` and scale up the rest."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.registry import register
+from caffe_compat.random import generator, is_seeded
+
+
+@torch.library.custom_op("caffe_compat::dropout_mask", mutates_args=())
+def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
+    """Ones and zeros of the shape and dtype of ``bottom`` (CPU), from Caffe's random stream.
+
+    An operator, so that a compiled graph draws anew on each run.  ``layer`` keeps the compiler
+    from merging the draws of two layers that have one bottom.
+    """
+    mask = generator().bernoulli(tuple(bottom.shape), keep_probability)
+    return torch.from_numpy(mask).to(bottom.dtype)
+
+
+@dropout_mask.register_fake
+def _(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
+    return torch.empty(bottom.shape, dtype=bottom.dtype, device=bottom.device)
+
+
+@register("Dropout")
+class Dropout(Layer):
+    """Bottom of any shape -> top of the same shape; the identity in TEST.
+
+    On the CPU after ``random.set_seed`` the mask is Caffe's; otherwise PyTorch's generators
+    make it (Caffe uses cuRAND on the GPU).
+    """
+
+    param_fields = ("dropout_param",)
+    _made = 0
+
+    def setup(self, bottom: Shape) -> None:
+        ratio = self.param.dropout_param.dropout_ratio
+        if not 0 <= ratio < 1:
+            self.fail(f"dropout_param.dropout_ratio is {ratio}; expected at least 0 and below 1")
+        self.ratio = float(ratio)
+        Dropout._made += 1
+        self._number = Dropout._made
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        return [bottom]
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        if self.phase == "TEST":
+            return bottom.view_as(bottom)
+        if is_seeded() and bottom.device.type == "cpu":
+            mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
+            return bottom * mask * (1.0 / (1.0 - self.ratio))
+        return functional.dropout(bottom, self.ratio)

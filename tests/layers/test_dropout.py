@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from caffe_compat import random
+from caffe_compat.errors import NetError
+from caffe_compat.layers.dropout import Dropout
+from tests.layers.harness import check_layer, make_layer, noise, on_devices
+
+
+@pytest.fixture(autouse=True)
+def _unseeded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(random, "_global", None)
+    monkeypatch.setattr(random, "_seeded", False)
+
+
+def make_dropout(ratio: float, device: str = "cpu") -> Dropout:
+    return make_layer(Dropout, f"dropout_param {{ dropout_ratio: {ratio} }}", (50, 40), phase="TRAIN", device=device)
+
+
+@on_devices
+def test_identity_in_test(device: str) -> None:
+    layer = make_layer(Dropout, "", (3, 4), device=device)
+    bottom = noise(3, 4, device=device)
+    check_layer(layer, bottom)
+    assert torch.equal(layer(bottom), bottom)
+
+
+@on_devices
+@pytest.mark.parametrize("seeded", [False, True])
+def test_values_and_gradient(device: str, seeded: bool) -> None:
+    if seeded:
+        random.set_seed(1)
+    layer = make_dropout(0.25, device)
+    bottom = noise(50, 40, device=device)
+    top = layer(bottom)
+    kept = top != 0
+    # 2000 draws: five standard errors
+    assert kept.double().mean().item() == pytest.approx(0.75, abs=5 * (0.25 * 0.75 / 2000) ** 0.5)
+    torch.testing.assert_close(top, bottom * kept.double() / 0.75)
+    (grad,) = torch.autograd.grad(top, bottom, torch.ones_like(top))
+    torch.testing.assert_close(grad, kept.double() / 0.75)
+
+
+def test_seeded_masks_are_caffes_and_new_each_time() -> None:
+    random.set_seed(9)
+    layer, bottom = make_dropout(0.5), torch.ones(50, 40)
+    tops = [layer(bottom), layer(bottom)]
+    stream = random.CaffeGenerator(9)
+    for top in tops:
+        assert torch.equal(top, 2 * torch.from_numpy(stream.bernoulli((50, 40), 0.5)))
+    assert not torch.equal(*tops)
+
+
+def test_compiled_layers_of_one_bottom_draw_in_turn() -> None:
+    first, second = make_dropout(0.5), make_dropout(0.5)
+
+    def both(bottom: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return first(bottom), second(bottom)
+
+    bottom = torch.ones(50, 40)
+    random.set_seed(9)
+    expected = [both(bottom), both(bottom)]
+    random.set_seed(9)
+    compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close([compiled(bottom), compiled(bottom)], expected, rtol=0, atol=0)
+    torch._dynamo.reset()
+
+
+def test_operator() -> None:
+    random.set_seed(1)
+    # A random operator has no two equal runs, so only schema and fake kernel can be checked.
+    torch.library.opcheck(
+        torch.ops.caffe_compat.dropout_mask, (torch.ones(3, 4), 0.5, 1), test_utils=("test_schema", "test_faketensor")
+    )
+
+
+def test_ratio_zero_keeps_everything() -> None:
+    bottom = noise(50, 40)
+    assert torch.equal(make_dropout(0)(bottom), bottom)
+
+
+@pytest.mark.parametrize("ratio", [-0.5, 1, 1.5])
+def test_refuses_a_ratio_out_of_range(ratio: float) -> None:
+    with pytest.raises(NetError, match="dropout_ratio is"):
+        make_dropout(ratio)
