@@ -22,6 +22,7 @@ from caffe_compat.proto.read import (
 from caffe_compat.proto.solverstate import SolverSnapshot, read_solverstate, write_solverstate
 from caffe_compat.proto.source import Source, layer_lines
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
+from caffe_compat.proto.write import write_binary_message, write_text_message
 
 __all__ = [
     "LayerWeights",
@@ -46,9 +47,11 @@ __all__ = [
     "read_solverstate",
     "upgrade_net",
     "upgrade_solver",
+    "write_binary_message",
     "write_blob",
     "write_caffemodel",
     "write_hdf5_solverstate",
     "write_hdf5_weights",
     "write_solverstate",
+    "write_text_message",
 ]

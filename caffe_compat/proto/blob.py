@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -38,10 +39,11 @@ MAX_DIM = 2**31 - 1  # Caffe counts with int
 MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's, and Caffe's, limit for one file
 
 Path = str | os.PathLike[str]
+Piece = bytes | np.ndarray  # what a file is written from; an array stands for its bytes
 
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
 _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF = 5, 6, 7, 8, 9
-_DTYPE = {
+_DTYPE: dict[int, np.dtype[Any]] = {
     _DATA: np.dtype("<f4"),
     _DIFF: np.dtype("<f4"),
     _DOUBLE_DATA: np.dtype("<f8"),
@@ -196,16 +198,14 @@ def _gather(
 # -- writing -----------------------------------------------------------------------------------
 
 
-def encode_blob(
-    array: np.ndarray, diff: np.ndarray | None, place: str, legacy: bool = False
-) -> list[bytes | np.ndarray]:
+def encode_blob(array: np.ndarray, diff: np.ndarray | None, place: str, legacy: bool = False) -> list[Piece]:
     """The pieces of a BlobProto, as Caffe lays it out: bytes, and arrays whose bytes belong there.
 
     float32 goes to data and diff, float64 to double_data and double_diff.  ``legacy`` writes the
     four old sizes (of a 4-axis array).  Raises ProtoError for another dtype or a diff of another shape.
     """
     shape = np.shape(array)
-    pieces: list[bytes | np.ndarray] = []
+    pieces: list[Piece] = []
     if legacy:
         pieces += [encode_tag(i, VARINT) + encode_varint(dim) for i, dim in zip(_LEGACY, shape, strict=True)]
     dims = b"".join(encode_varint(dim) for dim in shape)
@@ -218,21 +218,20 @@ def encode_blob(
         if values.dtype not in (np.float32, np.float64):
             raise ProtoError(f"{place}: dtype is {values.dtype}; expected float32 or float64")
         number = numbers[values.dtype.itemsize == 8]
-        field = [encode_tag(number, BYTES) + encode_varint(values.nbytes), values] if values.size else []
-        if number > _SHAPE:
-            pieces += [shape_field, *field]
+        if number > _SHAPE:  # fields stand in order of number
+            pieces.append(shape_field)
             shape_field = b""
-        else:
-            pieces += field
+        if values.size:
+            pieces += [encode_tag(number, BYTES) + encode_varint(values.nbytes), values]
     return [*pieces, shape_field]
 
 
-def size_bytes(pieces: list[bytes | np.ndarray]) -> int:
+def size_bytes(pieces: list[Piece]) -> int:
     """How many bytes the pieces take in the file."""
     return sum(piece.nbytes if isinstance(piece, np.ndarray) else len(piece) for piece in pieces)
 
 
-def write_pieces(file: BufferedWriter, pieces: list[bytes | np.ndarray]) -> None:
+def write_pieces(file: BufferedWriter, pieces: list[Piece]) -> None:
     """Write the pieces one after another; arrays little-endian, in C order."""
     for piece in pieces:
         if isinstance(piece, np.ndarray):

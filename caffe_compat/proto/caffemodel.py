@@ -12,6 +12,7 @@ from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.blob import (
     MAX_MESSAGE_BYTES,
     Path,
+    Piece,
     decode_blob,
     encode_blob,
     map_file,
@@ -174,7 +175,7 @@ def write_caffemodel(
     if unknown:
         raise ProtoError(f'{target}: blobs are given for layer "{min(unknown)}", which is not in the net')
     head, tail = _split_message(net, _NET_LAYER)
-    pieces: list[bytes | np.ndarray] = [head]
+    pieces: list[Piece] = [head]
     for layer in net.layer:
         body = _encode_layer(layer, blobs.get(layer.name, ()), (diffs or {}).get(layer.name, ()), target)
         pieces += [encode_tag(_NET_LAYER, BYTES) + encode_varint(size_bytes(body)), *body]
@@ -188,9 +189,9 @@ def write_caffemodel(
 
 def _encode_layer(
     layer: Any, blobs: Sequence[np.ndarray | None], diffs: Sequence[np.ndarray | None], target: str
-) -> list[bytes | np.ndarray]:
+) -> list[Piece]:
     head, tail = _split_message(layer, _BLOBS)
-    pieces: list[bytes | np.ndarray] = [head]
+    pieces: list[Piece] = [head]
     for i, array in enumerate(blobs):
         place = f'{target}: layer "{layer.name}": blob {i}'
         if array is None:

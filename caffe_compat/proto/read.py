@@ -39,7 +39,7 @@ def read_net_with_source(source: Path_ | Any) -> tuple[Any, Source]:
         net, place = caffe_pb2.NetParameter(), Source()
         net.CopyFrom(source)
     else:
-        net, place = _read(source, caffe_pb2.NetParameter(), "auto")
+        net, place = read_message_with_source(source, caffe_pb2.NetParameter())
     upgrade_net(net, place)
     return net, place
 
@@ -54,7 +54,7 @@ def parse_net(text: str, name: str = "<text>") -> Any:
 def read_solver(path: Path_) -> Any:
     """An upgraded SolverParameter.  As in Caffe a missing snapshot_prefix becomes the path without
     its suffix, and one that is a folder gets the file's stem appended.  Raises ProtoError."""
-    solver, place = _read(path, caffe_pb2.SolverParameter(), "auto")
+    solver, place = read_message_with_source(path, caffe_pb2.SolverParameter())
     upgrade_solver(solver, place)
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = os.fspath(Path(path).with_suffix(""))
@@ -68,7 +68,7 @@ def read_message(path: Path_, message: Any, form: Form = "auto") -> Any:
 
     Nothing is upgraded.  ``form`` "auto" looks at the bytes.  Raises ProtoError.
     """
-    return _read(path, message, form)[0]
+    return read_message_with_source(path, message, form)[0]
 
 
 def parse_message(text: str, message: Any, name: str = "<text>") -> Any:
@@ -95,7 +95,8 @@ def read_bytes(path: Path_, limit: int = -1) -> bytes:
         raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
 
 
-def _read(path: Path_, message: Any, form: Form) -> tuple[Any, Source]:
+def read_message_with_source(path: Path_, message: Any, form: Form = "auto") -> tuple[Any, Source]:
+    """Like ``read_message``; also the Source that names places in the file for errors."""
     name = os.fspath(path)
     data = read_bytes(path)
     kind = message.DESCRIPTOR.name

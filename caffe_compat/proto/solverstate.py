@@ -9,6 +9,7 @@ from caffe_compat.errors import ProtoError
 from caffe_compat.proto.blob import (
     MAX_MESSAGE_BYTES,
     Path,
+    Piece,
     decode_blob,
     encode_blob,
     map_file,
@@ -58,7 +59,7 @@ def read_solverstate(path: Path) -> SolverSnapshot:
 def write_solverstate(path: Path, snapshot: SolverSnapshot) -> None:
     """Write a snapshot's state as Caffe does, atomically.  Raises ProtoError, also beyond 2 GB."""
     target = os.fspath(path)
-    pieces: list[bytes | np.ndarray] = [encode_tag(_ITER, VARINT) + encode_varint(snapshot.iter)]
+    pieces: list[Piece] = [encode_tag(_ITER, VARINT) + encode_varint(snapshot.iter)]
     if snapshot.learned_net is not None:
         pieces.append(encode_bytes(_LEARNED_NET, os.fsencode(snapshot.learned_net)))
     for i, array in enumerate(snapshot.history):

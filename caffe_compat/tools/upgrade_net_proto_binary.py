@@ -1,0 +1,16 @@
+"""Rewrite a caffemodel of any age in the current format."""
+
+import argparse
+
+from caffe_compat.proto.upgrade.files import upgrade_net_file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """INPUT OUTPUT, as in Caffe."""
+    parser.add_argument("input", metavar="INPUT", help="caffemodel to read")
+    parser.add_argument("output", metavar="OUTPUT", help="caffemodel to write")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status: 0, or 1 when fields were dropped that do not fit their layer."""
+    return upgrade_net_file(args.input, args.output, "binary")
