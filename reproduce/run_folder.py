@@ -1,0 +1,134 @@
+"""The folder of one network: train, val and solver prototxts derived from those of a base network.
+
+    python reproduce/run_folder.py --out runs     writes the folders of the paper's 170 networks
+
+The files are in Caffe's 2013 form, as the authors', and all paths in them are relative to the
+folder.  ``caffe1_*.prototxt`` say the same in today's form, for Caffe 1.0 itself: a net of 2013
+cannot say that its database is an LMDB.
+"""
+
+import argparse
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the package is the folder of this file
+
+from google.protobuf import text_format
+
+from caffe_compat.atomic_file import write_text
+from caffe_compat.proto import caffe_pb2, read_message, upgrade_net
+from reproduce.plan import Network, paper_networks
+
+PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
+#: the eight layers that learn, from the input
+LEARNED = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
+SNAPSHOT_PREFIX = "caffe_train"
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What is the same for all networks of a run."""
+
+    prototxt: Path = PROTOTXT / "paper"  # the folder with base/, and netbase/ and reduced/ where they differ
+    outputs: int | None = None  # outputs of fc8; None: as in the prototxt
+    iters: int | None = None  # max_iter; the schedule, tests and snapshots shrink with it
+    seed: int | None = None  # each network's random_seed follows from it and from the name
+    test_images: tuple[tuple[str, int], ...] = ()  # (data set, test images): one test passes over them once
+    solver_mode: str = "GPU"
+
+
+def write_run_folder(network: Network, settings: RunSettings, out: Path) -> Path:
+    """Write the prototxts of ``network`` into ``out/<name>`` and return that folder.
+
+    Raises ProtoError for a wrong base prototxt, OSError when the folder cannot be written.
+    """
+    folder = out / network.name
+    folder.mkdir(parents=True, exist_ok=True)
+    train, val = (_net(network, settings, phase) for phase in ("train", "val"))
+    solver = _solver(network, settings, train, val)
+    for name, message in (("train", train), ("val", val), ("solver", solver)):
+        write_text(folder / f"{name}.prototxt", _text(message))
+    for net, kind in ((train, "train"), (val, "val")):
+        upgrade_net(net)
+        net.layer[0].data_param.backend = caffe_pb2.DataParameter.LMDB
+        write_text(folder / f"caffe1_{kind}.prototxt", _text(net))
+    solver.train_net, solver.test_net[0] = "caffe1_train.prototxt", "caffe1_val.prototxt"
+    write_text(folder / "caffe1_solver.prototxt", _text(solver))
+    return folder
+
+
+def final_snapshot(max_iter: int) -> str:
+    """File name of the weights that a finished network leaves in its folder."""
+    return f"{SNAPSHOT_PREFIX}_iter_{max_iter}.caffemodel"
+
+
+def _net(network: Network, settings: RunSettings, phase: str) -> Any:
+    """The V0 net of one phase: data, fc8, and the layers kept, frozen or new."""
+    net = read_message(_base_file(network, settings, f"{phase}.prototxt"), caffe_pb2.NetParameter())
+    data = network.data if phase == "train" else network.test_data
+    source = net.layers[0].layer
+    source.source = f"../data/{data}_{'train' if phase == 'train' else 'valid'}_lmdb"
+    source.meanfile = f"../data/{network.data}_mean.binaryproto"
+    new = LEARNED[network.n :] if network.base_network else ()
+    for connection in net.layers:
+        layer = connection.layer
+        if layer.name == "fc8" and settings.outputs is not None:
+            layer.num_output = settings.outputs
+        if phase == "train" and network.frozen and layer.name in LEARNED[: network.n]:
+            layer.blobs_lr[:] = [0, 0]
+            layer.weight_decay[:] = [0, 0]
+        layer.name = _renamed(layer.name, new)
+        connection.bottom[:] = [_renamed(name, new) for name in connection.bottom]
+        connection.top[:] = [_renamed(name, new) for name in connection.top]
+    return net
+
+
+def _renamed(name: str, new: tuple[str, ...]) -> str:
+    return f"{name}-new" if name in new else name
+
+
+def _solver(network: Network, settings: RunSettings, train: Any, val: Any) -> Any:
+    solver = read_message(_base_file(network, settings, "solver.prototxt"), caffe_pb2.SolverParameter())
+    solver.solver_mode = caffe_pb2.SolverParameter.SolverMode.Value(settings.solver_mode)
+    if settings.iters is not None:
+        shrink = settings.iters / solver.max_iter
+        solver.max_iter = settings.iters
+        for field in ("stepsize", "test_interval", "snapshot", "display"):
+            setattr(solver, field, max(1, round(getattr(solver, field) * shrink)))
+    images = dict(settings.test_images).get(network.test_data)
+    if images is not None:
+        solver.test_iter[:] = [-(-images // val.layers[0].layer.batchsize)]
+    if settings.seed is not None:
+        solver.random_seed = zlib.crc32(f"{settings.seed} {network.name}".encode()) & 0x7FFFFFFF
+    if network.base_network:
+        solver.weights[:] = [f"../{network.base_network}/{final_snapshot(solver.max_iter)}"]
+    return solver
+
+
+def _base_file(network: Network, settings: RunSettings, name: str) -> Path:
+    """The prototxt to start from: the family's own where there is one, else the base network's."""
+    own = settings.prototxt / network.family / name
+    return own if own.exists() else settings.prototxt / "base" / name
+
+
+def _text(message: Any) -> str:
+    return text_format.MessageToString(message)
+
+
+def main() -> None:
+    """Write the 170 folders."""
+    parser = argparse.ArgumentParser(description="write the run folders of the paper's 170 networks")
+    parser.add_argument("--out", type=Path, default=Path("runs"), help="folder to write them into (default: runs)")
+    out = parser.parse_args().out
+    networks = paper_networks()
+    for network in networks:
+        write_run_folder(network, RunSettings(), out)
+    print(f"{len(networks)} run folders in {out}")
+
+
+if __name__ == "__main__":
+    main()
