@@ -1,5 +1,6 @@
-// The Python module caffe_compat._C.  Importing it loads the operator library torch.ops.caffe_compat, to which each
-// folder adds its operators with TORCH_LIBRARY_FRAGMENT; folders with plain Python bindings are called here.
+// The Python module caffe_compat._C.  Importing it loads the operator library
+// torch.ops.caffe_compat, to which each folder adds its operators with TORCH_LIBRARY_FRAGMENT;
+// folders with plain Python bindings are called here.
 
 #include <pybind11/pybind11.h>
 #include <torch/library.h>
@@ -11,7 +12,8 @@ __attribute__((weak)) void bind_random(pybind11::module_& m);
 __attribute__((weak)) void bind_lmdb_batch(pybind11::module_& m);
 
 PYBIND11_MODULE(_C, m) {
-  m.doc() = "caffe_compat's compiled part: operators in torch.ops.caffe_compat, and the bindings below.";
+  m.doc() =
+      "caffe_compat's compiled part: operators in torch.ops.caffe_compat, and the bindings below.";
 #ifdef CAFFE_COMPAT_WITH_CUDA
   m.attr("has_cuda") = true;
 #else

@@ -1,0 +1,25 @@
+// Grouped 2-D convolution (cross-correlation, as everywhere in deep learning), sizes shared by all
+// its kernels.
+#pragma once
+
+#include <cstdint>
+
+namespace caffe_compat {
+
+struct ConvSizes {
+  int64_t batch, channels, height, width;  // input, dense (N, C, H, W)
+  int64_t outputs, out_height, out_width;  // output, dense (N, outputs, out_height, out_width)
+  int64_t kernel_h, kernel_w;  // weight, dense (outputs, channels / groups, kernel_h, kernel_w)
+  int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int64_t groups;
+
+  int64_t pixels() const { return height * width; }
+  int64_t out_pixels() const { return out_height * out_width; }
+  int64_t group_channels() const { return channels / groups; }
+  int64_t group_outputs() const { return outputs / groups; }
+  int64_t taps() const { return kernel_h * kernel_w; }
+  // Weights per output channel.
+  int64_t depth() const { return group_channels() * taps(); }
+};
+
+}  // namespace caffe_compat

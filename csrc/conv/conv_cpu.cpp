@@ -1,0 +1,197 @@
+// Caffe's own convolution: im2col, then one matrix product per image and group.  Images run side by
+// side, except for the weight gradient, which is summed over the images in their order, so that it
+// does not depend on the threads.
+
+#include <ATen/Parallel.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <torch/library.h>
+
+#include "conv/conv_arguments.h"
+#include "conv/im2col.h"
+
+namespace caffe_compat {
+namespace {
+
+// A kernel of one pixel reads the image as it is.
+bool is_pointwise(const ConvSizes& s) {
+  return s.taps() == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_h == 0 && s.pad_w == 0;
+}
+
+// The column matrix (channels * taps, out_pixels) of one image; for a pointwise kernel the image
+// itself.
+template <typename T>
+class Columns {
+ public:
+  Columns(const ConvSizes& sizes, at::ScalarType type)
+      : s_(sizes), pointwise_(is_pointwise(sizes)) {
+    if (!pointwise_) buffer_ = at::empty({s_.channels * s_.taps(), s_.out_pixels()}, type);
+  }
+
+  at::Tensor read(const at::Tensor& image) {
+    if (pointwise_) return image.view({s_.channels, s_.out_pixels()});
+    const T* from = image.const_data_ptr<T>();
+    T* to = buffer_.mutable_data_ptr<T>();
+    at::parallel_for(0, s_.channels * s_.taps(), 16, [&](int64_t begin, int64_t end) {
+      for (int64_t row = begin; row < end; ++row) {
+        const int64_t tap = row % s_.taps();
+        im2col_row(from + row / s_.taps() * s_.pixels(), to + row * s_.out_pixels(), s_,
+                   tap / s_.kernel_w, tap % s_.kernel_w);
+      }
+    });
+    return buffer_;
+  }
+
+  // Where a gradient of the columns goes before `write`.
+  at::Tensor target(const at::Tensor& image) {
+    return pointwise_ ? image.view({s_.channels, s_.out_pixels()}) : buffer_;
+  }
+
+  void write(const at::Tensor& image) {
+    if (pointwise_) return;
+    const T* from = buffer_.const_data_ptr<T>();
+    T* to = image.mutable_data_ptr<T>();
+    at::parallel_for(0, s_.channels, 1, [&](int64_t begin, int64_t end) {
+      std::fill(to + begin * s_.pixels(), to + end * s_.pixels(), T(0));
+      for (int64_t row = begin * s_.taps(); row < end * s_.taps(); ++row) {
+        const int64_t tap = row % s_.taps();
+        col2im_row(from + row * s_.out_pixels(), to + row / s_.taps() * s_.pixels(), s_,
+                   tap / s_.kernel_w, tap % s_.kernel_w);
+      }
+    });
+  }
+
+ private:
+  const ConvSizes& s_;
+  bool pointwise_;
+  at::Tensor buffer_;
+};
+
+at::Tensor group_rows(const at::Tensor& matrix, int64_t group, int64_t groups) {
+  const int64_t rows = matrix.size(0) / groups;
+  return matrix.narrow(0, group * rows, rows);
+}
+
+// Calls task(image index, columns) for all images; on several threads when there are enough images.
+template <typename T, typename Task>
+void for_each_image(const ConvSizes& s, at::ScalarType type, const Task& task) {
+  const auto run = [&](int64_t begin, int64_t end) {
+    const at::AutoDispatchBelowAutograd
+        no_autograd;  // the threads do not inherit the caller's state
+    Columns<T> columns(s, type);
+    for (int64_t n = begin; n < end; ++n) task(n, columns);
+  };
+  if (s.batch >= at::get_num_threads()) {
+    at::parallel_for(0, s.batch, 1, run);
+  } else {
+    run(0, s.batch);
+  }
+}
+
+template <typename Run>
+void run_for_cpu_type(const char* op, const at::Tensor& tensor, const Run& run) {
+  if (tensor.scalar_type() == at::kFloat) {
+    run(float{});
+  } else {
+    TORCH_CHECK_TYPE(tensor.scalar_type() == at::kDouble, op, ": input is ", describe(tensor),
+                     "; expected float32 or float64 on the CPU");
+    run(double{});
+  }
+}
+
+at::Tensor conv_cpu(const at::Tensor& input, const at::Tensor& weight,
+                    const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                    at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  const ConvSizes s =
+      conv_sizes("conv", input.sizes(), weight.sizes(), {stride, padding, dilation, groups});
+  check_same_type("conv", "weight", weight, "input", input);
+  check_conv_bias("conv", bias, input, s);
+  const at::Tensor x = input.contiguous();
+  const at::Tensor w = weight.contiguous().view({s.outputs, s.depth()});
+  at::Tensor y = at::empty({s.batch, s.outputs, s.out_height, s.out_width}, x.options());
+  run_for_cpu_type("conv", x, [&](auto zero) {
+    using T = decltype(zero);
+    for_each_image<T>(s, x.scalar_type(), [&](int64_t n, Columns<T>& columns) {
+      const at::Tensor rows = columns.read(x.select(0, n));
+      at::Tensor out = y.select(0, n).view({s.outputs, s.out_pixels()});
+      for (int64_t g = 0; g < groups; ++g) {
+        at::Tensor out_g = group_rows(out, g, groups);
+        at::mm_out(out_g, group_rows(w, g, groups), group_rows(rows, g, groups));
+      }
+      if (bias) out.add_(bias->unsqueeze(1));
+    });
+  });
+  return y;
+}
+
+at::Tensor conv_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weight, int64_t height,
+                               int64_t width, at::IntArrayRef stride, at::IntArrayRef padding,
+                               at::IntArrayRef dilation, int64_t groups) {
+  TORCH_CHECK_VALUE(grad.dim() == 4 && weight.dim() == 4, "conv_input_grad: grad is ",
+                    describe(grad), " and weight ", describe(weight), "; expected 4 axes each");
+  const ConvSizes s =
+      conv_sizes("conv_input_grad", {grad.size(0), weight.size(1) * groups, height, width},
+                 weight.sizes(), {stride, padding, dilation, groups});
+  check_conv_grad("conv_input_grad", grad, s);
+  check_same_type("conv_input_grad", "weight", weight, "grad", grad);
+  const at::Tensor dy = grad.contiguous();
+  const at::Tensor w = weight.contiguous().view({s.outputs, s.depth()});
+  at::Tensor dx = at::empty({s.batch, s.channels, s.height, s.width}, dy.options());
+  run_for_cpu_type("conv_input_grad", dy, [&](auto zero) {
+    using T = decltype(zero);
+    for_each_image<T>(s, dy.scalar_type(), [&](int64_t n, Columns<T>& columns) {
+      const at::Tensor out = dy.select(0, n).view({s.outputs, s.out_pixels()});
+      const at::Tensor image = dx.select(0, n);
+      const at::Tensor rows = columns.target(image);
+      for (int64_t g = 0; g < groups; ++g) {
+        at::Tensor rows_g = group_rows(rows, g, groups);
+        at::mm_out(rows_g, group_rows(w, g, groups).t(), group_rows(out, g, groups));
+      }
+      columns.write(image);
+    });
+  });
+  return dx;
+}
+
+at::Tensor conv_weight_grad_cpu(const at::Tensor& grad, const at::Tensor& input, int64_t kernel_h,
+                                int64_t kernel_w, at::IntArrayRef stride, at::IntArrayRef padding,
+                                at::IntArrayRef dilation, int64_t groups) {
+  TORCH_CHECK_VALUE(grad.dim() == 4 && input.dim() == 4 && groups > 0, "conv_weight_grad: grad is ",
+                    describe(grad), " and input ", describe(input), "; expected 4 axes each");
+  const ConvSizes s = conv_sizes("conv_weight_grad", input.sizes(),
+                                 {grad.size(1), input.size(1) / groups, kernel_h, kernel_w},
+                                 {stride, padding, dilation, groups});
+  check_conv_grad("conv_weight_grad", grad, s);
+  check_same_type("conv_weight_grad", "input", input, "grad", grad);
+  const at::Tensor dy = grad.contiguous();
+  const at::Tensor x = input.contiguous();
+  at::Tensor dw = at::zeros({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());
+  at::Tensor matrix = dw.view({s.outputs, s.depth()});
+  run_for_cpu_type("conv_weight_grad", dy, [&](auto zero) {
+    using T = decltype(zero);
+    Columns<T> columns(s, dy.scalar_type());
+    for (int64_t n = 0; n < s.batch; ++n) {
+      const at::Tensor rows = columns.read(x.select(0, n));
+      const at::Tensor out = dy.select(0, n).view({s.outputs, s.out_pixels()});
+      for (int64_t g = 0; g < groups; ++g) {
+        group_rows(matrix, g, groups)
+            .addmm_(group_rows(out, g, groups), group_rows(rows, g, groups).t());
+      }
+    }
+  });
+  return dw;
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(caffe_compat, CPU, m) {
+  m.impl("conv", conv_cpu);
+  m.impl("conv_input_grad", conv_input_grad_cpu);
+  m.impl("conv_weight_grad", conv_weight_grad_cpu);
+}
+
+}  // namespace caffe_compat
