@@ -1,0 +1,29 @@
+"""AdaGrad."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.solver.rules.base import Rule
+
+
+class AdaGrad(Rule):
+    """h += g^2;  w -= rate * g / (sqrt(h) + delta).  Takes no momentum."""
+
+    type = "AdaGrad"
+
+    def __init__(self, params: Iterable[Any], lr: float, delta: float = 1e-8, **shared: Any) -> None:
+        super().__init__(params, lr, delta=delta, **shared)
+
+    def compute_update(
+        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]
+    ) -> list[Tensor]:
+        (squares,) = histories
+        torch._foreach_addcmul_(squares, grads, grads)
+        scales = torch._foreach_sqrt(squares)
+        torch._foreach_add_(scales, group["delta"])
+        torch._foreach_div_(grads, scales)
+        torch._foreach_mul_(grads, rate)
+        return grads

@@ -1,0 +1,53 @@
+"""Adam."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.errors import SolverError
+from caffe_compat.solver.rules.base import Rule
+
+
+class Adam(Rule):
+    """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w -= rate * c * m / (sqrt(v) + delta),
+
+    with b1 = momentum, b2 = momentum2, c = sqrt(1 - b2^t) / (1 - b1^t) and t = iteration + 1.
+    delta is added to the uncorrected root, unlike in torch.optim.Adam.  m is history 0, v history 1.
+    """
+
+    type = "Adam"
+    history_count = 2
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.9,
+        momentum2: float = 0.999,
+        delta: float = 1e-8,
+        **shared: Any,
+    ) -> None:
+        for name, beta in (("momentum", momentum), ("momentum2", momentum2)):
+            if not 0 <= beta < 1:
+                raise SolverError(f"{name} is {beta:g}; expected at least 0 and below 1 for Adam")
+        super().__init__(params, lr, momentum=momentum, momentum2=momentum2, delta=delta, **shared)
+
+    def compute_update(
+        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]
+    ) -> list[Tensor]:
+        means, squares = histories
+        beta1, beta2 = group["momentum"], group["momentum2"]
+        t = group["iteration"] + 1
+        correction = math.sqrt(1 - beta2**t) / (1 - beta1**t)
+        torch._foreach_mul_(means, beta1)
+        torch._foreach_add_(means, grads, alpha=1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, grads, grads, value=1 - beta2)
+        scales = torch._foreach_sqrt(squares)
+        torch._foreach_add_(scales, group["delta"])
+        updates = torch._foreach_div(means, scales)
+        torch._foreach_mul_(updates, rate * correction)
+        return list(updates)

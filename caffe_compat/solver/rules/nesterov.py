@@ -1,0 +1,30 @@
+"""Nesterov's accelerated gradient."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.solver.rules.base import Rule
+
+
+class Nesterov(Rule):
+    """v' = momentum * v + rate * g;  w -= (1 + momentum) * v' - momentum * v."""
+
+    type = "Nesterov"
+    rate_in_history = True
+
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.0, **shared: Any) -> None:
+        super().__init__(params, lr, momentum=momentum, **shared)
+
+    def compute_update(
+        self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]
+    ) -> list[Tensor]:
+        (velocity,) = histories
+        momentum = group["momentum"]
+        updates = torch._foreach_mul(velocity, -momentum)
+        torch._foreach_mul_(velocity, momentum)
+        torch._foreach_add_(velocity, grads, alpha=rate)
+        torch._foreach_add_(updates, velocity, alpha=1 + momentum)
+        return list(updates)
