@@ -3,6 +3,7 @@
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.blob import read_blob, write_blob
 from caffe_compat.proto.caffemodel import LayerWeights, message_weights, read_caffemodel, write_caffemodel
+from caffe_compat.proto.extend import extend_schema
 from caffe_compat.proto.forks import fork_of_field, fork_of_layer_type
 from caffe_compat.proto.hdf5 import (
     read_hdf5_solverstate,
@@ -29,6 +30,7 @@ __all__ = [
     "SolverSnapshot",
     "Source",
     "caffe_pb2",
+    "extend_schema",
     "fork_of_field",
     "fork_of_layer_type",
     "is_hdf5",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from google.protobuf import text_format
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
@@ -36,8 +36,7 @@ def read_net(source: Path_ | Any) -> Any:
 def read_net_with_source(source: Path_ | Any) -> tuple[Any, Source]:
     """Like ``read_net``; also the Source that turns layer names into ``file:line`` for errors."""
     if not isinstance(source, str | os.PathLike):
-        net, place = caffe_pb2.NetParameter(), Source()
-        net.CopyFrom(source)
+        net, place = copy_message(source, caffe_pb2.NetParameter()), Source()
     else:
         net, place = read_message_with_source(source, caffe_pb2.NetParameter())
     upgrade_net(net, place)
@@ -78,6 +77,22 @@ def parse_message(text: str, message: Any, name: str = "<text>") -> Any:
     except text_format.ParseError as error:
         raise ProtoError(_explain(error, text, name)) from None
     _check_required(message, name)
+    return message
+
+
+def copy_message(original: Any, message: Any) -> Any:
+    """Fill ``message`` from one of the same type and return it.
+
+    ``original`` may be of another schema: one from before ``extend_schema``, or Caffe's own.
+    """
+    expected = message.DESCRIPTOR.full_name
+    if not isinstance(original, Message) or original.DESCRIPTOR.full_name != expected:
+        kind = original.DESCRIPTOR.full_name if isinstance(original, Message) else type(original).__name__
+        raise ProtoError(f"<message>: expected a path or a {expected} message, got {kind}")
+    if isinstance(original, type(message)):
+        message.CopyFrom(original)
+    else:
+        message.MergeFromString(original.SerializePartialToString())
     return message
 
 

@@ -5,34 +5,49 @@ package in the same process cannot clash with ours.
 """
 
 import copyreg
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
+
+from caffe_compat.errors import ProtoError
 
 PACKAGE = "caffe"
 
 
 class Schema:
-    """All messages and top-level enums of one file of descriptors, by short name.
+    """All messages and top-level enums of one file of descriptors.
 
     ``names`` maps ``LayerParameter`` to its class, ``Phase`` to its wrapper, ``TRAIN`` to 0.
+    ``classes`` has every message, also nested ones, by full name: ``caffe.LayerParameter``.
     """
 
     def __init__(self, file: descriptor_pb2.FileDescriptorProto) -> None:
         self.file = file
         pool = descriptor_pool.DescriptorPool()
-        pool.AddSerializedFile(file.SerializeToString())
-        self.descriptor = pool.FindFileByName(file.name)
+        try:
+            pool.AddSerializedFile(file.SerializeToString())
+            self.descriptor = pool.FindFileByName(file.name)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ProtoError(f"{file.name}: inconsistent schema: {error}") from None
+        self.classes: dict[str, type[Message]] = {}
+        self._add_classes(self.descriptor.message_types_by_name.values())
         self.names: dict[str, Any] = {"DESCRIPTOR": self.descriptor}
         for name, descriptor in self.descriptor.message_types_by_name.items():
-            self.names[name] = message_factory.GetMessageClass(descriptor)
-            copyreg.pickle(self.names[name], _reduce_message)
+            self.names[name] = self.classes[descriptor.full_name]
         for name, enum in self.descriptor.enum_types_by_name.items():
             self.names[name] = EnumTypeWrapper(enum)
             self.names.update((value.name, value.number) for value in enum.values)
+
+    def _add_classes(self, descriptors: Iterable[Descriptor]) -> None:
+        for descriptor in descriptors:
+            self.classes[descriptor.full_name] = message_factory.GetMessageClass(descriptor)
+            copyreg.pickle(self.classes[descriptor.full_name], _reduce_message)
+            self._add_classes(descriptor.nested_types)
 
 
 def load_caffe_schema() -> Schema:
@@ -48,12 +63,12 @@ def read_descriptor(path: Path) -> descriptor_pb2.FileDescriptorProto:
 
 def _reduce_message(message: Message) -> tuple[Any, tuple[str, bytes]]:
     # The classes belong to no importable module, which pickle would look for.
-    return _restore_message, (message.DESCRIPTOR.name, message.SerializePartialToString())
+    return _restore_message, (message.DESCRIPTOR.full_name, message.SerializePartialToString())
 
 
-def _restore_message(name: str, data: bytes) -> Message:
+def _restore_message(full_name: str, data: bytes) -> Message:
     from caffe_compat.proto import caffe_pb2
 
-    message = getattr(caffe_pb2, name)()
+    message = caffe_pb2.current_schema().classes[full_name]()
     message.MergeFromString(data)
     return message

@@ -1,0 +1,145 @@
+"""Fields of Caffe's forks, added to our schema from a .proto text of the user."""
+
+import os
+import re
+from typing import Any, NoReturn
+
+from google.protobuf import descriptor_pb2
+
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.schema import PACKAGE, Schema
+from caffe_compat.proto.schema_text import SCALARS, parse_schema
+
+Field = descriptor_pb2.FieldDescriptorProto
+_INTEGERS = {number for name, number in SCALARS.items() if "int" in name or "fixed" in name}
+_LAST_NUMBER = 2**29 - 1  # protobuf's largest field number
+
+
+def extend_schema(path: str | os.PathLike[str]) -> None:
+    """Merge the messages, fields and enum values of a small .proto file into the schema.
+
+    A message that Caffe has too is extended by the fields it lacks::
+
+        message LayerParameter { optional BNParameter bn_param = 200; }
+        message BNParameter { optional float eps = 1 [default = 1e-5]; }
+
+    All classes in ``caffe_pb2`` are replaced; messages made before stay usable on their own, and
+    ``read_net`` converts them.  Raises ProtoError with ``file:line:`` for a syntax error, an
+    unknown type, or a field that contradicts one of Caffe.
+    """
+    name = os.fspath(path)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except OSError as error:
+        raise ProtoError(f"{name}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
+    caffe_pb2.use_schema(Schema(_merge(caffe_pb2.current_schema().file, text, name)))
+
+
+def _merge(base: descriptor_pb2.FileDescriptorProto, text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
+    extra, lines = parse_schema(text, name)
+    merged = descriptor_pb2.FileDescriptorProto()
+    merged.CopyFrom(base)
+    types = _type_names(base)
+    for dotted, values in _type_names(extra).items():
+        types[dotted] = (types.get(dotted) or set()) | values if values is not None else None
+    _Merger(name, lines, types).merge_scope(merged, extra, "")
+    return merged
+
+
+def _type_names(file: descriptor_pb2.FileDescriptorProto) -> dict[str, set[str] | None]:
+    """Dotted name of every message and enum -> None for a message, the values' names for an enum."""
+    found: dict[str, set[str] | None] = {}
+
+    def visit(messages: Any, enums: Any, scope: str) -> None:
+        found.update((scope + enum.name, {value.name for value in enum.value}) for enum in enums)
+        for message in messages:
+            found[scope + message.name] = None
+            visit(message.nested_type, message.enum_type, f"{scope}{message.name}.")
+
+    visit(file.message_type, file.enum_type, "")
+    return found
+
+
+class _Merger:
+    def __init__(self, name: str, lines: dict[str, int], types: dict[str, set[str] | None]) -> None:
+        self.name, self.lines, self.types = name, lines, types
+
+    def fail(self, dotted: str, message: str) -> NoReturn:
+        raise ProtoError(f"{self.name}:{self.lines[dotted]}: {message}")
+
+    def merge_scope(self, target: Any, extra: Any, scope: str) -> None:
+        """Messages and enums of a file, or of one message."""
+        field = "message_type" if scope == "" else "nested_type"
+        for message in getattr(extra, field):
+            ours = next((m for m in getattr(target, field) if m.name == message.name), None)
+            ours = ours or getattr(target, field).add(name=message.name)
+            inner = f"{scope}{message.name}."
+            self.merge_scope(ours, message, inner)
+            for item in message.field:
+                self.resolve_type(item, inner)
+                self.check_default(item, inner)
+                self.merge_field(ours, item, inner)
+        for enum in extra.enum_type:
+            ours = next((e for e in target.enum_type if e.name == enum.name), None)
+            ours = ours or target.enum_type.add(name=enum.name)
+            for value in enum.value:
+                self.merge_value(ours, value, f"{scope}{enum.name}.")
+
+    def resolve_type(self, field: Any, scope: str) -> None:
+        """Turn a type name as written into the absolute one, looked up from the inside out."""
+        if not field.type_name:
+            return
+        written = field.type_name.removeprefix(".").removeprefix(f"{PACKAGE}.")
+        parts = scope.split(".")[:-1]
+        candidates = [".".join([*parts[:n], written]) for n in range(len(parts), -1, -1)]
+        found = next((c for c in candidates if c in self.types), None)
+        if found is None:
+            self.fail(scope + field.name, f'unknown type {written} of field "{field.name}"; define the message too')
+        field.type = Field.TYPE_MESSAGE if self.types[found] is None else Field.TYPE_ENUM
+        field.type_name = f".{PACKAGE}.{found}"
+
+    def check_default(self, field: Any, scope: str) -> None:
+        """protobuf would refuse a wrong default too, but without a line."""
+        text, fits = field.default_value, True
+        if field.type == Field.TYPE_ENUM:
+            fits = text in (self.types[field.type_name.removeprefix(f".{PACKAGE}.")] or ())
+        elif field.type == Field.TYPE_BOOL:
+            fits = text in ("true", "false")
+        elif field.type in _INTEGERS:
+            fits = re.fullmatch(r"-?\d+", text) is not None
+        elif field.type == Field.TYPE_MESSAGE:
+            fits = False
+        if field.HasField("default_value") and not fits:
+            self.fail(scope + field.name, f'default {text} does not fit the type of field "{field.name}"')
+
+    def merge_field(self, message: Any, field: Any, scope: str) -> None:
+        place, owner = scope + field.name, scope[:-1]
+        if not 1 <= field.number <= _LAST_NUMBER:
+            self.fail(place, f"number {field.number} of field {field.name}; expected 1 to {_LAST_NUMBER}")
+        for ours in message.field:
+            if ours.name == field.name and ours == field:
+                return
+            if ours.name == field.name:
+                self.fail(place, f"{owner} has a field {field.name} already, with another number, type or default")
+            if ours.number == field.number:
+                self.fail(
+                    place,
+                    f"number {field.number} is {ours.name} in {owner} already; "
+                    "for prototxt files any free number will do, for example 1000",
+                )
+        message.field.add().CopyFrom(field)
+
+    def merge_value(self, enum: Any, value: Any, scope: str) -> None:
+        for ours in enum.value:
+            if ours.name == value.name and ours.number == value.number:
+                return
+            if ours.name == value.name or ours.number == value.number:
+                self.fail(
+                    scope + value.name,
+                    f"{value.name} = {value.number} contradicts {ours.name} = {ours.number} of {scope[:-1]}",
+                )
+        enum.value.add().CopyFrom(value)
