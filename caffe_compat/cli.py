@@ -1,0 +1,130 @@
+"""The ``caffe-compat`` command (and its alias ``caffe``): finds ``tools/<command>.py`` and runs it.
+
+A tool has ``add_arguments(parser)`` and ``run(args) -> exit status``; the first line of its docstring is its help.
+Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``--noflag``, ``--flag=false``.
+"""
+
+import argparse
+import ast
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from caffe_compat import __version__, tools
+from caffe_compat.errors import CaffeCompatError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status: 1 for an error in the user's files, 2 for wrong usage."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["caffe"]:  # `caffe-compat caffe train ...`
+        words = words[1:]
+    if not words or words[0] in ("-h", "--help", "-help", "help"):
+        print(_overview(), file=sys.stdout if words else sys.stderr)
+        return 0 if words else USAGE_ERROR
+    if words[0] in ("--version", "-version"):
+        print(f"caffe-compat {__version__}")
+        return 0
+    command, rest = words[0].replace("-", "_"), words[1:]
+    if command not in commands():
+        print(f"caffe-compat: unknown command {words[0]!r}; there are {', '.join(commands())}", file=sys.stderr)
+        return USAGE_ERROR
+    try:
+        return _run(command, rest)
+    except CaffeCompatError as error:
+        print(f"caffe-compat {command}: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has gone; nobody is left to tell
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"caffe-compat {command}: {place}{error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 1
+
+
+def commands() -> dict[str, str]:
+    """Every command and its one line of help, read without importing the tools."""
+    folder = Path(tools.__path__[0])
+    return {path.stem: _first_line(path) for path in sorted(folder.glob("[!_]*.py"))}
+
+
+def _first_line(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+    return docstring.splitlines()[0] if docstring else ""
+
+
+def _overview() -> str:
+    width = max((len(name) for name in commands()), default=0)
+    lines = [f"  {name:{width}}  {text}" for name, text in commands().items()]
+    return "\n".join(["usage: caffe-compat <command> <args>", "", "commands:", *lines])
+
+
+def _run(command: str, words: Sequence[str]) -> int:
+    tool = importlib.import_module(f"caffe_compat.tools.{command}")
+    # A prefix of a flag is not that flag in gflags.
+    parser = argparse.ArgumentParser(
+        f"caffe-compat {command}",
+        description=tool.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    tool.add_arguments(parser)
+    try:
+        plain, switched_off = from_gflags(parser, words)
+        args = parser.parse_args(plain)
+    except SystemExit as stop:  # argparse has printed help or what is wrong
+        return int(stop.code or 0)
+    for name in switched_off:
+        setattr(args, name, False)
+    return int(tool.run(args))
+
+
+def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(words for argparse, names of switches that are explicitly off) from words in gflags' forms."""
+    options = {
+        option.lstrip("-").replace("-", "_"): action for action in parser._actions for option in action.option_strings
+    }
+    plain: list[str] = []
+    switched_off: list[str] = []
+    value_follows = False
+    for i, word in enumerate(words):
+        if word == "--":
+            return plain + list(words[i:]), switched_off
+        name, equals, value = word.lstrip("-").partition("=")
+        name = name.replace("-", "_")
+        dashes = len(word) - len(word.lstrip("-"))
+        if value_follows or dashes not in (1, 2) or len(name) < 2:
+            plain.append(word)
+            value_follows = False
+            continue
+        action = options.get(name)
+        if action is None and name.startswith("no") and _is_switch(options.get(name[2:])):
+            switched_off.append(options[name[2:]].dest)
+        elif action is None:
+            plain.append(word)
+        elif _is_switch(action) and equals:
+            if value.lower() in _TRUE:
+                plain.append(action.option_strings[-1])
+            elif value.lower() in _FALSE:
+                switched_off.append(action.dest)
+            else:
+                parser.error(f"argument --{name}: expected true or false, not {value!r}")
+        else:
+            plain.append(action.option_strings[-1] + equals + value)
+            value_follows = not equals and action.nargs != 0
+    return plain, switched_off
+
+
+def _is_switch(action: argparse.Action | None) -> bool:
+    return isinstance(action, argparse._StoreTrueAction)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Which CUDA devices a command line or solver file asks for."""
+
+from typing import Any
+
+import torch
+
+from caffe_compat.errors import SolverError
+
+
+def parse_gpus(flag: str) -> list[int]:
+    """``--gpu``: "" (none), "all", or numbers with commas, to device numbers that exist.  Raises SolverError."""
+    if not flag:
+        return []
+    count = torch.cuda.device_count()
+    if flag == "all":
+        if not count:
+            raise SolverError("--gpu all: PyTorch finds no CUDA device; leave --gpu out to use the CPU")
+        return list(range(count))
+    try:
+        numbers = [int(word) for word in flag.split(",")]
+    except ValueError:
+        raise SolverError(f'--gpu is "{flag}"; expected "all" or device numbers with commas, such as 0,1') from None
+    for number in numbers:
+        if not 0 <= number < count:
+            raise SolverError(f"--gpu {flag}: there is no CUDA device {number}; PyTorch finds {count}")
+    if len(set(numbers)) != len(numbers):
+        raise SolverError(f"--gpu {flag}: names a device twice")
+    return numbers
+
+
+def solver_gpus(param: Any, flag: str, source: str) -> list[int]:
+    """The devices to train on: ``--gpu``, or without it what an explicit ``solver_mode: GPU`` says."""
+    if flag or not (param.HasField("solver_mode") and param.solver_mode == param.GPU):
+        return parse_gpus(flag)
+    count = torch.cuda.device_count()
+    if param.device_id >= count:
+        raise SolverError(
+            f"{source}: solver_mode is GPU with device_id {param.device_id}, but PyTorch finds {count} CUDA device(s); "
+            "set solver_mode: CPU"
+        )
+    return [param.device_id]
+
+
+def device_of(gpus: list[int]) -> torch.device:
+    """The first of the devices, or the CPU."""
+    return torch.device("cuda", gpus[0]) if gpus else torch.device("cpu")

@@ -1,0 +1,106 @@
+"""The train net and the test nets that a SolverParameter describes."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from caffe_compat.errors import SolverError
+from caffe_compat.net import Net
+from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
+from caffe_compat.solver.checks import TRAIN_NET_FIELDS
+from caffe_compat.solver.log import Log
+
+
+@dataclass
+class NetOptions:
+    """How the solver (of file ``source``) wants its nets: where, in which type, its place among parallel ones."""
+
+    source: str
+    device: torch.device
+    dtype: torch.dtype
+    rank: int = 0
+    count: int = 1
+
+
+def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
+    """The train net (from whichever field gives it) with the solver's ``weights`` copied in."""
+    field = next(name for name in TRAIN_NET_FIELDS if param.HasField(name))
+    model = getattr(param, field)
+    if field.endswith("_param"):
+        log.line("solver.cpp:88", f"Creating training net specified in {field}.")
+    else:
+        log.line("solver.cpp:102", f"Creating training net from {field} file: {model}")
+    net = _build(model, field, caffe_pb2.TRAIN, param.train_state, options)
+    _copy_weights(net, param, log)
+    return net
+
+
+def build_test_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
+    """The test nets in Caffe's order: test_net_param, test_net, then net or net_param for the rest of test_iter."""
+    models = [("test_net_param", model) for model in param.test_net_param]
+    models += [("test_net", path) for path in param.test_net]
+    generic = "net_param" if param.HasField("net_param") else "net"
+    models += [(generic, getattr(param, generic))] * (len(param.test_iter) - len(models))
+    nets = []
+    for i, (field, model) in enumerate(models):
+        label = field if field.endswith("_param") else f"{field} file: {model}"
+        log.line("solver.cpp:190", f"Creating test net (#{i}) specified by {label}")
+        state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
+        net = _build(model, field, caffe_pb2.TEST, state, options)
+        _copy_weights(net, param, log)
+        nets.append(net)
+    return nets
+
+
+def _build(model: Any, field: str, phase: int, override: Any, options: NetOptions) -> Net:
+    """A Net in the state that the defaults, the file and the solver's own state make, later ones winning."""
+    message, source = read_net_with_source(model)
+    state = caffe_pb2.NetState(phase=phase)
+    state.MergeFrom(message.state)
+    state.MergeFrom(override)
+    message.state.CopyFrom(state)
+    net = Net(
+        message,
+        phase=caffe_pb2.Phase.Name(state.phase),
+        level=state.level,
+        stages=state.stage,
+        dtype=options.dtype,
+        solver_rank=options.rank,
+        solver_count=options.count,
+        source=Source(f"{options.source}: {field}") if field.endswith("_param") else source,
+    )
+    return net.to(options.device)
+
+
+def _copy_weights(net: Net, param: Any, log: Log) -> None:
+    for entry in param.weights:
+        for path in entry.split(","):
+            log.line("solver.cpp:72", f"Finetuning from {path.strip()}")
+            for name in net.copy_from(path.strip()).ignored:
+                log.line("net.cpp:746", f"Ignoring source layer {name}")
+
+
+def share_parameters(test_net: Net, train_net: Net) -> None:
+    """Let ``test_net`` use ``train_net``'s parameters in all layers of equal name.
+
+    Raises SolverError when two such layers do not have the same blobs.
+    """
+    targets = {step.layer.name: step.layer for step in reversed(test_net.steps)}  # the first of equal names
+    for step in train_net.steps:
+        ours, theirs = step.layer, targets.get(step.layer.name)
+        if theirs is None:
+            continue
+        place = f'{test_net.source}: layer "{ours.name}"'
+        if len(ours.blobs) != len(theirs.blobs):
+            raise SolverError(
+                f"{place}: has {len(theirs.blobs)} parameter blobs in the test net and {len(ours.blobs)} "
+                f"in the train net ({train_net.source}); rename one of the layers"
+            )
+        for i, (own, other) in enumerate(zip(ours.blob_shapes, theirs.blob_shapes, strict=True)):
+            if own != other:
+                raise SolverError(
+                    f"{place}: param {i} has shape {other} in the test net and {own} in the train net "
+                    f"({train_net.source}); rename one of the layers"
+                )
+            theirs.share_blob(i, ours.blobs[i])

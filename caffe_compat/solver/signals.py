@@ -1,0 +1,47 @@
+"""SIGINT and SIGHUP as requests to a running solver, as ``caffe train`` takes them."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any
+
+from caffe_compat.errors import SolverError
+
+#: in order of strength: a stop ends with a snapshot
+ACTIONS = ("none", "snapshot", "stop")
+
+
+class SignalActions:
+    """While entered, notes the two signals; ``requested()`` names the action due since the last call.
+
+    Must be entered in the main thread.  Raises SolverError for an effect that is not stop, snapshot or none.
+    """
+
+    def __init__(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> None:
+        for flag, effect in (("sigint_effect", sigint_effect), ("sighup_effect", sighup_effect)):
+            if effect not in ACTIONS:
+                raise SolverError(f'--{flag} is "{effect}"; expected stop, snapshot or none')
+        self._effects = {signal.SIGHUP: sighup_effect, signal.SIGINT: sigint_effect}
+        self._seen: set[int] = set()
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "SignalActions":
+        for number in self._effects:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._seen.add(number)
+
+    def requested(self) -> str:
+        """The action due: none, stop or snapshot; each signal is answered once, SIGHUP first."""
+        for number, effect in self._effects.items():
+            if number in self._seen:
+                self._seen.discard(number)
+                return effect
+        return "none"

@@ -1,0 +1,87 @@
+"""Write blobs of a net, for every image of its data layer, into databases of Datums.
+
+    caffe-compat extract_features WEIGHTS NET BLOB[,BLOB] DATABASE[,DATABASE] BATCHES lmdb [CPU|GPU] [DEVICE_ID=0]
+
+Keys are the images' numbers with ten digits; the values are Datums with float_data.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from caffe_compat.data.datum import encode_datum
+from caffe_compat.data.lmdb import LMDBWriter
+from caffe_compat.errors import DataError, NetError
+from caffe_compat.net import Net
+from caffe_compat.solver.devices import device_of, parse_gpus
+from caffe_compat.solver.log import Log
+
+_DATUM_AXES = 3  # channels, height, width
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of Caffe's ``extract_features``, by position."""
+    parser.add_argument("weights", help="a caffemodel")
+    parser.add_argument("net", help="prototxt of a net with a data layer")
+    parser.add_argument("blobs", help="names of blobs, with commas")
+    parser.add_argument("databases", help="databases to make, one for each blob, with commas")
+    parser.add_argument("batches", type=int, help="how many batches to run")
+    parser.add_argument("db_type", help="lmdb")
+    parser.add_argument("mode", nargs="?", default="CPU", choices=["CPU", "GPU"])
+    parser.add_argument("device_id", nargs="?", default="0", help="CUDA device, also as DEVICE_ID=0")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Extract; returns the exit status."""
+    log = Log()
+    blobs, databases = args.blobs.split(","), args.databases.split(",")
+    if len(blobs) != len(databases):
+        raise DataError(f"{len(blobs)} blobs ({args.blobs}) but {len(databases)} databases ({args.databases})")
+    if args.db_type != "lmdb":
+        raise DataError(f'db_type is "{args.db_type}"; expected lmdb')
+    device = device_of(parse_gpus(args.device_id.removeprefix("DEVICE_ID=")) if args.mode == "GPU" else [])
+    log.line("extract_features.cpp:54", "Using CPU" if device.type == "cpu" else "Using GPU", severity="E")
+    net = Net(args.net, args.weights, phase="TEST").to(device)
+    try:
+        counts = _extract(net, blobs, databases, args.batches, log)
+    finally:
+        net.close()
+    for blob, count in zip(blobs, counts, strict=True):
+        log.line(
+            "extract_features.cpp:178",
+            f"Extracted features of {count} query images for feature blob {blob}",
+            severity="E",
+        )
+    log.line("extract_features.cpp:184", "Successfully extracted the features!", severity="E")
+    return 0
+
+
+@torch.no_grad()
+def _extract(net: Net, blobs: list[str], databases: list[str], batches: int, log: Log) -> list[int]:
+    unknown = [blob for blob in blobs if blob not in net.blob_names]
+    if unknown:
+        raise NetError(f'{net.source}: there is no blob "{unknown[0]}"; there are {", ".join(net.blob_names)}')
+    for database in databases:
+        log.line("extract_features.cpp:134", f"Opening dataset {database}")
+    writers = [LMDBWriter(database) for database in databases]
+    log.line("extract_features.cpp:143", "Extracting Features", severity="E")
+    counts = [0] * len(blobs)
+    for _ in range(batches):
+        values = net.extract(blobs)
+        for i, blob in enumerate(blobs):
+            for feature in _features(values[blob]):
+                writers[i].put(b"%010d" % counts[i], encode_datum(feature.numpy(), label=None))
+                counts[i] += 1
+    for writer in writers:
+        writer.finish()
+    return counts
+
+
+def _features(blob: Tensor) -> Iterator[Tensor]:
+    """Each image's part of a blob as channels x height x width; missing axes are 1, as Caffe sees old blobs."""
+    if blob.dim() > _DATUM_AXES + 1:
+        raise NetError(f"a blob of shape {tuple(blob.shape)} does not fit into a Datum; it has at most 4 axes")
+    missing = (1,) * (_DATUM_AXES + 1 - blob.dim())
+    return iter(blob.float().cpu().reshape(*blob.shape, *missing))

@@ -1,0 +1,61 @@
+"""Score a net: run it over batches and print every output and its mean."""
+
+import argparse
+
+import torch
+
+from caffe_compat.errors import NetError
+from caffe_compat.net import Net
+from caffe_compat.solver.devices import device_of, parse_gpus
+from caffe_compat.solver.log import Log, Score, format_score
+from caffe_compat.solver.scores import score_names
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``caffe test``."""
+    parser.add_argument("--model", required=True, metavar="FILE", help="the net's prototxt")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="a caffemodel")
+    parser.add_argument("--iterations", type=int, default=50, help="how many batches (default 50)")
+    parser.add_argument("--gpu", default="", metavar="N", help="CUDA device; default the CPU")
+    parser.add_argument("--level", type=int, default=0, help="the net's level")
+    parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score; returns the exit status."""
+    if args.iterations < 1:
+        raise NetError(f"--iterations is {args.iterations}; expected at least 1")
+    log = Log()
+    device = device_of(parse_gpus(args.gpu))
+    log.line("caffe.cpp:275", "Use CPU." if device.type == "cpu" else f"Use GPU with device ID {device.index}")
+    stages = [stage for stage in args.stage.split(",") if stage]
+    net = Net(args.model, phase="TEST", level=args.level, stages=stages).to(device)
+    try:
+        for path in args.weights.split(","):
+            net.copy_from(path.strip())
+        log.line("caffe.cpp:281", f"Running for {args.iterations} iterations.")
+        score(net, args.iterations, log)
+    finally:
+        net.close()
+    return 0
+
+
+@torch.no_grad()
+def score(net: Net, iterations: int, log: Log) -> list[Score]:
+    """Log each batch's outputs, then the mean loss and outputs, which are returned."""
+    total = [0.0]
+    names: list[tuple[str, float]] = []
+    loss_total = 0.0
+    for batch in range(iterations):
+        outputs, loss = net.forward_with_loss()
+        names = score_names(net, outputs)
+        values = [float(v) for name in net.outputs for v in outputs[name].reshape(-1)]
+        for (name, _), value in zip(names, values, strict=True):
+            log.line("caffe.cpp:304", f"Batch {batch}, {name} = {value:g}")
+        total = [a + b for a, b in zip(total, values, strict=True)] if batch else values
+        loss_total += float(loss)
+    log.line("caffe.cpp:309", f"Loss: {loss_total / iterations:g}")
+    scores = [Score(name, sum_ / iterations, weight) for (name, weight), sum_ in zip(names, total, strict=True)]
+    for entry in scores:
+        log.line("caffe.cpp:321", format_score(entry))
+    return scores

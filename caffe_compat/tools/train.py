@@ -1,0 +1,132 @@
+"""Train or fine-tune a net from a solver file.
+
+Several devices: ``--gpu 0,1`` (or ``all``), or one process each by ``torchrun -m caffe_compat.cli train ...``;
+each device takes the file's batch_size of its own share of the data.
+Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots; see --sigint_effect and --sighup_effect.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.proto import read_solver
+from caffe_compat.solver import Log, Solver, find_snapshot
+from caffe_compat.solver.devices import device_of, solver_gpus
+from caffe_compat.solver.launch import launch
+from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
+from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
+from caffe_compat.solver.signals import ACTIONS, SignalActions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of ``caffe train``, and where structured metrics go."""
+    parser.add_argument("--solver", required=True, metavar="FILE", help="the solver prototxt")
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
+        "--snapshot", default="", metavar="FILE", help='resume from this .solverstate; "auto": the newest whole one'
+    )
+    start.add_argument("--weights", default="", metavar="A,B", help="start from the weights in these caffemodels")
+    parser.add_argument("--gpu", default="", metavar="LIST", help='CUDA devices with commas, or "all"; default the CPU')
+    parser.add_argument("--phase", default="", choices=["", "TRAIN", "TEST"], help="the train net's phase")
+    parser.add_argument("--level", type=int, default=0, help="the train net's level")
+    parser.add_argument("--stage", default="", metavar="A,B", help="the train net's stages")
+    parser.add_argument("--iterations", type=int, help="train to this iteration instead of the file's max_iter")
+    parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
+    parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
+    parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
+    parser.add_argument("--log_csv", metavar="FILE", help="append the events as CSV")
+    parser.add_argument("--tensorboard", metavar="DIR", help="write the events for TensorBoard")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit status."""
+    param = _solver_param(args)
+    gpus = solver_gpus(param, args.gpu, args.solver)
+    if is_launched():
+        device = local_device(gpus)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        with joined(device) as parallel:
+            _train(args, param, device, parallel)
+        return 0
+    if len(gpus) > 1:
+        return launch(_worker, (args,), len(gpus))
+    _train(args, param, device_of(gpus), SINGLE)
+    return 0
+
+
+def _worker(args: argparse.Namespace) -> None:
+    """One process of several; its errors are one line, too."""
+    try:
+        status = run(args)
+    except (CaffeCompatError, OSError) as error:
+        print(f"caffe-compat train: {error}", file=sys.stderr)
+        status = 1
+    sys.exit(status)
+
+
+def _solver_param(args: argparse.Namespace) -> Any:
+    """The solver file with the flags worked in."""
+    param = read_solver(args.solver)
+    if args.phase:
+        param.train_state.phase = (
+            param.train_state.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[args.phase].number
+        )
+    if args.level:
+        param.train_state.level = args.level
+    param.train_state.stage.extend(stage for stage in args.stage.split(",") if stage)
+    if args.iterations is not None:
+        if args.iterations < 0:
+            raise SolverError(f"--iterations is {args.iterations}; expected at least 0")
+        param.max_iter = args.iterations
+    if args.snapshot or args.weights:
+        del param.weights[:]
+    if args.weights:
+        param.weights.append(args.weights)
+    return param
+
+
+def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel: Parallel) -> None:
+    log = Log(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
+    if device.type == "cuda":
+        log.line("caffe.cpp:204", f"Using GPUs {args.gpu or device.index}")
+        log.line("caffe.cpp:209", f"GPU {device.index}: {torch.cuda.get_device_name(device)}")
+    else:
+        log.line("caffe.cpp:197", "Use CPU.")
+    with SignalActions(args.sigint_effect, args.sighup_effect) as signals:
+        solver = Solver(param, device=device, log=log, parallel=parallel, source=args.solver)
+        try:
+            solver.set_action_function(signals.requested)
+            snapshot = _snapshot_to_resume(args, param, log)
+            if snapshot is not None:
+                log.line("caffe.cpp:234", f"Resuming from {snapshot}")
+                solver.restore(snapshot)
+            log.line("caffe.cpp:239", "Starting Optimization")
+            solver.solve()
+            log.line("caffe.cpp:250", "Optimization Done.")
+        finally:
+            solver.close()
+
+
+def _snapshot_to_resume(args: argparse.Namespace, param: Any, log: Log) -> Path | None:
+    if args.snapshot != "auto":
+        return Path(args.snapshot) if args.snapshot else None
+    found = find_snapshot(param.snapshot_prefix, log)
+    if found is None:
+        log.line("caffe.cpp:234", f"No whole snapshot {param.snapshot_prefix}_iter_*: starting from the beginning")
+    return found
+
+
+def _sinks(args: argparse.Namespace) -> list[Sink]:
+    sinks: list[Sink] = []
+    if args.log_json:
+        sinks.append(JsonLines(args.log_json))
+    if args.log_csv:
+        sinks.append(Csv(args.log_csv))
+    if args.tensorboard:
+        sinks.append(TensorBoard(args.tensorboard))
+    return sinks
