@@ -27,6 +27,9 @@ inline ConvSizes conv_sizes(const char* op, at::IntArrayRef input, at::IntArrayR
                             const ConvGeometry& g) {
   TORCH_CHECK_VALUE(input.size() == 4 && weight.size() == 4, op, ": input is ", input,
                     " and weight ", weight, "; expected 4 axes each");
+  TORCH_CHECK_VALUE(g.stride.size() == 2 && g.padding.size() == 2 && g.dilation.size() == 2, op,
+                    ": stride ", g.stride, ", padding ", g.padding, ", dilation ", g.dilation,
+                    "; expected two numbers each");
   for (int i = 0; i < 2; ++i) {
     TORCH_CHECK_VALUE(g.stride[i] > 0 && g.dilation[i] > 0 && g.padding[i] >= 0, op, ": stride ",
                       g.stride, ", padding ", g.padding, ", dilation ", g.dilation,
