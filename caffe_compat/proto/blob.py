@@ -18,6 +18,7 @@ import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
 from caffe_compat.errors import ProtoError
+from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.wire import (
     BYTES,
     FIXED32,
@@ -38,7 +39,6 @@ MAX_AXES = 32  # Caffe's kMaxBlobAxes
 MAX_DIM = 2**31 - 1  # Caffe counts with int
 MAX_MESSAGE_BYTES = 2**31 - 1  # protobuf's, and Caffe's, limit for one file
 
-Path = str | os.PathLike[str]
 Piece = bytes | np.ndarray  # what a file is written from; an array stands for its bytes
 
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
@@ -242,7 +242,7 @@ def write_pieces(file: BufferedWriter, pieces: list[Piece]) -> None:
 
 
 @contextmanager
-def open_whole(path: Path) -> Iterator[BufferedWriter]:
+def open_whole(path: FilePath) -> Iterator[BufferedWriter]:
     """A binary file that replaces ``path`` only when the block succeeds; ProtoError instead of OSError."""
     try:
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -252,7 +252,7 @@ def open_whole(path: Path) -> Iterator[BufferedWriter]:
         raise ProtoError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from None
 
 
-def map_file(path: Path, kind: str) -> mmap.mmap:
+def map_file(path: FilePath, kind: str) -> mmap.mmap:
     """The file as a read-only memory map; ProtoError when it cannot be opened or is empty.
 
     It must not be shortened by others while arrays that look into it are in use.
@@ -266,7 +266,7 @@ def map_file(path: Path, kind: str) -> mmap.mmap:
         raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
 
 
-def read_blob(path: Path) -> np.ndarray:
+def read_blob(path: FilePath) -> np.ndarray:
     """The array in a file of one BlobProto (``.binaryproto``), read-only; ProtoError when malformed.
 
     A mean image in the legacy form has shape 1 x C x H x W.
@@ -275,7 +275,7 @@ def read_blob(path: Path) -> np.ndarray:
     return decode_blob(buffer, 0, len(buffer), os.fspath(path)).data
 
 
-def write_blob(path: Path, array: np.ndarray) -> None:
+def write_blob(path: FilePath, array: np.ndarray) -> None:
     """Write float32 or float64 ``array`` as a file of one BlobProto, atomically.
 
     An array of 4 axes gets the legacy sizes, as Caffe's compute_image_mean writes them, so that

@@ -11,7 +11,6 @@ from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.blob import (
     MAX_MESSAGE_BYTES,
-    Path,
     Piece,
     decode_blob,
     encode_blob,
@@ -21,6 +20,7 @@ from caffe_compat.proto.blob import (
     write_pieces,
 )
 from caffe_compat.proto.read import HDF5_SIGNATURE, is_text
+from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.upgrade import v0, v1
 from caffe_compat.proto.wire import BYTES, VARINT, Buffer, Field, encode_tag, encode_varint, fail, read_field
 
@@ -47,7 +47,7 @@ class LayerWeights:
     diffs: list[np.ndarray | None] = field(default_factory=list)
 
 
-def read_caffemodel(path: Path) -> list[LayerWeights]:
+def read_caffemodel(path: FilePath) -> list[LayerWeights]:
     """The layers of a caffemodel (V0, V1 or current form) in file order.
 
     Blobs are read-only and, where the encoding allows, views into the memory-mapped file:
@@ -159,7 +159,7 @@ def _current_type(buffer: Buffer, child: Field, form: _Form, place: str) -> str:
 
 
 def write_caffemodel(
-    path: Path,
+    path: FilePath,
     net: Any,
     blobs: Mapping[str, Sequence[np.ndarray | None]],
     diffs: Mapping[str, Sequence[np.ndarray | None]] | None = None,

@@ -15,9 +15,10 @@ import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
 from caffe_compat.errors import ProtoError
-from caffe_compat.proto.blob import MAX_AXES, Path
+from caffe_compat.proto.blob import MAX_AXES
 from caffe_compat.proto.caffemodel import LayerWeights
 from caffe_compat.proto.solverstate import SolverSnapshot
+from caffe_compat.proto.source import FilePath
 
 MAX_BLOBS_PER_LAYER = 1000  # far above any layer type; guards against an index like 999999999
 _COMPRESSION_LIMIT = 1100  # deflate's best ratio is about 1032
@@ -26,7 +27,7 @@ _COMPRESSION_LIMIT = 1100  # deflate's best ratio is about 1032
 _H5PY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
-def read_hdf5_weights(path: Path) -> list[LayerWeights]:
+def read_hdf5_weights(path: FilePath) -> list[LayerWeights]:
     """The layers of a ``.caffemodel.h5``.  A blob that the file leaves out is None (Caffe does so
     for parameters shared from another layer).  float32 or float64 copies; integers become float32.
 
@@ -37,7 +38,7 @@ def read_hdf5_weights(path: Path) -> list[LayerWeights]:
 
 
 def write_hdf5_weights(
-    path: Path,
+    path: FilePath,
     blobs: Mapping[str, Sequence[np.ndarray | None]],
     diffs: Mapping[str, Sequence[np.ndarray | None]] | None = None,
 ) -> None:
@@ -58,7 +59,7 @@ def write_hdf5_weights(
             _write_group(file, "diff", diffs, path)
 
 
-def read_hdf5_solverstate(path: Path) -> SolverSnapshot:
+def read_hdf5_solverstate(path: FilePath) -> SolverSnapshot:
     """The state in a ``.solverstate.h5``.  Raises ProtoError."""
     with _open_to_read(path) as file:
         history = _group(file, "history", path)
@@ -75,7 +76,7 @@ def read_hdf5_solverstate(path: Path) -> SolverSnapshot:
         return snapshot
 
 
-def write_hdf5_solverstate(path: Path, snapshot: SolverSnapshot) -> None:
+def write_hdf5_solverstate(path: FilePath, snapshot: SolverSnapshot) -> None:
     """Write a solver's state as Caffe does, atomically."""
     with _open_to_write(path) as file:
         file.create_dataset("iter", data=np.array([snapshot.iter], np.int32))
@@ -91,7 +92,7 @@ def write_hdf5_solverstate(path: Path, snapshot: SolverSnapshot) -> None:
 
 
 @contextmanager
-def _open_to_read(path: Path) -> Iterator[h5py.File]:
+def _open_to_read(path: FilePath) -> Iterator[h5py.File]:
     name = os.fspath(path)
     if not os.path.isfile(path):
         raise ProtoError(f"{name}: cannot be read: there is no such file")
@@ -102,14 +103,14 @@ def _open_to_read(path: Path) -> Iterator[h5py.File]:
         raise ProtoError(f"{name}: is not a readable HDF5 file: {' '.join(str(error).split())}") from None
 
 
-def _group(file: h5py.File, name: str, path: Path) -> h5py.Group:
+def _group(file: h5py.File, name: str, path: FilePath) -> h5py.Group:
     group = file.get(name)
     if not isinstance(group, h5py.Group):
         raise ProtoError(f"{os.fspath(path)}: has no group /{name}; expected a file written by Caffe or caffe_compat")
     return group
 
 
-def _read_layers(group: h5py.Group, prefix: str, path: Path) -> list[LayerWeights]:
+def _read_layers(group: h5py.Group, prefix: str, path: FilePath) -> list[LayerWeights]:
     """One entry per group that is a layer: it holds datasets, or nothing at all.
 
     A group below a group is a layer with "/" in its name.
@@ -132,7 +133,7 @@ def _read_layers(group: h5py.Group, prefix: str, path: Path) -> list[LayerWeight
     return layers
 
 
-def _read_layer(name: str, datasets: Mapping[str, h5py.Dataset], path: Path) -> LayerWeights:
+def _read_layer(name: str, datasets: Mapping[str, h5py.Dataset], path: FilePath) -> LayerWeights:
     place = f'{os.fspath(path)}: layer "{name}"'
     for key in datasets:
         if not key.isdecimal() or key != str(int(key)) or int(key) >= MAX_BLOBS_PER_LAYER:
@@ -146,7 +147,7 @@ def _read_layer(name: str, datasets: Mapping[str, h5py.Dataset], path: Path) -> 
     return layer
 
 
-def _read_dataset(dataset: Any, path: Path) -> np.ndarray:
+def _read_dataset(dataset: Any, path: FilePath) -> np.ndarray:
     place = f"{os.fspath(path)}: dataset {getattr(dataset, 'name', '?')}"
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
         raise ProtoError(f"{place}: expected an array of numbers")
@@ -160,7 +161,7 @@ def _read_dataset(dataset: Any, path: Path) -> np.ndarray:
     return np.asarray(array, np.float64 if dataset.dtype == np.float64 else np.float32)
 
 
-def _read_int(file: h5py.File, name: str, path: Path) -> int:
+def _read_int(file: h5py.File, name: str, path: FilePath) -> int:
     dataset = file.get(name)
     if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or dataset.dtype.kind not in "iu":
         raise ProtoError(f"{os.fspath(path)}: has no whole number /{name}; expected a solver state")
@@ -171,7 +172,7 @@ def _read_int(file: h5py.File, name: str, path: Path) -> int:
 
 
 @contextmanager
-def _open_to_write(path: Path) -> Iterator[h5py.File]:
+def _open_to_write(path: FilePath) -> Iterator[h5py.File]:
     try:
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             yield file
@@ -181,16 +182,20 @@ def _open_to_write(path: Path) -> Iterator[h5py.File]:
 
 
 def _write_group(
-    file: h5py.File, group_name: str, arrays: Mapping[str, Sequence[np.ndarray | None]], path: Path
+    file: h5py.File, group_name: str, arrays: Mapping[str, Sequence[np.ndarray | None]], path: FilePath
 ) -> None:
     root = file.create_group(group_name)
     for layer_name, blobs in arrays.items():
-        if not layer_name.strip("/."):
-            raise ProtoError(f'{os.fspath(path)}: layer "{layer_name}": HDF5 cannot hold this name')
-        layer = root.require_group(layer_name)
+        place = f'{os.fspath(path)}: layer "{layer_name}"'
+        if {"", "."} & set(layer_name.split("/")):
+            raise ProtoError(f"{place}: HDF5 cannot hold this name; rename the layer, or save as .caffemodel")
+        try:
+            layer = root.require_group(layer_name)
+        except (TypeError, ValueError):
+            raise ProtoError(f"{place}: its name collides with a blob of another layer; save as .caffemodel") from None
         for i, array in enumerate(blobs):
             if array is not None:
-                layer.create_dataset(str(i), data=_checked(array, f'{os.fspath(path)}: layer "{layer_name}": blob {i}'))
+                layer.create_dataset(str(i), data=_checked(array, f"{place}: blob {i}"))
 
 
 def _checked(array: np.ndarray, place: str) -> np.ndarray:

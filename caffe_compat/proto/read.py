@@ -3,7 +3,6 @@
 import difflib
 import os
 import re
-from pathlib import Path
 from typing import Any, Literal
 
 from google.protobuf import text_format
@@ -12,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field
-from caffe_compat.proto.source import Source
+from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -21,11 +20,10 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f]")  # never in text, always in a me
 _SNIFFED_BYTES = 1 << 16
 _STRING_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*""")
 
-Path_ = str | os.PathLike[str]
 Form = Literal["auto", "text", "binary"]
 
 
-def read_net(source: Path_ | Any) -> Any:
+def read_net(source: FilePath | Any) -> Any:
     """An upgraded NetParameter from a path (prototxt or caffemodel) or a message, which stays as it was.
 
     Raises ProtoError for anything that Caffe would refuse, with ``file:line:`` in front.
@@ -33,7 +31,7 @@ def read_net(source: Path_ | Any) -> Any:
     return read_net_with_source(source)[0]
 
 
-def read_net_with_source(source: Path_ | Any) -> tuple[Any, Source]:
+def read_net_with_source(source: FilePath | Any) -> tuple[Any, Source]:
     """Like ``read_net``; also the Source that turns layer names into ``file:line`` for errors."""
     if not isinstance(source, str | os.PathLike):
         net, place = copy_message(source, caffe_pb2.NetParameter()), Source()
@@ -50,22 +48,22 @@ def parse_net(text: str, name: str = "<text>") -> Any:
     return net
 
 
-def read_solver(path: Path_) -> Any:
+def read_solver(path: FilePath) -> Any:
     """An upgraded SolverParameter.  As in Caffe a missing snapshot_prefix becomes the path without
     its suffix, and one that is a folder gets the file's stem appended.  Raises ProtoError."""
     solver, place = read_message_with_source(path, caffe_pb2.SolverParameter())
     upgrade_solver(solver, place)
     if not solver.HasField("snapshot_prefix"):
-        solver.snapshot_prefix = os.fspath(Path(path).with_suffix(""))
+        solver.snapshot_prefix = os.path.splitext(os.fspath(path))[0]
     elif os.path.isdir(solver.snapshot_prefix):
-        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, Path(path).stem)
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.splitext(os.path.basename(path))[0])
     return solver
 
 
-def read_message(path: Path_, message: Any, form: Form = "auto") -> Any:
+def read_message(path: FilePath, message: Any, form: Form = "auto") -> Any:
     """Fill ``message`` (an empty one of any type) from a text or binary file and return it.
 
-    Nothing is upgraded.  ``form`` "auto" looks at the bytes.  Raises ProtoError.
+    Nothing is upgraded.  ``form`` "auto" looks at the name's ending and the bytes.  Raises ProtoError.
     """
     return read_message_with_source(path, message, form)[0]
 
@@ -96,12 +94,12 @@ def copy_message(original: Any, message: Any) -> Any:
     return message
 
 
-def is_hdf5(path: Path_) -> bool:
+def is_hdf5(path: FilePath) -> bool:
     """True when the file starts like an HDF5 file.  Raises ProtoError when it cannot be read."""
     return read_bytes(path, len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
 
 
-def read_bytes(path: Path_, limit: int = -1) -> bytes:
+def read_bytes(path: FilePath, limit: int = -1) -> bytes:
     """The first ``limit`` bytes of a file (all for -1); ProtoError with the system's reason."""
     try:
         with open(path, "rb") as file:
@@ -110,7 +108,7 @@ def read_bytes(path: Path_, limit: int = -1) -> bytes:
         raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
 
 
-def read_message_with_source(path: Path_, message: Any, form: Form = "auto") -> tuple[Any, Source]:
+def read_message_with_source(path: FilePath, message: Any, form: Form = "auto") -> tuple[Any, Source]:
     """Like ``read_message``; also the Source that names places in the file for errors."""
     name = os.fspath(path)
     data = read_bytes(path)
@@ -119,7 +117,7 @@ def read_message_with_source(path: Path_, message: Any, form: Form = "auto") -> 
         raise ProtoError(f"{name}: the file is empty; expected a {kind}")
     if data.startswith(HDF5_SIGNATURE):
         raise ProtoError(f"{name}: is an HDF5 file; expected a {kind} as text or protobuf")
-    if form == "text" or (form == "auto" and is_text(data)):
+    if form == "text" or (form == "auto" and (name.endswith(".prototxt") or is_text(data))):
         text = _decode(data, name)
         return parse_message(text, message, name), Source(name, text)
     try:

@@ -45,9 +45,13 @@ class Schema:
 
     def _add_classes(self, descriptors: Iterable[Descriptor]) -> None:
         for descriptor in descriptors:
-            self.classes[descriptor.full_name] = message_factory.GetMessageClass(descriptor)
-            copyreg.pickle(self.classes[descriptor.full_name], _reduce_message)
+            message_class = message_factory.GetMessageClass(descriptor)
+            self.classes[descriptor.full_name] = message_class
+            copyreg.pickle(message_class, _reduce_message)
             self._add_classes(descriptor.nested_types)
+            for nested in descriptor.nested_types:
+                if not hasattr(message_class, nested.name):  # protobuf's pure Python classes lack them
+                    setattr(message_class, nested.name, self.classes[nested.full_name])
 
 
 def load_caffe_schema() -> Schema:

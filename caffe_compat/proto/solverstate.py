@@ -8,7 +8,6 @@ import numpy as np
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto.blob import (
     MAX_MESSAGE_BYTES,
-    Path,
     Piece,
     decode_blob,
     encode_blob,
@@ -17,6 +16,7 @@ from caffe_compat.proto.blob import (
     size_bytes,
     write_pieces,
 )
+from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.wire import BYTES, VARINT, as_int32, encode_bytes, encode_tag, encode_varint, read_field
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
@@ -32,7 +32,7 @@ class SolverSnapshot:
     history: list[np.ndarray] = field(default_factory=list)
 
 
-def read_solverstate(path: Path) -> SolverSnapshot:
+def read_solverstate(path: FilePath) -> SolverSnapshot:
     """A snapshot's state; history arrays are read-only views of the memory-mapped file.
 
     Raises ProtoError with the byte offset for a malformed file.
@@ -56,7 +56,7 @@ def read_solverstate(path: Path) -> SolverSnapshot:
     return snapshot
 
 
-def write_solverstate(path: Path, snapshot: SolverSnapshot) -> None:
+def write_solverstate(path: FilePath, snapshot: SolverSnapshot) -> None:
     """Write a snapshot's state as Caffe does, atomically.  Raises ProtoError, also beyond 2 GB."""
     target = os.fspath(path)
     pieces: list[Piece] = [encode_tag(_ITER, VARINT) + encode_varint(snapshot.iter)]

@@ -1,8 +1,11 @@
 """Where a message came from: the file's name, and the line of a layer in its text."""
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
+
+FilePath = str | os.PathLike[str]
 
 # A comment, a string, a name, or a brace; everything else does not matter for finding layers.
 _TOKEN = re.compile(r"""#[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\w+|[{}<>:\n]""")

@@ -4,16 +4,17 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from caffe_compat.proto.blob import Path, open_whole
+from caffe_compat.proto.blob import open_whole
+from caffe_compat.proto.source import FilePath
 
 
-def write_text_message(path: Path, message: Any) -> None:
+def write_text_message(path: FilePath, message: Any) -> None:
     """Write ``message`` as prototxt (UTF-8).  Raises ProtoError when the file cannot be written."""
     with open_whole(path) as file:
         file.write(text_format.MessageToString(message).encode())
 
 
-def write_binary_message(path: Path, message: Any) -> None:
+def write_binary_message(path: FilePath, message: Any) -> None:
     """Write ``message`` in protobuf's binary form.  Raises ProtoError when the file cannot be written.
 
     For nets with weights ``write_caffemodel`` needs less memory.
