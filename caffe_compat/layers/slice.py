@@ -22,7 +22,6 @@ class Slice(Layer):
         self.legacy = param.HasField("slice_dim")
         self.axis = int(param.slice_dim if self.legacy else param.axis)
         self.points = tuple(param.slice_point)
-        self.tops = len(self.param.top)
 
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if self.legacy and self.axis >= len(bottom):
@@ -32,11 +31,15 @@ class Slice(Layer):
 
     def _sizes(self, bottom: Shape, length: int) -> list[int]:
         if not self.points:
-            if length % self.tops:
-                self.fail(f"{self.tops} tops cannot share {length} values evenly (axis {self.axis} of bottom {bottom})")
-            return [length // self.tops] * self.tops
-        if len(self.points) != self.tops - 1:
-            self.fail(f"{len(self.points)} slice_param.slice_point for {self.tops} tops; expected {self.tops - 1}")
+            if length % self.num_tops:
+                self.fail(
+                    f"{self.num_tops} tops cannot share {length} values evenly (axis {self.axis} of bottom {bottom})"
+                )
+            return [length // self.num_tops] * self.num_tops
+        if len(self.points) != self.num_tops - 1:
+            self.fail(
+                f"{len(self.points)} slice_param.slice_point for {self.num_tops} tops; expected {self.num_tops - 1}"
+            )
         edges = (0, *self.points, length)
         sizes = [stop - start for start, stop in pairwise(edges)]
         if min(sizes) < 1:

@@ -1,0 +1,108 @@
+"""Random valid parameters for every layer type: our own paths against each other.
+
+float64 on the CPU is the reference for float32, for each ``engine``, and for CUDA where there is
+a device.  The draws depend on the layer type and a number only, so that a failure repeats.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from google.protobuf import text_format
+from torch import Tensor
+
+from caffe_compat import random
+from caffe_compat.layers.base import Layer, LayerContext
+from caffe_compat.layers.registry import layer_types
+from caffe_compat.proto import caffe_pb2
+from caffe_compat.tools._golden import relative_error
+from tests.layer_draws import DRAWS, Dice, Draw
+
+#: with some 50 layer types and their variants about 20 s on one core
+DRAWS_PER_TYPE = 20
+#: float32 against float64, relative to the largest value: sums of up to some hundred terms
+DATA_TOLERANCE = 1e-4
+GRADIENT_TOLERANCE = 1e-3
+
+#: no arithmetic of their own to compare: sources besides, a sink, and the user's own code
+EXEMPT = {"HDF5Output", "Python"}
+
+
+def test_every_layer_type_is_drawn() -> None:
+    computing = {
+        name for name, cls in layer_types().items() if cls.__module__.startswith("caffe_compat.") and not cls.is_source
+    }
+    assert computing - EXEMPT == set(DRAWS)
+
+
+@pytest.mark.parametrize("layer_type", DRAWS)
+def test_paths_agree(layer_type: str) -> None:
+    for number in range(DRAWS_PER_TYPE):
+        draw = DRAWS[layer_type](Dice(layer_type, number))
+        reference = run(layer_type, draw, number, torch.float64, "cpu")
+        devices = ["cpu", *["cuda"] * torch.cuda.is_available()]
+        engines = ["DEFAULT", "CAFFE", "CUDNN"] if draw.engine_of else ["DEFAULT"]
+        for device in devices:
+            for engine in engines:
+                for dtype in (torch.float32, torch.float64):
+                    place = f"{layer_type} draw {number} ({draw.fields}), {engine}, {dtype} on {device}"
+                    compare(run(layer_type, draw, number, dtype, device, engine), reference, place)
+
+
+def run(
+    layer_type: str, draw: Draw, number: int, dtype: torch.dtype, device: str, engine: str = "DEFAULT"
+) -> dict[str, Tensor]:
+    """Tops, and the gradients of bottoms and parameters for random top diffs."""
+    layer = make(layer_type, draw, dtype, engine)
+    noise = Dice(layer_type, number + DRAWS_PER_TYPE)
+    with torch.no_grad():
+        for blob in layer.blobs:
+            blob.copy_(as_tensor((noise.positive if draw.positive_blobs else noise.normal)(*blob.shape)))
+    layer.to(device)
+    bottoms = [as_tensor(b).to(device, dtype).requires_grad_(i not in draw.labels) for i, b in enumerate(draw.bottoms)]
+    random.set_seed(number)
+    tops = layer(*bottoms)
+    tops = (tops,) if isinstance(tops, Tensor) else tops
+    # Filter's tops have as many items as it keeps.
+    assert layer_type == "Filter" or [tuple(t.shape) for t in tops] == layer.infer_shapes(*map(np.shape, draw.bottoms))
+    diffs = [as_tensor(noise.normal(*top.shape)).to(device, dtype) for top in tops]
+    leaves = {f"gradient of bottom {i}": bottom for i, bottom in enumerate(bottoms)}
+    leaves |= {f"gradient of blob {i}": blob for i, blob in enumerate(layer.blobs)}
+    return {f"top {i}": top.detach() for i, top in enumerate(tops)} | gradients(tops, diffs, leaves)
+
+
+def as_tensor(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.asarray(values))
+
+
+def gradients(tops: Sequence[Tensor], diffs: Sequence[Tensor], leaves: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The gradients of those leaves that the tops depend on."""
+    leaves = {key: leaf for key, leaf in leaves.items() if leaf.requires_grad}
+    pairs = [(top, diff) for top, diff in zip(tops, diffs, strict=True) if top.requires_grad]
+    if not pairs or not leaves:
+        return {}
+    found = torch.autograd.grad([p[0] for p in pairs], list(leaves.values()), [p[1] for p in pairs], allow_unused=True)
+    return {key: gradient for key, gradient in zip(leaves, found, strict=True) if gradient is not None}
+
+
+def make(layer_type: str, draw: Draw, dtype: torch.dtype, engine: str) -> Layer:
+    param = text_format.Parse(draw.fields, caffe_pb2.LayerParameter(name=layer_type, type=layer_type))
+    param.bottom.extend(f"bottom{i}" for i in range(len(draw.bottoms)))
+    param.top.extend(f"top{i}" for i in range(draw.tops))
+    if draw.engine_of:
+        message = getattr(param, draw.engine_of)
+        message.engine = message.Engine.Value(engine)
+    phase = caffe_pb2.Phase.Name(param.phase)
+    layer = layer_types()[layer_type](param, LayerContext(phase=phase, dtype=dtype))
+    shapes = [b.shape for b in draw.bottoms]
+    layer.setup(*shapes)
+    layer.infer_shapes(*shapes)
+    return layer
+
+
+def compare(ours: dict[str, Tensor], reference: dict[str, Tensor], place: str) -> None:
+    assert ours.keys() == reference.keys(), place
+    for key, theirs in reference.items():
+        error = relative_error(ours[key].cpu().numpy(), theirs.numpy())
+        assert error <= (GRADIENT_TOLERANCE if key.startswith("gradient") else DATA_TOLERANCE), f"{place}: {key}"
