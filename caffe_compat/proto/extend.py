@@ -36,10 +36,11 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
         raise ProtoError(f"{name}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
-    caffe_pb2.use_schema(Schema(_merge(caffe_pb2.current_schema().file, text, name)))
+    caffe_pb2.use_schema(Schema(merge_schema(caffe_pb2.current_schema().file, text, name)))
 
 
-def _merge(base: descriptor_pb2.FileDescriptorProto, text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
+def merge_schema(base: descriptor_pb2.FileDescriptorProto, text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
+    """A copy of ``base`` with what the .proto ``text`` adds; ``name`` is its file, for errors."""
     extra, lines = parse_schema(text, name)
     merged = descriptor_pb2.FileDescriptorProto()
     merged.CopyFrom(base)
