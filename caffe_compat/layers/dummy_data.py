@@ -32,6 +32,9 @@ class DummyData(Layer):
         fillers = list(param.data_filler) or [caffe_pb2.FillerParameter(type="constant")]
         self._fillers = self._per_top("data_filler", fillers, tops)
         self._shapes = self._legacy_shapes(tops) if self._is_legacy() else self._read_shapes(tops)
+        for shape in self._shapes:
+            if any(dim < 0 for dim in shape):
+                self.fail(f"dummy_data_param.shape is {shape}; a dimension cannot be negative")
         self._values: list[Tensor] = []
         for filler, shape in zip(self._fillers, self._shapes, strict=True):
             self._values.append(torch.zeros(shape, dtype=self.context.dtype))
@@ -62,9 +65,6 @@ class DummyData(Layer):
         return given * tops if len(given) == 1 else given
 
     def infer_shapes(self) -> list[Shape]:
-        for shape in self._shapes:
-            if any(dim < 0 for dim in shape):
-                self.fail(f"dummy_data_param.shape is {shape}; a dimension cannot be negative")
         return list(self._shapes)
 
     def next_batch(self) -> tuple[Tensor, ...]:

@@ -1,0 +1,63 @@
+"""BatchNorm: normalise each channel by the batch's mean and variance, or by running averages."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.registry import register
+
+
+@register("BatchNorm")
+class BatchNorm(Layer):
+    """Bottom (N, C, ...) -> top (x - mean) / sqrt(variance + eps).
+
+    Blobs mean (C,), variance (C,) and factor (1,) are decaying *sums* of the batches' means, unbiased
+    variances and 1, so the running averages are mean / factor and variance / factor.  They are
+    updated in TRAIN and used in TEST, unless ``use_global_stats`` says otherwise; never learned.
+    """
+
+    param_fields = ("batch_norm_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.batch_norm_param
+        self.fraction, self.eps = float(param.moving_average_fraction), float(param.eps)
+        self.use_global_stats = self.phase == "TEST"
+        if param.HasField("use_global_stats"):
+            self.use_global_stats = bool(param.use_global_stats)
+        if len(bottom) < 2:
+            self.fail(f"bottom has shape {bottom}; expected at least 2 axes (N, C)")
+        for name, size in (("mean", bottom[1]), ("variance", bottom[1]), ("factor", 1)):
+            self.add_blob(name, (size,), trainable=False)
+        for i in range(3):
+            if i == len(self.param.param):
+                self.param.param.add(lr_mult=0)
+            elif self.param.param[i].lr_mult != 0:
+                self.fail(
+                    f"param {i} has lr_mult {self.param.param[i].lr_mult}; statistics are not learned, set it to 0"
+                )
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        if len(bottom) < 2 or bottom[1] != self.blob_shapes[0][0]:
+            self.fail(f"bottom has shape {bottom}; expected {self.blob_shapes[0][0]} channels on axis 1")
+        return [bottom]
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        if self.use_global_stats:
+            mean, variance, factor = (self.blob(i) for i in range(3))
+            scale = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
+            return functional.batch_norm(bottom, mean * scale, variance * scale, eps=self.eps)
+        if count(bottom.shape) == bottom.shape[1]:
+            # One value per channel, which PyTorch refuses.
+            self._update(bottom.detach().flatten(), torch.zeros_like(self.blob(1)))
+            return bottom - bottom
+        # With momentum 1 PyTorch writes the batch's mean and unbiased variance, as they are.
+        mean, variance = torch.zeros_like(self.blob(0)), torch.zeros_like(self.blob(1))
+        top = functional.batch_norm(bottom, mean, variance, training=True, momentum=1.0, eps=self.eps)
+        self._update(mean, variance)
+        return top
+
+    @torch.no_grad()
+    def _update(self, mean: Tensor, variance: Tensor) -> None:
+        for i, value in enumerate((mean, variance, torch.ones_like(self.blob(2)))):
+            self.blob(i).mul_(self.fraction).add_(value)

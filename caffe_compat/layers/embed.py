@@ -1,0 +1,37 @@
+"""Embed: rows of a table by number."""
+
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.fillers import fill
+from caffe_compat.layers.indices import to_indices
+from caffe_compat.layers.registry import register
+
+
+@register("Embed")
+class Embed(Layer):
+    """Weight (input_dim, num_output), bias (num_output,).  Bottom of any shape with whole numbers
+    in [0, input_dim) -> top (*bottom, num_output)."""
+
+    param_fields = ("embed_param",)
+    no_gradient_bottoms = (0,)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.embed_param
+        for name in ("num_output", "input_dim"):
+            if not getattr(param, name):
+                self.fail(f"embed_param.{name} is missing or 0; expected at least 1")
+        self.num_output, self.input_dim = int(param.num_output), int(param.input_dim)
+        self.bias_term = bool(param.bias_term)
+        self.add_blob("weight", (self.input_dim, self.num_output), lambda t: fill(t, param.weight_filler))
+        if self.bias_term:
+            self.add_blob("bias", (self.num_output,), lambda t: fill(t, param.bias_filler))
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        return [(*bottom, self.num_output)]
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        rows = to_indices(self, bottom, self.input_dim, "row")
+        top = functional.embedding(rows, self.blob(0))
+        return top + self.blob(1) if self.bias_term else top

@@ -1,0 +1,42 @@
+"""Filter: keep the items of each bottom whose selector is not zero."""
+
+from typing import Any
+
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.layers.registry import register
+
+
+@register("Filter")
+class Filter(Layer):
+    """Bottoms (N, ...), the last one a selector (N, 1, ...) -> tops (n, ...), n <= N as the data says.
+
+    ``infer_shapes`` cannot know n and gives N, as Caffe does before the first forward.
+    """
+
+    bottom_count = (2, None)
+    top_count = (1, None)
+
+    def __init__(self, param: Any, context: LayerContext | None = None) -> None:
+        super().__init__(param, context)
+        self.no_gradient_bottoms = (len(param.bottom) - 1,)  # type: ignore[misc]
+
+    def setup(self, *bottoms: Shape) -> None:
+        tops = len(self.param.top)
+        if tops != len(bottoms) - 1:
+            self.fail(f"has {len(bottoms)} bottoms and {tops} tops; expected one top for each bottom but the selector")
+
+    def infer_shapes(self, *bottoms: Shape) -> list[Shape]:
+        *data, selector = bottoms
+        if not selector or any(dim != 1 for dim in selector[1:]):
+            self.fail(f"the selector (last bottom) has shape {selector}; expected (N, 1, ...)")
+        for i, shape in enumerate(data):
+            if not shape or shape[0] != selector[0]:
+                self.fail(f"bottom {i} has shape {shape}, the selector {selector}; expected the same first dimension")
+        return data
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        *data, selector = bottoms
+        kept = selector.detach().flatten().nonzero().squeeze(1)
+        return tuple(bottom.index_select(0, kept) for bottom in data)

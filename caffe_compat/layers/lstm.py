@@ -1,0 +1,31 @@
+"""LSTM: long short-term memory over the steps of the bottom."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.lstm_unit import run_lstm_unit
+from caffe_compat.layers.recurrent import Recurrent
+from caffe_compat.layers.registry import register
+
+
+@register("LSTM")
+class LSTM(Recurrent):
+    """Top: h of every step.  Blobs: input weight (4 H, inputs) and bias (4 H,), [static weight
+    (4 H, static inputs)], hidden weight (4 H, H); gates in the order i, f, o, g.
+
+    State and exposed blobs: h, c.
+    """
+
+    state_names = ("h", "c")
+    gates = 4
+
+    def run_steps(self, projected: Tensor, cont: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        h, c = state
+        weight = self.blob(self.first_step_blob)
+        tops = []
+        for part, flag in zip(projected.unbind(0), cont.unbind(0), strict=True):
+            gates = part + functional.linear(h * flag.unsqueeze(-1), weight)
+            c, h = run_lstm_unit(c, gates, flag)
+            tops.append(h)
+        return torch.stack(tops), [h, c]

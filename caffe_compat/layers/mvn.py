@@ -1,0 +1,56 @@
+"""MVN: mean-variance normalisation of each channel, or of each image."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.registry import register
+
+
+class _DivideByStd(torch.autograd.Function):
+    """centred / (std + eps) over axis 1; the gradient takes std + eps for std, as in Caffe."""
+
+    @staticmethod
+    def forward(ctx: Any, centred: Tensor, eps: float) -> Tensor:
+        # centred (groups, values), mean 0
+        divisor = centred.square().mean(1, keepdim=True).sqrt() + eps
+        top = centred / divisor
+        ctx.save_for_backward(top, divisor)
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor, None]:
+        top, divisor = ctx.saved_tensors
+        (top_diff,) = top_diffs
+        return (top_diff - top * (top * top_diff).mean(1, keepdim=True)) / divisor, None
+
+
+@register("MVN")
+class MVN(Layer):
+    """Bottom of at most 4 axes -> top (N, C, H, W), missing axes as 1.
+
+    Subtracts the mean and, with ``normalize_variance``, divides by the standard deviation + eps;
+    over H and W, or with ``across_channels`` over C, H and W.
+    """
+
+    param_fields = ("mvn_param",)
+
+    def setup(self, bottom: Shape) -> None:
+        param = self.param.mvn_param
+        self.normalize_variance, self.across_channels = bool(param.normalize_variance), bool(param.across_channels)
+        self.eps = float(param.eps)
+
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
+        if len(bottom) > 4:
+            self.fail(f"bottom has shape {bottom}; expected at most 4 axes (N, C, H, W)")
+        return [(*bottom, *[1] * (4 - len(bottom)))]
+
+    def forward(self, bottom: Tensor) -> Tensor:
+        x = bottom.reshape(*bottom.shape, *[1] * (4 - bottom.dim()))
+        groups = x.flatten(1) if self.across_channels else x.flatten(0, 1).flatten(1)
+        groups = groups - groups.mean(1, keepdim=True)
+        if self.normalize_variance:
+            groups = _DivideByStd.apply(groups, self.eps)
+        return groups.reshape(x.shape)

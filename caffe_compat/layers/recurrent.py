@@ -1,0 +1,126 @@
+"""What RNN and LSTM share: inputs over time, continuation flags, and the state between batches.
+
+T N H in shape comments: timesteps, independent streams, hidden units.
+"""
+
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.fillers import fill
+
+
+class Recurrent(Layer):
+    """Bottoms x (T, N, ...), cont (T, N): 0 where a sequence starts, then optionally a static input
+    (N, ...), and with ``expose_hidden`` the initial state(s) (1, N, H) -> tops (T, N, H), and with
+    ``expose_hidden`` the final state(s).
+
+    Without ``expose_hidden`` the state is carried from one forward to the next.  No gradient
+    crosses from batch to batch, not even through exposed states (as in Caffe).
+    """
+
+    #: names of the parts of the state
+    state_names: ClassVar[tuple[str, ...]] = ()
+    #: values per hidden unit that the linear part makes
+    gates: ClassVar[int] = 1
+    param_fields = ("recurrent_param",)
+    bottom_count = (2, None)
+    top_count = (1, None)
+    no_gradient_bottoms = (1,)
+
+    def setup(self, *bottoms: Shape) -> None:
+        param = self.param.recurrent_param
+        self.num_output, self.expose_hidden = int(param.num_output), bool(param.expose_hidden)
+        if self.num_output < 1:
+            self.fail("recurrent_param.num_output is missing or 0; expected at least 1")
+        if param.debug_info:
+            self.warn("recurrent_param.debug_info has no effect: there is no inner net to report on")
+        exposed = len(self.state_names) if self.expose_hidden else 0
+        if len(bottoms) not in (2 + exposed, 3 + exposed) or len(self.param.top) != 1 + exposed:
+            self.fail(
+                f"has {len(bottoms)} bottoms and {len(self.param.top)} tops; expected {2 + exposed} bottoms, or "
+                f"{3 + exposed} with a static input, and {1 + exposed} tops"
+            )
+        self.has_static = len(bottoms) > 2 + exposed
+        self.timesteps = bottoms[0][0] if bottoms[0] else 0
+        self._check_bottoms(*bottoms)
+        self._add_blobs(count(bottoms[0], 2), count(bottoms[2], 1) if self.has_static else 0)
+        for name in self.state_names:
+            state = torch.zeros(1, bottoms[0][1], self.num_output, dtype=self.context.dtype)
+            self.register_buffer(f"last_{name}", state, persistent=False)
+
+    def _add_blobs(self, inputs: int, static_inputs: int) -> None:
+        param, outputs = self.param.recurrent_param, self.gates * self.num_output
+        self.add_blob("weight", (outputs, inputs), lambda t: fill(t, param.weight_filler))
+        self.add_blob("bias", (outputs,), lambda t: fill(t, param.bias_filler))
+        if self.has_static:
+            self.add_blob("static_weight", (outputs, static_inputs), lambda t: fill(t, param.weight_filler))
+        self.first_step_blob = len(self.blobs)
+        for step in range(self.timesteps):
+            for name, shape in self.step_blobs().items():
+                filler = param.bias_filler if name.endswith("bias") else param.weight_filler
+                if step == 0:
+                    self.add_blob(name, shape, partial(fill, filler=filler))
+                else:
+                    # Caffe fills a shared parameter in every step, which moves the random stream on.
+                    fill(torch.empty(shape, dtype=self.context.dtype), filler)
+
+    def step_blobs(self) -> dict[str, Shape]:
+        """Names and shapes of the parameters that every step uses, in Caffe's order."""
+        return {"hidden_weight": (self.gates * self.num_output, self.num_output)}
+
+    def run_steps(self, projected: Tensor, cont: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """projected (T, N, gates * H): the inputs after their weights; cont (T, N); state (N, H) each
+        -> the top (T, N, H) and the final state."""
+        raise TypeError(f"{type(self).__name__} lacks run_steps")
+
+    def _check_bottoms(self, *bottoms: Shape) -> None:
+        x, cont = bottoms[:2]
+        if len(x) < 3 or x[0] < 1:
+            self.fail(f"bottom 0 has shape {x}; expected (timesteps, streams, inputs, ...)")
+        if x[0] != self.timesteps:
+            self.fail(f"bottom 0 has {x[0]} timesteps; the net was made for {self.timesteps}")
+        if cont != x[:2]:
+            self.fail(f"bottom 1 has shape {cont}; expected {x[:2]}, one continuation flag per step and stream")
+        if self.has_static and (len(bottoms[2]) < 2 or bottoms[2][0] != x[1]):
+            self.fail(f"bottom 2 (static input) has shape {bottoms[2]}; expected ({x[1]}, inputs, ...)")
+        for i, state in enumerate(bottoms[2 + self.has_static :], 2 + self.has_static):
+            if state != (1, x[1], self.num_output):
+                self.fail(f"bottom {i} (initial state) has shape {state}; expected {(1, x[1], self.num_output)}")
+
+    def infer_shapes(self, *bottoms: Shape) -> list[Shape]:
+        self._check_bottoms(*bottoms)
+        steps, streams = bottoms[0][:2]
+        tops: list[Shape] = [(steps, streams, self.num_output)]
+        if self.expose_hidden:
+            tops += [(1, streams, self.num_output)] * len(self.state_names)
+        return tops
+
+    def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
+        x, cont = bottoms[0].flatten(2), bottoms[1].detach()
+        projected = functional.linear(x, self.blob(0), self.blob(1))
+        if self.has_static:
+            projected = projected + functional.linear(bottoms[2].flatten(1), self.blob(2))
+        if self.expose_hidden:
+            initial = [state.detach() for state in bottoms[2 + self.has_static :]]
+        else:
+            initial = self._last_state(x)
+        top, final = self.run_steps(projected, cont, [state[0] for state in initial])
+        final = [state.detach().unsqueeze(0) for state in final]
+        if self.expose_hidden:
+            return (top, *final)
+        for name, state in zip(self.state_names, final, strict=True):
+            getattr(self, f"last_{name}").copy_(state)
+        return (top,)
+
+    def _last_state(self, x: Tensor) -> list[Tensor]:
+        if self._buffers[f"last_{self.state_names[0]}"].shape[1] != x.shape[1]:  # type: ignore[union-attr]
+            # A new number of streams starts from zero.
+            for name in self.state_names:
+                setattr(self, f"last_{name}", x.new_zeros(1, x.shape[1], self.num_output))
+        # Copies, because the buffers are overwritten before backward reads these.
+        return [getattr(self, f"last_{name}").clone() for name in self.state_names]

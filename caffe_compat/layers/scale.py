@@ -1,0 +1,42 @@
+"""Scale: multiply by a blob, learned or a second bottom, that is broadcast over the bottom."""
+
+from torch import Tensor
+
+from caffe_compat.layers.aligned import align, aligned_shape, check_aligned
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.fillers import fill
+from caffe_compat.layers.registry import register
+from caffe_compat.proto import caffe_pb2
+
+
+@register("Scale")
+class Scale(Layer):
+    """Bottom -> top of the same shape.  The scale has ``num_axes`` axes (-1: all) of the bottom from
+    ``axis`` on, or those of the second bottom; with ``bias_term`` a learned bias of the same axes
+    is added.  Without ``filler`` the scale starts at 1."""
+
+    param_fields = ("scale_param",)
+    bottom_count = (1, 2)
+
+    def setup(self, bottom: Shape, scale: Shape | None = None) -> None:
+        param = self.param.scale_param
+        self.axis = int(param.axis)
+        if scale is None:
+            shape = aligned_shape(self, bottom, self.axis, param.num_axes, "scale_param")
+            filler = param.filler if param.HasField("filler") else caffe_pb2.FillerParameter(type="constant", value=1)
+            self.add_blob("weight", shape, lambda t: fill(t, filler))
+        self.bias_term = bool(param.bias_term)
+        if self.bias_term:
+            num_axes = param.num_axes if scale is None else len(scale)
+            shape = aligned_shape(self, bottom, self.axis, num_axes, "scale_param")
+            self.add_blob("bias", shape, lambda t: fill(t, param.bias_filler))
+
+    def infer_shapes(self, bottom: Shape, scale: Shape | None = None) -> list[Shape]:
+        for blob in [*self.blob_shapes, *([] if scale is None else [scale])]:
+            check_aligned(self, bottom, blob, self.axis, "scale_param")
+        return [bottom]
+
+    def forward(self, bottom: Tensor, scale: Tensor | None = None) -> Tensor:
+        top = bottom * align(self.blob(0) if scale is None else scale, bottom, self.axis)
+        # The bias is the last blob, whether or not the scale is one too.
+        return top + align(self.blob(-1), bottom, self.axis) if self.bias_term else top
