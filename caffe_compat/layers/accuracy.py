@@ -31,7 +31,8 @@ class Accuracy(Layer):
             self.fail(f"accuracy_param.top_k is {self.top_k}; there are only {scores[axis]} classes")
         if count(labels) != expected:
             self.fail(
-                f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, class axis {axis})"
+                f"{count(labels)} labels (shape {labels}) for {expected} predictions "
+                f"(shape {scores}, class axis {axis})"
             )
         return [(), (scores[axis],)][: self.num_tops]
 

@@ -37,7 +37,7 @@ class Layer(nn.Module):
     ``forward`` goes through a ``torch.autograd.Function`` of its own.
     """
 
-    type: ClassVar[str] = ""
+    type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
     #: the ``*_param`` messages of LayerParameter that this type reads; others draw a warning
     param_fields: ClassVar[tuple[str, ...]] = ()
     #: (least, most) bottoms and tops; None means no upper limit
@@ -68,10 +68,12 @@ class Layer(nn.Module):
 
     # -- what subclasses implement ------------------------------------------------------
 
-    def setup(self, *bottom_shapes: Shape) -> None:
+    # Called with one Shape per bottom; subclasses name them, hence the open signatures.
+
+    def setup(self, *bottom_shapes: Any, **_: Any) -> None:
         """Check the fields and create parameters with ``add_blob``; called once."""
 
-    def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
+    def infer_shapes(self, *bottom_shapes: Any, **_: Any) -> list[Shape]:
         """Top shapes for these bottom shapes; raises NetError (``self.fail``) like Caffe."""
         raise TypeError(f"{type(self).__name__} lacks infer_shapes")
 

@@ -37,9 +37,7 @@ def read_conv_window(layer: "Layer", param: Any, spatial_axes: int) -> Window:
     return Window(kernel, stride, pad, dilation)
 
 
-def _per_axis(
-    layer: "Layer", param: Any, stem: str, field: str, axes: int, default: int | None, least: int
-) -> Shape:
+def _per_axis(layer: "Layer", param: Any, stem: str, field: str, axes: int, default: int | None, least: int) -> Shape:
     has_h, has_w = param.HasField(f"{stem}_h"), param.HasField(f"{stem}_w")
     if not (has_h or has_w):
         return _repeated(layer, param, field, axes, default, least)

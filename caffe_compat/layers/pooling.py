@@ -1,7 +1,7 @@
 """Pooling over two spatial axes: MAX, AVE and STOCHASTIC, with Caffe's sizes and divisors."""
 
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -18,12 +18,12 @@ class _RefuseBackward(torch.autograd.Function):
     """Identity whose backward raises."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, refuse: Callable[[], NoReturn]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, refuse: Callable[[], NoReturn]) -> Tensor:
         ctx.refuse = refuse
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, top_diff: Tensor):
+    def backward(ctx: Any, top_diff: Tensor) -> Any:
         ctx.refuse()
 
 
@@ -160,9 +160,7 @@ class Pooling(Layer):
         starts = range(-pad, windows * stride - pad, stride)
         return bottom.new_tensor([min(start + kernel[axis], size + pad) - start for start in starts])
 
-    def _pad_to_windows(
-        self, bottom: Tensor, kernel: tuple[int, int], value: float
-    ) -> tuple[Tensor, tuple[int, int]]:
+    def _pad_to_windows(self, bottom: Tensor, kernel: tuple[int, int], value: float) -> tuple[Tensor, tuple[int, int]]:
         """Pad so that every window lies inside; also the number of windows per axis."""
         sizes = self._output_sizes(bottom.shape[2], bottom.shape[3])
         after = [

@@ -1,5 +1,7 @@
 """SoftmaxWithLoss: multinomial logistic loss of the softmax of the bottom."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +18,7 @@ class _FlooredLogLoss(torch.autograd.Function):
     """-log(max(p, FLT_MIN)) per place; its gradient is p - onehot, floored or not, as in Caffe."""
 
     @staticmethod
-    def forward(ctx, scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
         # scores (outer, classes, inner); labels and counted (outer, inner)
         log_p = functional.log_softmax(scores, 1)
         ctx.save_for_backward(log_p, labels, counted)
@@ -24,7 +26,7 @@ class _FlooredLogLoss(torch.autograd.Function):
         return -picked.clamp(min=LOG_FLT_MIN) * counted
 
     @staticmethod
-    def backward(ctx, top_diff: Tensor):
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None]:
         log_p, labels, counted = ctx.saved_tensors
         weight = (top_diff * counted).unsqueeze(1)
         diff = log_p.exp() * weight

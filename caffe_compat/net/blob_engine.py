@@ -133,9 +133,7 @@ class BlobEngine:
 
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run layers ``start`` to ``end`` (inclusive); returns their weighted loss."""
-        if any(
-            self.blobs[i].shape != self.net.blob_shapes_in_order[i] for step in self.net.steps for i in step.tops
-        ):
+        if any(self.blobs[i].shape != self.net.blob_shapes_in_order[i] for step in self.net.steps for i in step.tops):
             self.reshape()
         last = len(self.net.steps) - 1 if end is None else end
         return sum((self.forward_layer(i) for i in range(start, last + 1)), 0.0)
@@ -205,9 +203,7 @@ class BlobEngine:
         if record is None:
             step.layer.fail("backward before forward; run forward first")
         owners = [
-            p
-            for p, need in zip(step.layer.blobs, step.param_need_backward, strict=True)
-            if need and p.requires_grad
+            p for p, need in zip(step.layer.blobs, step.param_need_backward, strict=True) if need and p.requires_grad
         ]
         params = list({id(p): p for p in owners}.values())
         pairs = [(i, top) for i, top in zip(step.tops, record.tops, strict=True) if top.requires_grad]

@@ -14,17 +14,13 @@ def filter_net(net_param: Any, source: Source) -> Any:
     filtered = type(net_param)()
     filtered.CopyFrom(net_param)
     del filtered.layer[:]
-    filtered.layer.extend(
-        layer for layer in net_param.layer if _is_included(layer, net_param.state, source)
-    )
+    filtered.layer.extend(layer for layer in net_param.layer if _is_included(layer, net_param.state, source))
     return filtered
 
 
 def _is_included(layer: Any, state: Any, source: Source) -> bool:
     if layer.include and layer.exclude:
-        raise NetError(
-            f'{source.layer(layer.name)} has both include and exclude rules; give only one kind'
-        )
+        raise NetError(f"{source.layer(layer.name)} has both include and exclude rules; give only one kind")
     if layer.include:
         return any(rule_matches(state, rule) for rule in layer.include)
     return not any(rule_matches(state, rule) for rule in layer.exclude)

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,8 @@ class Step:
     param_need_backward: list[bool] = field(default_factory=list)
 
 
-class LearnableParam(NamedTuple):
+@dataclass(frozen=True)
+class LearnableParam:
     """A parameter as the solver sees it; a shared one appears once, under its owner."""
 
     parameter: nn.Parameter
@@ -59,6 +60,8 @@ class Net(nn.Module):
 
     Raises ProtoError for an unreadable file and NetError for a net that Caffe would refuse.
     """
+
+    _anchor: Tensor
 
     def __init__(
         self,
@@ -232,7 +235,7 @@ class Net(nn.Module):
             if self._explicit_mults[number][k] and wanted != known:
                 layer.fail(f'shared param "{spec.name}" has {mult} {wanted} here and {known} at its owner')
             self._explicit_mults[number][k] = True
-            learnable = learnable._replace(**{mult: wanted})
+            learnable = replace(learnable, **{mult: wanted})
         self.learnable[number] = learnable
         layer.share_blob(i, learnable.parameter)
 
@@ -252,9 +255,7 @@ class Net(nn.Module):
                 step.bottom_need_backward = [False] * len(step.bottoms)
             else:
                 under_loss.update(bottom_names)
-            skip.update(
-                name for name, need in zip(bottom_names, step.bottom_need_backward, strict=True) if not need
-            )
+            skip.update(name for name, need in zip(bottom_names, step.bottom_need_backward, strict=True) if not need)
         if self.param.force_backward:
             self._force_backward()
         for step in self.steps:

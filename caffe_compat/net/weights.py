@@ -71,7 +71,7 @@ def _match(net: "Net", weights: LayerWeights, origin: str, partial: bool) -> lis
             f"{place}: has {sum(b is not None for b in weights.blobs)} parameter blob(s), the net's layer "
             f"({net.source}) has {len(blobs)}; rename the layer to train it from scratch"
         )
-    matched = []
+    matched: list[tuple[Tensor, np.ndarray]] = []
     for i, (target, array) in enumerate(zip(blobs, weights.blobs, strict=False)):
         if array is None:
             continue
@@ -107,7 +107,8 @@ def share_weights(net: "Net", other: "Net") -> None:
         for i, parameter in enumerate(source.blobs):
             if layer.blob_shapes[i] != source.blob_shapes[i]:
                 layer.fail(
-                    f"cannot share param {i}: its shape is {layer.blob_shapes[i]}, the other net's {source.blob_shapes[i]}"
+                    f"cannot share param {i}: its shape is {layer.blob_shapes[i]}, "
+                    f"the other net's {source.blob_shapes[i]}"
                 )
             layer.share_blob(i, parameter)
 

@@ -126,7 +126,8 @@ class Net:
 
     def _index(self, layer_name: str) -> int:
         if layer_name not in self._layer_names:
-            raise NetError(f"{self.core.source}: no layer named {layer_name!r}; there are {', '.join(self._layer_names)}")
+            known = ", ".join(self._layer_names)
+            raise NetError(f"{self.core.source}: no layer named {layer_name!r}; there are {known}")
         return self._layer_names.index(layer_name)
 
     def _set_all(self, given: Mapping[str, Any], expected: Sequence[str], which: str) -> None:
@@ -154,7 +155,7 @@ class Net:
         """Run any number of inputs in batches of the net's size, the last one padded with zeros."""
         collected: dict[str, list[np.ndarray]] = {}
         for batch, used in self._batches(inputs):
-            for name, value in self.forward(blobs, **batch).items():
+            for name, value in self.forward(blobs, None, None, **batch).items():
                 collected.setdefault(name, []).append(value[:used].copy() if value.ndim else value[None].copy())
         return {name: np.concatenate(parts) for name, parts in collected.items()}
 

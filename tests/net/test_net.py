@@ -35,9 +35,8 @@ def ip(name: str, bottom: str, outputs: int = 5, param: str = "") -> str:
 
 RELU = 'layer { name: "relu" type: "ReLU" bottom: "c1" top: "c1" }\n'
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }\n'
-ACCURACY = (
-    'layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "acc" include { phase: TEST } }\n'
-)
+ACCURACY = 'layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "acc" include { phase: TEST } }\n'
+BOTH_RULES = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } exclude { phase: TEST } }'
 SMALL = DATA + LABEL + conv("c1", "data") + RELU + ip("fc", "c1") + ACCURACY + LOSS
 
 
@@ -58,8 +57,10 @@ def test_phase_rules_drop_the_accuracy() -> None:
 
 
 def test_level_and_stage_rules() -> None:
-    text = DATA + conv("c1", "data") + (
-        'layer { name: "r" type: "ReLU" bottom: "c1" top: "r" include { min_level: 2 stage: "deploy" } }'
+    text = (
+        DATA
+        + conv("c1", "data")
+        + ('layer { name: "r" type: "ReLU" bottom: "c1" top: "r" include { min_level: 2 stage: "deploy" } }')
     )
     assert "r" not in net(text, level=2).layers
     assert "r" not in net(text, level=1, stages=["deploy"]).layers
@@ -114,7 +115,11 @@ def test_new_input_size_reshapes_and_bad_size_names_the_layer() -> None:
 
 
 def test_unknown_types_are_all_named() -> None:
-    text = DATA + 'layer { name: "a" type: "Foo" bottom: "data" top: "a" } layer { name: "b" type: "Rellu" bottom: "a" top: "b" }'
+    text = (
+        DATA
+        + 'layer { name: "a" type: "Foo" bottom: "data" top: "a" }'
+        + 'layer { name: "b" type: "Rellu" bottom: "a" top: "b" }'
+    )
     with pytest.raises(NetError, match=r'2 layer.*"a" has type "Foo".*"b" has type "Rellu" \(did you mean ReLU'):
         net(text)
 
@@ -131,7 +136,7 @@ def test_unknown_types_are_all_named() -> None:
         (DATA + 'layer { name: "r" type: "ReLU" bottom: "data" top: "a" top: "b" }', "takes exactly 1"),
         (DATA + conv("c1", "data").replace("top:", "loss_weight: 1 loss_weight: 2 top:"), "loss_weight is given 2"),
         (DATA + conv("c1", "data").replace("top:", "propagate_down: true propagate_down: true top:"), "propagate_down"),
-        (DATA + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } exclude { phase: TEST } }', "both include and exclude"),
+        (DATA + BOTH_RULES, "both include and exclude"),
     ],
 )
 def test_refusals(text: str, message: str) -> None:
