@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.database import Database
 from caffe_compat.data.datum import parse_datum
+from caffe_compat.data.lmdb import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 
@@ -31,9 +33,12 @@ class DatabaseSource:
         rank: int = 0,
         rank_count: int = 1,
         skip_bad_records: int = 0,
+        threads: int | None = None,
     ) -> None:
+        """``threads``: how many decode and transform (None: as many as there are cores)."""
         self.database = database
         self.transformer = transformer
+        self.maker = BatchMaker(transformer, threads)
         self.batch_size = batch_size
         self.rank = rank
         self.rank_count = rank_count
@@ -52,31 +57,21 @@ class DatabaseSource:
 
     def load(self) -> tuple[Tensor, Tensor]:
         """The next batch: data (N, C, H, W) float32 and labels (N) float32."""
+        batch, labels = self.read()
+        return torch.from_numpy(self.maker.transform(batch)), torch.from_numpy(labels.astype(np.float32))
+
+    def read(self) -> tuple[Any, np.ndarray]:
+        """The next images as an ImageBatch, decoded but not transformed, and labels (N) int32."""
         self.database.check_unchanged()
-        images: list[np.ndarray] = []
-        labels = np.empty(self.batch_size, np.float32)
-        shape: tuple[int, int, int] | None = None
-        while len(images) < self.batch_size:
-            key, value, label = self._next_record()
-            try:
-                datum = parse_datum(value)
-                image = self.transformer.image_of(datum)
-                image_shape = self.transformer.output_shape(*image.shape)
-                if shape is None:
-                    shape = image_shape
-                    data = np.empty((self.batch_size, *shape), np.float32)
-                elif image_shape != shape:
-                    raise DataError(
-                        f"gives {image_shape} (C, H, W), the first of its batch {shape}; set crop_size or resize"
-                    )
-            except DataError as error:
-                self._pass_over(key, error)
-                continue
-            labels[len(images)] = datum.label if label is None else label
-            window = self.transformer.draw(*image.shape[1:])
-            data[len(images)] = self.transformer.apply(image, window)
-            images.append(image)
-        return torch.from_numpy(data), torch.from_numpy(labels)
+        records: list[Record] = []
+        while True:
+            records += [self._next_record() for _ in range(self.batch_size - len(records))]
+            batch, problems = self.maker.open_records([record.value for record in records])
+            if not problems:
+                return batch, self._labels(batch, records)
+            for index in sorted(problems):
+                self._pass_over(records[index].key, problems[index])
+            records = [record for index, record in enumerate(records) if index not in problems]
 
     def state(self) -> dict[str, Any]:
         """Position and random state after the batches loaded so far."""
@@ -97,12 +92,27 @@ class DatabaseSource:
         self.transformer.set_state(state["random"])
         self.bad_records = state["bad_records"]
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cursor": None, "_resume": self.state()}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        resume = saved.pop("_resume")
+        self.__dict__.update(saved)
+        self.set_state(resume)
+
     def close(self) -> None:
-        """Release the database."""
+        """Release the database, end the threads."""
         self._cursor = None
+        self.maker.close()
         self.database.close()
 
-    def _next_record(self) -> Any:
+    def _labels(self, batch: Any, records: list[Record]) -> np.ndarray:
+        labels = batch.headers()[:, 4]
+        if records[0].label is not None:
+            labels = np.array([record.label for record in records], np.int32)
+        return labels
+
+    def _next_record(self) -> Record:
         if self._cursor is None:
             self._cursor = self.database.cursor()
         strange = (self.rank - self._offset) % self.rank_count

@@ -105,6 +105,12 @@ class Transformer:
             )
         return (channels, crop or height, crop or width)
 
+    def mean_for(self, channels: int) -> np.ndarray | None:
+        """What is subtracted: the mean image (C, H, W), one value per channel (C), or None."""
+        if self.mean is not None or not self.mean_value.size:
+            return self.mean
+        return np.ascontiguousarray(np.broadcast_to(self.mean_value, channels))
+
     def draw(self, height: int, width: int) -> Window:
         """The window for the next image; draws the mirror first, then top, then left."""
         mirror = self.mirror and self._draw_below(2) == 1

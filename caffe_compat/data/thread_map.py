@@ -1,0 +1,42 @@
+"""``map`` over threads that exist only while they are of use."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ThreadMap:
+    """A pool of threads, started at first use in each process; picklable.
+
+    For functions that release the interpreter's lock, such as OpenCV's.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or usable_cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self._process = 0
+
+    def __call__(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+        """``[function(item) for item in items]``; the first exception is raised."""
+        if self._pool is None or self._process != os.getpid():
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
+            self._process = os.getpid()
+        return list(self._pool.map(function, items))
+
+    def close(self) -> None:
+        """End the threads; the next call starts new ones."""
+        if self._pool is not None and self._process == os.getpid():
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"threads": self.threads, "_pool": None, "_process": 0}

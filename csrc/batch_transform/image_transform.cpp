@@ -1,0 +1,208 @@
+#include "batch_transform/image_transform.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "common/multiversion.h"
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
+namespace caffe_compat {
+namespace {
+
+constexpr int64_t kScratchSize = 4096;  // values; lies in the first-level cache
+
+// Copies past the caches: a large batch is read by someone else, later, and plain stores would
+// first read from memory what they then overwrite.
+CAFFE_COMPAT_INLINE void stream_copy(const float* in, int64_t count, float* out) {
+#if defined(__SSE2__)
+  int64_t i = 0;
+  for (; i < count && reinterpret_cast<uintptr_t>(out + i) % 16 != 0; ++i) out[i] = in[i];
+  for (; i + 4 <= count; i += 4) _mm_stream_ps(out + i, _mm_loadu_ps(in + i));
+  for (; i < count; ++i) out[i] = in[i];
+#else
+  std::memcpy(out, in, count * sizeof(float));
+#endif
+}
+
+// Streaming stores are seen by other threads only after a fence.
+void fence_stores() {
+#if defined(__SSE2__)
+  _mm_sfence();
+#endif
+}
+
+template <class Value>
+CAFFE_COMPAT_INLINE float load(const uint8_t* address) {
+  Value value;  // a float in a Datum lies at any address
+  std::memcpy(&value, address, sizeof value);
+  return static_cast<float>(value);
+}
+
+// out[i] = in[count - 1 - i].  By hand: compilers turn the obvious loop into single steps.
+CAFFE_COMPAT_INLINE void reverse_copy(const float* in, int64_t count, float* out) {
+  int64_t i = 0;
+#if defined(__SSE2__)
+  for (; i + 4 <= count; i += 4) {
+    const __m128 four = _mm_loadu_ps(in + count - 4 - i);
+    _mm_storeu_ps(out + i, _mm_shuffle_ps(four, four, _MM_SHUFFLE(0, 1, 2, 3)));
+  }
+#endif
+  for (; i < count; ++i) out[i] = in[count - 1 - i];
+}
+
+// The same three operations in the same order as Caffe: each loop is one row, written for the
+// vectoriser.
+template <class Value, MeanKind kMean>
+CAFFE_COMPAT_INLINE void transform_row(const uint8_t* in, int64_t stride, const float* mean,
+                                       float scale, int64_t width, float* __restrict out) {
+  for (int64_t i = 0; i < width; ++i) {
+    float value = load<Value>(in + i * stride);
+    if (kMean == MeanKind::kPerChannel) value -= *mean;
+    if (kMean == MeanKind::kImage) value -= mean[i];
+    out[i] = value * scale;
+  }
+}
+
+// Rows go through scratch on their way when they are to be mirrored or streamed.
+template <class Value, MeanKind kMean, bool kMirror, int kStride>
+CAFFE_COMPAT_INLINE void transform_rows(const ImageView& image, const Window& window,
+                                        const TransformParams& params, float* out) {
+  const int64_t stride = kStride ? kStride : image.column_stride, width = params.width;
+  const bool stream = params.stream && width <= kScratchSize;
+  alignas(64) float scratch[kScratchSize];
+  std::vector<float> line(kMirror ? width : 0);
+  int64_t waiting = 0;  // values in scratch
+  for (int64_t c = 0; c < image.channels; ++c) {
+    for (int64_t h = 0; h < params.height; ++h) {
+      const int64_t row = window.top + h;
+      const uint8_t* in =
+          image.data + c * image.channel_stride + row * image.row_stride + window.left * stride;
+      const float* mean = params.mean;
+      if (kMean == MeanKind::kPerChannel) mean += c;
+      if (kMean == MeanKind::kImage) mean += (c * image.height + row) * image.width + window.left;
+      if (stream && waiting + width > kScratchSize) {
+        stream_copy(scratch, waiting, out);
+        out += waiting;
+        waiting = 0;
+      }
+      float* target = stream ? scratch + waiting : out;
+      transform_row<Value, kMean>(in, stride, mean, params.scale, width,
+                                  kMirror ? line.data() : target);
+      if (kMirror) reverse_copy(line.data(), width, target);
+      if (stream) {
+        waiting += width;
+      } else {
+        out += width;
+      }
+    }
+  }
+  if (waiting) stream_copy(scratch, waiting, out);
+}
+
+template <class Value, MeanKind kMean, int kStride>
+CAFFE_COMPAT_INLINE void choose_mirror(const ImageView& image, const Window& window,
+                                       const TransformParams& params, float* out) {
+  if (window.mirror) {
+    transform_rows<Value, kMean, true, kStride>(image, window, params, out);
+  } else {
+    transform_rows<Value, kMean, false, kStride>(image, window, params, out);
+  }
+}
+
+template <class Value, int kStride>
+CAFFE_COMPAT_INLINE void choose_mean(const ImageView& image, const Window& window,
+                                     const TransformParams& params, float* out) {
+  switch (params.mean_kind) {
+    case MeanKind::kNone:
+      return choose_mirror<Value, MeanKind::kNone, kStride>(image, window, params, out);
+    case MeanKind::kPerChannel:
+      return choose_mirror<Value, MeanKind::kPerChannel, kStride>(image, window, params, out);
+    case MeanKind::kImage:
+      return choose_mirror<Value, MeanKind::kImage, kStride>(image, window, params, out);
+  }
+}
+
+// Planar bytes (a raw Datum) and interleaved colour (a decoded file) have loops of their own.
+CAFFE_COMPAT_MULTIVERSION
+void transform_planar_bytes(const ImageView& image, const Window& window,
+                            const TransformParams& params, float* out) {
+  choose_mean<uint8_t, 1>(image, window, params, out);
+}
+
+CAFFE_COMPAT_MULTIVERSION
+void transform_bgr_bytes(const ImageView& image, const Window& window,
+                         const TransformParams& params, float* out) {
+  choose_mean<uint8_t, 3>(image, window, params, out);
+}
+
+CAFFE_COMPAT_MULTIVERSION
+void add_planar_bytes(const uint8_t* in, int64_t count, float* __restrict total) {
+  for (int64_t i = 0; i < count; ++i) total[i] += static_cast<float>(in[i]);
+}
+
+bool is_planar_bytes(const ImageView& image) {
+  return !image.is_float && image.column_stride == 1 && image.row_stride == image.width &&
+         image.channel_stride == image.height * image.width;
+}
+
+}  // namespace
+
+void transform_image(const ImageView& image, const Window& window, const TransformParams& params,
+                     float* out) {
+  if (image.is_float) {
+    choose_mean<float, 0>(image, window, params, out);
+  } else if (image.column_stride == 1) {
+    transform_planar_bytes(image, window, params, out);
+  } else if (image.column_stride == 3) {
+    transform_bgr_bytes(image, window, params, out);
+  } else {
+    choose_mean<uint8_t, 0>(image, window, params, out);
+  }
+}
+
+void copy_image(const ImageView& image, uint8_t* out) {
+  if (is_planar_bytes(image)) {
+    std::memcpy(out, image.data, image.channels * image.height * image.width);
+    return;
+  }
+  for (int64_t c = 0; c < image.channels; ++c) {
+    for (int64_t h = 0; h < image.height; ++h) {
+      const uint8_t* in = image.data + c * image.channel_stride + h * image.row_stride;
+      for (int64_t w = 0; w < image.width; ++w) *out++ = in[w * image.column_stride];
+    }
+  }
+}
+
+void add_image(const ImageView& image, int64_t begin, int64_t end, float* total) {
+  if (is_planar_bytes(image)) {
+    add_planar_bytes(image.data + begin, end - begin, total + begin);
+    return;
+  }
+  for (int64_t i = begin; i < end; ++i) {
+    const int64_t c = i / (image.height * image.width), h = i / image.width % image.height,
+                  w = i % image.width;
+    const uint8_t* in =
+        image.data + c * image.channel_stride + h * image.row_stride + w * image.column_stride;
+    total[i] += image.is_float ? load<float>(in) : load<uint8_t>(in);
+  }
+}
+
+void run_parallel(int64_t count, int64_t threads, const std::function<void(int64_t)>& run) {
+  std::atomic<int64_t> next{0};
+  auto work = [&] {
+    for (int64_t i = next++; i < count; i = next++) run(i);
+    fence_stores();
+  };
+  std::vector<std::thread> helpers;
+  for (int64_t t = 1; t < std::min(threads, count); ++t) helpers.emplace_back(work);
+  work();
+  for (std::thread& helper : helpers) helper.join();
+}
+
+}  // namespace caffe_compat

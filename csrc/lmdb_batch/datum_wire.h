@@ -1,0 +1,25 @@
+// The wire format of Caffe's Datum, read without copies.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace caffe_compat {
+
+struct DatumView {
+  int32_t channels = 0, height = 0, width = 0, label = 0;
+  bool encoded = false;
+  const uint8_t* data = nullptr;
+  int64_t data_size = 0;
+  // float_data: values float_stride bytes apart, 5 where each has its own tag and 4 where they are
+  // packed.
+  const uint8_t* floats = nullptr;
+  int64_t float_count = 0, float_stride = 0;
+  std::vector<float> gathered_floats;  // holds the values when they lie in several pieces
+};
+
+// Parses `size` bytes; returns an error text, empty when all is well.  Trusts nothing.
+std::string parse_datum(const uint8_t* bytes, int64_t size, DatumView* datum);
+
+}  // namespace caffe_compat
