@@ -1,0 +1,23 @@
+"""The flags with which a tool takes a net: phase, level, stages."""
+
+import argparse
+from pathlib import Path
+
+from caffe_compat.net import Net
+
+
+def add_net_arguments(parser: argparse.ArgumentParser, phase: str = "TEST") -> None:
+    """``--phase``, ``--level`` and ``--stage``, which choose among the layers of the file."""
+    parser.add_argument("--phase", default=phase, choices=["TRAIN", "TEST"], help=f"default {phase}")
+    parser.add_argument("--level", type=int, default=0, help="the net's level")
+    parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
+
+
+def stages_of(args: argparse.Namespace) -> list[str]:
+    """The names in ``--stage``."""
+    return [stage for stage in args.stage.split(",") if stage]
+
+
+def open_net(model: str | Path, weights: str | Path | None, args: argparse.Namespace) -> Net:
+    """The net of a prototxt under these flags."""
+    return Net(model, weights, phase=args.phase, level=args.level, stages=stages_of(args))

@@ -1,0 +1,101 @@
+"""Print a net's layers, shapes, parameters and FLOPs."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.net import Net
+from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+
+NOTE = (
+    "FLOPs: multiplications and additions of one forward pass in Convolution, Deconvolution, InnerProduct, LSTM and "
+    "RNN layers; the others add little."
+)
+
+
+@dataclass
+class Row:
+    """One layer; ``parameters`` counts shared ones too, ``new_parameters`` only those it owns."""
+
+    name: str
+    type: str
+    tops: str
+    parameters: int
+    new_parameters: int
+    flops: int
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The model and which of its layers."""
+    parser.add_argument("model", help="the net's prototxt")
+    add_net_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table; returns the exit status."""
+    net = open_net(args.model, None, args)
+    try:
+        print(table(summarize(net)))
+    finally:
+        net.close()
+    return 0
+
+
+def summarize(net: Net) -> list[Row]:
+    """One row per layer, Splits left out."""
+    shapes = net.blob_shapes_in_order
+    seen: set[int] = set()
+    rows = []
+    for step in net.steps:
+        if step.layer.type == "Split":
+            continue
+        new = [p for p in step.layer.blobs if id(p) not in seen]
+        seen.update(id(p) for p in new)
+        rows.append(
+            Row(
+                step.layer.name,
+                step.layer.type,
+                ", ".join(f"{net.blob_names[i]} {'x'.join(map(str, shapes[i])) or 'scalar'}" for i in step.tops),
+                sum(p.numel() for p in step.layer.blobs),
+                sum(p.numel() for p in new),
+                flops(step.layer, [shapes[i] for i in step.bottoms], [shapes[i] for i in step.tops]),
+            )
+        )
+    return rows
+
+
+def flops(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+    """Twice the multiply-adds of one forward pass; 0 for layers that are not matrix products."""
+    if layer.type == "Convolution":
+        # Each output takes one filter: all weights of its channel.
+        return sum(2 * count(top) * count(layer.blob_shapes[0], 1) for top in tops)
+    if layer.type == "Deconvolution":
+        return sum(2 * count(bottom) * count(layer.blob_shapes[0], 1) for bottom in bottoms)
+    if layer.type == "InnerProduct":
+        outputs = tops[0][-1]
+        return 2 * count(tops[0]) * (count(layer.blob_shapes[0]) // outputs)
+    if layer.type in ("LSTM", "RNN"):
+        matrices = sum(count(shape) for shape in layer.blob_shapes if len(shape) == 2)
+        return 2 * count(bottoms[0], 0, 2) * matrices
+    return 0
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Aligned plain text with totals."""
+    cells = [("layer", "type", "tops", "parameters", "FLOPs")]
+    for row in rows:
+        shared = "" if row.parameters == row.new_parameters else " shared"
+        cells.append((row.name, row.type, row.tops, f"{row.parameters:,}{shared}", f"{row.flops:,}"))
+    total = sum(row.new_parameters for row in rows)
+    cells.append(("total", "", "", f"{total:,}", f"{sum(row.flops for row in rows):,}"))
+    widths = [max(len(line[i]) for line in cells) for i in range(5)]
+    lines = [
+        "  ".join(
+            text.ljust(width) if i < 3 else text.rjust(width)
+            for i, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in cells
+    ]
+    rule = "-" * max(len(line) for line in lines)
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], "", NOTE])
