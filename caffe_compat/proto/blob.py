@@ -215,8 +215,7 @@ def encode_blob(array: np.ndarray, diff: np.ndarray | None, place: str, legacy: 
             continue
         if values.shape != shape:
             raise ProtoError(f"{place}: diff has shape {values.shape}; expected that of the data, {shape}")
-        if values.dtype not in (np.float32, np.float64):
-            raise ProtoError(f"{place}: dtype is {values.dtype}; expected float32 or float64")
+        check_dtype(values, place)
         number = numbers[values.dtype.itemsize == 8]
         if number > _SHAPE:  # fields stand in order of number
             pieces.append(shape_field)
@@ -224,6 +223,12 @@ def encode_blob(array: np.ndarray, diff: np.ndarray | None, place: str, legacy: 
         if values.size:
             pieces += [encode_tag(number, BYTES) + encode_varint(values.nbytes), values]
     return [*pieces, shape_field]
+
+
+def check_dtype(array: np.ndarray, place: str) -> None:
+    """Raise ProtoError unless the array is float32 or float64, of either byte order."""
+    if array.dtype.newbyteorder("=") not in (np.float32, np.float64):
+        raise ProtoError(f"{place}: dtype is {array.dtype}; expected float32 or float64")
 
 
 def size_bytes(pieces: list[Piece]) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
 from caffe_compat.errors import ProtoError
-from caffe_compat.proto.blob import MAX_AXES
+from caffe_compat.proto.blob import MAX_AXES, check_dtype
 from caffe_compat.proto.caffemodel import LayerWeights
 from caffe_compat.proto.solverstate import SolverSnapshot
 from caffe_compat.proto.source import FilePath
@@ -85,7 +85,7 @@ def write_hdf5_solverstate(path: FilePath, snapshot: SolverSnapshot) -> None:
         file.create_dataset("current_step", data=np.array([snapshot.current_step], np.int32))
         history = file.create_group("history")
         for i, array in enumerate(snapshot.history):
-            history.create_dataset(str(i), data=_checked(array, f"{os.fspath(path)}: history {i}"))
+            _write_array(history, i, array, f"{os.fspath(path)}: history {i}")
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -157,8 +157,8 @@ def _read_dataset(dataset: Any, path: FilePath) -> np.ndarray:
         raise ProtoError(f"{place}: has {dataset.ndim} axes; Caffe takes {MAX_AXES}")
     if dataset.nbytes > dataset.id.get_storage_size() * _COMPRESSION_LIMIT:
         raise ProtoError(f"{place}: shape {dataset.shape} takes {dataset.nbytes} bytes; the file does not hold them")
-    array = dataset[()]
-    return np.asarray(array, np.float64 if dataset.dtype == np.float64 else np.float32)
+    is_double = dataset.dtype.kind == "f" and dataset.dtype.itemsize >= 8
+    return np.asarray(dataset[()], np.float64 if is_double else np.float32)
 
 
 def _read_int(file: h5py.File, name: str, path: FilePath) -> int:
@@ -195,13 +195,12 @@ def _write_group(
             raise ProtoError(f"{place}: its name collides with a blob of another layer; save as .caffemodel") from None
         for i, array in enumerate(blobs):
             if array is not None:
-                layer.create_dataset(str(i), data=_checked(array, f"{place}: blob {i}"))
+                _write_array(layer, i, array, f"{place}: blob {i}")
 
 
-def _checked(array: np.ndarray, place: str) -> np.ndarray:
-    if array.dtype not in (np.float32, np.float64):
-        raise ProtoError(f"{place}: dtype is {array.dtype}; expected float32 or float64")
-    return array
+def _write_array(group: h5py.Group, index: int, array: np.ndarray, place: str) -> None:
+    check_dtype(array, place)
+    group.create_dataset(str(index), data=array)
 
 
 def _write_string(file: h5py.File, name: str, value: bytes) -> None:

@@ -144,7 +144,7 @@ message BNParameter {
   repeated int32 packed = 5 [packed = true];
   optional uint32 hex = 6 [default = 0x10];
 }
-message V1LayerParameter { enum LayerType { BN = 100; } }
+message V1LayerParameter { enum LayerType { BN = 100; } optional int32 old_field = 2000; }
 enum Phase { DEPLOY = 7; }
 """
 
@@ -162,6 +162,10 @@ def test_extend_schema(restored_schema, tmp_path):
     assert pickle.loads(pickle.dumps(net)) == net
     assert pickle.loads(pickle.dumps(param.part)) == param.part
     assert proto.read_net(before).name == "old"  # a message of the old classes
+    with pytest.raises(ProtoError, match=r'layer "b": type BN is not one of Caffe\'s V1 types'):
+        proto.parse_net('layers { type: BN name: "b" }')
+    with pytest.raises(ProtoError, match=r'layer "b": field old_field has no counterpart in LayerParameter'):
+        proto.parse_net('layers { old_field: 3 name: "b" }')
     extended = caffe_pb2.current_schema().file
     extend_schema(tmp_path / "extra.proto")  # the same again changes nothing
     assert caffe_pb2.current_schema().file == extended

@@ -1,0 +1,53 @@
+"""Solver states as protobuf files."""
+
+import numpy as np
+import pytest
+
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import SolverSnapshot, caffe_pb2, read_solverstate, write_solverstate
+
+HISTORY = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32)]
+
+
+def make_message():
+    message = caffe_pb2.SolverState(iter=300, learned_net="a/net_iter_300.caffemodel", current_step=2)
+    for array in HISTORY:
+        blob = message.history.add(data=array.ravel().tolist())
+        blob.shape.dim.extend(array.shape)
+    return message
+
+
+def test_exact_bytes(tmp_path):
+    path = tmp_path / "s.solverstate"
+    write_solverstate(path, SolverSnapshot(300, "a/net_iter_300.caffemodel", 2, HISTORY))
+    assert path.read_bytes() == make_message().SerializeToString(deterministic=True)
+
+
+def test_read(tmp_path):
+    path = tmp_path / "s.solverstate"
+    path.write_bytes(make_message().SerializeToString())
+    state = read_solverstate(path)
+    assert (state.iter, state.learned_net, state.current_step) == (300, "a/net_iter_300.caffemodel", 2)
+    assert all(np.array_equal(a, b) for a, b in zip(state.history, HISTORY, strict=True))
+    path.write_bytes(caffe_pb2.SolverState(iter=1).SerializeToString())
+    assert read_solverstate(path).learned_net is None
+
+
+def test_errors(tmp_path):
+    path = tmp_path / "s.solverstate"
+    data = make_message().SerializeToString()
+    path.write_bytes(data[: data.index(b"\x1a") + 10])
+    with pytest.raises(ProtoError, match=r"s\.solverstate: byte \d+: field 3 needs \d+ bytes"):
+        read_solverstate(path)
+    path.write_bytes(b"\x1a\x00")
+    with pytest.raises(ProtoError, match=r"s\.solverstate: history 0: byte 2: has 0 values"):
+        read_solverstate(path)
+    path.write_bytes(b"")
+    with pytest.raises(ProtoError, match="the file is empty; expected a solver state"):
+        read_solverstate(path)
+
+
+def test_files_beyond_2_gb_are_refused(tmp_path):
+    huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))
+    with pytest.raises(ProtoError, match="exceed the 2 GB of a protobuf file; use snapshot_format: HDF5"):
+        write_solverstate(tmp_path / "s.solverstate", SolverSnapshot(history=[huge]))
