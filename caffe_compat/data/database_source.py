@@ -1,20 +1,18 @@
 """Batches from a database, in Caffe's order: the work behind the Data layer and Loader."""
 
-import logging
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from caffe_compat.data.bad_records import BadRecords
 from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.database import Database
 from caffe_compat.data.datum import parse_datum
 from caffe_compat.data.lmdb import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-
-log = logging.getLogger(__name__)
 
 
 class DatabaseSource:
@@ -42,8 +40,7 @@ class DatabaseSource:
         self.batch_size = batch_size
         self.rank = rank
         self.rank_count = rank_count
-        self.skip_bad_records = skip_bad_records
-        self.bad_records = 0
+        self.bad_records = BadRecords(skip_bad_records)
         self._offset = 0  # records passed, those of other ranks included
         self._cursor: Any = None
 
@@ -53,7 +50,7 @@ class DatabaseSource:
         try:
             return self.transformer.output_shape(*self.transformer.image_of(parse_datum(value)).shape)
         except DataError as error:
-            raise self._bad_record(key, error) from None
+            raise DataError(f"{self._place(key)}: {error}") from None
 
     def load(self) -> tuple[Tensor, Tensor]:
         """The next batch: data (N, C, H, W) float32 and labels (N) float32."""
@@ -70,7 +67,7 @@ class DatabaseSource:
             if not problems:
                 return batch, self._labels(batch, records)
             for index in sorted(problems):
-                self._pass_over(records[index].key, problems[index])
+                self.bad_records.pass_over(self._place(records[index].key), problems[index])
             records = [record for index, record in enumerate(records) if index not in problems]
 
     def state(self) -> dict[str, Any]:
@@ -79,7 +76,7 @@ class DatabaseSource:
             "offset": self._offset,
             "position": self._cursor.position() if self._cursor is not None else None,
             "random": self.transformer.get_state(),
-            "bad_records": self.bad_records,
+            "bad_records": self.bad_records.count,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -90,7 +87,7 @@ class DatabaseSource:
             self._cursor = self.database.cursor()
             self._cursor.seek(state["position"])
         self.transformer.set_state(state["random"])
-        self.bad_records = state["bad_records"]
+        self.bad_records.count = state["bad_records"]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cursor": None, "_resume": self.state()}
@@ -120,12 +117,5 @@ class DatabaseSource:
         self._offset += strange + 1
         return self._cursor.next()
 
-    def _pass_over(self, key: bytes, error: DataError) -> None:
-        problem = self._bad_record(key, error)
-        if self.bad_records >= self.skip_bad_records:
-            raise problem from None
-        self.bad_records += 1
-        log.warning("%s (skipped, %d of at most %d)", problem, self.bad_records, self.skip_bad_records)
-
-    def _bad_record(self, key: bytes, error: DataError) -> DataError:
-        return DataError(f"{self.database.path}: record {key.decode(errors='replace')!r}: {error}")
+    def _place(self, key: bytes) -> str:
+        return f"{self.database.path}: record {key.decode(errors='replace')!r}"

@@ -118,20 +118,20 @@ def encode_image(file_bytes: bytes, label: int = 0) -> bytes:
     return _bytes_field(_DATA, file_bytes) + _integer_field(_LABEL, label) + _integer_field(_ENCODED, 1)
 
 
-def decode_image(data: Buffer, color: bool | None = None) -> np.ndarray:
+def decode_image(data: Buffer, color: bool | None = None, name: str = "image") -> np.ndarray:
     """Image (H, W, C) uint8, BGR, from the bytes of an image file, as OpenCV decodes it.
 
-    ``color`` True or False forces 3 or 1 channels; None keeps the file's own.  Raises DataError
-    when it cannot be decoded or is not 8 bits deep.
+    ``color`` True or False forces 3 or 1 channels; None keeps the file's own.  Raises DataError,
+    which names ``name``, when it cannot be decoded or is not 8 bits deep.
     """
     import cv2  # here, because reading raw records needs no OpenCV
 
     flag = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}[color]
     image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if len(data) else None
     if image is None:
-        raise DataError(f"image of {len(data)} bytes cannot be decoded; expected a JPEG, PNG, ... file")
+        raise DataError(f"{name}: {len(data)} bytes that cannot be decoded; expected a JPEG, PNG, ... file")
     if image.dtype != np.uint8:
-        raise DataError(f"image has {image.dtype} pixels; expected 8 bits per channel")
+        raise DataError(f"{name}: has {image.dtype} pixels; expected 8 bits per channel")
     return image if image.ndim == 3 else image[:, :, None]
 
 

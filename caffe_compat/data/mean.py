@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
 
 from caffe_compat.atomic_file import write_bytes
 from caffe_compat.data.database import Database
 from caffe_compat.data.datum import decode_image, parse_datum
 from caffe_compat.errors import DataError
-from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto import read_blob, write_blob
 
 
 def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
@@ -29,25 +28,12 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
         except (ValueError, OSError) as error:
             raise DataError(f"{path}: cannot be read as a NumPy array: {error}") from None
     else:
-        mean = _read_blob(path)
+        mean = read_blob(path)
     while mean.ndim > 3 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3:
         raise DataError(f"{path}: mean has shape {mean.shape}; expected one image (channels, height, width)")
     return np.ascontiguousarray(mean, np.float32)
-
-
-def _read_blob(path: Path) -> np.ndarray:
-    blob = caffe_pb2.BlobProto()
-    try:
-        blob.ParseFromString(path.read_bytes())
-    except DecodeError:
-        raise DataError(f"{path}: not a BlobProto; expected what compute_image_mean writes") from None
-    shape = tuple(blob.shape.dim) if blob.HasField("shape") else (blob.num, blob.channels, blob.height, blob.width)
-    values = np.array(blob.double_data if len(blob.double_data) else blob.data, np.float32)
-    if values.size != np.prod(shape):
-        raise DataError(f"{path}: {values.size} values for a shape of {shape}")
-    return values.reshape(shape)
 
 
 def write_mean(path: str | os.PathLike[str], mean: np.ndarray) -> None:
@@ -57,11 +43,7 @@ def write_mean(path: str | os.PathLike[str], mean: np.ndarray) -> None:
         np.save(buffer, np.asarray(mean, np.float32))
         write_bytes(path, buffer.getvalue())
         return
-    blob = caffe_pb2.BlobProto()
-    blob.num = 1
-    blob.channels, blob.height, blob.width = mean.shape
-    blob.data.extend(np.asarray(mean, np.float32).reshape(-1))
-    write_bytes(path, blob.SerializeToString())
+    write_blob(path, np.asarray(mean, np.float32)[None])
 
 
 def compute_mean(database: Database, progress: Callable[[int], None] | None = None) -> np.ndarray:

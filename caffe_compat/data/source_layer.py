@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
@@ -11,6 +11,21 @@ from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Layer
+
+
+@contextmanager
+def errors_with_place(layer: Layer) -> Iterator[None]:
+    """Put the layer's place in front of a DataError."""
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{layer.where()}: {error}") from None
+
+
+def make_transformer(layer: Layer) -> Transformer:
+    """The Transformer of a layer's ``transform_param``; DataError with the layer's place."""
+    with errors_with_place(layer):
+        return Transformer.from_param(layer.param.transform_param, layer.phase)
 
 
 class BatchSource(Protocol):
@@ -35,18 +50,21 @@ class SourceLayer(Layer):
     top_count: ClassVar[tuple[int, int | None]] = (1, 2)
 
     source: BatchSource
-    prefetch_depth = 4  # Caffe's default for data_param.prefetch
+    prefetch_depth = 4  # batches ahead, as Caffe's data_param.prefetch; 0: made when asked for, without a thread
 
     def next_batch(self) -> tuple[Tensor, ...]:
         """The next batch, one tensor per top (CPU, ``context.dtype``); DataError when it cannot be read."""
-        if self._prefetcher is None or self._prefetcher.process != os.getpid():
-            self._start()
-        assert self._prefetcher is not None
-        try:
-            tensors, self._state = self._prefetcher.get()
-        except BaseException:
-            self._stop()
-            raise
+        if not self.prefetch_depth:
+            tensors = self.source.load()
+        else:
+            if self._prefetcher is None or self._prefetcher.process != os.getpid():
+                self._start()
+            assert self._prefetcher is not None
+            try:
+                tensors, self._state = self._prefetcher.get()
+            except BaseException:
+                self._stop()
+                raise
         return tuple(t.to(self.context.dtype) for t in tensors[: len(self.param.top)])
 
     def forward(self) -> tuple[Tensor, ...]:
@@ -60,24 +78,19 @@ class SourceLayer(Layer):
     def load_source_state(self, state: dict[str, Any]) -> None:
         """Go on after the batches of ``state``."""
         self._stop()
-        self._state = dict(state)
-        self.source.set_state(self._state)
+        self.source.set_state(dict(state))
+        self._state = dict(state) if self.prefetch_depth else None
 
     def close(self) -> None:
         """Stop the thread, close files; ``next_batch`` would open them again."""
         self._stop()
         self.source.close()
 
-    @contextmanager
-    def _errors_with_place(self) -> Iterator[None]:
-        try:
-            yield
-        except DataError as error:
-            raise DataError(f"{self.where()}: {error}") from None
+    def _errors_with_place(self) -> AbstractContextManager[None]:
+        return errors_with_place(self)
 
     def _make_transformer(self) -> Transformer:
-        with self._errors_with_place():
-            return Transformer.from_param(self.param.transform_param, self.phase)
+        return make_transformer(self)
 
     _prefetcher: Prefetcher[tuple[tuple[Tensor, ...], dict[str, Any]]] | None = None
     _state: dict[str, Any] | None = None

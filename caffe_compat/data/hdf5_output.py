@@ -1,0 +1,70 @@
+"""HDF5Output: writes its two bottoms into an HDF5 file, as datasets ``data`` and ``label``."""
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+
+from caffe_compat.errors import DataError
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.registry import register
+
+_NAMES = ("data", "label")
+_AXES = 4  # Caffe writes both as num x channels x height x width
+
+
+@register("HDF5Output")
+class HDF5Output(Layer):
+    """Bottoms: data (N, ...), label (N, ...); no tops.
+
+    The file is made anew when the layer is set up; each forward pass appends its N rows (Caffe
+    itself ends at the second pass).
+    """
+
+    param_fields = ("hdf5_output_param",)
+    bottom_count = (2, 2)
+    top_count = (0, 0)
+    has_backward = False
+
+    def setup(self, data_shape: Shape, label_shape: Shape) -> None:
+        """Create the file; DataError when that fails."""
+        self._path = self.param.hdf5_output_param.file_name
+        try:
+            self._file: h5py.File | None = h5py.File(self._path, "w")
+        except OSError as error:
+            raise DataError(f"{self.where()}: {self._path}: cannot be created: {error}") from None
+
+    def infer_shapes(self, data_shape: Shape, label_shape: Shape) -> list[Shape]:
+        """No tops; both bottoms need as many rows, and at most 4 axes."""
+        if data_shape[:1] != label_shape[:1] or not data_shape:
+            self.fail(f"data is {data_shape} and label {label_shape}; expected the same number of rows")
+        if max(len(data_shape), len(label_shape)) > _AXES:
+            self.fail(f"data is {data_shape} and label {label_shape}; at most {_AXES} axes can be written")
+        return []
+
+    @torch.compiler.disable
+    def forward(self, data: Tensor, label: Tensor) -> tuple[Tensor, ...]:
+        """Append the rows."""
+        if self._file is None:
+            self._file = h5py.File(self._path, "a")
+        for name, bottom in zip(_NAMES, (data, label), strict=True):
+            rows = bottom.detach().cpu().numpy()
+            self._append(self._file, name, rows.reshape(rows.shape + (1,) * (_AXES - rows.ndim)))
+        self._file.flush()
+        return ()
+
+    def close(self) -> None:
+        """Close the file; a later pass goes on with it."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _append(self, file: h5py.File, name: str, rows: np.ndarray) -> None:
+        if name not in file:
+            file.create_dataset(name, data=rows, maxshape=(None, *rows.shape[1:]), chunks=rows.shape)
+            return
+        dataset = file[name]
+        if dataset.shape[1:] != rows.shape[1:]:
+            self.fail(f"{self._path}: rows of {name} are {dataset.shape[1:]} so far, and now {rows.shape[1:]}")
+        dataset.resize(len(dataset) + len(rows), axis=0)
+        dataset[-len(rows) :] = rows

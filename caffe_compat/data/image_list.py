@@ -1,0 +1,79 @@
+"""Lists of image files and labels, and reading one of those files as Caffe does."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from caffe_compat.data.datum import decode_image
+from caffe_compat.errors import DataError
+
+_INTEGER = re.compile(rb"\s*([+-]?\d+)")
+
+
+class ImageList:
+    """The lines ``name label`` of a file; held as its bytes and two numbers per line."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Raises DataError when the file is missing or empty."""
+        self.path = Path(path)
+        try:
+            self._text = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}; expected lines of `name label`") from None
+        if not self._text:
+            raise DataError(f"{self.path}: is empty; expected lines of `name label`")
+        if not self._text.endswith(b"\n"):
+            self._text += b"\n"
+        self._ends = np.flatnonzero(np.frombuffer(self._text, np.uint8) == ord("\n"))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def line(self, number: int) -> str:
+        """Line ``number``, counted from 0."""
+        return os.fsdecode(self._bytes(number))
+
+    def __getitem__(self, number: int) -> tuple[str, int]:
+        """``(name, label)`` of line ``number``.
+
+        The label is the whole number after the last space, or 0 where there is none, as in Caffe.
+        """
+        line = self._bytes(number)
+        name, space, label = line.rpartition(b" ")
+        found = _INTEGER.match(label)
+        return os.fsdecode(name if space else line), int(found[1]) if found else 0
+
+    def unlabelled(self) -> int | None:
+        """The number of the first line without a label, or None."""
+        for number in range(len(self)):
+            _, space, label = self._bytes(number).rpartition(b" ")
+            if not space or not _INTEGER.match(label):
+                return number
+        return None
+
+    def _bytes(self, number: int) -> bytes:
+        start = self._ends[number - 1] + 1 if number else 0
+        return self._text[start : self._ends[number]]
+
+
+def read_image(path: str, height: int = 0, width: int = 0, color: bool = True) -> np.ndarray:
+    """Image (H, W, C) uint8, BGR, of a file; resized (bilinear) when height and width are above 0.
+
+    Raises DataError when the file cannot be read or decoded.
+    """
+    image = decode_image(read_file(path), color, path)
+    if height > 0 and width > 0:
+        import cv2
+
+        image = cv2.resize(image, (width, height))
+    return image if image.ndim == 3 else image[:, :, None]
+
+
+def read_file(path: str) -> bytes:
+    """The bytes of a file; DataError when it cannot be read."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None

@@ -1,0 +1,48 @@
+"""The GNU C library's ``rand`` and libstdc++'s ``random_shuffle``, which Caffe's HDF5Data uses."""
+
+from collections.abc import MutableSequence
+from functools import cache
+from typing import Any
+
+_WORDS = 31
+_WARM_UP = 310
+
+
+class LibcRandom:
+    """``rand()`` after ``srand(seed)``: the additive feedback generator x[i] = x[i-3] + x[i-31]."""
+
+    def __init__(self, seed: int = 1) -> None:
+        words = [seed]
+        for _ in range(1, _WORDS):
+            words.append(words[-1] * 16807 % 2147483647)
+        self._words = words
+        self._position = 0
+        for _ in range(_WARM_UP):
+            self.next()
+
+    def next(self) -> int:
+        """The next number, 0 to 2^31 - 1."""
+        words, i = self._words, self._position
+        words[i] = (words[i] + words[i - 3]) & 0xFFFFFFFF
+        self._position = (i + 1) % _WORDS
+        return words[i] >> 1
+
+    def shuffle(self, items: MutableSequence[Any]) -> None:
+        """Reorder in place, as ``std::random_shuffle``."""
+        for i in range(1, len(items)):
+            j = self.next() % (i + 1)
+            items[i], items[j] = items[j], items[i]
+
+    def get_state(self) -> list[int]:
+        """Position in the stream, JSON-able."""
+        return [self._position, *self._words]
+
+    def set_state(self, state: list[int]) -> None:
+        """Continue from a ``get_state``."""
+        self._position, *self._words = state
+
+
+@cache
+def process_random() -> LibcRandom:
+    """The stream of a process that never called ``srand``."""
+    return LibcRandom(1)
