@@ -40,7 +40,14 @@ def tensor(values: object, device: str = "cpu") -> Tensor:
 def noise(*shape: int, device: str = "cpu", seed: int = 0) -> Tensor:
     """Normal float64 numbers, the same on every device, as a leaf that takes a gradient."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator, dtype=torch.float64).to(device).requires_grad_()
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(device).requires_grad_()
+
+
+def randomize(layer: Layer, seed: int = 1) -> Layer:
+    """The layer with normal numbers as its learned parameters, the same on every device."""
+    for i, parameter in enumerate(p for p in layer.parameters() if p.requires_grad):
+        parameter.data.copy_(noise(*parameter.shape, seed=seed + i).detach())
+    return layer
 
 
 def run(layer: Layer, *bottoms: Tensor) -> tuple[Tensor, ...]:

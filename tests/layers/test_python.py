@@ -1,0 +1,176 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from caffe_compat.errors import NetError
+from caffe_compat.layers.python import Python, PythonBlob
+from tests.layers.harness import make_layer, noise, on_devices, run
+
+MODULE = '''
+import json
+import numpy as np
+from caffe_compat.layers.python import UserLayer
+
+class Power(UserLayer):
+    """y = weight * x ** n; the weight is a parameter, n comes with param_str."""
+    def setup(self, bottom, top):
+        if len(bottom) != 1:
+            raise ValueError("one bottom, please")
+        self.n = json.loads(self.param_str)["n"]
+        self.blobs.add_blob(bottom[0].shape[1])
+        self.blobs[0].data[...] = 1
+        self.seen = (self.phase, bottom[0].num, bottom[0].channels, bottom[0].height, bottom[0].count, self.type)
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top):
+        top[0].data[...] = self.blobs[0].data * bottom[0].data ** self.n
+    def backward(self, top, propagate_down, bottom):
+        self.propagate_down = propagate_down
+        x = bottom[0].data
+        self.blobs[0].diff[...] += (top[0].diff * x ** self.n).sum(0)
+        if propagate_down[0]:
+            bottom[0].diff[...] = top[0].diff * self.blobs[0].data * self.n * x ** (self.n - 1)
+
+class Half:  # no base class, and in place
+    def __init__(self, param):
+        self.name = param.name
+    def setup(self, bottom, top):
+        pass
+    def reshape(self, bottom, top):
+        pass
+    def forward(self, bottom, top):
+        top[0].data[...] *= 0.5
+    def backward(self, top, propagate_down, bottom):
+        bottom[0].diff[...] = 0.5 * top[0].diff
+
+class Writes(Half):
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+    def forward(self, bottom, top):
+        bottom[0].data[...] = 0
+
+class Counter(UserLayer):
+    """A source: batches of growing size."""
+    def setup(self, bottom, top):
+        self.batch = 1
+        top[0].reshape(1, 2)
+    def reshape(self, bottom, top):
+        top[0].reshape(self.batch, 2)
+        top[1].reshape(self.batch)
+    def forward(self, bottom, top):
+        top[0].data[...] = self.batch
+        top[1].data[...] = np.arange(self.batch)
+        self.batch += 1
+'''
+
+
+@pytest.fixture(autouse=True)
+def _users_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "users_layers.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "users_layers", raising=False)
+
+
+def make_python(
+    name: str, *shapes: tuple[int, ...], extra: str = "", text: str = "", phase: str = "TEST", device: str = "cpu"
+) -> Python:
+    fields = f'{text} python_param {{ module: "users_layers" layer: "{name}" {extra} }}'
+    return make_layer(Python, fields, *shapes, phase=phase, device=device)
+
+
+def make_power(device: str = "cpu", phase: str = "TEST") -> Python:
+    return make_python("Power", (4, 3), extra="param_str: '{\"n\": 3}'", phase=phase, device=device)
+
+
+@on_devices
+def test_values_and_gradients(device: str) -> None:
+    layer, bottom = make_power(device), noise(4, 3, device=device)
+    layer.blob(0).data.mul_(2)
+    (top,) = run(layer, bottom)
+    torch.testing.assert_close(top, 2 * bottom**3)
+    assert top.device == bottom.device
+    assert torch.autograd.gradcheck(lambda x, w: run(layer, x)[0], (bottom, layer.blobs[0]))
+    assert layer.user.propagate_down == [True]
+
+
+def test_propagate_down_is_false_for_a_constant_bottom() -> None:
+    layer = make_power()
+    run(layer, noise(4, 3).detach())[0].sum().backward()
+    assert layer.user.propagate_down == [False]
+    assert layer.blobs[0].grad is not None
+
+
+@pytest.mark.parametrize(("phase", "number"), [("TRAIN", 0), ("TEST", 1)])
+def test_what_setup_sees(phase: str, number: int) -> None:
+    assert make_power(phase=phase).user.seen == (number, 4, 3, 1, 12, "Python")
+
+
+def test_shapes_follow_the_bottom() -> None:
+    layer = make_power()
+    assert layer.infer_shapes((7, 3)) == [(7, 3)]
+    assert run(layer, noise(9, 3))[0].shape == (9, 3)
+
+
+def test_float32() -> None:
+    layer = make_power().float()
+    (top,) = run(layer, noise(4, 3).float())
+    assert top.dtype == torch.float32
+
+
+def test_any_class_and_in_place() -> None:
+    layer = make_python("Half", (2, 2), text='bottom: "x" top: "x"')
+    bottom = noise(2, 2)
+    before = bottom.detach().clone()
+    (top,) = run(layer, bottom)
+    assert layer.user.name == "it"
+    torch.testing.assert_close(top, bottom / 2)
+    assert torch.equal(bottom, before)
+    assert torch.autograd.grad(top.sum(), bottom)[0].tolist() == [[0.5, 0.5]] * 2
+
+
+def test_a_bottom_cannot_be_written() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        run(make_python("Writes", (2, 2)), noise(2, 2))
+
+
+def test_a_layer_without_bottoms_is_a_source() -> None:
+    layer = make_python("Counter", text='top: "data" top: "label"')
+    assert layer.is_source
+    assert layer.infer_shapes() == [(1, 2), (1,)]
+    layer.next_batch()
+    data, label = layer.next_batch()
+    assert data.tolist() == [[2, 2], [2, 2]]
+    assert label.tolist() == [0, 1]
+    assert data.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ('module: "users_layers" layer: "Nope"', 'module "users_layers" has no class "Nope"'),
+        ('module: "no_such_module" layer: "L"', 'python_param.module "no_such_module" cannot be imported'),
+    ],
+)
+def test_refusals(fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=rf'layer "it" \(Python\): .*{message}'):
+        make_layer(Python, f"python_param {{ {fields} }}", (1,))
+
+
+def test_the_users_own_errors_come_through() -> None:
+    with pytest.raises(ValueError, match="one bottom, please"):
+        make_python("Power", (4, 3), (4, 3))
+
+
+def test_warns_about_sharing() -> None:
+    with pytest.warns(UserWarning, match="share_in_parallel has no effect"):
+        make_python("Half", (2, 2), extra="share_in_parallel: true", text='bottom: "x" top: "x"')
+
+
+def test_blob_beyond_four_axes_has_no_legacy_axes() -> None:
+    blob = PythonBlob((1, 2, 3, 4, 5))
+    assert (blob.count, blob.data.dtype) == (120, np.float32)
+    with pytest.raises(ValueError, match="use shape beyond 4 axes"):
+        _ = blob.num

@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from caffe_compat.layers.rnn import RNN
+from tests.layers.harness import check_layer, make_layer, noise, on_devices, randomize, run, tensor
+
+X, CONT = (3, 2, 5), (3, 2)
+STARTS = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]]
+
+
+@on_devices
+@pytest.mark.parametrize("static", [False, True])
+@pytest.mark.parametrize("expose", [False, True])
+def test_layer(device: str, static: bool, expose: bool) -> None:
+    text = 'top: "y" top: "h" recurrent_param { num_output: 2 expose_hidden: true }'
+    shapes = [X, CONT, *[(2, 3)] * static, *[(1, 2, 2)] * expose]
+    layer = make_layer(RNN, text if expose else "recurrent_param { num_output: 2 }", *shapes, device=device)
+    bottoms = [noise(*X, device=device), tensor(STARTS, device).detach()]
+    # Exposed states have no gradient in Caffe, so they take no part in the numeric check.
+    bottoms += [noise(*shape, device=device, seed=i) for i, shape in enumerate(shapes[2 : 2 + static])]
+    bottoms += [noise(*shape, device=device, seed=i).detach() for i, shape in enumerate(shapes[2 + static :])]
+    check_layer(randomize(layer), *bottoms)
+
+
+def test_values_are_pytorchs() -> None:
+    layer = randomize(make_layer(RNN, "recurrent_param { num_output: 4 }", X, CONT))
+    theirs = torch.nn.RNN(5, 4, dtype=torch.float64)
+    with torch.no_grad():
+        for ours, name in ((0, "weight_ih_l0"), (1, "bias_ih_l0"), (2, "weight_hh_l0")):
+            getattr(theirs, name).copy_(layer.blob(ours))
+        theirs.bias_hh_l0.zero_()
+    x = noise(*X)
+    expected = torch.tanh(theirs(x)[0] @ layer.blob(3).t() + layer.blob(4))
+    torch.testing.assert_close(run(layer, x, torch.ones(*CONT))[0], expected)
+
+
+def test_blobs() -> None:
+    layer = make_layer(RNN, "recurrent_param { num_output: 4 }", X, CONT, (2, 3))
+    assert layer.blob_shapes == [(4, 5), (4,), (4, 3), (4, 4), (4, 4), (4,)]
