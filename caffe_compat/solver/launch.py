@@ -18,7 +18,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], count: int
     SIGINT and SIGHUP go to the first process, which tells the others; when one process fails all are ended.
     ``function`` must be importable by name and end with ``sys.exit(status)``.
     """
-    port = _free_port()
+    port = free_port()
     context = mp.start_processes(
         _enter, args=(function, arguments, count, port), nprocs=count, join=False, start_method="spawn"
     )
@@ -40,13 +40,19 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], count: int
 
 
 def _enter(rank: int, function: Callable[..., None], arguments: tuple[Any, ...], count: int, port: int) -> None:
-    os.environ.update(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
-    )
+    set_environment(rank, count, port)
     function(*arguments)
 
 
-def _free_port() -> int:
+def set_environment(rank: int, count: int, port: int) -> None:
+    """Tell torch.distributed which of ``count`` processes on this machine this one is."""
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

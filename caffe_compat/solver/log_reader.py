@@ -132,9 +132,9 @@ class _Reader:
         event = LogEvent(kind, self.iteration, stamp, float(match[4]), match[3], index, net)
         for i in range(len(self.events) - 1, -1, -1):
             earlier = self.events[i]
-            if earlier.kind != "test_output" or earlier.iteration != self.iteration or earlier.net != net:
+            if earlier.kind not in ("test_output", "test_loss") or earlier.iteration != self.iteration:
                 break
-            if not earlier.name and earlier.index == index:
+            if earlier.kind == kind and not earlier.name and (earlier.index, earlier.net) == (index, net):
                 self.events[i] = event  # the same number, named
                 return
         self.events.append(event)

@@ -209,6 +209,10 @@ class Solver:
         """``function`` is asked after each iteration (and test batch) for "none", "stop" or "snapshot"."""
         self._action = function
 
+    def train_outputs(self) -> Mapping[str, Tensor]:
+        """The train net's output blobs in the last training pass."""
+        return self._outputs
+
     def close(self) -> None:
         """Release the data layers' files and threads, and the log's files."""
         for net in (self.net, *self.test_nets):
@@ -227,7 +231,7 @@ class Solver:
         outputs, loss = self._train_step()
         if loss.requires_grad:
             loss.backward()
-        self._outputs = outputs
+        self._outputs = {name: value.detach() for name, value in outputs.items()}
         return loss.detach()
 
     def _debug_pass(self) -> Tensor:
@@ -245,10 +249,6 @@ class Solver:
         """A forward pass of a test net: (outputs, loss)."""
         with torch.no_grad():
             return net.forward_with_loss()
-
-    def _train_outputs(self) -> Mapping[str, Tensor]:
-        """The train net's outputs in the last pass."""
-        return self._outputs
 
     # -- one iteration ------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class Solver:
         wall_s = now - self._display_time
         speed = (self.iter - self._display_iter) / (wall_s or 1.0)
         self._display_iter, self._display_time = self.iter, now
-        outputs = self._train_outputs()
+        outputs = self.train_outputs()
         values = [float(v) for name in self.net.outputs if name in outputs for v in outputs[name].detach().reshape(-1)]
         names = score_names(self.net, outputs)
         scores = [Score(name, value, weight) for (name, weight), value in zip(names, values, strict=True)]

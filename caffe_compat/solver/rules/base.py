@@ -1,5 +1,6 @@
 """The order of one update, shared by all rules: clip, normalise, regularise, rule, apply."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
@@ -33,6 +34,10 @@ class Rule(torch.optim.Optimizer):
     history_count: ClassVar[int] = 1
     #: the history holds updates (rate inside), so a rate of 0 leaves it at 0
     rate_in_history: ClassVar[bool] = False
+
+    # torch keeps its compiler away from these two by importing it, which takes seconds at each start.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(
         self,

@@ -1,0 +1,197 @@
+"""Snapshots: exact continuation, Caffe's own form, refusals, and a process killed at any moment."""
+
+import io
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.proto import caffe_pb2, read_solver
+from caffe_compat.solver import Log, Solver, find_snapshot
+from tests.solver.conftest import NET, SOLVER, assert_same_bits, weights
+
+KILLS = 8
+LONGEST_LIFE_S = 0.6  # about as long as the whole run takes
+
+
+def history(solver: Solver) -> list[np.ndarray]:
+    return [h.numpy() for h in solver.optimizer.histories(p.parameter for p in solver.net.learnable)]
+
+
+@pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
+@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+@pytest.mark.parametrize("seed", [7, -1])
+def test_continuation_is_exact(form, rule, seed, make_solver):
+    """Crops, mirrors, dropout, epochs, tests, smoothed losses: all as in the run that went on."""
+    fields = {
+        "snapshot_format": getattr(caffe_pb2.SolverParameter, form),
+        "type": rule,
+        "base_lr": 0.01,
+        "random_seed": seed,
+    }
+    went_on_log, resumed_log = io.StringIO(), io.StringIO()
+    went_on = make_solver(log=Log(went_on_log), **fields)
+    went_on.solve()
+    resumed = make_solver(log=Log(resumed_log), **fields)
+    resumed.solve(f"snap_iter_6.solverstate{'.h5' if form == 'HDF5' else ''}")
+    assert_same_bits(weights(went_on), weights(resumed))
+    assert_same_bits(history(went_on), history(resumed))
+    numbers = [line.split("] ")[1] for line in resumed_log.getvalue().splitlines() if " = " in line]
+    numbers = [line for line in numbers if "iter/s" not in line]
+    everything = [line.split("] ")[1] for line in went_on_log.getvalue().splitlines() if "] " in line]
+    assert len(numbers) > 10
+    assert set(numbers) <= set(everything)
+
+
+def test_continuation_without_resume_file_is_caffes(make_solver):
+    first = make_solver()
+    first.step(3)
+    Path("snap_iter_3.resume").unlink()
+    second = make_solver()
+    second.restore("snap_iter_3.solverstate")
+    assert second.iter == 3
+    assert_same_bits(weights(first), weights(second))
+    assert_same_bits(history(first), history(second))
+
+
+def test_a_state_of_a_moved_folder_finds_its_weights(make_solver, job):
+    first = make_solver()
+    first.step(3)
+    (job / "kept").mkdir()
+    for file in job.glob("snap_iter_3.*"):
+        shutil.move(file, job / "kept" / file.name)
+    second = make_solver()
+    second.restore("kept/snap_iter_3.solverstate")
+    assert_same_bits(weights(first), weights(second))
+
+
+def test_float64_snapshot_keeps_all_digits(make_solver):
+    first = make_solver(dtype=torch.float64)
+    first.step(3)
+    second = make_solver(dtype=torch.float64)
+    second.restore("snap_iter_3.solverstate")
+    assert weights(first)[0].dtype == np.float64
+    assert_same_bits(weights(first), weights(second))
+    assert_same_bits(history(first), history(second))
+
+
+def test_snapshot_of_another_solver_type_is_refused(make_solver):
+    make_solver().step(3)
+    adam = make_solver(type="Adam", base_lr=0.01)
+    with pytest.raises(SolverError, match=r"snap_iter_3.solverstate: has 4 history blobs; Adam .* needs 8"):
+        adam.restore("snap_iter_3.solverstate")
+
+
+def test_snapshot_of_another_net_is_refused_and_changes_nothing(make_solver, job):
+    make_solver().step(3)
+    (job / "net.prototxt").write_text(NET.replace("num_output: 3", "num_output: 5"))
+    other = make_solver()
+    before = weights(other)
+    with pytest.raises(SolverError, match=r'history 2 has shape .*, param 0 of layer "ip"'):
+        other.restore("snap_iter_3.solverstate")
+    assert_same_bits(before, weights(other))
+
+
+def test_missing_weights_are_named(make_solver):
+    make_solver().step(3)
+    Path("snap_iter_3.caffemodel").unlink()
+    with pytest.raises(SolverError, match=r"learned_net snap_iter_3.caffemodel is not there"):
+        make_solver().restore("snap_iter_3.solverstate")
+
+
+def test_damaged_resume_file_is_named(make_solver):
+    make_solver().step(3)
+    Path("snap_iter_3.resume").write_text('{"version": 1, "itera')
+    with pytest.raises(SolverError, match=r"snap_iter_3.resume: cannot be read: .*; remove it"):
+        make_solver().restore("snap_iter_3.solverstate")
+
+
+def test_find_snapshot_takes_the_newest_whole_one(make_solver):
+    assert find_snapshot("snap") is None
+    assert find_snapshot("nowhere/snap") is None
+    make_solver().step(9)
+    assert find_snapshot("snap") == Path("snap_iter_9.solverstate")
+    Path("snap_iter_9.caffemodel").write_bytes(Path("snap_iter_9.caffemodel").read_bytes()[:-20])
+    stream = io.StringIO()
+    assert find_snapshot("snap", Log(stream)) == Path("snap_iter_6.solverstate")
+    assert "passing over snapshot snap_iter_9.solverstate" in stream.getvalue()
+    Path("snap_iter_6.solverstate").unlink()  # as in a process that was killed before the end
+    assert find_snapshot("snap") == Path("snap_iter_3.solverstate")
+    Path("snap_iter_10.solverstate").write_bytes(b"\xff")
+    Path("other_iter_99.solverstate").write_bytes(Path("snap_iter_3.solverstate").read_bytes())
+    assert find_snapshot("snap") == Path("snap_iter_3.solverstate")
+
+
+def test_a_failed_write_leaves_the_old_snapshot(make_solver, monkeypatch):
+    solver = make_solver()
+    solver.step(3)
+
+    def full_disk(*args: object) -> None:
+        raise CaffeCompatError("no space left")
+
+    monkeypatch.setattr("caffe_compat.solver.snapshot.write_solverstate", full_disk)
+    with pytest.raises(CaffeCompatError, match="no space left"):
+        solver.step(3)
+    assert find_snapshot("snap") == Path("snap_iter_3.solverstate")
+
+
+def _train_in_child(text: str) -> None:
+    torch.set_num_threads(1)
+    Path("solver.prototxt").write_text(text)
+    solver = Solver("solver.prototxt", log=Log(enabled=False))
+    newest = find_snapshot("snap")
+    if newest is not None:
+        solver.restore(newest)
+    solver.solve()
+    os._exit(0)  # no clean-up of what the parent owns
+
+
+def test_killed_at_any_moment(job):
+    """A snapshot every iteration, so that most kills fall into one; the end is that of an undisturbed run."""
+    text = SOLVER.replace("snapshot: 3", "snapshot: 1").replace("max_iter: 12", "max_iter: 30")
+    (job / "whole").mkdir()
+    Path("solver.prototxt").write_text(text.replace('"snap"', '"whole/snap"'))
+    param = read_solver("solver.prototxt")
+    undisturbed = Solver(param, log=Log(enabled=False))
+    undisturbed.solve()
+    undisturbed.close()
+    dice = random.Random(11)
+    context = multiprocessing.get_context("fork")
+    killed = 0
+    for attempt in range(100):
+        child = context.Process(target=_train_in_child, args=(text,))
+        child.start()
+        child.join(dice.uniform(0.02, LONGEST_LIFE_S) if killed < KILLS else None)
+        if child.is_alive():
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
+            killed += 1
+            continue
+        assert child.exitcode == 0
+        if killed >= KILLS or attempt >= KILLS:
+            break
+        for file in job.glob("snap_iter_*"):  # done before the kill: once more from the start
+            file.unlink()
+    assert killed >= KILLS // 2
+    for ending in (".caffemodel", ".solverstate"):
+        ours, theirs = Path(f"snap_iter_30{ending}").read_bytes(), Path(f"whole/snap_iter_30{ending}").read_bytes()
+        if ending == ".solverstate":
+            theirs = theirs.replace(b"whole/snap_iter_30", b"snap_iter_30")
+            ours, theirs = ours[40:], theirs[40:]  # after the path and its length
+        assert ours == theirs
+
+
+def test_time_is_not_part_of_a_snapshot(make_solver):
+    make_solver().step(3)
+    first = {path.name: path.read_bytes() for path in Path().glob("snap_iter_3.*")}
+    time.sleep(0.01)
+    make_solver().step(3)
+    assert first == {path.name: path.read_bytes() for path in Path().glob("snap_iter_3.*")}
