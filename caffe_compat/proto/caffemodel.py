@@ -20,7 +20,7 @@ from caffe_compat.proto.blob import (
     write_pieces,
 )
 from caffe_compat.proto.read import HDF5_SIGNATURE, is_text
-from caffe_compat.proto.source import FilePath
+from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import v0, v1
 from caffe_compat.proto.wire import BYTES, VARINT, Buffer, Field, encode_tag, encode_varint, fail, read_field
 
@@ -138,7 +138,7 @@ def _read_layer(buffer: Buffer, entry: Field, form: _Form, source: str, index: i
                 type_name = _current_type(buffer, child, form, place)
     layer = LayerWeights(name.decode("utf-8", "backslashreplace"), type_name)
     for i, blob in enumerate(blobs):
-        arrays = decode_blob(buffer, blob.start, blob.stop, f'{source}: layer "{layer.name}": blob {i}')
+        arrays = decode_blob(buffer, blob.start, blob.stop, f"{Source(source).layer(layer.name)}: blob {i}")
         layer.blobs.append(arrays.data)
         layer.diffs.append(arrays.diff)
         layer.legacy.append(arrays.legacy)

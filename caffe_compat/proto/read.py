@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError, Message
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field
-from caffe_compat.proto.source import FilePath, Source
+from caffe_compat.proto.source import FilePath, Source, printable
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -91,6 +91,7 @@ def copy_message(original: Any, message: Any) -> Any:
         message.CopyFrom(original)
     else:
         message.MergeFromString(original.SerializePartialToString())
+    _check_strings(message, "<message>")
     return message
 
 
@@ -122,8 +123,9 @@ def read_message_with_source(path: FilePath, message: Any, form: Form = "auto") 
         return parse_message(text, message, name), Source(name, text)
     try:
         message.ParseFromString(data)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):
         raise ProtoError(f"{name}: is not a {kind}: the bytes are no protobuf message, or cut short") from None
+    _check_strings(message, name)
     _check_required(message, name)
     return message, Source(name)
 
@@ -152,6 +154,17 @@ def _decode(data: bytes, name: str) -> str:
     return text
 
 
+def _check_strings(message: Any, place: str) -> None:
+    """Raise ProtoError for a string that is not UTF-8; protobuf hands these out as bytes."""
+    for field, value in message.ListFields():
+        values = [value] if isinstance(value, str | bytes | Message) else value
+        if field.type == field.TYPE_STRING and not all(isinstance(item, str) for item in values):
+            raise ProtoError(f"{place}: {field.name} of a {message.DESCRIPTOR.name} is not UTF-8: {value!r}")
+        if field.type == field.TYPE_MESSAGE and field.message_type.name != "BlobProto":
+            for child in values:
+                _check_strings(child, place)
+
+
 def _check_required(message: Any, name: str) -> None:
     missing = message.FindInitializationErrors()
     if missing:
@@ -177,8 +190,7 @@ def _explain(error: text_format.ParseError, text: str, name: str) -> str:
         return f'{place}: enum "{match[1]}" has no value {match[2]}; {_advise_value(match[1], match[2])}'
     lines = text.rstrip().splitlines()
     source_line = lines[line - 1] if line and line <= len(lines) else ""
-    reason = said.split(" : ", 1)[-1].removeprefix(f"'{source_line}': ").rstrip(".")
-    reason = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason)
+    reason = printable(said.split(" : ", 1)[-1].removeprefix(f"'{source_line}': ").rstrip("."))
     hint = ""
     if "Expected string" in said and re.search(r"\btype\s*:\s*[A-Z]", source_line):
         hint = '; a layer { } names its type in quotes (type: "Convolution"), the old layers { } by enum'

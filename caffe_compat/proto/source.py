@@ -26,7 +26,12 @@ class Source:
         """``file:41: layer "conv1"``; without the line where it is unknown or not unique."""
         lines = self._lines.get(layer_name, [])
         line = f":{lines[0]}" if len(lines) == 1 else ""
-        return f'{self.name}{line}: layer "{layer_name}"'
+        return f'{self.name}{line}: layer "{printable(layer_name)}"'
+
+
+def printable(text: str) -> str:
+    """``text`` on one line: control characters as escapes, for error messages."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def layer_lines(text: str) -> dict[str, list[int]]:

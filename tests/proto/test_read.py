@@ -1,8 +1,11 @@
 """Text and binary files to messages; each error once, with its line."""
 
 import os
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import (
@@ -121,6 +124,8 @@ def test_text_errors(tmp_path, text, message):
         (b'name: "x"\nname: "\xe9"', ":2: byte 0xe9 is not UTF-8; save the file as UTF-8"),
         ('name: "x"'.encode("utf-16"), ": is UTF-16 text; save it as UTF-8"),
         (b"\x89HDF\r\n\x1a\n1234", ": is an HDF5 file; expected a NetParameter as text or protobuf"),
+        (b"\n\x02\xff\x01", ": name of a NetParameter is not UTF-8: b'\\xff\\x01'"),
+        (b"\xa2\x06\x03\x1a\x01\xff", ": bottom of a LayerParameter is not UTF-8: [b'\\xff']"),
         (b"\n\x05ab", ": is not a NetParameter: the bytes are no protobuf message, or cut short"),
     ],
 )
@@ -130,6 +135,75 @@ def test_file_errors(tmp_path, data, message):
     with pytest.raises(ProtoError) as caught:
         read_net(path)
     assert str(caught.value) == f"{path}{message}"
+
+
+def test_control_characters_stay_out_of_messages():
+    with pytest.raises(ProtoError, match=r'layer "a\\nb": unknown V0 layer type "c\\nd"'):
+        parse_net(r'input: "x" layers { layer { name: "a\nb" type: "c\nd" } bottom: "x" }')
+
+
+WORDS = ["layer", "layers", "name:", '"a"', "type:", '"conv"', '"padding"', "CONVOLUTION", "pooling_param", "pool: MAX"]
+WORDS += [
+    "{",
+    "}",
+    "<",
+    ">",
+    ":",
+    "[",
+    "]",
+    ",",
+    ";",
+    "-1",
+    "0x",
+    "1e",
+    "9" * 30,
+    "nan",
+    "'",
+    '"',
+    "#",
+    "\n",
+    "\\",
+    "\0",
+]
+WORDS += [
+    "input:",
+    "input_dim: 1",
+    "bottom:",
+    "blobs { }",
+    "clip_param { min: 1 }",
+    "[a.b/c]",
+    "\ud800",
+    "\u00e9",
+    '"\\xff"',
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(words=st.lists(st.sampled_from(WORDS), max_size=12))
+@pytest.mark.filterwarnings("ignore:.*dropped")
+def test_random_text(words):
+    try:
+        parse_net(" ".join(words))
+    except ProtoError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - some texts are valid
+
+
+OLD_NET = (Path(__file__).parents[1] / "golden" / "upgrade" / "v0_everything_binary" / "input.bin").read_bytes()
+
+
+@settings(max_examples=100, deadline=None)
+@given(edits=st.lists(st.tuples(st.integers(0, len(OLD_NET) - 1), st.integers(0, 255)), min_size=1, max_size=5))
+@pytest.mark.filterwarnings("ignore:.*dropped")
+def test_random_damage_to_a_binary_net(edits, tmp_path_factory):
+    data = bytearray(OLD_NET)
+    for position, value in edits:
+        data[position] = value
+    path = tmp_path_factory.getbasetemp() / "bad.bin"
+    path.write_bytes(data)
+    try:
+        read_net(path)
+    except ProtoError as error:
+        assert "\n" not in str(error)  # noqa: PT017 - damage need not be an error
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from caffe_compat.errors import ProtoError
-from caffe_compat.proto.source import Source
+from caffe_compat.proto.source import Source, printable
 
 
 @dataclass
@@ -19,16 +19,16 @@ class UpgradeLog:
 
     def problem(self, layer: str, text: str) -> None:
         """A field that does not fit the layer's type was dropped."""
-        self.problems.append(f"{self.source.layer(layer)}: {text}")
+        self.problems.append(f"{self.source.layer(layer)}: {printable(text)}")
 
     def note(self, text: str) -> None:
         """A field without a counterpart in the new form was dropped."""
-        self.notes.append(f"{self.source.name}: {text}")
+        self.notes.append(f"{self.source.name}: {printable(text)}")
 
     def fail(self, layer: str, text: str) -> NoReturn:
         """Raise ProtoError about a layer."""
-        raise ProtoError(f"{self.source.layer(layer)}: {text}")
+        raise ProtoError(f"{self.source.layer(layer)}: {printable(text)}")
 
     def fail_net(self, text: str) -> NoReturn:
         """Raise ProtoError about the whole net."""
-        raise ProtoError(f"{self.source.name}: {text}")
+        raise ProtoError(f"{self.source.name}: {printable(text)}")
