@@ -1,0 +1,70 @@
+"""Images for the experiment: ``--data`` says which, and Caffe databases come out."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from caffe_compat.errors import DataError
+from reproduce.datasets.images import Images
+
+CHOICES = "glyphs, fashion-mnist[:ROOT], cifar100:ROOT, folder:PATH, lmdb:TRAIN,VAL, imagenet:PATH"
+
+
+def load_images(choice: str, download: bool = False) -> Images:
+    """The images that ``--data`` names; DataError for an unknown choice or data that are not there."""
+    kind, _, place = choice.partition(":")
+    if kind not in _LOADERS:
+        raise DataError(f"--data {choice}: unknown; expected one of {CHOICES}")
+    if not place and kind not in ("glyphs", "fashion-mnist"):
+        raise DataError(f"--data {choice}: says no path; expected one of {CHOICES}")
+    return _LOADERS[kind](place, download)
+
+
+def _glyphs(place: str, download: bool) -> Images:
+    from reproduce.datasets import glyphs
+
+    if place:
+        raise DataError(f"--data glyphs:{place}: the glyphs are drawn, they have no path; use --data glyphs")
+    return glyphs.load()
+
+
+def _fashion_mnist(place: str, download: bool) -> Images:
+    from reproduce.datasets.torchvision_sets import load_fashion_mnist
+
+    return load_fashion_mnist(Path(place) if place else None, download)
+
+
+def _cifar100(place: str, download: bool) -> Images:
+    from reproduce.datasets.torchvision_sets import load_cifar100
+
+    return load_cifar100(Path(place), download)
+
+
+def _folder(place: str, download: bool) -> Images:
+    from reproduce.datasets.folder import load_folder
+
+    return load_folder(Path(place))
+
+
+def _lmdb(place: str, download: bool) -> Images:
+    from reproduce.datasets.lmdb_pair import LMDBImages
+
+    train, comma, valid = place.partition(",")
+    if not comma:
+        raise DataError(f"--data lmdb:{place}: one path; expected two, lmdb:TRAIN,VAL")
+    return LMDBImages(Path(train), Path(valid))
+
+
+def _imagenet(place: str, download: bool) -> Images:
+    from reproduce.datasets.folder import load_imagenet
+
+    return load_imagenet(Path(place))
+
+
+_LOADERS: dict[str, Callable[[str, bool], Images]] = {
+    "glyphs": _glyphs,
+    "fashion-mnist": _fashion_mnist,
+    "cifar100": _cifar100,
+    "folder": _folder,
+    "lmdb": _lmdb,
+    "imagenet": _imagenet,
+}

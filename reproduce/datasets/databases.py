@@ -1,0 +1,80 @@
+"""Writes each data set of a plan as list files, Caffe LMDBs and a mean file."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from caffe_compat.atomic_file import write_text
+from caffe_compat.data.lmdb import LMDBReader, write_lmdb
+from caffe_compat.data.mean import compute_mean, write_mean
+from caffe_compat.errors import DataError
+from reproduce.datasets.images import PARTS, Images, first_of_each_class
+from reproduce.plan import WHOLE, Network
+from reproduce.splits import half_classes
+
+#: the training records are shuffled once, as Caffe's ImageNet example does
+SHUFFLE_SEED = 0
+
+
+def write_databases(
+    images: Images, networks: Iterable[Network], folder: Path, tell: Callable[[str], None] = print
+) -> dict[str, int]:
+    """Write what ``networks`` train and test on into ``folder``; returns test images per data set.
+
+    ``<set>_train.txt``, ``<set>_valid.txt``, ``<set>_train_lmdb``, ``<set>_valid_lmdb`` and
+    ``<set>_mean.binaryproto``.  What is there already is kept: each appears only when whole.
+    """
+    networks = list(networks)
+    folder.mkdir(parents=True, exist_ok=True)
+    for network in networks:
+        _write_part(images, network, network.data, "train", folder, tell)
+        _write_part(images, network, network.test_data, "valid", folder, tell)
+        mean = folder / f"{network.data}_mean.binaryproto"
+        if not mean.exists():
+            with_reader = LMDBReader(folder / f"{network.data}_train_lmdb")
+            write_mean(mean, compute_mean(with_reader))
+            with_reader.close()
+    names = {network.test_data: network for network in networks}
+    return {name: len(_chosen(images, network, name, "valid")[0]) for name, network in names.items()}
+
+
+def _write_part(
+    images: Images, network: Network, name: str, part: str, folder: Path, tell: Callable[[str], None]
+) -> None:
+    """The list file and the LMDB of one part of one data set."""
+    database = folder / f"{name}_{part}_lmdb"
+    if database.exists():
+        return
+    chosen, labels = _chosen(images, network, name, part)
+    names = images.names(part)
+    lines = [f"{names[index]} {label}\n" for index, label in zip(chosen, labels, strict=True)]
+    write_text(folder / f"{name}_{part}.txt", "".join(lines))
+    order = np.arange(len(chosen))
+    if part == "train":
+        np.random.RandomState(SHUFFLE_SEED).shuffle(order)
+
+    def records() -> Iterator[tuple[str, bytes]]:
+        for number, i in enumerate(order):
+            # Caffe's keys: the record's number and the image's name
+            yield f"{number:08d}_{names[chosen[i]]}", images.record(part, int(chosen[i]), int(labels[i]))
+
+    tell(f"{database}: {write_lmdb(database, records())} images")
+
+
+def _chosen(images: Images, network: Network, name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the images of a data set, and their labels in it."""
+    labels = images.labels(part)
+    if name == WHOLE:
+        return np.arange(len(labels)), labels
+    if network.family == "reduced":
+        chosen = first_of_each_class(labels, network.n)
+        return chosen, labels[chosen]
+    classes = half_classes(network.split, len(images.classes), images.natural)[network.target]
+    chosen = np.flatnonzero(np.isin(labels, classes))
+    if not len(chosen):
+        raise DataError(f"{name}: no {part} image has one of its {len(classes)} classes; give more images")
+    return chosen, np.searchsorted(classes, labels[chosen])
+
+
+__all__ = ["PARTS", "write_databases"]

@@ -1,0 +1,87 @@
+"""Class-per-folder images, and ILSVRC12."""
+
+from pathlib import Path
+
+import numpy as np
+
+from caffe_compat.data.subset import parse_list_line
+from caffe_compat.errors import DataError
+from reproduce.datasets.images import FileImages
+
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"))
+SMALL_PX = 32
+IMAGENET_PX = 256
+HELD_OUT = 5  # without a validation folder each 5th image of a class is kept for testing
+
+
+def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:
+    """``root/train/<class>/*`` and ``root/val/<class>/*``, or ``root/<class>/*`` with a fifth held out.
+
+    Classes are numbered in the order of their names.  ``root/natural.txt`` may name the classes
+    of half A of the split natman.  Raises DataError.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one folder of images per class")
+    train, valid = root / "train", next((root / n for n in ("val", "valid", "test") if (root / n).is_dir()), None)
+    if train.is_dir() and valid is not None:
+        classes = _class_names(train)
+        files = {"train": _files(train, classes), "valid": _files(valid, classes)}
+        folders = {"train": "train", "valid": valid.name}
+    else:
+        classes = _class_names(root)
+        everything = _files(root, classes)
+        files = {
+            "train": [[f for i, f in enumerate(group) if i % HELD_OUT] for group in everything],
+            "valid": [group[::HELD_OUT] for group in everything],
+        }
+        folders = {}
+    for part, groups in files.items():
+        for name, group in zip(classes, groups, strict=True):
+            if not group:
+                raise DataError(f"{root}: class {name} has no images for {part}; add some or remove its folder")
+    labels = {part: np.repeat(np.arange(len(classes)), [len(g) for g in groups]) for part, groups in files.items()}
+    names = {part: [name for group in groups for name in group] for part, groups in files.items()}
+    return FileImages(root, classes, names, labels, size, _natural(root / "natural.txt", classes), folders)
+
+
+def load_imagenet(root: Path) -> FileImages:
+    """ILSVRC12 at 256x256: Caffe's ``train.txt`` and ``val.txt`` beside ``train/`` and ``val/``, or class folders."""
+    lists = {"train": root / "train.txt", "valid": root / "val.txt"}
+    if not all(file.is_file() for file in lists.values()):
+        return load_folder(root, IMAGENET_PX)
+    names: dict[str, list[str]] = {}
+    labels: dict[str, np.ndarray] = {}
+    for part, file in lists.items():
+        pairs = [parse_list_line(line) for line in file.read_text().splitlines() if line]
+        if not pairs:
+            raise DataError(f"{file}: the list is empty; expected one `name label` line per image")
+        names[part] = [name for name, _ in pairs]
+        labels[part] = np.array([label for _, label in pairs], np.int64)
+    count = int(max(part.max() for part in labels.values())) + 1
+    synsets = root / "synsets.txt"
+    classes = synsets.read_text().split() if synsets.is_file() else [f"{i:04d}" for i in range(count)]
+    return FileImages(root, classes, names, labels, IMAGENET_PX, (), {"train": "train", "valid": "val"})
+
+
+def _class_names(folder: Path) -> list[str]:
+    classes = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not classes:
+        raise DataError(f"{folder}: no class folders here; expected one folder of images per class")
+    return classes
+
+
+def _files(folder: Path, classes: list[str]) -> list[list[str]]:
+    return [
+        sorted(f"{name}/{file.name}" for file in (folder / name).glob("*") if file.suffix.lower() in SUFFIXES)
+        for name in classes
+    ]
+
+
+def _natural(file: Path, classes: list[str]) -> tuple[int, ...]:
+    if not file.is_file():
+        return ()
+    wanted = file.read_text().split()
+    for name in wanted:
+        if name not in classes:
+            raise DataError(f"{file}: {name} is not a class here; expected names of class folders")
+    return tuple(sorted(classes.index(name) for name in wanted))

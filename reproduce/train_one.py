@@ -1,0 +1,112 @@
+"""Train one network, whose folder says everything, from its newest snapshot to the end.
+
+    python reproduce/train_one.py OUT/transfer0A0B_1_4 --device cuda:0
+
+Started again after a kill it continues, and ends with the same bits.
+"""
+
+import argparse
+import fcntl
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the package is the folder of this file
+
+import torch
+
+from caffe_compat import Solver
+from caffe_compat.atomic_file import write_text
+from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.solver import Log, find_snapshot
+from caffe_compat.solver.metrics import JsonLines
+
+LOG, METRICS, DONE = "train.log", "train.jsonl", "done"
+
+
+def train(folder: Path, device: str = "cpu", threads: int = 1) -> None:
+    """Train the network of ``folder`` to its end; does nothing when it has got there.
+
+    Works in ``folder``, where the paths of the prototxts start.  Writes the log (``train.log``),
+    the same events as JSON lines (``train.jsonl``), snapshots, and at the very end ``done``.
+    Raises CaffeCompatError or OSError.
+    """
+    torch.set_num_threads(threads)
+    os.chdir(folder)
+    with _locked(folder):
+        if Path(DONE).exists():
+            return
+        with _appending(LOG) as stream:
+            log = Log(stream, [JsonLines(METRICS)])
+            _solve(Solver("solver.prototxt", device=device, log=log), log)
+        _remove_old_states()
+        write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+
+
+def _solve(solver: Solver, log: Log) -> None:
+    try:
+        state = find_snapshot(solver.param.snapshot_prefix, log)
+        if state is None:
+            for weights in solver.param.weights:
+                solver.net.copy_from(weights)
+        solver.solve(state)
+    finally:
+        solver.close()
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two processes never train one network: the second one gives up."""
+    with open(".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SolverError(f"{folder}: another process is training this network; wait for it or stop it") from None
+        yield
+
+
+@contextmanager
+def _appending(name: str) -> Iterator[TextIO]:
+    """A log to append to; what a kill left of a last line is closed first, also in the JSON lines."""
+    for file in (name, METRICS):
+        with open(file, "ab+") as handle:
+            end = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, end - 1))
+            if handle.read() not in (b"", b"\n"):
+                handle.write(b"\n")
+    with open(name, "a", encoding="utf-8") as stream:
+        yield stream
+
+
+def _remove_old_states() -> None:
+    """Keep the last snapshot only: the earlier ones were there to resume from."""
+    files = [(int(m[1]), path) for path in Path().iterdir() if (m := re.search(r"_iter_(\d+)\.", path.name))]
+    last = max((number for number, _ in files), default=0)
+    for number, path in files:
+        if number < last:
+            path.unlink()
+
+
+def main() -> int:
+    """Train one folder; 2 for wrong input."""
+    parser = argparse.ArgumentParser(description="train one network of the experiment")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0, ... (default: cpu)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    args = parser.parse_args()
+    try:
+        train(args.folder, args.device, args.threads)
+    except (CaffeCompatError, OSError) as error:
+        print(f"train_one: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
