@@ -1,0 +1,166 @@
+"""Compare two nets, or saved blobs, and name the first layer and index that differs.
+
+    caffe-compat compare a.prototxt b.onnx --weights a.caffemodel
+    caffe-compat compare net.prototxt net.prototxt --weights w.caffemodel --dtype2 float64
+    caffe-compat compare blobs_from_elsewhere.npz net.prototxt --weights2 w.caffemodel
+
+A side is a prototxt, an exported net (.pt2, .onnx: only its outputs are seen), or an .npz with blobs by name.
+"""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from caffe_compat import random
+from caffe_compat.errors import CaffeCompatError
+from caffe_compat.net import Net
+from caffe_compat.tools._exported import Blobs, load_weights, run_exported
+from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+from caffe_compat.tools._noise import noise_inputs
+
+#: relative to a blob's largest value: float32 sums in another order, layer after layer
+DEFAULT_TOLERANCE = 1e-4
+
+
+@dataclass
+class Mismatch:
+    """The first index (in C order) at which two blobs of one name differ by more than is allowed."""
+
+    blob: str
+    text: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Two sides, their weights and precision, the inputs, and the tolerance."""
+    parser.add_argument("first", type=Path, help=".prototxt, .npz, .pt2 or .onnx")
+    parser.add_argument("second", type=Path, help="the same")
+    parser.add_argument("--weights", type=Path, help="of a prototxt: caffemodel, .h5, .pt, .safetensors")
+    parser.add_argument("--weights2", type=Path, help="of the second; default as the first")
+    parser.add_argument(
+        "--dtype", default="float32", choices=["float32", "float64"], help="precision of a prototxt's net"
+    )
+    parser.add_argument("--dtype2", default="float32", choices=["float32", "float64"], help="of the second")
+    parser.add_argument(
+        "--inputs", type=Path, help=".npz with the inputs by name; default those in an .npz side, or noise"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the fillers and of the noise, default 0")
+    parser.add_argument(
+        "--rtol", type=float, default=DEFAULT_TOLERANCE, help=f"relative to a blob's largest value, {DEFAULT_TOLERANCE}"
+    )
+    parser.add_argument("--atol", type=float, default=0.0, help="absolute, added to it, default 0")
+    add_net_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """0 when all common blobs agree, 1 when one differs."""
+    nets = [
+        _open(args.first, args.weights, args.dtype, args),
+        _open(args.second, args.weights2 or args.weights, args.dtype2, args),
+    ]
+    inputs = _inputs(args, nets)
+    first, second = (_blobs(path, net, inputs) for path, net in zip((args.first, args.second), nets, strict=True))
+    net = nets[0] or nets[1]
+    names = [name for name in (_in_order(net) if net else first) if name in first and name in second]
+    if not names:
+        raise CaffeCompatError(f"{args.first} and {args.second} have no blob of one name; {_listed(first, second)}")
+    mismatch, worst = compare(first, second, names, args.rtol, args.atol)
+    if mismatch is None:
+        print(
+            f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in {worst[0]}"
+        )
+        return 0
+    layer = f"layer {_writer(net, mismatch.blob)}, " if net else ""
+    agreed = names.index(mismatch.blob)
+    print(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree")
+    return 1
+
+
+def compare(
+    first: Blobs, second: Blobs, names: list[str], rtol: float, atol: float
+) -> tuple[Mismatch | None, tuple[str, float]]:
+    """The first mismatch in the order of ``names``, and (blob, error) of the worst blob before it.
+
+    A value may differ by atol + rtol * the largest finite magnitude of the second's blob; equal
+    infinities and nans agree.
+    """
+    worst = (names[0], 0.0)
+    for name in names:
+        a, b = first[name].astype(np.float64), second[name].astype(np.float64)
+        if a.shape != b.shape:
+            return Mismatch(name, f": shapes {a.shape} and {b.shape}"), worst
+        largest = float(np.max(np.abs(b), where=np.isfinite(b), initial=0.0))
+        with np.errstate(invalid="ignore"):
+            apart = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
+        differs = ~(apart <= atol + rtol * largest)  # nan is not within
+        if differs.any():
+            index = tuple(int(i) for i in np.argwhere(differs)[0])
+            return Mismatch(
+                name,
+                f", index {index}: {a[index]:.9g} against {b[index]:.9g}; "
+                f"{int(differs.sum())} of {a.size} values differ, largest value {largest:.3g}",
+            ), worst
+        error = float(apart.max(initial=0.0)) / (largest or 1.0)
+        if error > worst[1]:
+            worst = (name, error)
+    return None, worst
+
+
+def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace) -> Net | None:
+    if path.suffix in (".npz", ".pt2", ".onnx"):
+        return None
+    random.set_seed(args.seed)  # both sides' fillers alike, where weights leave something out
+    net = open_net(path, None, args)
+    if weights is not None:
+        load_weights(net, weights)
+    return net.to(getattr(torch, dtype)).eval()
+
+
+def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
+    """From --inputs, else from an .npz side, else noise in the shapes of the net's inputs."""
+    net = nets[0] or nets[1]
+    source = args.inputs or next((p for p in (args.first, args.second) if p.suffix == ".npz"), None)
+    known = _read_npz(source) if source else {}
+    if net is None:
+        return known
+    missing = [name for name in net.inputs if name not in known]
+    if missing and source:
+        raise CaffeCompatError(f"{source}: lacks the net's input {', '.join(missing)}; give --inputs")
+    return {name: known.get(name, noise) for name, noise in noise_inputs(net, args.seed).items()}
+
+
+def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray]) -> Blobs:
+    if path.suffix == ".npz":
+        return _read_npz(path)
+    if net is None:
+        return run_exported(path, inputs)
+    with torch.no_grad():
+        tops = net.extract(_in_order(net), **{name: torch.from_numpy(value) for name, value in inputs.items()})
+    return {name: top.numpy() for name, top in tops.items()}
+
+
+def _read_npz(path: Path) -> Blobs:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name.removeprefix("blob:"): file[name] for name in file.files}
+    except (ValueError, EOFError) as error:
+        raise CaffeCompatError(f"{path}: not an .npz file of arrays: {error}") from error
+
+
+def _in_order(net: Net) -> list[str]:
+    """Blob names in the order of the layers that write them last (in-place layers write again)."""
+    steps = [step for step in net.steps if step.layer.type != "Split"]
+    last = {net.blob_names[i]: number for number, step in enumerate(steps) for i in step.tops}
+    return sorted(last, key=last.__getitem__)
+
+
+def _writer(net: Net, blob: str) -> str:
+    step = [step for step in net.steps if blob in (net.blob_names[i] for i in step.tops)][-1]
+    return f'"{step.layer.name}" ({step.layer.type})'
+
+
+def _listed(first: Blobs, second: Blobs) -> str:
+    return f"the first has {', '.join(first) or 'none'}, the second {', '.join(second) or 'none'}"
