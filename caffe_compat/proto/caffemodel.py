@@ -101,8 +101,10 @@ def _read_layers(buffer: Buffer, source: str) -> list[LayerWeights]:
         items += 1 + len(layer.blobs)
         if items > MAX_LAYERS_AND_BLOBS:
             fail(source, entry.tag_start, f"more than {MAX_LAYERS_AND_BLOBS} layers and blobs")
-        layers.append(layer)
-    if not layers and stop:
+        # A V0 padding layer is part of the layer behind it.
+        if form is not _V0 or layer.type != "padding":
+            layers.append(layer)
+    if not forms and stop:
         raise ProtoError(f"{source}: holds no layers; expected a caffemodel")
     return layers
 
