@@ -7,6 +7,7 @@ Keys are the images' numbers with ten digits; the values are Datums with float_d
 
 import argparse
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor
@@ -65,17 +66,16 @@ def _extract(net: Net, blobs: list[str], databases: list[str], batches: int, log
         raise NetError(f'{net.source}: there is no blob "{unknown[0]}"; there are {", ".join(net.blob_names)}')
     for database in databases:
         log.line("extract_features.cpp:134", f"Opening dataset {database}")
-    writers = [LMDBWriter(database) for database in databases]
-    log.line("extract_features.cpp:143", "Extracting Features", severity="E")
     counts = [0] * len(blobs)
-    for _ in range(batches):
-        values = net.extract(blobs)
-        for i, blob in enumerate(blobs):
-            for feature in _features(values[blob]):
-                writers[i].put(b"%010d" % counts[i], encode_datum(feature.numpy(), label=None))
-                counts[i] += 1
-    for writer in writers:
-        writer.finish()
+    with ExitStack() as stack:
+        writers = [stack.enter_context(LMDBWriter(database)) for database in databases]
+        log.line("extract_features.cpp:143", "Extracting Features", severity="E")
+        for _ in range(batches):
+            values = net.extract(blobs)
+            for i, blob in enumerate(blobs):
+                for feature in _features(values[blob]):
+                    writers[i].put(b"%010d" % counts[i], encode_datum(feature.numpy(), label=None))
+                    counts[i] += 1
     return counts
 
 

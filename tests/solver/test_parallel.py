@@ -13,7 +13,7 @@ from caffe_compat.cli import main
 from caffe_compat.data import encode_datum, write_lmdb
 from caffe_compat.proto import read_caffemodel, read_solverstate
 from caffe_compat.solver import Log, Solver
-from caffe_compat.solver.launch import free_port, set_environment, launch
+from caffe_compat.solver.launch import free_port, launch, set_environment
 
 RECORDS, BATCH, ITERATIONS = 24, 3, 10
 ROUNDING = 1e-5  # the same sums in another order, over ten updates

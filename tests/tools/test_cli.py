@@ -1,0 +1,105 @@
+"""The command line: finding tools, gflags' forms of flags, exit statuses."""
+
+import argparse
+
+import pytest
+
+from caffe_compat.cli import commands, from_gflags, main
+from caffe_compat.tools import train
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(allow_abbrev=False)
+    made.add_argument("--solver")
+    made.add_argument("--iterations", type=int)
+    made.add_argument("--gray", action="store_true")
+    made.add_argument("--snapshot", default="")
+    made.add_argument("-q", "--quiet", action="store_true")
+    made.add_argument("--log-json")
+    made.add_argument("files", nargs="*")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--solver=a", {"solver": "a"}),
+        ("--solver a", {"solver": "a"}),
+        ("-solver a", {"solver": "a"}),
+        ("-solver=a -iterations=3", {"solver": "a", "iterations": 3}),
+        ("-iterations -3", {"iterations": -3}),
+        ("--solver=a=b", {"solver": "a=b"}),
+        ("-gray x y", {"gray": True, "files": ["x", "y"]}),
+        ("--gray=true", {"gray": True}),
+        ("--gray=false", {"gray": False}),
+        ("--gray --nogray", {"gray": False}),
+        ("-q x", {"quiet": True, "files": ["x"]}),
+        ("--log_json f", {"log_json": "f"}),
+        ("--snapshot= x", {"snapshot": "", "files": ["x"]}),
+        ("x -- -solver", {"files": ["x", "-solver"]}),
+    ],
+)
+def test_gflags_forms(words, expected):
+    made = parser()
+    plain, switched_off = from_gflags(made, words.split())
+    values = vars(made.parse_args(plain)) | dict.fromkeys(switched_off, False)
+    assert {key: values[key] for key in expected} == expected
+    assert {key for key, value in values.items() if value} <= set(expected)
+
+
+def test_wrong_truth_value(capsys):
+    with pytest.raises(SystemExit):
+        from_gflags(parser(), ["--gray=maybe"])
+    assert "expected true or false" in capsys.readouterr().err
+
+
+def test_every_tool_has_one_line_of_help(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    for name in ("train", "test", "time", "device_query", "extract_features"):
+        assert commands()[name]
+        assert f"  {name} " in overview
+
+
+@pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["train", "--solver=a", "--wings=2"], ["caffe", "fly"]])
+def test_wrong_usage_is_2(words, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr().err
+
+
+def test_snapshot_and_weights_exclude_each_other(capsys):
+    assert main(["train", "--solver=a", "--snapshot=b", "--weights=c"]) == 2
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_help_of_a_command(capsys):
+    assert main(["caffe", "train", "--help"]) == 0
+    assert "--sighup_effect" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("caffe-compat ")
+
+
+def test_an_error_of_ours_is_one_line_and_1(capsys):
+    assert main(["train", "--solver=gone.prototxt"]) == 1
+    assert capsys.readouterr().err == "caffe-compat train: gone.prototxt: cannot be read: No such file or directory\n"
+
+
+def test_an_error_of_the_system_is_one_line_and_1(capsys, monkeypatch):
+    def full(args):
+        raise OSError(28, "No space left on device", "snap_iter_3.caffemodel")
+
+    monkeypatch.setattr(train, "run", full)
+    assert main(["train", "--solver=a"]) == 1
+    assert capsys.readouterr().err == "caffe-compat train: snap_iter_3.caffemodel: No space left on device\n"
+
+
+def test_an_error_of_the_program_shows_its_traceback(monkeypatch):
+    def broken(args):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(train, "run", broken)
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "--solver=a"])

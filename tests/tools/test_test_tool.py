@@ -1,0 +1,39 @@
+"""``caffe test``: what it prints is in the golden logs (test_train.py); here its refusals."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from caffe_compat.cli import main
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "log" / "train_and_test"
+
+
+@pytest.fixture(autouse=True)
+def _job(tmp_path, monkeypatch):
+    shutil.copytree(GOLDEN, tmp_path / "case")
+    monkeypatch.chdir(tmp_path / "case")
+
+
+def test_means_are_of_all_batches(capsys):
+    assert main(["test", "-model", "net.prototxt", "-weights", "init.caffemodel", "-iterations", "2"]) == 0
+    lines = [line.split("] ")[1] for line in capsys.readouterr().err.splitlines()]
+    batches = [float(line.split(" = ")[1]) for line in lines if line.startswith("Batch") and "accuracy" in line]
+    assert len(batches) == 2
+    mean = next(float(line.split(" = ")[1]) for line in lines if line.startswith("accuracy = "))
+    assert mean == pytest.approx(sum(batches) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["--model=net.prototxt"], 2, "--weights"),
+        (["--model=gone", "--weights=init.caffemodel"], 1, "gone: cannot be read"),
+        (["--model=net.prototxt", "--weights=gone"], 1, "gone: cannot be read"),
+        (["--model=net.prototxt", "--weights=init.caffemodel", "--iterations=0"], 1, "--iterations is 0"),
+    ],
+)
+def test_refusals(words, status, message, capsys):
+    assert main(["test", *words]) == status
+    assert message in capsys.readouterr().err
