@@ -21,9 +21,12 @@ class Blob:
     """A value (``data``) and its gradient (``diff``), both contiguous and of one shape.
 
     ``reshape`` keeps the memory, and with it the leading values, when the new count fits.
+    The memory may be another blob's, as Caffe's is for a layer that only renames its bottom.
     """
 
     def __init__(self, shape: Shape, like: Tensor) -> None:
+        self._data_owner: Blob | ParamBlob | None = None
+        self._diff_owner: Blob | ParamBlob | None = None
         self._like = like
         self._data = like.new_zeros(0)
         self._diff: Tensor | None = None
@@ -33,7 +36,7 @@ class Blob:
     def reshape(self, shape: Sequence[int]) -> None:
         """Set the shape; new memory, zero-filled, only when the old is too small."""
         self.shape = tuple(int(d) for d in shape)
-        if self.count > self._data.numel():
+        if self._data_owner is None and self.count > self._data.numel():
             self._data = self._like.new_zeros(self.count)
         if self._diff is not None and self.count > self._diff.numel():
             self._diff = self._like.new_zeros(self.count)
@@ -43,17 +46,26 @@ class Blob:
         self._data = tensor.detach().view(-1)
         self.shape = tuple(tensor.shape)
 
+    def use_memory(self, owner: "Blob | ParamBlob", diff: bool) -> None:
+        """From now on be another view of ``owner``'s data, and with ``diff`` of its gradient."""
+        self._data_owner = owner
+        self._diff_owner = owner if diff else None
+
     @property
     def count(self) -> int:
         return torch.Size(self.shape).numel()
 
     @property
     def data(self) -> Tensor:
+        if self._data_owner is not None:
+            return self._data_owner.data.view(self.shape)
         # .data cuts off version counting: a layer's saved bottom may be written by the caller.
         return self._data.data[: self.count].view(self.shape)
 
     @property
     def diff(self) -> Tensor:
+        if self._diff_owner is not None:
+            return self._diff_owner.diff.view(self.shape)
         if self._diff is None:
             self._diff = self._like.new_zeros(self.count)
         return self._diff[: self.count].view(self.shape)
@@ -86,6 +98,13 @@ class ParamBlob:
             raise NetError(f"a parameter of shape {self.shape} cannot become {tuple(shape)}; edit the prototxt instead")
 
 
+def _shares_memory(step: Step) -> bool:
+    """True for a layer whose tops are its bottom's memory (Parameter: its parameter's)."""
+    if step.layer.type in ("Concat", "Slice"):
+        return len(step.bottoms) == len(step.tops) == 1
+    return step.layer.type in ("Split", "Reshape", "Flatten", "Parameter")
+
+
 @dataclass
 class _Record:
     """What one layer's forward left for its backward."""
@@ -105,19 +124,32 @@ class BlobEngine:
             for step in net.steps
         ]
         self._records: dict[int, _Record] = {}
-        self._bind()
+        for step, params in zip(net.steps, self.params, strict=True):
+            if step.layer.type == "Parameter":
+                self.blobs[step.tops[0]].use_memory(params[0], diff=True)
+            elif _shares_memory(step):
+                # Caffe's Flatten joins the diffs in its backward only; its Split adds them up.
+                joined = step.need_backward if step.layer.type == "Flatten" else step.layer.type != "Split"
+                for index in step.tops:
+                    self.blobs[index].use_memory(self.blobs[step.bottoms[0]], joined)
+        self._hold_inputs()
+        self._weigh_losses()
 
-    def _bind(self) -> None:
-        """Let Input blobs and outputs of splits share memory, and put loss weights into diffs."""
+    def _hold_inputs(self) -> None:
+        """Let Input blobs be views of what their layers hold."""
         for step in self.net.steps:
             if isinstance(step.layer, Input):
                 for j, index in enumerate(step.tops):
                     self.blobs[index].share_data(step.layer.hold(j, self.blobs[index].shape))
-            elif step.layer.type == "Split":
-                for index in step.tops:
-                    self.blobs[index].share_data(self.blobs[step.bottoms[0]].data)
+
+    def _weigh_losses(self) -> None:
+        """Put loss weights into the diffs of their tops, where they stay until somebody writes there.
+
+        As in Caffe that happens once: a top that outgrows its memory in a reshape loses its weights.
+        """
+        for step in self.net.steps:
             for index, weight in zip(step.tops, step.loss_weights, strict=True):
-                if weight:
+                if weight and step.layer.type != "Parameter":
                     self.blobs[index].diff.fill_(weight)
 
     def reshape(self) -> None:
@@ -126,7 +158,7 @@ class BlobEngine:
         net.infer_all({i: self.blobs[i].shape for step in net.steps if step.layer.is_source for i in step.tops})
         for blob, shape in zip(self.blobs, net.blob_shapes_in_order, strict=True):
             blob.reshape(shape)
-        self._bind()
+        self._hold_inputs()
         self._records.clear()
 
     # -- forward ------------------------------------------------------------------------
@@ -142,7 +174,7 @@ class BlobEngine:
         """Run one layer on its bottoms' data; returns its weighted loss."""
         step = self.net.steps[number]
         layer = step.layer
-        if isinstance(layer, Input) or layer.type == "Split":
+        if isinstance(layer, Input) or _shares_memory(step):
             pass  # their tops share memory with the value
         elif layer.is_source:
             for index, value in zip(step.tops, layer.next_batch(), strict=True):
@@ -150,7 +182,7 @@ class BlobEngine:
         else:
             self._run(number, step)
         return sum(
-            weight * float(self.blobs[index].data.sum())
+            float(torch.dot(self.blobs[index].data.view(-1), self.blobs[index].diff.view(-1)))
             for index, weight in zip(step.tops, step.loss_weights, strict=True)
             if weight
         )
@@ -197,6 +229,8 @@ class BlobEngine:
         if step.layer.type == "Split":
             self._backward_split(step)
             return
+        if _shares_memory(step):
+            return  # the diffs are one
         needed = [j for j, need in enumerate(step.bottom_need_backward) if need]
         self._check_differentiable(step, needed)
         record = self._records.get(number)
@@ -213,13 +247,14 @@ class BlobEngine:
             grads = torch.autograd.grad(
                 [top for _, top in pairs],
                 wanted,
-                [self.blobs[i].diff.clone() for i, _ in pairs],
+                [self.blobs[i].diff.clone().view(top.shape) for i, top in pairs],
                 retain_graph=True,
                 allow_unused=True,
             )
         for j, grad in zip(needed, grads, strict=False):
             diff = self.blobs[step.bottoms[j]].diff
-            diff.zero_() if grad is None else diff.copy_(grad)
+            # A layer that works in place may have given the blob more axes.
+            diff.zero_() if grad is None else diff.copy_(grad.view(diff.shape))
         for parameter, grad in zip(params, grads[len(needed) :], strict=True):
             if grad is not None:
                 ParamBlob(parameter, tuple(parameter.shape)).diff.add_(grad)
