@@ -45,7 +45,7 @@ class ArgMax(Layer):
         if self.axis is not None:
             values, indices = self._largest(bottom, self.axis)
             return values if self.out_max_val else indices
-        values, indices = self._largest(bottom.flatten(1), 1)
+        values, indices = self._largest(bottom.reshape(bottom.shape[0], -1), 1)
         found = torch.stack((indices, values), 1) if self.out_max_val else indices
         return found.reshape(self.infer_shapes(tuple(bottom.shape))[0])
 

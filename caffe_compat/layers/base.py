@@ -51,8 +51,10 @@ class Layer(nn.Module):
     is_source: ClassVar[bool] = False
     #: layers that Caffe cannot differentiate (Accuracy, ArgMax, Threshold, ...)
     has_backward: ClassVar[bool] = True
-    #: bottoms that never receive a gradient (labels); also exempt from force_backward
+    #: bottoms that never receive a gradient (labels)
     no_gradient_bottoms: ClassVar[tuple[int, ...]] = ()
+    #: those of them that force_backward asks for all the same, so that backward refuses, as in Caffe
+    forced_bottoms: ClassVar[tuple[int, ...]] = ()
 
     def __init__(self, param: Any, context: LayerContext | None = None) -> None:
         """``param``: the (upgraded) LayerParameter message."""

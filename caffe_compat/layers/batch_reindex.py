@@ -13,6 +13,7 @@ class BatchReindex(Layer):
 
     bottom_count = (2, 2)
     no_gradient_bottoms = (1,)
+    forced_bottoms = (1,)
 
     def infer_shapes(self, bottom: Shape, index: Shape) -> list[Shape]:
         if not bottom or len(index) != 1:

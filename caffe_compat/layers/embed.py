@@ -16,6 +16,7 @@ class Embed(Layer):
 
     param_fields = ("embed_param",)
     no_gradient_bottoms = (0,)
+    forced_bottoms = (0,)
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.embed_param

@@ -20,7 +20,7 @@ class Filter(Layer):
 
     def __init__(self, param: Any, context: LayerContext | None = None) -> None:
         super().__init__(param, context)
-        self.no_gradient_bottoms = (len(param.bottom) - 1,)  # type: ignore[misc]
+        self.no_gradient_bottoms = self.forced_bottoms = (len(param.bottom) - 1,)  # type: ignore[misc]
 
     def setup(self, *bottoms: Shape) -> None:
         tops = len(self.param.top)

@@ -42,6 +42,7 @@ class InfogainLoss(Layer):
     top_count = (1, 2)
     is_loss = True
     no_gradient_bottoms = (1, 2)
+    forced_bottoms = (2,)
 
     weights: Tensor
 

@@ -277,7 +277,8 @@ class Net(nn.Module):
         for step in self.steps:
             step.need_backward = True
             for j, index in enumerate(step.bottoms):
-                step.bottom_need_backward[j] |= j not in step.layer.no_gradient_bottoms
+                exempt = j in step.layer.no_gradient_bottoms and j not in step.layer.forced_bottoms
+                step.bottom_need_backward[j] |= not exempt
                 self._blob_need_backward[index] |= step.bottom_need_backward[j]
             step.param_need_backward = [True] * len(step.param_need_backward)
 
