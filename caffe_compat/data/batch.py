@@ -37,6 +37,8 @@ class BatchMaker:
     with problems cannot be transformed; leave those images out and open the rest again.
     """
 
+    BYTES = 1  # the kind, in ImageBatch.headers(), of raw and decoded images
+
     def __init__(self, transformer: Transformer, threads: int | None = None) -> None:
         self.transformer = transformer
         self.map = ThreadMap(threads)

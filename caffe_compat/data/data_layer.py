@@ -27,7 +27,7 @@ class Data(SourceLayer):
         with self._errors_with_place():
             found = find_backend(param.source)
             wanted = {0: "LEVELDB", 1: "LMDB"}[param.backend]
-            if found != wanted:
+            if found not in (wanted, "SUBSET"):
                 self.warn(f"data_param.backend is {wanted}, but {param.source} is {found} and is read as such")
             self.source: DatabaseSource = DatabaseSource(
                 open_database(param.source),

@@ -3,15 +3,21 @@
 import os
 from pathlib import Path
 
+from caffe_compat.data.index_file import SubsetReader, is_index_file
 from caffe_compat.data.leveldb import LevelDBReader, is_leveldb
 from caffe_compat.data.lmdb import LMDBReader, data_file
 from caffe_compat.errors import DataError
 
-Database = LMDBReader | LevelDBReader
+Database = LMDBReader | LevelDBReader | SubsetReader
+_READERS: dict[str, type[LMDBReader] | type[LevelDBReader] | type[SubsetReader]] = {
+    "LMDB": LMDBReader,
+    "LEVELDB": LevelDBReader,
+    "SUBSET": SubsetReader,
+}
 
 
 def find_backend(path: str | os.PathLike[str]) -> str:
-    """``"LMDB"`` or ``"LEVELDB"`` by what lies at ``path``.
+    """``"LMDB"``, ``"LEVELDB"`` or ``"SUBSET"``, by what lies at ``path``.
 
     Raises DataError when there is nothing, or something else.
     """
@@ -20,6 +26,8 @@ def find_backend(path: str | os.PathLike[str]) -> str:
         raise DataError(f"{path}: no such database; make it with convert_imageset")
     if is_leveldb(path):
         return "LEVELDB"
+    if is_index_file(path):
+        return "SUBSET"
     if data_file(path).is_file():
         return "LMDB"
     raise DataError(f"{path}: neither LMDB (data.mdb) nor LevelDB (CURRENT); make it with convert_imageset")
@@ -27,4 +35,4 @@ def find_backend(path: str | os.PathLike[str]) -> str:
 
 def open_database(path: str | os.PathLike[str]) -> Database:
     """A reader for the database at ``path``, opened in O(1); DataError when that fails."""
-    return LevelDBReader(path) if find_backend(path) == "LEVELDB" else LMDBReader(path)
+    return _READERS[find_backend(path)](path)

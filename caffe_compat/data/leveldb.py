@@ -1,6 +1,8 @@
 """LevelDB folders, Caffe's older form of a database; needs the package plyvel."""
 
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,75 @@ def is_leveldb(path: str | os.PathLike[str]) -> bool:
     return (Path(path) / "CURRENT").is_file() and any(Path(path).glob("MANIFEST-*"))
 
 
+class LevelDBWriter:
+    """Writes a LevelDB; it appears under its name when the ``with`` block ends without an exception."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        if self.path.exists():
+            raise DataError(f"{self.path}: already exists; remove it or choose another name")
+        plyvel = _import_plyvel(self.path)
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._database = plyvel.DB(str(self.partial), create_if_missing=True, write_buffer_size=256 << 20)
+        except (plyvel.Error, OSError) as error:
+            raise DataError(f"{self.path}: cannot be created: {error}") from None
+
+    def __enter__(self) -> "LevelDBWriter":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._database.close()
+        if kind is None:
+            os.rename(self.partial, self.path)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Add a record; an earlier one of the same key is replaced."""
+        self._database.put(key, value)
+
+
+class _Databases:
+    """The open databases of this process: LevelDB lets a folder be opened only once."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.open: dict[str, tuple[Any, int]] = {}
+
+    def acquire(self, path: Path) -> tuple[str, Any]:
+        plyvel = _import_plyvel(path)
+        name = os.path.realpath(path)
+        with self.lock:
+            database, users = self.open.get(name, (None, 0))
+            if database is None:
+                try:
+                    database = plyvel.DB(name, create_if_missing=False)
+                except (plyvel.Error, OSError) as error:
+                    raise DataError(f"{path}: cannot be opened as LevelDB: {error}") from None
+            self.open[name] = (database, users + 1)
+        return name, database
+
+    def release(self, name: str) -> None:
+        with self.lock:
+            database, users = self.open.pop(name)
+            if users > 1:
+                self.open[name] = (database, users - 1)
+            else:
+                database.close()
+
+
+_databases = _Databases()
+
+
+def _import_plyvel(path: Path) -> Any:
+    try:
+        import plyvel
+    except ImportError:
+        raise DataError(f"{path}: a LevelDB needs plyvel: pip install 'caffe-compat[leveldb]'") from None
+    return plyvel
+
+
 class LevelDBReader:
     """Reader of a LevelDB; the same methods as LMDBReader.
 
@@ -24,7 +95,6 @@ class LevelDBReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._database: Any = None
-        self._process = 0
         self._count = 0
         self._keys: list[bytes] = []
         if next(iter(self._open().iterator(include_value=False)), None) is None:
@@ -66,24 +136,18 @@ class LevelDBReader:
         """Nothing to check: LevelDB's own lock keeps writers out."""
 
     def close(self) -> None:
-        """Close the database, so that others can open it."""
-        if self._database is not None and self._process == os.getpid():
-            self._database.close()
-        self._database = None
+        """Release the database, so that others can open it."""
+        if self._database is not None:
+            self._database = None
+            _databases.release(self._name)
+
+    def __del__(self) -> None:
+        if getattr(self, "_database", None) is not None:
+            self.close()
 
     def _open(self) -> Any:
-        if self._database is None or self._process != os.getpid():
-            try:
-                import plyvel
-            except ImportError:
-                raise DataError(
-                    f"{self.path}: is a LevelDB; reading it needs plyvel: pip install 'caffe-compat[leveldb]'"
-                ) from None
-            try:
-                self._database = plyvel.DB(str(self.path), create_if_missing=False)
-            except (plyvel.Error, OSError) as error:
-                raise DataError(f"{self.path}: cannot be opened as LevelDB: {error}") from None
-            self._process = os.getpid()
+        if self._database is None:
+            self._name, self._database = _databases.acquire(self.path)
         return self._database
 
 

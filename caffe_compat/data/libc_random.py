@@ -16,7 +16,7 @@ class LibcRandom:
         for _ in range(1, _WORDS):
             words.append(words[-1] * 16807 % 2147483647)
         self._words = words
-        self._position = 0
+        self._position = 3  # the first sum is that of words 0 and 3
         for _ in range(_WARM_UP):
             self.next()
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import struct
 import threading
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -129,16 +130,19 @@ class LMDBReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self.meta = read_meta(self.path)
+        self._file = data_file(path).absolute()  # the working directory may change
+        self.meta = read_meta(self._file)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
-        self._forget()
+        self._txn: lmdb.Transaction | None = None
+        self._process = 0
+        self._numbers: NumberIndex | None = None
 
     def __len__(self) -> int:
         return self.meta.entries
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "meta": self.meta}
+        return {"path": self.path}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"])  # type: ignore[misc]
@@ -158,8 +162,12 @@ class LMDBReader:
 
     def record(self, number: int) -> Record:
         """Record ``number`` in key order (0 is the first)."""
-        key = self._key_of(number)
-        return self.get(key)
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.path}: record {number} of {len(self)}")
+        self._transaction()
+        if self._numbers is None:
+            self._numbers = NumberIndex(self)
+        return self._numbers.find(number)
 
     def cursor(self) -> "LMDBCursor":
         """A cursor at the first record."""
@@ -167,7 +175,7 @@ class LMDBReader:
 
     def check_unchanged(self) -> None:
         """DataError when someone has written to the database since it was opened."""
-        if read_meta(self.path).transaction != self.meta.transaction:
+        if read_meta(self._file).transaction != self.meta.transaction:
             raise DataError(
                 f"{self.path}: is being written by another process; read it when that has finished, or copy it first"
             )
@@ -177,35 +185,24 @@ class LMDBReader:
         if self._txn is not None and self._process == os.getpid():
             self._txn.abort()
             _environments.release(self._identity)
-        self._forget()
+        self._txn = self._numbers = None
 
     def __del__(self) -> None:
         if getattr(self, "_txn", None) is not None:
             self.close()
 
-    def _forget(self) -> None:
-        self._txn: lmdb.Transaction | None = None
-        self._process = 0
-        self._keys: KeyIndex | None = None
-
     def _transaction(self) -> lmdb.Transaction:
         # A transaction copied by fork() may have been in use by a thread that the child lacks.
         if self._txn is None or self._process != os.getpid():
             try:
-                self._identity, environment = _environments.acquire(data_file(self.path))
+                self._identity, environment = _environments.acquire(self._file)
                 self._txn = environment.begin(buffers=True)
             except (lmdb.Error, OSError) as error:
                 raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from None
             self._process = os.getpid()
+            self._numbers = None
             self.check_unchanged()
         return self._txn
-
-    def _key_of(self, number: int) -> bytes:
-        if not 0 <= number < len(self):
-            raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        if self._keys is None:
-            self._keys = KeyIndex(self)
-        return self._keys[number]
 
 
 class LMDBCursor:
@@ -240,48 +237,45 @@ class LMDBCursor:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
 
 
-class KeyIndex:
-    """Record number -> key, with no Python object per record.
+class NumberIndex:
+    """Finds records by number, with no Python object per record.
 
-    convert_imageset's keys start with the record's number, so that a search finds a record
-    directly; other databases are walked once and their keys kept in one array.
+    convert_imageset's keys start with the record's number, so that one search finds a record;
+    other databases are walked once and their keys kept in one array.
     """
 
     def __init__(self, reader: LMDBReader) -> None:
-        self._reader = reader
         self._cursor = reader._transaction().cursor()
-        count = len(reader)
+        self._count = len(reader)
         self._cursor.first()
-        first = bytes(self._cursor.key())
+        first = _number_of(bytes(self._cursor.key()))
         self._cursor.last()
-        last = bytes(self._cursor.key())
-        self._numbered = _number_of(first) == 0 and _number_of(last) == count - 1 and count <= 10**8
-        if not self._numbered:
-            self._walk(count)
+        last = _number_of(bytes(self._cursor.key()))
+        self._ends: array[int] | None = None  # where each key ends in _keys
+        self._keys = b""
+        if (first, last) != (0, self._count - 1):
+            self._walk()
 
-    def _walk(self, count: int) -> None:
-        import numpy as np
-
-        self._ends = np.empty(count, np.int64)
-        joined = bytearray()
-        for number, key in enumerate(self._cursor.iternext(keys=True, values=False)):
-            joined += key
-            self._ends[number] = len(joined)
-        self._joined = bytes(joined)
-
-    def __getitem__(self, number: int) -> bytes:
-        if self._numbered:
+    def find(self, number: int) -> Record:
+        """Record ``number``, 0 to count - 1."""
+        if self._ends is None:
             prefix = b"%08d" % number
-            if self._cursor.set_range(prefix):
-                key = bytes(self._cursor.key())
-                if key.startswith(prefix):
-                    return key
-            # The numbers have a gap (and another one a twin): count them instead.
-            self._numbered = False
-            self._cursor.first()
-            self._walk(len(self._reader))
-        start = self._ends[number - 1] if number else 0
-        return self._joined[start : self._ends[number]]
+            if self._cursor.set_range(prefix) and bytes(self._cursor.key()).startswith(prefix):
+                return Record(bytes(self._cursor.key()), self._cursor.value())
+            self._walk()  # this number is missing, and another one there twice
+        assert self._ends is not None
+        key = self._keys[self._ends[number - 1] if number else 0 : self._ends[number]]
+        self._cursor.set_key(key)
+        return Record(key, self._cursor.value())
+
+    def _walk(self) -> None:
+        keys = bytearray()
+        ends = array("q")
+        self._cursor.first()
+        for key in self._cursor.iternext(keys=True, values=False):
+            keys += key
+            ends.append(len(keys))
+        self._keys, self._ends = bytes(keys), ends
 
 
 def _number_of(key: bytes) -> int | None:
@@ -327,6 +321,10 @@ class LMDBWriter:
         """The greatest key written so far (after a resume), or None."""
         with self._environment.begin() as transaction, transaction.cursor() as cursor:
             return cursor.key() if cursor.last() else None
+
+    def count(self) -> int:
+        """How many records are written so far, without those pending."""
+        return self._environment.stat()["entries"]
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add a record; an earlier one of the same key is replaced, as in Caffe."""

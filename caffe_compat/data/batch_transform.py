@@ -1,0 +1,60 @@
+"""The operator ``caffe_compat::batch_transform``: crop, mirror, mean and scale of a uint8 batch."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.errors import CaffeCompatError
+
+
+def batch_transform(
+    images: Tensor, windows: Tensor, mean: Tensor | None = None, scale: float = 1.0, size: tuple[int, int] = (0, 0)
+) -> Tensor:
+    """``(image - mean) * scale`` over a window of each image, mirrored where asked: float32 (N, C, h, w).
+
+    ``images`` uint8 (N, C, H, W); ``windows`` int32 (N, 3) of top, left, mirror; ``mean`` float32
+    (C) or (C, H, W), taken at the window's place; ``size`` (h, w) of the windows.  On CUDA one
+    kernel; on the CPU threads; both give the same bits.  Windows must lie inside the images
+    (the CPU raises ValueError, the GPU moves them inside).
+    """
+    _load()
+    result: Tensor = torch.ops.caffe_compat.batch_transform(images, windows, mean, scale, *size)
+    return result
+
+
+def batch_transform_reference(
+    images: Tensor, windows: Tensor, mean: Tensor | None, scale: float, size: tuple[int, int]
+) -> Tensor:
+    """The same in plain PyTorch, image by image."""
+    out = []
+    for image, (top, left, mirror) in zip(images, windows.tolist(), strict=True):
+        place = (slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+        values = image[place].float()
+        if mean is not None:
+            values = values - (mean[place] if mean.dim() == 3 else mean[:, None, None])
+        values = values * torch.tensor(scale, dtype=torch.float32, device=images.device)
+        out.append(values.flip(2) if mirror else values)
+    return torch.stack(out)
+
+
+_loaded = False
+
+
+def _load() -> None:
+    """Load the extension and give the operator its fake kernel, for torch.compile."""
+    global _loaded
+    if _loaded:
+        return
+    try:
+        from caffe_compat import _C  # noqa: F401  registers the operator
+    except ImportError as error:
+        raise CaffeCompatError(
+            f"the extension is not built: run `pip install --no-build-isolation -e .` ({error})"
+        ) from error
+
+    @torch.library.register_fake("caffe_compat::batch_transform")
+    def fake(images: Tensor, windows: Tensor, mean: Any, scale: float, height: int, width: int) -> Tensor:
+        return images.new_empty((images.shape[0], images.shape[1], height, width), dtype=torch.float32)
+
+    _loaded = True

@@ -1,0 +1,55 @@
+"""Compute the mean image of a database.
+
+caffe-compat compute_image_mean [FLAGS] INPUT_DB [OUTPUT_FILE]
+"""
+
+import argparse
+
+import numpy as np
+
+from caffe_compat.data.database import find_backend, open_database
+from caffe_compat.data.mean import compute_mean, write_mean
+from caffe_compat.solver.log import Log
+from caffe_compat.tools._progress import show_progress
+
+_LINES_EVERY = 10000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Caffe's arguments, and --threads."""
+    parser.add_argument("input_db", metavar="INPUT_DB", help="LMDB, LevelDB or subset's index file")
+    parser.add_argument("output_file", metavar="OUTPUT_FILE", nargs="?", help=".binaryproto or .npy file to write")
+    parser.add_argument("--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database")
+    parser.add_argument("--threads", type=int, help="threads that decode and add; by default as many as cores")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compute, write, and print the means of the channels; returns the exit status."""
+    log = Log()
+    found = find_backend(args.input_db)
+    if found.lower() != args.backend and found != "SUBSET":
+        log.line("compute_image_mean.cpp:55", f"{args.input_db} is {found}, and is read as such", severity="W")
+    database = open_database(args.input_db)
+    log.line("compute_image_mean.cpp:77", "Starting iteration")
+    with show_progress("adding", len(database)) as update:
+
+        lines = 0
+
+        def report(done: int) -> None:
+            nonlocal lines
+            update(done)
+            if done // _LINES_EVERY > lines:
+                lines = done // _LINES_EVERY
+                log.line("compute_image_mean.cpp:100", f"Processed {done} files.")
+
+        mean = compute_mean(database, report, args.threads)
+    log.line("compute_image_mean.cpp:107", f"Processed {len(database)} files.")
+    database.close()
+    if args.output_file:
+        log.line("compute_image_mean.cpp:114", f"Write to {args.output_file}")
+        write_mean(args.output_file, mean)
+    log.line("compute_image_mean.cpp:120", f"Number of channels: {len(mean)}")
+    for channel, values in enumerate(mean.reshape(len(mean), -1)):
+        total = np.add.accumulate(values, dtype=np.float32)[-1]  # one after another in float32, as Caffe
+        log.line("compute_image_mean.cpp:125", f"mean_value channel [{channel}]: {total / np.float32(values.size):g}")
+    return 0

@@ -1,0 +1,81 @@
+"""Convert image files to a database of Datums.
+
+    caffe-compat convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
+
+LISTFILE has a line `subfolder/file.jpg LABEL` for each image.  Records and keys equal those of Caffe's tool.
+"""
+
+import argparse
+import secrets
+
+from caffe_compat.data.convert import ConvertOptions, convert_images
+from caffe_compat.data.image_list import ImageList
+from caffe_compat.errors import DataError
+from caffe_compat.solver.log import Log
+from caffe_compat.tools._progress import show_progress
+
+_LINES_EVERY = 1000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Caffe's flags, --seed and --threads."""
+    parser.add_argument("root_folder", metavar="ROOTFOLDER/", help="what is put before each file name")
+    parser.add_argument("list_file", metavar="LISTFILE", help="lines of `file label`")
+    parser.add_argument("db_name", metavar="DB_NAME", help="the database to make")
+    parser.add_argument("--gray", action="store_true", help="treat images as grayscale ones")
+    parser.add_argument("--shuffle", action="store_true", help="randomly shuffle the images")
+    parser.add_argument("--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database")
+    parser.add_argument("--resize_width", type=int, default=0, metavar="N", help="width images are resized to")
+    parser.add_argument("--resize_height", type=int, default=0, metavar="N", help="height images are resized to")
+    parser.add_argument("--check_size", action="store_true", help="check that all images have the same size")
+    parser.add_argument("--encoded", action="store_true", help="store the image files instead of pixels")
+    parser.add_argument("--encode_type", default="", metavar="TYPE", help="store as files of this type (png, jpg, ...)")
+    parser.add_argument("--seed", type=int, help="seed of the shuffle; by default a new one each time")
+    parser.add_argument("--threads", type=int, help="threads that decode; by default as many as cores")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert; returns the exit status."""
+    log = Log()
+    images = ImageList(args.list_file)
+    order = _shuffled(len(images), args.seed, log) if args.shuffle else None
+    log.line("convert_imageset.cpp:88", f"A total of {len(images)} images.")
+    if args.encode_type and not args.encoded:
+        log.line("convert_imageset.cpp:91", "encode_type specified, assuming encoded=true.")
+    options = ConvertOptions(
+        gray=args.gray,
+        resize_height=args.resize_height,
+        resize_width=args.resize_width,
+        encoded=args.encoded,
+        encode_type=args.encode_type,
+        check_size=args.check_size,
+        backend=args.backend,
+    )
+    with show_progress("converting", len(images)) as update:
+
+        def report(done: int, problem: DataError | None) -> None:
+            update(done)
+            if problem is not None:
+                log.line("io.cpp:80", f"{problem}; left out", severity="E")
+            if done % _LINES_EVERY == 0:
+                log.line("convert_imageset.cpp:144", f"Processed {done} files.")
+
+        made = convert_images(
+            args.root_folder, images, args.db_name, options, order=order, report=report, threads=args.threads
+        )
+    if made.resumed_at:
+        log.line("convert_imageset.cpp:144", f"Went on at file {made.resumed_at} of an earlier, interrupted run.")
+    log.line("convert_imageset.cpp:151", f"Processed {len(images)} files.")
+    if made.skipped:
+        log.line("convert_imageset.cpp:151", f"{made.skipped} files could not be read and are left out.", severity="W")
+    return 0
+
+
+def _shuffled(count: int, seed: int | None, log: Log) -> list[int]:
+    from caffe_compat.random import CaffeGenerator
+
+    seed = secrets.randbits(32) if seed is None else seed
+    log.line("convert_imageset.cpp:85", f"Shuffling data, --seed={seed}")
+    order = list(range(count))
+    CaffeGenerator(seed).shuffle(order)
+    return order
