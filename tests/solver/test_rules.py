@@ -9,6 +9,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.solver import SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
 
 ROUNDING = 1e-12  # float64, ten updates
+FLOAT32_ROUNDING = 2e-5  # three updates; AdaGrad's and Adam's first ones divide small numbers by small ones
 
 
 def scalar_sgd(g, h, t, lr):
@@ -62,9 +63,10 @@ DEVICES = [
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("regularization", ["L2", "L1"])
 @pytest.mark.parametrize(("rule", "settings", "scalar"), RULES)
-def test_ten_updates(rule, settings, scalar, regularization, device):
+def test_ten_updates(rule, settings, scalar, regularization, fused, device):
     """Clipping, iter_size, decay and both multipliers, on two groups; the learning rate changes on the way."""
     torch.manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(n, dtype=torch.float64, device=device)) for n in (3, 2, 4)]
@@ -82,6 +84,7 @@ def test_ten_updates(rule, settings, scalar, regularization, device):
         iter_size=2,
         **settings,
     )
+    optimizer.fused = fused
     expected = [p.detach().tolist() for p in params]
     histories = [[[0.0, 0.0] for _ in values] for values in expected]
     for t in range(1, 11):
@@ -107,6 +110,53 @@ def test_ten_updates(rule, settings, scalar, regularization, device):
         for p in range(3):
             wanted = [h[k] for h in histories[p]]
             assert stored[3 * k + p].tolist() == pytest.approx(wanted, rel=ROUNDING, abs=ROUNDING)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("rule", "settings", "scalar"), RULES)
+def test_fused_equals_plain_on_many_and_large_tensors(rule, settings, scalar, device):
+    """More tensors than a launch takes, sizes of 0, 1 and more than a grid's threads, other memory layouts."""
+    sizes = [(0,), (1,), (3, 5), (70_001,), (2, 3, 4, 5), *([(7,)] * 40)]
+    torch.manual_seed(1)
+    results = []
+    start = [torch.randn(size, device=device) for size in sizes]
+    start[4] = start[4].to(memory_format=torch.channels_last)
+    steps = [[torch.randn(size, device=device) for size in sizes] for _ in range(3)]
+    for fused in (True, False):
+        params = [torch.nn.Parameter(value.clone()) for value in start]
+        optimizer = rule(params, lr=0.1, weight_decay=0.01, clip_gradients=2.0, iter_size=2, **settings)
+        optimizer.fused, optimizer.keep_update = fused, True
+        for grads in steps:
+            for p, g in zip(params, grads, strict=True):
+                p.grad = g.clone()
+            optimizer.step()
+        results.append([*params, *(p.grad for p in params), *optimizer.histories(params)])
+    for ours, theirs in zip(*results, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=FLOAT32_ROUNDING, atol=FLOAT32_ROUNDING)
+
+
+def test_fused_update_makes_old_values_unusable():
+    p = parameter(2.0)
+    optimizer = SGD([p], lr=0.1)
+    loss = (p * p * p).sum()
+    p.grad = torch.ones_like(p)
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_fused_operator_refuses_wrong_lists():
+    p = torch.zeros(3)
+    update = torch.ops.caffe_compat.solver_update_
+    tail = (None, 1.0, 0.0, False, 0.1, 0.9, 0.0, 0.0, False)
+    with pytest.raises(ValueError, match="rule is Momentum"):
+        update("Momentum", [p], [p], [p], [], *tail)
+    with pytest.raises(ValueError, match="1 params, 1 grads, 1 first and 0 second histories"):
+        update("Adam", [p], [p.clone()], [p.clone()], [], *tail)
+    with pytest.raises(ValueError, match=r"grad is Float \[2\] on cpu but param is Float \[3\]"):
+        update("SGD", [p], [torch.zeros(2)], [p.clone()], [], *tail)
+    with pytest.raises(TypeError, match="expected float32 or float64"):
+        update("SGD", [p.half()], [p.half()], [p.half()], [], *tail)
 
 
 def parameter(*values: float) -> torch.nn.Parameter:

@@ -40,8 +40,6 @@ class Adam(Rule):
     ) -> list[Tensor]:
         means, squares = histories
         beta1, beta2 = group["momentum"], group["momentum2"]
-        t = group["iteration"] + 1
-        correction = math.sqrt(1 - beta2**t) / (1 - beta1**t)
         torch._foreach_mul_(means, beta1)
         torch._foreach_add_(means, grads, alpha=1 - beta1)
         torch._foreach_mul_(squares, beta2)
@@ -49,5 +47,10 @@ class Adam(Rule):
         scales = torch._foreach_sqrt(squares)
         torch._foreach_add_(scales, group["delta"])
         updates = torch._foreach_div(means, scales)
-        torch._foreach_mul_(updates, rate * correction)
+        torch._foreach_mul_(updates, rate)
         return list(updates)
+
+    def correct_rate(self, group: dict[str, Any]) -> float:
+        """c of the formula."""
+        t = group["iteration"] + 1
+        return math.sqrt(1 - group["momentum2"] ** t) / (1 - group["momentum"] ** t)

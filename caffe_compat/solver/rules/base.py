@@ -2,12 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from caffe_compat.errors import SolverError
+from caffe_compat.ops import extension
 
 REGULARIZATIONS = ("L2", "L1")
 
@@ -22,10 +24,12 @@ class Rule(torch.optim.Optimizer):
     5. w -= u.
 
     A parameter group may set ``lr``, ``lr_mult`` and ``decay_mult`` (default 1, 1), Caffe's per-blob multipliers.
-    Parameters without gradient count as having a zero one.  All runs as multi-tensor operations without
-    a host synchronisation; ``last_norm`` and ``last_scale`` keep the clipping's numbers on the device.
+    Parameters without gradient count as having a zero one.  Nothing waits for the device; ``last_norm`` and
+    ``last_scale`` keep the clipping's numbers there.  A step uses up ``param.grad``.
 
     ``keep_update``: leave u in ``param.grad`` after the step, as Caffe leaves it in the blob's diff.
+    ``fused``: steps 2 to 5 in one pass over the memory (csrc/solver_update); the default where the extension has the
+    operator.  Without it, each step is a multi-tensor operation of PyTorch's.
     Raises SolverError for a field outside its range.
     """
 
@@ -60,6 +64,7 @@ class Rule(torch.optim.Optimizer):
         self.clip_gradients = clip_gradients
         self.iter_size = iter_size
         self.keep_update = False
+        self.fused = _has_operator()
         self.last_norm: Tensor | None = None
         self.last_scale: Tensor | None = None
 
@@ -68,7 +73,7 @@ class Rule(torch.optim.Optimizer):
     ) -> list[Tensor]:
         """Update ``histories`` in place and return u for each parameter; may work in place on ``grads``.
 
-        ``histories[k]`` holds history k of every parameter; ``rate`` is lr * lr_mult.
+        ``histories[k]`` holds history k of every parameter; ``rate`` is lr * lr_mult * correct_rate().
         """
         raise TypeError(f"{type(self).__name__} lacks compute_update")
 
@@ -79,25 +84,24 @@ class Rule(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._scale_gradients()
+        clip = self._clip_scale()
         for group in self.param_groups:
-            self._update_group(group)
+            self._update_group(group, clip)
             group["iteration"] += 1
         return loss
 
-    def _scale_gradients(self) -> None:
+    def _clip_scale(self) -> Tensor | None:
+        """What to multiply all gradients with, a 0-d tensor on their device; None where nothing is clipped."""
         grads = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
-        if self.clip_gradients >= 0 and grads:
-            norms = torch._foreach_norm(grads)
-            norm = torch.linalg.vector_norm(torch.stack([n.to(norms[0].device) for n in norms]))
-            # 0 / 0 would be NaN where every gradient is zero; there is nothing to scale then.
-            scale = torch.where(norm > self.clip_gradients, self.clip_gradients / norm, torch.ones_like(norm))
-            self.last_norm, self.last_scale = norm, scale
-            torch._foreach_mul_(grads, scale)
-        if self.iter_size > 1 and grads:
-            torch._foreach_mul_(grads, 1.0 / self.iter_size)
+        if self.clip_gradients < 0 or not grads:
+            return None
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(grads)))
+        # 0 / 0 would be NaN where every gradient is zero; there is nothing to scale then.
+        scale = torch.where(norm > self.clip_gradients, self.clip_gradients / norm, torch.ones_like(norm))
+        self.last_norm, self.last_scale = norm, scale
+        return scale
 
-    def _update_group(self, group: dict[str, Any]) -> None:
+    def _update_group(self, group: dict[str, Any], clip: Tensor | None) -> None:
         decay = group["weight_decay"] * group["decay_mult"]
         rate = group["lr"] * group["lr_mult"]
         params = [p for p in group["params"] if self._is_moved(p, rate, decay)]
@@ -107,14 +111,67 @@ class Rule(torch.optim.Optimizer):
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         grads = [p.grad for p in params]
+        histories = [[self.history(p, k) for p in params] for k in range(self.history_count)]
+        rate *= self.correct_rate(group)
+        if self.fused:
+            self._update_fused(params, grads, histories, clip, decay, rate, group)
+        else:
+            self._update_plainly(params, grads, histories, clip, decay, rate, group)
+
+    def _update_plainly(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        histories: list[list[Tensor]],
+        clip: Tensor | None,
+        decay: float,
+        rate: float,
+        group: dict[str, Any],
+    ) -> None:
+        if clip is not None:
+            torch._foreach_mul_(grads, clip)
+        if self.iter_size > 1:
+            torch._foreach_mul_(grads, 1.0 / self.iter_size)
         if decay:
             direction = params if self.regularization_type == "L2" else torch._foreach_sign(params)
             torch._foreach_add_(grads, direction, alpha=decay)
-        histories = [[self.history(p, k) for p in params] for k in range(self.history_count)]
         updates = self.compute_update(grads, histories, rate, group)
         torch._foreach_sub_(params, updates)
         if self.keep_update:
             torch._foreach_copy_(grads, updates)
+
+    def _update_fused(
+        self,
+        params: list[Tensor],
+        grads: list[Tensor],
+        histories: list[list[Tensor]],
+        clip: Tensor | None,
+        decay: float,
+        rate: float,
+        group: dict[str, Any],
+    ) -> None:
+        torch.ops.caffe_compat.solver_update_(
+            self.type,
+            params,
+            grads,
+            histories[0],
+            histories[1] if self.history_count > 1 else [],
+            clip,
+            1.0 / self.iter_size,
+            decay,
+            self.regularization_type == "L1",
+            rate,
+            group.get("momentum", group.get("rms_decay", 0.0)),
+            group.get("momentum2", 0.0),
+            group.get("delta", 0.0),
+            self.keep_update,
+        )
+        # The operator writes behind autograd's back; a backward pass through the old values must be refused.
+        torch.autograd.graph.increment_version(params)
+
+    def correct_rate(self, group: dict[str, Any]) -> float:
+        """A factor on the rate that depends on the iteration (Adam's)."""
+        return 1.0
 
     def _is_moved(self, parameter: Tensor, rate: float, decay: float) -> bool:
         # Frozen parameters cost nothing: without gradient, decay and history, nothing changes.
@@ -152,3 +209,9 @@ class Rule(torch.optim.Optimizer):
             if any(bool(value.any()) for value in own):
                 for k, value in enumerate(own):
                     self.history(parameter, k).copy_(value)
+
+
+@cache
+def _has_operator() -> bool:
+    extension.load()
+    return hasattr(torch.ops.caffe_compat, "solver_update_")

@@ -1,0 +1,100 @@
+// The arguments of torch.ops.caffe_compat.solver_update_, checked and made uniform for both sides.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty_like.h>
+
+#include <array>
+#include <string_view>
+#include <vector>
+
+#include "common/checks.h"
+#include "solver_update/solver_update.h"
+
+namespace caffe_compat {
+
+inline UpdateRule parse_rule(std::string_view name) {
+  constexpr std::array<std::string_view, 6> kNames = {"SGD",     "Nesterov", "AdaGrad",
+                                                      "RMSProp", "AdaDelta", "Adam"};
+  for (size_t i = 0; i < kNames.size(); ++i) {
+    if (name == kNames[i]) return static_cast<UpdateRule>(i);
+  }
+  TORCH_CHECK_VALUE(false, "solver_update_: rule is ", name,
+                    "; expected SGD, Nesterov, AdaGrad, RMSProp, AdaDelta or Adam");
+}
+
+// Calls run with the rule as a compile-time constant.
+template <typename Run>
+void with_rule(UpdateRule rule, const Run& run) {
+  switch (rule) {
+    case UpdateRule::kSGD:
+      return run(std::integral_constant<UpdateRule, UpdateRule::kSGD>{});
+    case UpdateRule::kNesterov:
+      return run(std::integral_constant<UpdateRule, UpdateRule::kNesterov>{});
+    case UpdateRule::kAdaGrad:
+      return run(std::integral_constant<UpdateRule, UpdateRule::kAdaGrad>{});
+    case UpdateRule::kRMSProp:
+      return run(std::integral_constant<UpdateRule, UpdateRule::kRMSProp>{});
+    case UpdateRule::kAdaDelta:
+      return run(std::integral_constant<UpdateRule, UpdateRule::kAdaDelta>{});
+    case UpdateRule::kAdam:
+      return run(std::integral_constant<UpdateRule, UpdateRule::kAdam>{});
+  }
+}
+
+inline void check_update(UpdateRule rule, at::TensorList params, at::TensorList grads,
+                         at::TensorList first, at::TensorList second) {
+  const size_t seconds = has_second(rule) ? params.size() : 0;
+  TORCH_CHECK_VALUE(
+      grads.size() == params.size() && first.size() == params.size() && second.size() == seconds,
+      "solver_update_: ", params.size(), " params, ", grads.size(), " grads, ", first.size(),
+      " first and ", second.size(), " second histories; expected as many of each, and ", seconds,
+      " second ones");
+  for (size_t i = 0; i < params.size(); ++i) {
+    const at::Tensor& param = params[i];
+    TORCH_CHECK_TYPE(param.scalar_type() == at::kFloat || param.scalar_type() == at::kDouble,
+                     "solver_update_: param is ", describe(param), "; expected float32 or float64");
+    check_same_type("solver_update_", "param", param, "the first param", params[0]);
+    TORCH_CHECK_VALUE(param.is_non_overlapping_and_dense(), "solver_update_: param ",
+                      describe(param), " with strides ", param.strides(), " is not dense");
+    for (const auto& [name, list] :
+         {std::pair{"grad", grads}, {"first", first}, {"second", second}}) {
+      if (list.empty()) continue;
+      check_same_shape("solver_update_", name, list[i], "param", param);
+      check_same_type("solver_update_", name, list[i], "param", param);
+      const bool history = list.data() != grads.data();
+      TORCH_CHECK_VALUE(!history || list[i].strides() == param.strides(), "solver_update_: ", name,
+                        " has strides ", list[i].strides(), ", param ", param.strides(),
+                        "; expected the same memory layout");
+    }
+  }
+}
+
+// The gradients in their parameters' memory layouts; copies where they differ.
+inline std::vector<at::Tensor> aligned_gradients(at::TensorList params, at::TensorList grads) {
+  std::vector<at::Tensor> aligned;
+  aligned.reserve(grads.size());
+  for (size_t i = 0; i < grads.size(); ++i) {
+    const bool same = grads[i].strides() == params[i].strides();
+    aligned.push_back(same ? grads[i] : at::empty_like(params[i]).copy_(grads[i]));
+  }
+  return aligned;
+}
+
+template <typename T>
+UpdateArrays<T> update_arrays(UpdateRule rule, size_t i, at::TensorList params,
+                              const std::vector<at::Tensor>& grads, at::TensorList first,
+                              at::TensorList second) {
+  T* const second_data = has_second(rule) ? second[i].mutable_data_ptr<T>() : nullptr;
+  return {params[i].mutable_data_ptr<T>(), grads[i].mutable_data_ptr<T>(),
+          first[i].mutable_data_ptr<T>(), second_data, params[i].numel()};
+}
+
+// Gives the update back to gradients that were copied.
+inline void return_gradients(at::TensorList grads, const std::vector<at::Tensor>& aligned) {
+  for (size_t i = 0; i < grads.size(); ++i) {
+    if (!grads[i].is_same(aligned[i])) grads[i].copy_(aligned[i]);
+  }
+}
+
+}  // namespace caffe_compat

@@ -1,0 +1,51 @@
+// The CUDA side of torch.ops.caffe_compat.solver_update_.  Nothing waits for the device.
+
+#include <ATen/Dispatch.h>
+#include <ATen/cuda/CUDAContext.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <torch/library.h>
+
+#include <optional>
+
+#include "solver_update/solver_update_arguments.h"
+#include "solver_update/solver_update_kernels.cuh"
+
+namespace caffe_compat {
+namespace {
+
+void solver_update_on_cuda(std::string_view rule_name, at::TensorList params, at::TensorList grads,
+                           at::TensorList first, at::TensorList second,
+                           const std::optional<at::Tensor>& scale, double gradient_scale,
+                           double decay, bool l1, double rate, double momentum, double momentum2,
+                           double delta, bool keep_update) {
+  const UpdateRule rule = parse_rule(rule_name);
+  check_update(rule, params, grads, first, second);
+  if (params.empty()) return;
+  if (scale) check_same_type("solver_update_", "scale", *scale, "param", params[0]);
+  const UpdateParams settings{gradient_scale, decay,     l1,    rate,
+                              momentum,       momentum2, delta, keep_update};
+  const c10::cuda::CUDAGuard guard(params[0].device());
+  const std::vector<at::Tensor> aligned = aligned_gradients(params, grads);
+  AT_DISPATCH_FLOATING_TYPES(params[0].scalar_type(), "solver_update_", [&] {
+    const UpdateConstants<scalar_t> constants(settings);
+    const scalar_t* const clip = scale ? scale->const_data_ptr<scalar_t>() : nullptr;
+    with_rule(rule, [&](auto known) {
+      for (size_t start = 0; start < params.size(); start += kTensors) {
+        const int tensors = static_cast<int>(std::min<size_t>(kTensors, params.size() - start));
+        UpdateBatch<scalar_t> batch{};
+        for (int i = 0; i < tensors; ++i) {
+          batch.tensors[i] =
+              update_arrays<scalar_t>(rule, start + i, params, aligned, first, second);
+        }
+        launch_update<known()>(batch, tensors, clip, constants, at::cuda::getCurrentCUDAStream());
+      }
+    });
+  });
+  if (keep_update) return_gradients(grads, aligned);
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(caffe_compat, CUDA, m) { m.impl("solver_update_", solver_update_on_cuda); }
+
+}  // namespace caffe_compat
