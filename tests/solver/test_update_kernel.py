@@ -1,0 +1,60 @@
+"""The CUDA kernel's own source, run on the host (csrc/common/host_cuda.h), against the CPU operator."""
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.cpp_extension import include_paths
+
+from caffe_compat.ops import extension
+
+ROOT = Path(__file__).parents[2]
+ROUNDING = 1e-12  # float64; the same formulas
+#: more elements than the threads of one pass over the grid's row, one, none
+COUNTS = (5000, 1, 0, 257)
+RULES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+
+
+@pytest.fixture(scope="module")
+def kernels(tmp_path_factory) -> ctypes.CDLL:
+    library = tmp_path_factory.mktemp("kernels") / "solver_update.so"
+    source = Path(__file__).parent / "host_cuda" / "solver_update.cpp"
+    includes = [f"-I{ROOT / 'csrc'}", *(f"-I{path}" for path in include_paths("cpu"))]
+    flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-unknown-pragmas"]
+    subprocess.run(["g++", *flags, *includes, str(source), "-o", str(library)], check=True)
+    return ctypes.CDLL(str(library))
+
+
+def address(array: np.ndarray | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if array is None else array.ctypes.data)
+
+
+@pytest.mark.parametrize("clipped", [True, False])
+@pytest.mark.parametrize("l1", [True, False])
+@pytest.mark.parametrize("rule", RULES)
+def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
+    extension.load()
+    rng = np.random.default_rng(0)
+    weight, gradient = (rng.standard_normal(sum(COUNTS)) for _ in range(2))
+    first, second = (rng.uniform(0.1, 1.0, sum(COUNTS)) for _ in range(2))
+    clip = np.array(0.7) if clipped else None
+    settings = (0.5, 0.02, l1, 0.1, 0.9, 0.99, 1e-3, True)
+
+    lists = [[torch.from_numpy(part.copy()) for part in np.split(a, np.cumsum(COUNTS)[:-1])] for a in
+             (weight, gradient, first, second)]  # fmt: skip
+    two = rule in ("AdaDelta", "Adam")
+    torch.ops.caffe_compat.solver_update_(
+        rule, *lists[:3], lists[3] if two else [], None if clip is None else torch.from_numpy(clip), *settings
+    )
+    counts = np.array(COUNTS, np.int64)
+    doubles = [ctypes.c_bool(x) if isinstance(x, bool) else ctypes.c_double(x) for x in settings]
+    arrays = [address(a) for a in (weight, gradient, first, second, counts)]
+    getattr(kernels, f"update_{rule}")(*arrays, len(COUNTS), address(clip), *doubles)
+    for ours, theirs in zip((weight, gradient, first, second), lists, strict=True):
+        np.testing.assert_allclose(ours, torch.cat(theirs).numpy(), rtol=ROUNDING, atol=ROUNDING)
