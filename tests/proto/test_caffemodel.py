@@ -106,6 +106,13 @@ def test_blobs_in_the_message_are_replaced(tmp_path):
     assert caffe_pb2.NetParameter.FromString((tmp_path / "out").read_bytes()) == small_net()
 
 
+def test_unknown_fields_are_kept_once(tmp_path):
+    fork_field = b"\xc2\x3e\x03abc"  # field 1000
+    net = caffe_pb2.NetParameter.FromString(small_net().SerializeToString() + fork_field)
+    write_caffemodel(tmp_path / "out", net, {})
+    assert (tmp_path / "out").read_bytes().count(fork_field) == 1
+
+
 @pytest.mark.parametrize(
     ("blobs", "message"),
     [

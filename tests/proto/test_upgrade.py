@@ -82,6 +82,34 @@ def test_padding_is_folded_into_pooling():
     assert pool.pooling_param.pool == caffe_pb2.PoolingParameter.STOCHASTIC
 
 
+def test_padding_in_place():
+    layers = (
+        v0_layer('type: "conv" name: "c1"')
+        + v0_layer('type: "padding" pad: 3', "x")
+        + v0_layer('type: "conv" name: "c2"', "x", "y")
+    )
+    net = parse_net(V0_DATA + layers)
+    assert [list(layer.convolution_param.pad) for layer in net.layer[1:]] == [[], [3]]
+
+
+def test_all_data_layers_get_both_messages_once_one_is_upgraded():
+    # As Caffe leaves them: present, though empty.
+    net = parse_net('layers { type: DATA name: "a" } layers { type: IMAGE_DATA image_data_param { scale: 2 } }')
+    assert net.layer[0].HasField("data_param")
+    assert net.layer[0].HasField("transform_param")
+    assert net.layer[1].transform_param.scale == 2
+    net = parse_net('layers { type: DATA name: "a" }')
+    assert not net.layer[0].HasField("transform_param")
+
+
+@pytest.mark.parametrize(("count", "multipliers"), [(2, [1]), (3, [0]), (4, [1])])
+def test_only_batch_norm_with_three_params_is_frozen(count, multipliers):
+    net = parse_net('layer { type: "BatchNorm" ' + "param { name: 'p' } " * count + "}")
+    assert [spec.lr_mult for spec in net.layer[0].param] == multipliers * count
+    assert [spec.decay_mult for spec in net.layer[0].param] == multipliers * count
+    assert [spec.name for spec in net.layer[0].param] == ["p"] * count
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
