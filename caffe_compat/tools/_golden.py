@@ -4,6 +4,7 @@ A case is a folder with ``case.json`` and ``expected.npz``; tests/golden/*/READM
 """
 
 import contextlib
+import io
 import json
 import shutil
 import tempfile
@@ -53,6 +54,11 @@ def find_cases(folder: Path, kinds: tuple[str, ...]) -> list[Path]:
 def case_kind(case: Path) -> str:
     """``net`` for a single net's pass; else the ``kind`` in case.json (solver, filler, data, io, ...)."""
     return str(_meta(case).get("kind", "net"))
+
+
+def needs_cpu(case: Path) -> bool:
+    """Whether the numbers come from Caffe's CPU random stream; on a GPU Caffe draws from cuRAND."""
+    return "seed" in _meta(case)
 
 
 def layer_type(case: Path) -> str:
@@ -109,7 +115,8 @@ def run_case(case: Path) -> Arrays:
     kind = case_kind(case)
     if kind == "net":
         return _run_net(case)
-    with _in_copy(case):
+    # The solver's log would drown what the caller prints.
+    with _in_copy(case), contextlib.redirect_stderr(io.StringIO()):
         return {"filler": _run_stream, "data": _run_stream, "io": _run_io, "solver": _run_solver}[kind](_meta(Path()))
 
 
