@@ -78,9 +78,10 @@ def reduced(k: int) -> Network:
 def paper_networks() -> list[Network]:
     """The 170 networks that the authors configured, in the order of their training."""
     halves = [base_half(split, half) for split in ("0", "1", "2", "3", "natman") for half in "AB"]
-    frozen = [transfer(s, *pair, n) for s in "0123" for pair in ("AA", "AB", "BA") for n in DEPTHS]
-    frozen += [transfer("natman", *pair, n) for pair in ("AB", "BA") for n in DEPTHS]
-    fine_tuned = [transfer(s, *pair, n, True) for s in "01" for pair in ("AA", "AB", "BA") for n in DEPTHS]
+    three, cross = (("A", "A"), ("A", "B"), ("B", "A")), (("A", "B"), ("B", "A"))
+    frozen = [transfer(s, base, target, n) for s in "0123" for base, target in three for n in DEPTHS]
+    frozen += [transfer("natman", base, target, n) for base, target in cross for n in DEPTHS]
+    fine_tuned = [transfer(s, base, target, n, True) for s in "01" for base, target in three for n in DEPTHS]
     rest = [*map(random_features, DEPTHS), reference(), *map(reduced, REDUCED_SIZES)]
     return halves + frozen + fine_tuned + rest
 

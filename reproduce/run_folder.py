@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the package is the folder of this file
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package is the folder of this file
 
 from google.protobuf import text_format
 
@@ -35,7 +34,7 @@ class RunSettings:
 
     prototxt: Path = PROTOTXT / "paper"  # the folder with base/, and netbase/ and reduced/ where they differ
     outputs: int | None = None  # outputs of fc8; None: as in the prototxt
-    iters: int | None = None  # max_iter; the schedule, tests and snapshots shrink with it
+    scale: float = 1.0  # of max_iter; the schedule, tests, displays and snapshots shrink with it
     seed: int | None = None  # each network's random_seed follows from it and from the name
     test_images: tuple[tuple[str, int], ...] = ()  # (data set, test images): one test passes over them once
     solver_mode: str = "GPU"
@@ -44,20 +43,24 @@ class RunSettings:
 def write_run_folder(network: Network, settings: RunSettings, out: Path) -> Path:
     """Write the prototxts of ``network`` into ``out/<name>`` and return that folder.
 
+    The solver comes last: where there is one, the folder is whole and stays as it is.
     Raises ProtoError for a wrong base prototxt, OSError when the folder cannot be written.
     """
     folder = out / network.name
+    if (folder / "solver.prototxt").exists():
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
-    train, val = (_net(network, settings, phase) for phase in ("train", "val"))
-    solver = _solver(network, settings, train, val)
-    for name, message in (("train", train), ("val", val), ("solver", solver)):
-        write_text(folder / f"{name}.prototxt", _text(message))
-    for net, kind in ((train, "train"), (val, "val")):
+    train, val = _net(network, settings, "train"), _net(network, settings, "val")
+    solver = _solver(network, settings, val)
+    for name, net in (("train", train), ("val", val)):
+        write_text(folder / f"{name}.prototxt", _text(net))
         upgrade_net(net)
         net.layer[0].data_param.backend = caffe_pb2.DataParameter.LMDB
-        write_text(folder / f"caffe1_{kind}.prototxt", _text(net))
+        write_text(folder / f"caffe1_{name}.prototxt", _text(net))
+    text = _text(solver)
     solver.train_net, solver.test_net[0] = "caffe1_train.prototxt", "caffe1_val.prototxt"
     write_text(folder / "caffe1_solver.prototxt", _text(solver))
+    write_text(folder / "solver.prototxt", text)
     return folder
 
 
@@ -91,14 +94,11 @@ def _renamed(name: str, new: tuple[str, ...]) -> str:
     return f"{name}-new" if name in new else name
 
 
-def _solver(network: Network, settings: RunSettings, train: Any, val: Any) -> Any:
+def _solver(network: Network, settings: RunSettings, val: Any) -> Any:
     solver = read_message(_base_file(network, settings, "solver.prototxt"), caffe_pb2.SolverParameter())
     solver.solver_mode = caffe_pb2.SolverParameter.SolverMode.Value(settings.solver_mode)
-    if settings.iters is not None:
-        shrink = settings.iters / solver.max_iter
-        solver.max_iter = settings.iters
-        for field in ("stepsize", "test_interval", "snapshot", "display"):
-            setattr(solver, field, max(1, round(getattr(solver, field) * shrink)))
+    for field in ("max_iter", "stepsize", "test_interval", "snapshot", "display"):
+        setattr(solver, field, max(1, round(getattr(solver, field) * settings.scale)))
     images = dict(settings.test_images).get(network.test_data)
     if images is not None:
         solver.test_iter[:] = [-(-images // val.layers[0].layer.batchsize)]

@@ -35,5 +35,7 @@ def half_classes(split: str, classes: int, natural: Sequence[int] = ()) -> dict[
             "name them, one a line, in natural.txt beside the class folders, or choose a random split"
         )
     if min(len(half_a), len(half_b)) < 2:
-        raise DataError(f"--split {split}: halves of {len(half_a)} and {len(half_b)} classes; expected 2 or more in each")
+        raise DataError(
+            f"--split {split}: halves of {len(half_a)} and {len(half_b)} classes; expected 2 or more in each"
+        )
     return {"A": half_a, "B": half_b}

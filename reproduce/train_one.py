@@ -16,8 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)  # the package is the folder of this file
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package is the folder of this file
 
 import torch
 
@@ -44,6 +43,7 @@ def train(folder: Path, device: str = "cpu", threads: int = 1) -> None:
             return
         with _appending(LOG) as stream:
             log = Log(stream, [JsonLines(METRICS)])
+            log.event("start", 0)  # from here the seconds of this process count
             _solve(Solver("solver.prototxt", device=device, log=log), log)
         _remove_old_states()
         write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")

@@ -6,16 +6,47 @@ from pathlib import Path
 from caffe_compat.errors import DataError
 from reproduce.datasets.images import Images
 
+#: the folder below prototxt/ whose networks suit each kind of images; an LMDB goes by its images' size
+PROTOTXTS = {
+    "glyphs": "miniature/glyphs",
+    "fashion-mnist": "miniature/fashion-mnist",
+    "cifar100": "miniature/photos",
+    "folder": "miniature/photos",
+    "imagenet": "paper",
+}
+_PROTOTXT_OF_SIZE = {28: "miniature/fashion-mnist", 32: "miniature/photos"}
+_PAPER_LEAST_PX = 227
 CHOICES = "glyphs, fashion-mnist[:ROOT], cifar100:ROOT, folder:PATH, lmdb:TRAIN,VAL, imagenet:PATH"
 
 
-def load_images(choice: str, download: bool = False) -> Images:
-    """The images that ``--data`` names; DataError for an unknown choice or data that are not there."""
+def check_choice(choice: str) -> None:
+    """DataError unless ``--data`` names a kind of images, with a path where it needs one."""
     kind, _, place = choice.partition(":")
     if kind not in _LOADERS:
         raise DataError(f"--data {choice}: unknown; expected one of {CHOICES}")
     if not place and kind not in ("glyphs", "fashion-mnist"):
         raise DataError(f"--data {choice}: says no path; expected one of {CHOICES}")
+
+
+def prototxt_folder(choice: str, size: int) -> str:
+    """The folder below prototxt/ for images of ``size`` pixels; DataError when none suits."""
+    kind = choice.partition(":")[0]
+    if kind in PROTOTXTS:
+        return PROTOTXTS[kind]
+    if size >= _PAPER_LEAST_PX:
+        return PROTOTXTS["imagenet"]
+    if size not in _PROTOTXT_OF_SIZE:
+        raise DataError(
+            f"--data {choice}: images of {size} pixels; our networks take 28, 32, or {_PAPER_LEAST_PX} and more: "
+            "convert the images again, or give networks of your own with --prototxt"
+        )
+    return _PROTOTXT_OF_SIZE[size]
+
+
+def load_images(choice: str, download: bool = False) -> Images:
+    """The images that ``--data`` names; DataError when they are not there or damaged."""
+    check_choice(choice)
+    kind, _, place = choice.partition(":")
     return _LOADERS[kind](place, download)
 
 

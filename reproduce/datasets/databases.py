@@ -9,7 +9,7 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.data.lmdb import LMDBReader, write_lmdb
 from caffe_compat.data.mean import compute_mean, write_mean
 from caffe_compat.errors import DataError
-from reproduce.datasets.images import PARTS, Images, first_of_each_class
+from reproduce.datasets.images import Images, first_of_each_class
 from reproduce.plan import WHOLE, Network
 from reproduce.splits import half_classes
 
@@ -20,7 +20,7 @@ SHUFFLE_SEED = 0
 def write_databases(
     images: Images, networks: Iterable[Network], folder: Path, tell: Callable[[str], None] = print
 ) -> dict[str, int]:
-    """Write what ``networks`` train and test on into ``folder``; returns test images per data set.
+    """Write what ``networks`` train and test on into ``folder``; returns the test images of each data set.
 
     ``<set>_train.txt``, ``<set>_valid.txt``, ``<set>_train_lmdb``, ``<set>_valid_lmdb`` and
     ``<set>_mean.binaryproto``.  What is there already is kept: each appears only when whole.
@@ -32,9 +32,9 @@ def write_databases(
         _write_part(images, network, network.test_data, "valid", folder, tell)
         mean = folder / f"{network.data}_mean.binaryproto"
         if not mean.exists():
-            with_reader = LMDBReader(folder / f"{network.data}_train_lmdb")
-            write_mean(mean, compute_mean(with_reader))
-            with_reader.close()
+            reader = LMDBReader(folder / f"{network.data}_train_lmdb")
+            write_mean(mean, compute_mean(reader))
+            reader.close()
     names = {network.test_data: network for network in networks}
     return {name: len(_chosen(images, network, name, "valid")[0]) for name, network in names.items()}
 
@@ -75,6 +75,3 @@ def _chosen(images: Images, network: Network, name: str, part: str) -> tuple[np.
     if not len(chosen):
         raise DataError(f"{name}: no {part} image has one of its {len(classes)} classes; give more images")
     return chosen, np.searchsorted(classes, labels[chosen])
-
-
-__all__ = ["PARTS", "write_databases"]

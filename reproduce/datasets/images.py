@@ -19,7 +19,10 @@ class Images(Protocol):
 
     classes: list[str]  # names, by label
     natural: tuple[int, ...]  # labels of half A of the split natman; () where there is none
-    size: int  # height and width in pixels
+
+    @property
+    def size(self) -> int:
+        """Height and width in pixels (the smaller of both)."""
 
     def labels(self, part: str) -> np.ndarray:
         """Label of each image (int64)."""
@@ -42,7 +45,7 @@ class ArrayImages:
 
     @property
     def size(self) -> int:
-        """Height and width."""
+        """See Images."""
         return int(self.pixels["train"].shape[-1])
 
     def labels(self, part: str) -> np.ndarray:

@@ -24,7 +24,9 @@ class LMDBImages:
             extra = np.setdiff1d(self._labels[part], np.arange(len(self.classes)))
             if len(missing) or len(extra):
                 what = f"no image has label {missing[0]}" if len(missing) else f"label {extra[0]} is not in {train}"
-                raise DataError(f"{reader.path}: {what}; expected labels 0 to {len(self.classes) - 1} in both databases")
+                raise DataError(
+                    f"{reader.path}: {what}; expected labels 0 to {len(self.classes) - 1} in both databases"
+                )
         self.size = self._first_size()
 
     def labels(self, part: str) -> np.ndarray:

@@ -1,0 +1,240 @@
+"""The main job: images, databases, run folders, training, table, figures, report."""
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from caffe_compat.atomic_file import write_text
+from caffe_compat.errors import DataError
+from caffe_compat.proto import caffe_pb2, read_message
+from reproduce.cost import training_flops
+from reproduce.datasets import check_choice, load_images, prototxt_folder
+from reproduce.datasets.databases import write_databases
+from reproduce.plan import DEPTHS, EXTRA_TREATMENTS, TREATMENTS, Network, paper_networks, split_networks
+from reproduce.progress import Progress
+from reproduce.results import Result, paper_results, read_result, write_results
+from reproduce.run_folder import PROTOTXT, RunSettings, write_run_folder
+from reproduce.runners import is_done, run_local
+from reproduce.splits import SPLITS, half_classes
+
+#: of an LMDB's images, as long as nobody has looked
+DEFAULT_SIZE_PX = 32
+#: what decides the numbers: a run is continued only with the same
+_SAME = ("data", "seed", "iters", "scale", "prototxt")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says."""
+
+    split: str = "0"
+    data: str = "glyphs"
+    out: Path = Path("paper_run")
+    treatments: tuple[str, ...] = TREATMENTS
+    layers: tuple[int, ...] = DEPTHS
+    iters: int | None = None
+    scale: float = 1.0
+    seed: int = 0
+    devices: tuple[str, ...] = ("cpu",)
+    jobs: int | None = None
+    resume: bool = True
+    download: bool = False
+    prototxt: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Data:
+    """What the run folders must know of the databases; kept in ``data/images.json``."""
+
+    classes: int
+    size: int  # pixels
+    test_images: dict[str, int]
+
+
+def plan(options: Options) -> list[Network]:
+    """The networks to train, in order.  Raises DataError for an option that names nothing."""
+    if options.split not in SPLITS:
+        raise DataError(f"--split {options.split}: there is no such split; choose one of {', '.join(SPLITS)}")
+    for treatment in options.treatments:
+        if treatment not in TREATMENTS + EXTRA_TREATMENTS:
+            names = ", ".join(TREATMENTS + EXTRA_TREATMENTS)
+            raise DataError(f"--treatments {treatment}: there is no such treatment; choose from {names}")
+    for n in options.layers:
+        if n not in DEPTHS:
+            raise DataError(f"--layers {n}: expected numbers from {DEPTHS[0]} to {DEPTHS[-1]}")
+    check_choice(options.data)
+    return split_networks(options.split, options.treatments, options.layers)
+
+
+def show_plan(options: Options, console: Console) -> None:
+    """Print the networks, their order and what they cost; nothing is written."""
+    networks = plan(options)
+    channels = 1 if options.data.startswith("fashion-mnist") else 3
+    total = 0.0
+    console.print(f"{'':4}{'network':24}{'treatment':10} {'starts from':14}{'trained on':14}{'TFLOP':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        for number, network in enumerate(networks, 1):
+            cost = training_flops(write_run_folder(network, _settings(options, None), Path(folder)), channels) / 1e12
+            total += cost
+            console.print(
+                f"{number:<4}{network.name:24}{network.treatment:10} {network.base_network or '-':14}{network.data:14}"
+                f"{cost:9.3f}",
+                highlight=False,
+            )
+    console.print(f"{len(networks)} networks, {total:.2f} TFLOP of training; tests come on top")
+
+
+def run(options: Options, console: Console) -> list[Result]:
+    """Do the whole job, or what is left of it, in ``options.out``; returns the table.
+
+    Raises CaffeCompatError for wrong input and OSError where the system refuses.
+    """
+    began = time.monotonic()
+    networks = plan(options)
+    out = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        if not options.resume:
+            _remove_run(out)
+        _check_same_run(options)
+        data = _prepare_data(options, networks, console)
+        settings = _settings(options, data)
+        for network in networks:
+            write_run_folder(network, settings, out)
+        results = _train(options, networks, console)
+        write_results(results, out / "results.csv")
+        _show(options, results, time.monotonic() - began)
+    console.print(f"{out / 'results.csv'}: {len(results)} networks; see {out / 'report.html'}", highlight=False)
+    return results
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{out}: another run works in this folder; wait for it, or choose another --out") from None
+        yield
+
+
+def _remove_run(out: Path) -> None:
+    """Remove what an earlier run left, and nothing else."""
+    names = {network.name for network in paper_networks()}
+    names |= {network.name for split in SPLITS for network in split_networks(split)}
+    for name in [*names, "data", "figures"]:
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("settings.json", "results.csv", "report.html"):
+        (out / name).unlink(missing_ok=True)
+
+
+def _check_same_run(options: Options) -> None:
+    """Note the settings that decide the numbers; DataError when the folder was begun with others."""
+    file = options.out / "settings.json"
+    ours = {name: str(getattr(options, name)) for name in _SAME}
+    if not file.exists():
+        write_text(file, json.dumps(ours, indent=1) + "\n")
+        return
+    try:
+        theirs = json.loads(file.read_text())
+    except ValueError:
+        raise DataError(f"{file}: cannot be read; remove it, or choose another --out") from None
+    for name in _SAME:
+        if theirs.get(name) != ours[name]:
+            raise DataError(
+                f"{options.out}: was begun with --{name} {theirs.get(name)}, not {ours[name]}; "
+                "choose another --out, or add --no-resume to start anew"
+            )
+
+
+def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> _Data:
+    """The databases of all networks: made, or found from an earlier run."""
+    file = options.out / "data" / "images.json"
+    needed = {network.data for network in networks} | {network.test_data for network in networks}
+    known: dict[str, Any] = {"made": [], "classes": 0, "size": 0, "test_images": {}}
+    if file.exists():
+        known = json.loads(file.read_text())
+    if not needed <= set(known["made"]):
+        console.print(f"images: {options.data}", highlight=False)
+        images = load_images(options.data, options.download)
+        if any(network.split for network in networks):
+            half_classes(options.split, len(images.classes), images.natural)
+        tests = write_databases(
+            images, networks, options.out / "data", lambda text: console.print(text, highlight=False)
+        )
+        known["made"] = sorted({*known["made"], *needed})
+        known["classes"], known["size"] = len(images.classes), images.size
+        known["test_images"] |= tests
+        write_text(file, json.dumps(known, indent=1) + "\n")
+    return _Data(known["classes"], known["size"], known["test_images"])
+
+
+def _settings(options: Options, data: _Data | None) -> RunSettings:
+    """``data`` None: before the images are known, for the plan only."""
+    kind = options.data.partition(":")[0]
+    size = data.size if data else DEFAULT_SIZE_PX
+    prototxt = options.prototxt or PROTOTXT / prototxt_folder(options.data, size)
+    scale = options.scale
+    if options.iters is not None:
+        file = prototxt / "base" / "solver.prototxt"
+        scale = options.iters / read_message(file, caffe_pb2.SolverParameter()).max_iter
+    return RunSettings(
+        prototxt,
+        outputs=data.classes if data else None,
+        scale=scale,
+        seed=options.seed,
+        # The paper's tests pass twice over a half's images, and once over all.
+        test_images=tuple(data.test_images.items()) if data and kind != "imagenet" else (),
+        solver_mode="CPU" if options.devices[0] == "cpu" else "GPU",
+    )
+
+
+def _train(options: Options, networks: Sequence[Network], console: Console) -> list[Result]:
+    """Train what is not done; returns all rows in the plan's order."""
+    out = options.out
+    cores = len(os.sched_getaffinity(0))
+    jobs = options.jobs or (cores if options.devices == ("cpu",) else len(options.devices))
+    devices = list(islice(cycle(options.devices), jobs))
+    results = {network.name: read_result(network, out) for network in networks if is_done(network, out)}
+    costs = {n.name: training_flops(out / n.name) for n in networks if n.name not in results}
+    console.print(
+        f"{len(networks)} networks, {len(results)} of them done; {jobs} at a time on {', '.join(options.devices)}",
+        highlight=False,
+    )
+    with Progress(costs, len(results), out, console) as progress:
+
+        def finish(network: Network) -> None:
+            results[network.name] = read_result(network, out)
+            progress.done(network, results[network.name].accuracy)
+
+        run_local(networks, out, devices, max(1, cores // jobs), progress.start, finish, progress.poll)
+    return [results[network.name] for network in networks]
+
+
+def _show(options: Options, results: Sequence[Result], wall_s: float) -> None:
+    """Figures and report."""
+    # Imported here: matplotlib takes a second that --dry-run and a wrong option need not wait for.
+    from reproduce.figures import draw_all
+    from reproduce.report import write_report
+
+    paper = paper_results()
+    figures = draw_all(results, paper, options.out / "figures")
+    settings = asdict(options) | {
+        "networks": len(results),
+        "training time of all networks": f"{sum(r.seconds for r in results) / 60:.1f} min",
+        "this command": f"{wall_s / 60:.1f} min",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+    }
+    write_report(results, paper, figures, settings, options.out / "report.html")

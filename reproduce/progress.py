@@ -1,0 +1,103 @@
+"""Networks done, current losses and time left: a live display, or plain lines without a terminal."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from reproduce.plan import Network
+from reproduce.results import METRICS
+
+PLAIN_INTERVAL_S = 15.0
+TAIL_BYTES = 4096
+
+
+class Progress:
+    """Told when networks start and end; reads the rest from their JSON lines.
+
+    ``costs``: what each network still to be trained costs, in any one unit.
+    """
+
+    def __init__(
+        self, costs: Mapping[str, float], already_done: int, out: Path, console: Console | None = None
+    ) -> None:
+        self.console = console or Console()
+        self._costs, self._out = dict(costs), out
+        self._count = already_done
+        self._total = already_done + len(costs)
+        self._running: dict[str, float] = {}  # name -> when it started
+        self._finished_cost = 0.0
+        self._began = self._printed = time.monotonic()
+        self._live: Live | None = None
+
+    def __enter__(self) -> "Progress":
+        if self.console.is_terminal:
+            # Redrawn by poll() only: a thread of its own would get in the way of new processes.
+            self._live = Live(console=self.console, auto_refresh=False, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live:
+            self._live.__exit__(None, None, None)
+
+    def start(self, network: Network) -> None:
+        """A network's process starts."""
+        self._running[network.name] = time.monotonic()
+
+    def done(self, network: Network, accuracy: float) -> None:
+        """A network is finished."""
+        wall_s = time.monotonic() - self._running.pop(network.name)
+        self._count += 1
+        self._finished_cost += self._costs.get(network.name, 0.0)
+        self.console.print(
+            f"{self._count:3d}/{self._total}  {network.name:24s} accuracy {accuracy:.3f}  {wall_s:.0f} s  "
+            f"{self._time_left()}",
+            highlight=False,
+        )
+        self._printed = time.monotonic()
+
+    def poll(self) -> None:
+        """Show where the running networks are."""
+        if self._live:
+            lines = [Text(f"  {name:24s} {self._position(name)}") for name in self._running]
+            head = Text(f"{self._count} of {self._total} networks done, {self._time_left()}", style="bold")
+            self._live.update(Group(head, *lines), refresh=True)
+        elif time.monotonic() - self._printed > PLAIN_INTERVAL_S:
+            self._printed = time.monotonic()
+            running = "; ".join(f"{name} {self._position(name)}" for name in self._running)
+            self.console.print(f"{self._count:3d}/{self._total}  training {running}", highlight=False, soft_wrap=True)
+
+    def _position(self, name: str) -> str:
+        event = _last_training_event(self._out / name / METRICS)
+        return f"iteration {event['iteration']}, loss {float(event['loss']):.3f}" if event else "starting"
+
+    def _time_left(self) -> str:
+        left = sum(self._costs.values()) - self._finished_cost
+        if not self._finished_cost or left <= 0:
+            return ""
+        wall_s = (time.monotonic() - self._began) * left / self._finished_cost
+        return f"about {wall_s / 60:.0f} min left" if wall_s > 90 else f"about {wall_s:.0f} s left"
+
+
+def _last_training_event(file: Path) -> dict | None:
+    """The newest ``train`` event near the end of a file that is being written."""
+    try:
+        with open(file, "rb") as handle:
+            handle.seek(max(0, os.path.getsize(file) - TAIL_BYTES))
+            lines = handle.read().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # cut by the window, or not written to its end
+        if isinstance(event, dict) and event.get("event") == "train":
+            return event
+    return None
