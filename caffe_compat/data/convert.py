@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from caffe_compat.data.datum import encode_datum, encode_image
-from caffe_compat.data.image_list import read_file, read_image
+from caffe_compat.data.image_list import decode_resized, read_file
 from caffe_compat.data.leveldb import LevelDBWriter
 from caffe_compat.data.lmdb import LMDBWriter
 from caffe_compat.data.thread_map import usable_cores
@@ -60,14 +60,15 @@ def convert_images(
     order: Sequence[int] | None = None,
     report: Callable[[int, DataError | None], None] | None = None,
     threads: int | None = None,
+    read: Callable[[str], bytes] = read_file,
 ) -> Conversion:
     """Write the images ``root + name`` and their labels to a new database ``output``.
 
-    Decodes in ``threads`` threads (default: all cores), writes in order (``order``: numbers of
-    entries).  An image that cannot be read is left out, as in Caffe; ``report(done, problem)`` is
-    called after each image.  An interrupted LMDB conversion goes on where it stopped when it is
-    started again with the same arguments.  Raises DataError when ``output`` exists, no image can
-    be read, or, with ``check_size``, sizes differ.
+    Decodes in ``threads`` threads (default: all cores), writes in order.  ``order``: numbers of
+    entries; ``read``: gives the bytes of a ``root + name``.  An image that cannot be read is left
+    out, as in Caffe; ``report(done, problem)`` is called after each image.  An interrupted LMDB
+    conversion goes on where it stopped when it is started again with the same arguments.  Raises
+    DataError when ``output`` exists, no image can be read, or, with ``check_size``, sizes differ.
     """
     if options.backend not in ("lmdb", "leveldb"):
         raise DataError(f"backend is {options.backend!r}; expected lmdb or leveldb")
@@ -76,7 +77,7 @@ def convert_images(
     size: int | None = None
     skipped = start - records
     with writer:
-        made = _records(root, entries, order, options, start, threads or usable_cores())
+        made = _records(root, entries, order, options, start, threads or usable_cores(), read)
         for number, (name, record, values) in enumerate(made, start):
             if isinstance(record, DataError):
                 skipped += 1
@@ -98,29 +99,38 @@ class _Record:
     value: bytes
 
 
-def make_record(path: str, label: int, options: ConvertOptions) -> tuple[bytes, int]:
+def make_record(
+    path: str, label: int, options: ConvertOptions, read: Callable[[str], bytes] = read_file
+) -> tuple[bytes, int]:
     """(Datum bytes, channels * height * width) of an image; the latter is 0 when it stays encoded.
 
     Raises DataError when it cannot be read.
     """
     height, width = max(0, options.resize_height), max(0, options.resize_width)
-    image = read_image(path, height, width, not options.gray)
+    data = read(path)
+    image = decode_resized(data, path, height, width, not options.gray)
     encoding = options.encode_type
     if options.encoded and not encoding:
         encoding = path.rpartition(".")[2].lower()
     if not encoding:
         return encode_datum(np.ascontiguousarray(image.transpose(2, 0, 1)), label), image.size
     if not height and not width and _is_extension(path, encoding):
-        return encode_image(read_file(path), label), 0
+        return encode_image(data, label), 0
     return encode_image(_encode_file(image, encoding, path), label), 0
 
 
 def _records(
-    root: str, entries: Entries, order: Sequence[int], options: ConvertOptions, start: int, threads: int
+    root: str,
+    entries: Entries,
+    order: Sequence[int],
+    options: ConvertOptions,
+    start: int,
+    threads: int,
+    read: Callable[[str], bytes],
 ) -> Iterator[tuple[str, _Record | DataError, int]]:
     def make(name: str, label: int) -> tuple[str, _Record | DataError, int]:
         try:
-            value, values = make_record(root + name, label, options)
+            value, values = make_record(root + name, label, options, read)
             return name, _Record(value), values
         except DataError as error:
             return name, error, 0

@@ -38,6 +38,9 @@ class Data(SourceLayer):
                 skip_bad_records=self.context.skip_bad_records,
             )
             self._image_shape = self.source.peek_shape()
+        forced = [name for name in ("force_color", "force_gray") if getattr(self.param.transform_param, name)]
+        if forced and not self.source.first_is_encoded():
+            self.warn(f"transform_param.{forced[0]} has no effect on raw records, only on encoded ones")
         transformer.start_random()  # Caffe seeds it twice: before and after it has opened the database
 
     def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:

@@ -52,6 +52,10 @@ class DatabaseSource:
         except DataError as error:
             raise DataError(f"{self._place(key)}: {error}") from None
 
+    def first_is_encoded(self) -> bool:
+        """Whether the first record is an image file."""
+        return parse_datum(self.database.cursor().next().value).encoded
+
     def load(self) -> tuple[Tensor, Tensor]:
         """The next batch: data (N, C, H, W) float32 and labels (N) float32."""
         batch, labels = self.read()

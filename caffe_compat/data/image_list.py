@@ -63,7 +63,12 @@ def read_image(path: str, height: int = 0, width: int = 0, color: bool = True) -
 
     Raises DataError when the file cannot be read or decoded.
     """
-    image = decode_image(read_file(path), color, path)
+    return decode_resized(read_file(path), path, height, width, color)
+
+
+def decode_resized(data: bytes, name: str, height: int = 0, width: int = 0, color: bool = True) -> np.ndarray:
+    """``read_image`` from the bytes of the file."""
+    image = decode_image(data, color, name)
     if height > 0 and width > 0:
         import cv2
 

@@ -125,6 +125,8 @@ _environments = _Environments()
 class LMDBReader:
     """Read-only view of an LMDB; opening is O(1).  Picklable; opens by itself in each process.
 
+    Values are views of the file, valid until ``close``.  A reader that is dropped without it
+    leaves the file open (once per process), so that its values stay valid.
     Not for use by several threads at once: give each its own reader (they share the file).
     """
 
@@ -152,6 +154,10 @@ class LMDBReader:
         cursor = self.cursor()
         for _ in range(len(self)):
             yield cursor.next()
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys in order, without touching the records."""
+        return (bytes(key) for key in self._transaction().cursor().iternext(keys=True, values=False))
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
@@ -186,10 +192,6 @@ class LMDBReader:
             self._txn.abort()
             _environments.release(self._identity)
         self._txn = self._numbers = None
-
-    def __del__(self) -> None:
-        if getattr(self, "_txn", None) is not None:
-            self.close()
 
     def _transaction(self) -> lmdb.Transaction:
         # A transaction copied by fork() may have been in use by a thread that the child lacks.

@@ -32,7 +32,6 @@ def run(args: argparse.Namespace) -> int:
     database = open_database(args.input_db)
     log.line("compute_image_mean.cpp:77", "Starting iteration")
     with show_progress("adding", len(database)) as update:
-
         lines = 0
 
         def report(done: int) -> None:

@@ -1,0 +1,116 @@
+"""Show what is in a database: records, shapes, labels, and a contact sheet of its images."""
+
+import argparse
+from collections import Counter
+from itertools import islice
+
+import cv2
+import numpy as np
+
+from caffe_compat.atomic_file import write_bytes
+from caffe_compat.data.database import Database, find_backend, open_database
+from caffe_compat.data.datum import Datum, decode_image, parse_datum
+from caffe_compat.data.lmdb import Record
+from caffe_compat.errors import DataError
+
+_LABELS_SHOWN = 20
+_TILE_PX = 96
+_SIGNATURES = {b"\xff\xd8": "JPEG", b"\x89P": "PNG", b"BM": "BMP", b"GI": "GIF", b"RI": "WebP"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The database, the sheet and limits."""
+    parser.add_argument("db", help="LMDB, LevelDB or subset's index file")
+    parser.add_argument(
+        "--sheet", metavar="FILE", help="write a contact sheet (PNG) of images spread over the database"
+    )
+    parser.add_argument("--images", type=int, default=64, help="how many images on the sheet (default 64)")
+    parser.add_argument("--records", type=int, default=0, help="look only at the first N records")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print; returns the exit status, 1 when a record is damaged."""
+    database = open_database(args.db)
+    shapes: Counter[str] = Counter()
+    labels: Counter[int] = Counter()
+    problems: list[str] = []
+    first = last = None
+    for record in islice(database, args.records or None):
+        first = record.key if first is None else first
+        last = record.key
+        try:
+            datum = parse_datum(record.value)
+            shapes[_describe(datum)] += 1
+            labels[datum.label if record.label is None else record.label] += 1
+        except DataError as error:
+            problems.append(f"record {record.key.decode(errors='replace')!r}: {error}")
+    print(f"{args.db}: {find_backend(args.db)}, {len(database)} records, keys {_text(first)} to {_text(last)}")
+    for shape, count in shapes.most_common():
+        print(f"  {count:9d} x {shape}")
+    _print_labels(labels)
+    for problem in problems:
+        print(f"  damaged: {problem}")
+    if args.sheet:
+        write_bytes(args.sheet, _contact_sheet(database, args.images))
+        print(f"  contact sheet: {args.sheet}")
+    database.close()
+    return 1 if problems else 0
+
+
+def _text(key: bytes | None) -> str:
+    return repr((key or b"").decode(errors="replace"))
+
+
+def _describe(datum: Datum) -> str:
+    if datum.encoded:
+        return f"{_SIGNATURES.get(bytes(datum.data[:2]), 'unknown')} file"
+    array = datum.array()
+    return f"{'x'.join(map(str, array.shape))} {array.dtype} (channels x height x width)"
+
+
+def _print_labels(labels: Counter[int]) -> None:
+    if not labels:
+        return
+    counts = labels.values()
+    print(
+        f"  labels: {len(labels)} different, {min(labels)} to {max(labels)}, "
+        f"{min(counts)} to {max(counts)} records each"
+    )
+    widest = max(counts)
+    for label in sorted(labels)[:_LABELS_SHOWN]:
+        print(f"  {label:9d}: {labels[label]:7d} {'#' * max(1, 40 * labels[label] // widest)}")
+    if len(labels) > _LABELS_SHOWN:
+        print(f"  ... and {len(labels) - _LABELS_SHOWN} more labels")
+
+
+def _contact_sheet(database: Database, count: int) -> bytes:
+    """PNG of ``count`` images evenly spread over the database, each with its label."""
+    numbers = np.unique(np.linspace(0, len(database) - 1, max(1, count)).astype(int))
+    tiles = [_tile(database.record(int(number))) for number in numbers]
+    columns = int(np.ceil(np.sqrt(len(tiles))))
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return cv2.imencode(".png", np.vstack(rows))[1].tobytes()
+
+
+def _tile(record: Record) -> np.ndarray:
+    datum = parse_datum(record.value)
+    image = decode_image(datum.data, True) if datum.encoded else _viewable(datum.array())
+    scale = _TILE_PX / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    tile = np.zeros((_TILE_PX, _TILE_PX, 3), np.uint8)
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    tile[: small.shape[0], : small.shape[1]] = small
+    label = str(datum.label if record.label is None else record.label)
+    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(tile, label, (3, _TILE_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.4, colour, width, cv2.LINE_AA)
+    return tile
+
+
+def _viewable(values: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 of raw values: three channels as BGR, else the first as gray; floats stretched."""
+    if values.dtype != np.uint8:
+        low, high = float(values.min()), float(values.max())
+        values = ((values - low) * (255 / max(high - low, 1e-12))).astype(np.uint8)
+    picked = values if len(values) == 3 else np.repeat(values[:1], 3, axis=0)
+    return np.ascontiguousarray(picked.transpose(1, 2, 0))

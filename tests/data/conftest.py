@@ -1,0 +1,51 @@
+"""Small databases of noise, and layers without a net around them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffe_compat.data import encode_datum, write_lmdb
+from caffe_compat.layers.base import LayerContext
+from caffe_compat.layers.registry import layer_types
+from caffe_compat.proto import parse_net
+
+COUNT, SHAPE = 10, (3, 12, 14)
+
+
+def noise_images(count: int = COUNT, shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
+def write_images(path: Path, images: np.ndarray) -> Path:
+    """An LMDB whose labels are the records' numbers."""
+    write_lmdb(path, ((f"{i:08d}_image{i}", encode_datum(image, i)) for i, image in enumerate(images)))
+    return path
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    return noise_images()
+
+
+@pytest.fixture
+def database(tmp_path: Path, images: np.ndarray) -> Path:
+    return write_images(tmp_path / "db", images)
+
+
+@pytest.fixture
+def make_layer() -> Callable[..., object]:
+    """``make_layer(prototxt of one layer, phase=..., ...)``, set up; closed at the end."""
+    made = []
+
+    def make(text: str, **context: object) -> object:
+        param = parse_net(f"layer {{ name: 'd' {text} }}").layer[0]
+        layer = layer_types()[param.type](param, LayerContext(**context))
+        layer.setup()
+        made.append(layer)
+        return layer
+
+    yield make
+    for layer in made:
+        layer.close()

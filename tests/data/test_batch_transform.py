@@ -1,0 +1,57 @@
+import pytest
+import torch
+
+from caffe_compat.data.batch_transform import batch_transform, batch_transform_reference
+
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
+HEIGHT, WIDTH = 10, 13
+
+
+def inputs(device: str, mean: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (5, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
+    windows = torch.tensor([[0, 0, 0], [3, 4, 1], [1, 2, 0], [3, 0, 1], [2, 2, 1]], dtype=torch.int32)
+    values = {
+        "none": None,
+        "channel": torch.rand(3, generator=generator) * 255,
+        "image": torch.rand(3, HEIGHT, WIDTH) * 255,
+    }
+    chosen = values[mean]
+    return images.to(device), windows.to(device), None if chosen is None else chosen.to(device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("mean", ["none", "channel", "image"])
+def test_equals_the_plain_twin_bit_for_bit(device: str, mean: str) -> None:
+    images, windows, values = inputs(device, mean)
+    got = batch_transform(images, windows, values, 0.017, (7, 9))
+    assert torch.equal(got, batch_transform_reference(images, windows, values, 0.017, (7, 9)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_opcheck(device: str) -> None:
+    images, windows, values = inputs(device, "image")
+    batch_transform(images, windows, values, 1.0, (7, 9))
+    torch.library.opcheck(torch.ops.caffe_compat.batch_transform, (images, windows, values, 0.5, 7, 9))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_empty_batch_and_views(device: str) -> None:
+    images, windows, values = inputs(device, "image")
+    assert batch_transform(images[:0], windows[:0], values, 1.0, (7, 9)).shape == (0, 3, 7, 9)
+    every_other = batch_transform(images[::2], windows[::2], values, 1.0, (7, 9))
+    assert torch.equal(every_other, batch_transform(images, windows, values, 1.0, (7, 9))[::2])
+
+
+def test_bad_arguments_are_named() -> None:
+    images, windows, values = inputs("cpu", "image")
+    with pytest.raises(TypeError, match="images is Float .*expected uint8"):
+        batch_transform(images.float(), windows, None, 1.0, (7, 9))
+    with pytest.raises(ValueError, match="window of 11x9 does not fit"):
+        batch_transform(images, windows, None, 1.0, (11, 9))
+    with pytest.raises(ValueError, match=r"window 1 at \(3, 4\) of 8x9 leaves the image"):
+        batch_transform(images, windows, None, 1.0, (8, 9))
+    with pytest.raises(ValueError, match="mean is .*expected one value per channel"):
+        batch_transform(images, windows, values[:2], 1.0, (7, 9))
+    with pytest.raises(ValueError, match="windows is .*expected int32"):
+        batch_transform(images, windows[:3], None, 1.0, (7, 9))

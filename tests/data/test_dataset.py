@@ -1,0 +1,47 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from caffe_compat.data import LMDBDataset, write_index_file
+from caffe_compat.errors import DataError
+from tests.data.conftest import COUNT, SHAPE
+
+
+def test_images_and_labels(database: Path, images: np.ndarray) -> None:
+    dataset = LMDBDataset(database)
+    assert len(dataset) == COUNT
+    image, label = dataset[-1]
+    assert label == COUNT - 1
+    assert image.dtype == torch.uint8
+    assert (image.numpy() == images[-1]).all()
+    with pytest.raises(IndexError):
+        dataset[COUNT]
+
+
+@pytest.mark.parametrize("start", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
+def test_workers_see_everything(database: Path, images: np.ndarray, start: str) -> None:
+    dataset = LMDBDataset(database)
+    dataset[0]  # open here too: workers must not share it
+    loader = DataLoader(dataset, 3, num_workers=2, shuffle=True, multiprocessing_context=start)
+    for _ in range(2 if start == "fork" else 1):
+        seen = {int(label): image for batch in loader for image, label in zip(*batch, strict=True)}
+        assert sorted(seen) == list(range(COUNT))
+        assert all((seen[i].numpy() == images[i]).all() for i in seen)
+
+
+def test_transform_subset_and_pickling(database: Path) -> None:
+    write_index_file(database.with_name("subset"), database, np.array([7, 1]), np.array([0, 1]))
+    dataset = LMDBDataset(database.with_name("subset"), transform=torch.Tensor.float)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert [again[i][1] for i in range(2)] == [0, 1]
+    assert again[0][0].dtype == torch.float32
+    assert again[0][0].shape == SHAPE
+
+
+def test_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such database"):
+        LMDBDataset(tmp_path / "absent")

@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+from caffe_compat._C import ImageBatch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum
+from caffe_compat.errors import DataError
+from caffe_compat.proto import caffe_pb2
+
+BYTES_KIND, FLOATS_KIND, ENCODED_KIND, BAD_KIND = 1, 2, 3, 4
+
+
+def caffe_datum(array: np.ndarray, label: int) -> bytes:
+    """What Caffe's CVMatToDatum and set_label serialize to."""
+    datum = caffe_pb2.Datum(channels=array.shape[0], height=array.shape[1], width=array.shape[2], label=label)
+    if array.dtype == np.uint8:
+        datum.data = array.tobytes()
+        datum.encoded = False
+    else:
+        datum.float_data.extend(array.reshape(-1))
+    return datum.SerializeToString()
+
+
+@pytest.mark.parametrize("label", [0, 1, 127, 128, 999, -1])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_bytes_equal_protobuf_and_come_back(dtype: type, label: int) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(dtype)
+    record = encode_datum(array, label)
+    assert record == caffe_datum(array, label)
+    datum = parse_datum(record)
+    assert datum.label == label
+    assert not datum.encoded
+    assert (datum.array() == array).all()
+    assert datum.array().dtype == dtype
+
+
+def test_encoded_image() -> None:
+    record = encode_image(b"file", 7)
+    assert record == caffe_pb2.Datum(data=b"file", label=7, encoded=True).SerializeToString()
+    datum = parse_datum(record)
+    assert (bytes(datum.data), datum.label, datum.encoded) == (b"file", 7, True)
+
+
+def test_packed_and_scattered_floats_and_unknown_fields() -> None:
+    floats = np.arange(4, dtype="<f4")
+    unpacked = b"".join(b"\x35" + value.tobytes() for value in floats[:2])
+    packed = b"\x32\x08" + floats[2:].tobytes()
+    unknown = b"\x78\x05" + b"\x7a\x01x" + b"\x7d1234" + b"\x7912345678"
+    record = b"\x08\x01\x10\x02\x18\x02" + unpacked + unknown + packed
+    assert parse_datum(record).array().reshape(-1).tolist() == [0, 1, 2, 3]
+    out = np.empty((1, 1, 2, 2), np.float32)
+    ImageBatch([record], 1).transform(out, np.zeros((1, 3), np.int32), None, 1.0, 1)
+    assert out.reshape(-1).tolist() == [0, 1, 2, 3]
+
+
+def test_wrong_size_is_refused() -> None:
+    record = caffe_pb2.Datum(channels=3, height=4, width=5, data=b"12345").SerializeToString()
+    with pytest.raises(DataError, match="5 values; expected 3x4x5"):
+        parse_datum(record).array()
+    batch = ImageBatch([record], 1)
+    assert batch.headers()[0, 0] == BAD_KIND
+    assert "5 values; expected 3x4x5" in batch.error(0)
+
+
+def test_sizes_that_overflow_are_refused() -> None:
+    huge = 2**31 - 1
+    record = caffe_pb2.Datum(channels=huge, height=huge, width=huge, data=b"1").SerializeToString()
+    assert ImageBatch([record], 1).headers()[0, 0] == BAD_KIND
+
+
+def test_every_cut_is_an_error_or_another_whole_record() -> None:
+    """Python's reader and the extension's agree on each prefix; none reads past the end."""
+    record = caffe_datum(np.ones((1, 2, 2), np.float32), 300) + encode_image(b"abc", 1)
+    for end in range(len(record)):
+        agree(record[:end])
+
+
+@given(st.binary(max_size=64))
+def test_random_bytes_read_alike(record: bytes) -> None:
+    agree(record)
+
+
+def agree(record: bytes) -> None:
+    batch = ImageBatch([record], 1)
+    kind, channels, height, width, label = batch.headers()[0].tolist()
+    try:
+        datum = parse_datum(record)
+    except DataError:
+        assert kind == BAD_KIND
+        return
+    if datum.encoded:
+        assert (kind, label) == (ENCODED_KIND, datum.label)
+        assert bytes(batch.encoded(0)) == bytes(datum.data)
+        return
+    try:
+        array = datum.array()
+    except DataError:
+        assert kind == BAD_KIND
+        return
+    assert kind == (BYTES_KIND if array.dtype == np.uint8 else FLOATS_KIND)
+    assert ((channels, height, width), label) == (array.shape, datum.label)
+
+
+def test_decode_errors_name_the_image() -> None:
+    with pytest.raises(DataError, match="x.jpg: 3 bytes that cannot be decoded"):
+        decode_image(b"abc", name="x.jpg")
+    with pytest.raises(DataError, match="0 bytes"):
+        decode_image(b"")
+
+
+def test_encode_refuses_other_arrays() -> None:
+    with pytest.raises(DataError, match="expected uint8 or float32"):
+        encode_datum(np.zeros((3, 4), np.uint8))

@@ -1,0 +1,77 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffe_compat.data import SubsetReader, parse_datum, write_index_file
+from caffe_compat.data.subset import (
+    natural_half_classes,
+    parse_list_line,
+    random_half_classes,
+    reduced_list,
+    subset_list,
+)
+from caffe_compat.errors import DataError
+
+LINES = ["a 3", "b 1", "c d 3", "e 7", "f 1"]
+
+
+@pytest.mark.parametrize("split", range(4))
+def test_random_halves_are_the_paper_s(split: int) -> None:
+    """The seed is the list [s]; the integer s would give other halves."""
+    half_a, half_b = random_half_classes(split)
+    expected = np.random.RandomState([split]).permutation(1000)[:500]  # what choice without replacement takes
+    assert half_a.tolist() == sorted(expected.tolist())
+    assert half_a.tolist() != sorted(np.random.RandomState(split).permutation(1000)[:500].tolist())
+    assert sorted([*half_a, *half_b]) == list(range(1000))
+    assert [len(half) for half in random_half_classes(split, 31)] == [15, 16]
+
+
+def test_natural_half() -> None:
+    natural, man_made = natural_half_classes()
+    assert (len(natural), len(man_made)) == (449, 551)
+    assert [natural[0], natural[397], natural[398], natural[-1]] == [0, 397, 936, 998]
+
+
+def test_lists() -> None:
+    assert subset_list(LINES, [7, 3]) == ["a 0", "c d 0", "e 1"]
+    assert reduced_list(LINES, 1) == ["a 3", "b 1", "e 7"]
+    assert parse_list_line("c d 3") == ("c d", 3)
+    with pytest.raises(DataError, match="'x': expected `name label`"):
+        parse_list_line("x")
+
+
+def test_index_file_has_its_own_order_and_labels(database: Path, tmp_path: Path) -> None:
+    path = tmp_path / "subset"
+    write_index_file(path, database, np.array([8, 1, 5]), np.array([2, 0, 1]))
+    assert path.stat().st_size < 100
+    reader = SubsetReader(path)
+    assert [(parse_datum(r.value).label, r.label) for r in reader] == [(8, 2), (1, 0), (5, 1)]
+    cursor = reader.cursor()
+    cursor.skip(2)
+    assert [cursor.next().label for _ in range(2)] == [1, 2]
+    assert cursor.position() == "1"
+
+
+def test_index_file_errors(database: Path, tmp_path: Path) -> None:
+    path = tmp_path / "subset"
+    with pytest.raises(DataError, match="records 3 to 10; .* has 0 to 9"):
+        write_index_file(path, database, np.array([3, 10]), np.array([0, 0]))
+    write_index_file(path, database, np.array([3, 4]), np.array([0, 0]))
+    os.truncate(path, path.stat().st_size - 1)
+    with pytest.raises(DataError, match="no whole index file"):
+        SubsetReader(path)
+    os.truncate(path, 10)
+    with pytest.raises(DataError, match="cannot be read as a subset's index file"):
+        SubsetReader(path)
+
+
+def test_index_file_of_another_database(database: Path, tmp_path: Path) -> None:
+    from tests.data.conftest import noise_images, write_images
+
+    write_index_file(tmp_path / "subset", database, np.array([1]), np.array([0]))
+    database.rename(tmp_path / "old")
+    write_images(database, noise_images(4))
+    with pytest.raises(DataError, match="made for a database of 10 records"):
+        SubsetReader(tmp_path / "subset")

@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe_compat.cli import main
+from caffe_compat.data import encode_datum, encode_image, write_lmdb
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    raw = np.arange(3 * 10 * 20, dtype=np.uint16).astype(np.uint8).reshape(3, 10, 20)
+    file = cv2.imencode(".png", raw.transpose(1, 2, 0).copy())[1].tobytes()
+    values = [
+        encode_datum(raw, 3),
+        encode_datum(raw, 3),
+        encode_image(file, 5),
+        encode_datum(raw.astype(np.float32), 9),
+    ]
+    write_lmdb(tmp_path / "db", ((f"{i}", value) for i, value in enumerate(values)))
+    return tmp_path / "db"
+
+
+def test_counts_shapes_labels_and_sheet(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sheet = mixed.with_name("sheet.png")
+    assert main(["inspect_db", str(mixed), f"--sheet={sheet}"]) == 0
+    printed = capsys.readouterr().out
+    assert "LMDB, 4 records, keys '0' to '3'" in printed
+    assert "2 x 3x10x20 uint8" in printed
+    assert "1 x PNG file" in printed
+    assert "1 x 3x10x20 float32" in printed
+    assert "labels: 3 different, 3 to 9, 1 to 2 records each" in printed
+    assert cv2.imread(str(sheet)).shape == (192, 192, 3)
+
+
+def test_damaged_records_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_lmdb(tmp_path / "db", [("a", b"\x08"), ("b", encode_datum(np.zeros((1, 2, 2), np.uint8), 1))])
+    assert main(["inspect_db", str(tmp_path / "db")]) == 1
+    assert "damaged: record 'a': record ends inside a field" in capsys.readouterr().out
