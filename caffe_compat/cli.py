@@ -8,11 +8,13 @@ import argparse
 import ast
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from caffe_compat import __version__, tools
 from caffe_compat.errors import CaffeCompatError
+from caffe_compat.proto import extend_schema
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -36,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"caffe-compat: unknown command {words[0]!r}; there are {', '.join(commands())}", file=sys.stderr)
         return USAGE_ERROR
     try:
-        return _run(command, rest)
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning
+            return _run(command, rest)
     except CaffeCompatError as error:
         print(f"caffe-compat {command}: {error}", file=sys.stderr)
     except BrokenPipeError:
@@ -47,6 +51,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     return 1
+
+
+def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """The user's files are at fault, not a line of ours: no Python source in it."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 def commands() -> dict[str, str]:
@@ -76,6 +85,12 @@ def _run(command: str, words: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     tool.add_arguments(parser)
+    parser.add_argument(
+        "--schema",
+        action="append",
+        metavar="FILE",
+        help="a .proto file with the fields of a Caffe fork; may be repeated",
+    )
     try:
         plain, switched_off = from_gflags(parser, words)
         args = parser.parse_args(plain)
@@ -83,6 +98,8 @@ def _run(command: str, words: Sequence[str]) -> int:
         return int(stop.code or 0)
     for name in switched_off:
         setattr(args, name, False)
+    for path in args.schema or ():
+        extend_schema(path)
     return int(tool.run(args))
 
 

@@ -1,6 +1,8 @@
 """The command line: finding tools, gflags' forms of flags, exit statuses."""
 
 import argparse
+import subprocess
+import sys
 
 import pytest
 
@@ -103,3 +105,21 @@ def test_an_error_of_the_program_shows_its_traceback(monkeypatch):
     monkeypatch.setattr(train, "run", broken)
     with pytest.raises(ZeroDivisionError):
         main(["train", "--solver=a"])
+
+
+def test_schema_adds_the_fields_of_a_fork(tmp_path):
+    (tmp_path / "fork.proto").write_text(
+        "message LayerParameter { optional FooParameter foo_param = 7000; }"
+        "message FooParameter { optional float eps = 1; }"
+    )
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 } } foo_param { eps: 1 } }'
+    )
+    command = [sys.executable, "-m", "caffe_compat.cli", "summary", str(tmp_path / "net.prototxt")]
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert "foo_param" in refused.stderr
+    accepted = subprocess.run([*command, "--schema", str(tmp_path / "fork.proto")], capture_output=True, text=True)
+    assert accepted.returncode == 0
+    assert "warning: " in accepted.stderr
+    assert "field foo_param has no effect" in accepted.stderr
