@@ -21,7 +21,11 @@ def make_deconvolution(fields: str, *bottoms: tuple[int, ...], text: str = "", d
         ("num_output: 2 kernel_size: 2 dilation: 2 stride: 2", (1, 1, 2, 2), (1, 2, 5, 5)),
         ("num_output: 2 kernel_size: 3 stride: 2", (2, 1, 3), (2, 2, 7)),
         ("num_output: 2 kernel_size: 2", (1, 1, 2, 1, 2), (1, 2, 3, 2, 3)),
-        ("num_output: 4 kernel_size: 2 stride: 2 pad: 1 dilation: 2 group: 2", (1, 2, 2, 2, 2, 2), (1, 4, 3, 3, 3, 3)),
+        (
+            "num_output: 2 kernel_size: 2 kernel_size: 1 kernel_size: 1 kernel_size: 2 stride: 2",
+            (1, 1, 2, 1, 1, 2),
+            (1, 2, 4, 1, 1, 4),
+        ),
         ("num_output: 2 kernel_size: 2 axis: 2", (1, 2, 1, 2, 2), (1, 2, 2, 3, 3)),
         ("num_output: 4 group: 2 kernel_size: 1", (3, 2), (3, 4)),
     ],
