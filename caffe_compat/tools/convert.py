@@ -27,6 +27,8 @@ from caffe_compat.tools.compare import compare
 
 #: relative to a blob's largest value; other kernels add up in another order
 TOLERANCE = 1e-4
+#: protobuf's limit on one message
+ONNX_LIMIT_BYTES = 2**31
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,9 +72,17 @@ def write_safetensors(net: Net, path: Path) -> None:
 
 def write_exported(net: Net, path: Path) -> None:
     """A ``torch.export`` program that takes the net's inputs by name and returns a dict of outputs."""
+    sources = [step.layer for step in net.steps if step.layer.is_source and step.layer.type != "Input"]
+    if sources:
+        sources[0].fail("a data layer cannot be exported; convert a deploy net, with Input layers")
     inputs = {name: torch.from_numpy(value) for name, value in noise_inputs(net).items()}
-    with torch.no_grad():
-        program = torch.export.export(net, (), inputs)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(net, (), inputs)
+    except RuntimeError as error:
+        raise CaffeCompatError(
+            f"{net.source}: torch.export cannot trace this net: {' '.join(str(error).split())}"
+        ) from error
     with open(path, "wb") as file:
         torch.export.save(program, file)
 
@@ -86,6 +96,9 @@ def write_onnx(net: Net, path: Path) -> None:
     from caffe_compat.tools._onnx_graph import to_onnx
     from caffe_compat.tools._onnx_layers import CONVERTERS
 
+    size_bytes = sum(parameter.numel() * 4 for parameter in net.parameters())
+    if size_bytes >= ONNX_LIMIT_BYTES:
+        raise CaffeCompatError(f"{net.source}: {size_bytes} bytes of parameters; an ONNX file holds less than 2 GiB")
     model = to_onnx(net, CONVERTERS)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())

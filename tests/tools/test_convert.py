@@ -93,6 +93,33 @@ def test_a_wrong_result_is_not_kept(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
+def test_too_large_for_onnx(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx")
+    monkeypatch.setattr(convert, "ONNX_LIMIT_BYTES", 1000)
+    assert run(model, tmp_path / "out.onnx") == 1
+    assert "an ONNX file holds less than 2 GiB" in capsys.readouterr().err
+
+
+def test_data_layers_cannot_be_exported(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = 'layer { name: "made" type: "DummyData" top: "made" dummy_data_param { shape { dim: 2 } } }'
+    model.write_text(model.read_text() + made)
+    assert run(model, tmp_path / "out.pt2") == 1
+    assert 'layer "made" (DummyData): a data layer cannot be exported' in capsys.readouterr().err
+
+
+def test_export_that_fails(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(*args: object) -> None:
+        raise RuntimeError("graph\nbreak")
+
+    monkeypatch.setattr(torch.export, "export", export)
+    assert run(model, tmp_path / "out.pt2") == 1
+    assert "torch.export cannot trace this net: graph break" in capsys.readouterr().err
+
+
 def test_unknown_ending(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(model, Path("out.tflite")) == 1
     assert "end the name in .pt, .safetensors, .pt2, .onnx" in capsys.readouterr().err
