@@ -97,7 +97,10 @@ class Layer(nn.Module):
         """
         tensor = torch.zeros(tuple(shape), dtype=self.context.dtype)
         if fill is not None:
-            fill(tensor)
+            try:
+                fill(tensor)
+            except NetError as error:
+                self.fail(f"{name}: {error}")
         self.register_parameter(name, nn.Parameter(tensor, requires_grad=trainable))
         self._blob_names.append(name)
         self._blob_shapes.append(tuple(shape))

@@ -3,6 +3,7 @@
 Nets are run layer by layer over blobs, whose ``data`` and ``diff`` are writable NumPy views.
 """
 
+from caffe_compat.layers.python import UserLayer as Layer
 from caffe_compat.layers.registry import layer_types
 from caffe_compat.pycaffe import proto
 from caffe_compat.pycaffe.mode import (
@@ -42,6 +43,7 @@ __all__ = [
     "AdaDeltaSolver",
     "AdaGradSolver",
     "AdamSolver",
+    "Layer",
     "NesterovSolver",
     "Net",
     "RMSPropSolver",
