@@ -13,13 +13,13 @@ struct ConvSizes {
   int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   int64_t groups;
 
-  int64_t pixels() const { return height * width; }
-  int64_t out_pixels() const { return out_height * out_width; }
-  int64_t group_channels() const { return channels / groups; }
-  int64_t group_outputs() const { return outputs / groups; }
-  int64_t taps() const { return kernel_h * kernel_w; }
+  constexpr int64_t pixels() const { return height * width; }
+  constexpr int64_t out_pixels() const { return out_height * out_width; }
+  constexpr int64_t group_channels() const { return channels / groups; }
+  constexpr int64_t group_outputs() const { return outputs / groups; }
+  constexpr int64_t taps() const { return kernel_h * kernel_w; }
   // Weights per output channel.
-  int64_t depth() const { return group_channels() * taps(); }
+  constexpr int64_t depth() const { return group_channels() * taps(); }
 };
 
 }  // namespace caffe_compat

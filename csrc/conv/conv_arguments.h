@@ -58,6 +58,31 @@ inline void check_conv_grad(const char* op, const at::Tensor& grad, const ConvSi
                     "; expected ", at::IntArrayRef(expected));
 }
 
+inline ConvSizes conv_input_grad_sizes(const at::Tensor& grad, const at::Tensor& weight,
+                                       int64_t height, int64_t width, const ConvGeometry& g) {
+  const char* op = "conv_input_grad";
+  check_rank(op, "grad", grad, 4);
+  check_rank(op, "weight", weight, 4);
+  const ConvSizes s =
+      conv_sizes(op, {grad.size(0), weight.size(1) * g.groups, height, width}, weight.sizes(), g);
+  check_conv_grad(op, grad, s);
+  check_same_type(op, "weight", weight, "grad", grad);
+  return s;
+}
+
+inline ConvSizes conv_weight_grad_sizes(const at::Tensor& grad, const at::Tensor& input,
+                                        int64_t kernel_h, int64_t kernel_w, const ConvGeometry& g) {
+  const char* op = "conv_weight_grad";
+  check_rank(op, "grad", grad, 4);
+  check_rank(op, "input", input, 4);
+  const int64_t group_channels = g.groups > 0 ? input.size(1) / g.groups : 0;
+  const ConvSizes s =
+      conv_sizes(op, input.sizes(), {grad.size(1), group_channels, kernel_h, kernel_w}, g);
+  check_conv_grad(op, grad, s);
+  check_same_type(op, "input", input, "grad", grad);
+  return s;
+}
+
 inline void check_conv_bias(const char* op, const std::optional<at::Tensor>& bias,
                             const at::Tensor& input, const ConvSizes& s) {
   if (!bias) return;

@@ -131,13 +131,8 @@ at::Tensor conv_cpu(const at::Tensor& input, const at::Tensor& weight,
 at::Tensor conv_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weight, int64_t height,
                                int64_t width, at::IntArrayRef stride, at::IntArrayRef padding,
                                at::IntArrayRef dilation, int64_t groups) {
-  TORCH_CHECK_VALUE(grad.dim() == 4 && weight.dim() == 4, "conv_input_grad: grad is ",
-                    describe(grad), " and weight ", describe(weight), "; expected 4 axes each");
   const ConvSizes s =
-      conv_sizes("conv_input_grad", {grad.size(0), weight.size(1) * groups, height, width},
-                 weight.sizes(), {stride, padding, dilation, groups});
-  check_conv_grad("conv_input_grad", grad, s);
-  check_same_type("conv_input_grad", "weight", weight, "grad", grad);
+      conv_input_grad_sizes(grad, weight, height, width, {stride, padding, dilation, groups});
   const at::Tensor dy = grad.contiguous();
   const at::Tensor w = weight.contiguous().view({s.outputs, s.depth()});
   at::Tensor dx = at::empty({s.batch, s.channels, s.height, s.width}, dy.options());
@@ -160,13 +155,8 @@ at::Tensor conv_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weight,
 at::Tensor conv_weight_grad_cpu(const at::Tensor& grad, const at::Tensor& input, int64_t kernel_h,
                                 int64_t kernel_w, at::IntArrayRef stride, at::IntArrayRef padding,
                                 at::IntArrayRef dilation, int64_t groups) {
-  TORCH_CHECK_VALUE(grad.dim() == 4 && input.dim() == 4 && groups > 0, "conv_weight_grad: grad is ",
-                    describe(grad), " and input ", describe(input), "; expected 4 axes each");
-  const ConvSizes s = conv_sizes("conv_weight_grad", input.sizes(),
-                                 {grad.size(1), input.size(1) / groups, kernel_h, kernel_w},
-                                 {stride, padding, dilation, groups});
-  check_conv_grad("conv_weight_grad", grad, s);
-  check_same_type("conv_weight_grad", "input", input, "grad", grad);
+  const ConvSizes s =
+      conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, {stride, padding, dilation, groups});
   const at::Tensor dy = grad.contiguous();
   const at::Tensor x = input.contiguous();
   at::Tensor dw = at::zeros({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());

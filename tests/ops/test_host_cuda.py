@@ -1,0 +1,139 @@
+"""The CUDA kernels' own source, run on the host under AddressSanitizer and UBSan (csrc/common/host_cuda.h)."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from caffe_compat.ops.conv import _reference as conv_reference
+from caffe_compat.ops.lrn import _reference as lrn_reference
+from tests.ops.conv_cases import CONV_CASES, ConvCase
+from tests.ops.lrn_cases import LRN_CASES, LrnCase
+
+ROOT = Path(__file__).parents[2]
+FOLDER = Path(__file__).parent / "host_cuda"
+FLAGS = ["-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wno-unknown-pragmas"]
+SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
+# Relative to the largest expected value, as in test_lrn.py and test_conv.py.
+TOLERANCES = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 1.6e-2}
+TF32_TOLERANCE = 2e-3  # numbers rounded to 10 bits
+CONV_MATH = ["fma", "tf32", "split_tf32"]  # in the order of ConvMath
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
+
+Case = tuple[dict[str, Any], dict[str, np.ndarray]]  # a call and its arrays, see run_cases.py
+
+
+def random(shape: tuple[int, ...], seed: int, dtype: str) -> Tensor:
+    """Normal numbers, rounded to ``dtype``."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).to(getattr(torch, dtype))
+
+
+def raw(tensor: Tensor) -> np.ndarray:
+    """The elements in (N, C, H, W) order, as bytes."""
+    return tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def make_case(
+    function: str, name: str, dtype: str, arguments: list[Any], inputs: dict[str, np.ndarray], expected: Tensor
+) -> Case:
+    """One call of a kernel; ``expected`` is in float64."""
+    call = {
+        "function": f"{function}_{dtype}",
+        "dtype": dtype,
+        "bytes": getattr(torch, dtype).itemsize,
+        "name": f"{function} {dtype} {name}",
+        "arguments": arguments,
+        "tolerance": TOLERANCES[dtype],
+    }
+    return call, inputs | {"out": expected.contiguous().reshape(-1).numpy()}
+
+
+def lrn_calls(case: LrnCase, dtype: str, channels_last: bool) -> Iterator[Case]:
+    """Forward and backward of one case."""
+    x, dy = random(case.shape, 1, dtype), random(case.shape, 2, dtype)
+    leaf = x.double().requires_grad_()
+    y = lrn_reference(leaf, *case.arguments())
+    (dx,) = torch.autograd.grad(y, leaf, dy.double())
+    x, dy, y, dx = (t.detach().permute(0, 2, 3, 1) if channels_last else t.detach() for t in (x, dy, y, dx))
+    tail = [*case.shape, channels_last, *case.arguments()[:4], case.norm_region == "WITHIN_CHANNEL"]
+    name = f"{case} {'NHWC' if channels_last else 'NCHW'}"
+    arrays = {"x": raw(x), "dy": raw(dy)}
+    yield make_case("lrn", f"{name} forward", dtype, ["$x", None, "$out", *tail], arrays, y)
+    yield make_case("lrn", f"{name} backward", dtype, ["$x", "$dy", "$out", *tail], arrays, dx)
+
+
+def conv_calls(case: ConvCase, dtype: str, math: str) -> Iterator[Case]:
+    """Output, input gradient and weight gradient of one case."""
+    x, weight, bias = (random(shape, 1, dtype) for shape in (case.input, case.weight, (case.outputs,)))
+    leaves = [x.double().requires_grad_(), weight.double().requires_grad_()]
+    y = conv_reference(*leaves, bias.double() if case.bias else None, *case.window())
+    dy = random(tuple(y.shape), 2, dtype)
+    dx, dw = torch.autograd.grad(y, leaves, dy.double())
+    sizes = [*case.input, *y.shape[1:], *case.kernel, *case.stride, *case.padding, *case.dilation, case.groups]
+    arrays = {"x": raw(x), "weight": raw(weight), "bias": raw(bias), "dy": raw(dy), "sizes": np.array(sizes)}
+    operands = [("$x", "$weight", y.detach()), ("$dy", "$weight", dx), ("$dy", "$x", dw)]
+    for what, (first, second, expected) in enumerate(operands):
+        arguments = [what, first, second, "$bias" if case.bias else None, "$out", "$sizes", CONV_MATH.index(math)]
+        call, all_arrays = make_case("conv", f"{case} {math} {what}", dtype, arguments, arrays, expected)
+        if math == "tf32" and dtype == "float32":
+            call["tolerance"] = TF32_TOLERANCE
+        yield call, all_arrays
+
+
+def build(source: str, folder: Path) -> Path:
+    """The kernels of ``source`` as a shared library."""
+    library = folder / f"{source}.so"
+    include = [f"-I{path}" for path in (ROOT / "csrc", Path(torch.__file__).parent / "include")]
+    command = ["g++", *FLAGS, *SANITIZE, *include, str(FOLDER / f"{source}.cpp"), "-o", str(library)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return library
+
+
+def run(library: Path, cases: list[Case], folder: Path) -> None:
+    """Run prepared cases in a process of their own and fail with what it prints."""
+    arrays: dict[str, Any] = {}
+    for i, (call, inputs) in enumerate(cases):
+        arrays[f"{i}.call"] = np.array(json.dumps(call))
+        arrays |= {f"{i}.{name}": array for name, array in inputs.items()}
+    np.savez(folder / "cases.npz", **arrays)
+    sanitizer = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    environment = os.environ | {
+        "LD_PRELOAD": sanitizer,
+        "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(FOLDER / "run_cases.py"), str(library), str(folder / "cases.npz")]
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-6000:]
+
+
+def test_lrn(tmp_path: Path) -> None:
+    cases = [
+        call
+        for case in LRN_CASES
+        for channels_last in (False, True)
+        for dtype in TOLERANCES
+        for call in lrn_calls(case, dtype, channels_last)
+    ]
+    run(build("lrn", tmp_path), cases, tmp_path)
+
+
+def test_conv(tmp_path: Path) -> None:
+    # Fibers pay for each tensor-core product of a warp: those run on the cases that differ in their tiles.
+    tiled = [case for case in CONV_CASES if case.outputs > 60 or case.groups == 2 or case.input[0] == 0]
+    kinds = [("float64", "fma", CONV_CASES), ("float32", "fma", CONV_CASES), ("float32", "tf32", tiled)]
+    kinds += [("float32", "split_tf32", tiled), ("bfloat16", "tf32", tiled)]
+    calls = [call for dtype, math, cases in kinds for case in cases for call in conv_calls(case, dtype, math)]
+    run(build("conv", tmp_path), calls, tmp_path)
