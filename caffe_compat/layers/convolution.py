@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.fillers import fill
-from caffe_compat.layers.geometry import conv_sizes, read_conv_window
+from caffe_compat.layers.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.layers.registry import register
 from caffe_compat.ops.conv import conv
 
@@ -80,6 +80,9 @@ class Convolution(Layer):
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         _, stride, pad, dilation = self.window
+        missing = overhang(x.shape[2:], self.window)
+        if any(missing):
+            x = functional.pad(x, [p for size in reversed(missing) for p in (0, size)])
         if self.spatial_axes == 2 and self.engine == "CAFFE":
             return conv(x, weight, bias, stride, pad, dilation, self.group)
         if self.spatial_axes == 0:

@@ -67,10 +67,15 @@ def _check_least(layer: "Layer", field: str, values: Sequence[int], least: int) 
 
 
 def conv_sizes(layer: "Layer", sizes: Sequence[int], window: Window) -> Shape:
-    """Convolution: floor((size + 2 pad - extent) / stride) + 1, per axis."""
+    """Convolution: (size + 2 pad - extent) / stride + 1, per axis, rounded towards zero.
+
+    So a window that overhangs the padded bottom by less than one stride still counts; PyTorch
+    refuses it.
+    """
+    rooms = [size + 2 * pad - extent for size, pad, extent in zip(sizes, window.pad, window.extent, strict=True)]
     out = tuple(
-        (size + 2 * pad - extent) // stride + 1
-        for size, pad, extent, stride in zip(sizes, window.pad, window.extent, window.stride, strict=True)
+        (room // stride if room >= 0 else -(-room // stride)) + 1
+        for room, stride in zip(rooms, window.stride, strict=True)
     )
     if any(size < 1 for size in out):
         layer.fail(
@@ -78,6 +83,13 @@ def conv_sizes(layer: "Layer", sizes: Sequence[int], window: Window) -> Shape:
             f"does not fit a bottom of {tuple(sizes)}"
         )
     return out
+
+
+def overhang(sizes: Sequence[int], window: Window) -> Shape:
+    """Zeros that a convolution has to append per axis so that its first window fits."""
+    return tuple(
+        max(0, extent - size - 2 * pad) for size, pad, extent in zip(sizes, window.pad, window.extent, strict=True)
+    )
 
 
 def deconv_sizes(sizes: Sequence[int], window: Window) -> Shape:

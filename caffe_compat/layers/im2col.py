@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.geometry import conv_sizes, read_conv_window
+from caffe_compat.layers.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.layers.registry import register
 
 
@@ -31,7 +31,9 @@ class Im2col(Layer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         window, first = self.window, self.axis + 1
-        x = functional.pad(bottom, [p for pad in reversed(window.pad) for p in (pad, pad)])
+        missing = overhang(bottom.shape[first:], window)
+        pads = zip(window.pad, missing, strict=True)
+        x = functional.pad(bottom, [p for pad, more in reversed([*pads]) for p in (pad, pad + more)])
         for i in range(self.spatial_axes):
             # Each unfold appends its window as the last axis.
             x = x.unfold(first + i, window.extent[i], window.stride[i])[..., :: window.dilation[i]]
