@@ -7,6 +7,8 @@ from torch.nn import functional
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 
+SMALLEST_EPS = torch.finfo(torch.float32).tiny
+
 
 @register("BatchNorm")
 class BatchNorm(Layer):
@@ -21,7 +23,8 @@ class BatchNorm(Layer):
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.batch_norm_param
-        self.fraction, self.eps = float(param.moving_average_fraction), float(param.eps)
+        # PyTorch refuses an eps of 0 in training.
+        self.fraction, self.eps = float(param.moving_average_fraction), max(float(param.eps), SMALLEST_EPS)
         self.use_global_stats = self.phase == "TEST"
         if param.HasField("use_global_stats"):
             self.use_global_stats = bool(param.use_global_stats)

@@ -6,25 +6,32 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.neuron import is_in_place, warn_in_place_gradient
 from caffe_compat.layers.registry import register
 
 
 class _DivideByStd(torch.autograd.Function):
-    """centred / (std + eps) over axis 1; the gradient takes std + eps for std, as in Caffe."""
+    """centred / (std + eps) over axis 1; the gradient takes std + eps for std, as in Caffe.
+
+    In place Caffe overwrites the top's gradient before its last use, and so do we.
+    """
 
     @staticmethod
-    def forward(ctx: Any, centred: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, centred: Tensor, eps: float, in_place: bool) -> Tensor:
         # centred (groups, values), mean 0
         divisor = centred.square().mean(1, keepdim=True).sqrt() + eps
         top = centred / divisor
         ctx.save_for_backward(top, divisor)
+        ctx.in_place = in_place
         return top
 
     @staticmethod
-    def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor, None, None]:
         top, divisor = ctx.saved_tensors
         (top_diff,) = top_diffs
-        return (top_diff - top * (top * top_diff).mean(1, keepdim=True)) / divisor, None
+        along_top = top * (top * top_diff).mean(1, keepdim=True)
+        bottom_diff = -2 * along_top if ctx.in_place else top_diff - along_top
+        return bottom_diff / divisor, None, None
 
 
 @register("MVN")
@@ -41,6 +48,9 @@ class MVN(Layer):
         param = self.param.mvn_param
         self.normalize_variance, self.across_channels = bool(param.normalize_variance), bool(param.across_channels)
         self.eps = float(param.eps)
+        self.in_place = is_in_place(self)
+        if self.normalize_variance:
+            warn_in_place_gradient(self)
 
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if len(bottom) > 4:
@@ -52,5 +62,5 @@ class MVN(Layer):
         groups = x.flatten(1) if self.across_channels else x.flatten(0, 1).flatten(1)
         groups = groups - groups.mean(1, keepdim=True)
         if self.normalize_variance:
-            groups = _DivideByStd.apply(groups, self.eps)
+            groups = _DivideByStd.apply(groups, self.eps, self.in_place)
         return groups.reshape(x.shape)

@@ -1,25 +1,45 @@
 """ReLU: max(x, 0) + negative_slope * min(x, 0)."""
 
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.neuron import NeuronLayer, is_in_place
 from caffe_compat.layers.registry import register
 
 
+class _InPlaceLeakyReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, bottom: Tensor, slope: float) -> Tensor:
+        top = functional.leaky_relu(bottom, slope)
+        ctx.save_for_backward(top)
+        ctx.slope = slope
+        return top
+
+    @staticmethod
+    def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor, None]:
+        (top,) = ctx.saved_tensors
+        (top_diff,) = top_diffs
+        return torch.where(top > 0, top_diff, top_diff * ctx.slope), None
+
+
 @register("ReLU")
-class ReLU(Layer):
-    """At x = 0 the gradient is ``negative_slope``, as in PyTorch."""
+class ReLU(NeuronLayer):
+    """At x = 0 the gradient is ``negative_slope``, as in PyTorch.  In place it is judged by the
+    top's sign, which differs only for a negative slope."""
 
     param_fields = ("relu_param",)
 
     def setup(self, bottom: Shape) -> None:
         self.negative_slope = float(self.param.relu_param.negative_slope)
-
-    def infer_shapes(self, bottom: Shape) -> list[Shape]:
-        return [bottom]
+        self.in_place = is_in_place(self)
 
     def forward(self, bottom: Tensor) -> Tensor:
         if self.negative_slope == 0:
             return functional.relu(bottom)
+        if self.negative_slope < 0 and self.in_place:
+            return _InPlaceLeakyReLU.apply(bottom, self.negative_slope)
         return functional.leaky_relu(bottom, self.negative_slope)
