@@ -88,6 +88,11 @@ class Recurrent(Layer):
             self.fail(f"bottom 1 has shape {cont}; expected {x[:2]}, one continuation flag per step and stream")
         if self.has_static and (len(bottoms[2]) < 2 or bottoms[2][0] != x[1]):
             self.fail(f"bottom 2 (static input) has shape {bottoms[2]}; expected ({x[1]}, inputs, ...)")
+        if self.blobs:
+            inputs = {0: count(x, 2)} | ({2: count(bottoms[2], 1)} if self.has_static else {})
+            for i, number in inputs.items():
+                if number != self.blob_shapes[i][1]:
+                    self.fail(f"bottom {i} has shape {bottoms[i]}; the weights take {self.blob_shapes[i][1]} inputs")
         for i, state in enumerate(bottoms[2 + self.has_static :], 2 + self.has_static):
             if state != (1, x[1], self.num_output):
                 self.fail(f"bottom {i} (initial state) has shape {state}; expected {(1, x[1], self.num_output)}")
