@@ -2,7 +2,7 @@
 
 from caffe_compat.data.database import find_backend, open_database
 from caffe_compat.data.database_source import DatabaseSource
-from caffe_compat.data.source_layer import SourceLayer
+from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 
@@ -41,7 +41,7 @@ class Data(SourceLayer):
         forced = [name for name in ("force_color", "force_gray") if getattr(self.param.transform_param, name)]
         if forced and not self.source.first_is_encoded():
             self.warn(f"transform_param.{forced[0]} has no effect on raw records, only on encoded ones")
-        transformer.start_random()  # Caffe seeds it twice: before and after it has opened the database
+        draw_as_thread_starts(transformer)
 
     def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         """(N, C, H, W) of the first record transformed, and (N)."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from caffe_compat.data.bad_records import BadRecords
 from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.image_list import ImageList, read_image
-from caffe_compat.data.source_layer import SourceLayer
+from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Shape
@@ -51,7 +51,7 @@ class ImageData(SourceLayer):
                 images, param, transformer, seed, skip, self.context.skip_bad_records
             )
             self._image_shape = self.source.peek_shape()
-        transformer.start_random()  # Caffe seeds it twice: before and after it has read the list
+        draw_as_thread_starts(transformer)
 
     def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         """(N, C, H, W) of the first image transformed, and (N)."""

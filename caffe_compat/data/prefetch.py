@@ -27,7 +27,8 @@ class Prefetcher(Generic[T]):
             target=_run, args=(produce, self._results, self._stop), name=f"prefetch {name}", daemon=True
         )
         self._thread.start()
-        self._finalizer = weakref.finalize(self, self._stop.set)
+        # Also at the interpreter's exit: a thread that is still at work then would crash.
+        weakref.finalize(self, _end, self._stop, self._thread, self._results)
 
     def get(self) -> T:
         """The next result; raises what ``produce`` raised."""
@@ -46,14 +47,17 @@ class Prefetcher(Generic[T]):
 
     def close(self) -> None:
         """Stop the thread and wait for its end."""
-        self._stop.set()
-        if self.process != os.getpid():
-            return  # a forked child has no such thread
-        while self._thread.is_alive():
-            try:
-                self._results.get_nowait()  # makes room, so that a waiting producer sees the stop at once
-            except queue.Empty:
-                self._thread.join(0.01)
+        _end(self._stop, self._thread, self._results)
+
+
+def _end(stop: threading.Event, thread: threading.Thread, results: queue.Queue[Any]) -> None:
+    # (In a forked child the thread counts as not alive; the last reference may go in the thread itself.)
+    stop.set()
+    while thread.is_alive() and thread is not threading.current_thread():
+        try:
+            results.get_nowait()  # makes room, so that a waiting producer sees the stop at once
+        except queue.Empty:
+            thread.join(0.01)
 
 
 def _run(produce: Callable[[], Any], results: queue.Queue[Any], stop: threading.Event) -> None:

@@ -11,6 +11,7 @@ from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Layer
+from caffe_compat.random import generator
 
 
 @contextmanager
@@ -26,6 +27,13 @@ def make_transformer(layer: Layer) -> Transformer:
     """The Transformer of a layer's ``transform_param``; DataError with the layer's place."""
     with errors_with_place(layer):
         return Transformer.from_param(layer.param.transform_param, layer.phase)
+
+
+def draw_as_thread_starts(transformer: Transformer) -> None:
+    """Take the draws of the process-wide stream that Caffe takes when a data layer is ready: its
+    transformer is seeded anew, and its thread gets a stream of its own, which nobody uses."""
+    transformer.start_random()
+    generator().raw()
 
 
 class BatchSource(Protocol):

@@ -51,6 +51,7 @@ class Transformer:
         self.mirror = mirror
         self.mean = read_mean(mean_file) if mean_file is not None else None  # (C, H, W)
         self.mean_value = np.array(mean_value, np.float32)  # (0), (1) or (C)
+        self._channel_mean = np.empty(0, np.float32)
         self.scale = np.float32(scale)
         self.force_color = force_color
         self.force_gray = force_gray
@@ -109,7 +110,9 @@ class Transformer:
         """What is subtracted: the mean image (C, H, W), one value per channel (C), or None."""
         if self.mean is not None or not self.mean_value.size:
             return self.mean
-        return np.ascontiguousarray(np.broadcast_to(self.mean_value, channels))
+        if len(self._channel_mean) != channels:  # the same array each time: others keep copies of it
+            self._channel_mean = np.ascontiguousarray(np.broadcast_to(self.mean_value, channels))
+        return self._channel_mean
 
     def draw(self, height: int, width: int) -> Window:
         """The window for the next image; draws the mirror first, then top, then left."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from caffe_compat.data.datum import decode_image
 from caffe_compat.data.image_list import read_file
-from caffe_compat.data.source_layer import SourceLayer
+from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts
 from caffe_compat.data.thread_map import ThreadMap
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.data.window_file import IMAGE, LABEL, X1, WindowFile
@@ -45,7 +45,7 @@ class WindowData(SourceLayer):
         transformer.start_random()  # unused, but Caffe takes the draw, here and below
         with self._errors_with_place():
             self.source: WindowSource = WindowSource(param, transformer, generator().raw())
-        transformer.start_random()
+        draw_as_thread_starts(transformer)
 
     def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         """(N, C, crop_size, crop_size) and (N)."""

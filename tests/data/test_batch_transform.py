@@ -45,13 +45,13 @@ def test_empty_batch_and_views(device: str) -> None:
 
 def test_bad_arguments_are_named() -> None:
     images, windows, values = inputs("cpu", "image")
-    with pytest.raises(TypeError, match="images is Float .*expected uint8"):
+    with pytest.raises(TypeError, match=r"images is Float .*expected uint8"):
         batch_transform(images.float(), windows, None, 1.0, (7, 9))
-    with pytest.raises(ValueError, match="window of 11x9 does not fit"):
+    with pytest.raises(ValueError, match=r"window of 11x9 does not fit"):
         batch_transform(images, windows, None, 1.0, (11, 9))
     with pytest.raises(ValueError, match=r"window 1 at \(3, 4\) of 8x9 leaves the image"):
         batch_transform(images, windows, None, 1.0, (8, 9))
-    with pytest.raises(ValueError, match="mean is .*expected one value per channel"):
+    with pytest.raises(ValueError, match=r"mean is .*expected one value per channel"):
         batch_transform(images, windows, values[:2], 1.0, (7, 9))
-    with pytest.raises(ValueError, match="windows is .*expected int32"):
+    with pytest.raises(ValueError, match=r"windows is .*expected int32"):
         batch_transform(images, windows[:3], None, 1.0, (7, 9))

@@ -145,7 +145,7 @@ def test_bad_records(
         assert labels(lenient, 4) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 0, 1, 2, 3, 4, 6, 7]
     assert "skipped: 2 of at most 2" in caplog.text
     assert lenient.source_state()["bad_records"] == 2
-    with pytest.raises(DataError, match="00000005_image5"):
+    with pytest.raises(DataError, match=r"00000005_image5"):
         labels(lenient, 3)
 
 
@@ -171,22 +171,22 @@ def test_subset_as_source(database: Path, images: np.ndarray, make_layer: Callab
 
 
 def test_backend_is_recognised(database: Path, make_layer: Callable) -> None:
-    with pytest.warns(UserWarning, match="backend is LEVELDB, but .* is LMDB and is read as such"):
+    with pytest.warns(UserWarning, match=r"backend is LEVELDB, but .* is LMDB and is read as such"):
         layer = make_layer(text(database, extra="").replace("LMDB", "LEVELDB"))
     assert labels(layer, 1) == [0, 1, 2, 3]
 
 
 def test_fields_without_effect_warn(database: Path, make_layer: Callable) -> None:
-    with pytest.warns(UserWarning, match="rand_skip has no effect"):
+    with pytest.warns(UserWarning, match=r"rand_skip has no effect"):
         make_layer(text(database, extra="rand_skip: 3"))
-    with pytest.warns(UserWarning, match="force_color .* encoded"):
+    with pytest.warns(UserWarning, match=r"force_color .* encoded"):
         make_layer(text(database, transform="transform_param { force_color: true }"))
 
 
 def test_errors_of_setup_have_a_place(database: Path, tmp_path: Path, make_layer: Callable) -> None:
     with pytest.raises(DataError, match=r'layer "d" \(Data\): .*absent: no such database'):
         make_layer(text(tmp_path / "absent"))
-    with pytest.raises(NetError, match="batch_size is 0"):
+    with pytest.raises(NetError, match=r"batch_size is 0"):
         make_layer(text(database, batch=0))
-    with pytest.raises(DataError, match="expected at least 50x50 for crop_size 50"):
+    with pytest.raises(DataError, match=r"expected at least 50x50 for crop_size 50"):
         make_layer(text(database, transform="transform_param { crop_size: 50 }"))

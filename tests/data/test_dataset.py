@@ -43,5 +43,5 @@ def test_transform_subset_and_pickling(database: Path) -> None:
 
 
 def test_missing_path(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such database"):
+    with pytest.raises(DataError, match=r"no such database"):
         LMDBDataset(tmp_path / "absent")

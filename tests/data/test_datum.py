@@ -56,7 +56,7 @@ def test_packed_and_scattered_floats_and_unknown_fields() -> None:
 
 def test_wrong_size_is_refused() -> None:
     record = caffe_pb2.Datum(channels=3, height=4, width=5, data=b"12345").SerializeToString()
-    with pytest.raises(DataError, match="5 values; expected 3x4x5"):
+    with pytest.raises(DataError, match=r"5 values; expected 3x4x5"):
         parse_datum(record).array()
     batch = ImageBatch([record], 1)
     assert batch.headers()[0, 0] == BAD_KIND
@@ -103,12 +103,12 @@ def agree(record: bytes) -> None:
 
 
 def test_decode_errors_name_the_image() -> None:
-    with pytest.raises(DataError, match="x.jpg: 3 bytes that cannot be decoded"):
+    with pytest.raises(DataError, match=r"x.jpg: 3 bytes that cannot be decoded"):
         decode_image(b"abc", name="x.jpg")
-    with pytest.raises(DataError, match="0 bytes"):
+    with pytest.raises(DataError, match=r"0 bytes"):
         decode_image(b"")
 
 
 def test_encode_refuses_other_arrays() -> None:
-    with pytest.raises(DataError, match="expected uint8 or float32"):
+    with pytest.raises(DataError, match=r"expected uint8 or float32"):
         encode_datum(np.zeros((3, 4), np.uint8))

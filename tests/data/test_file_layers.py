@@ -72,13 +72,13 @@ def test_image_data_errors(tmp_path: Path, make_layer: Callable) -> None:
         layer.next_batch()
     lenient = make_layer(image_layer(tmp_path), skip_bad_records=1)
     assert [lenient.next_batch()[1].tolist() for _ in range(2)] == [[0, 1, 2], [3, 5, 6]]
-    with pytest.raises(NetError, match="new_height 5 and new_width 0"):
+    with pytest.raises(NetError, match=r"new_height 5 and new_width 0"):
         make_layer(image_layer(tmp_path, "new_height: 5"))
     (tmp_path / "list.txt").write_text("0.png\n")
-    with pytest.warns(UserWarning, match="list.txt:1: no label; read as 0"):
+    with pytest.warns(UserWarning, match=r"list.txt:1: no label; read as 0"):
         make_layer(image_layer(tmp_path))
     (tmp_path / "list.txt").write_text("")
-    with pytest.raises(DataError, match="list.txt: is empty"):
+    with pytest.raises(DataError, match=r"list.txt: is empty"):
         make_layer(image_layer(tmp_path))
 
 
@@ -115,15 +115,15 @@ def test_hdf5_data_order_shards_and_resume(tmp_path: Path, make_layer: Callable)
 
 def test_hdf5_data_errors(tmp_path: Path, make_layer: Callable) -> None:
     text = write_hdf5(tmp_path)
-    with pytest.raises(NetError, match="does not transform data"):
+    with pytest.raises(NetError, match=r"does not transform data"):
         make_layer(text + "} transform_param { scale: 2 }")
-    with pytest.raises(DataError, match="no dataset 'other' .*; it has data, label"):
+    with pytest.raises(DataError, match=r"no dataset 'other' .*; it has data, label"):
         make_layer(text.replace("'label'", "'other'") + "}")
     (tmp_path / "0.h5").write_bytes(b"x")
-    with pytest.raises(DataError, match="0.h5: cannot be read as HDF5"):
+    with pytest.raises(DataError, match=r"0.h5: cannot be read as HDF5"):
         make_layer(text + "}")
     (tmp_path / "files.txt").write_text("")
-    with pytest.raises(DataError, match="files.txt: is empty"):
+    with pytest.raises(DataError, match=r"files.txt: is empty"):
         make_layer(text + "}")
 
 
@@ -149,7 +149,7 @@ def test_hdf5_output_writes_all_passes(tmp_path: Path) -> None:
     with h5py.File(path) as file:
         assert file["data"].shape == (4, 3, 1, 1)
         assert file["label"][:].reshape(-1).tolist() == [1, 2, 3, 4]
-    with pytest.raises(NetError, match="same number of rows"):
+    with pytest.raises(NetError, match=r"same number of rows"):
         layer.infer_shapes((2, 3), (3,))
 
 
@@ -160,14 +160,14 @@ MEMORY = (
 
 def test_memory_data(make_layer: Callable) -> None:
     layer = make_layer(MEMORY)
-    with pytest.raises(NetError, match="has no data yet"):
+    with pytest.raises(NetError, match=r"has no data yet"):
         layer.next_batch()
     data = torch.rand(4, 3, 8, 9)
     layer.reset(data, [0, 1, 2, 3])
     got = [layer.next_batch() for _ in range(3)]
     assert [label.tolist() for _, label in got] == [[0, 1], [2, 3], [0, 1]]
     assert torch.equal(got[1][0], data[2:])
-    with pytest.raises(NetError, match="3 images; expected a multiple of batch_size 2"):
+    with pytest.raises(NetError, match=r"3 images; expected a multiple of batch_size 2"):
         layer.reset(data[:3], [0, 1, 2])
     with pytest.raises(NetError, match=r"expected \(M, 3, 8, 9\)"):
         layer.reset(data[:, :, :7], [0, 1, 2, 3])
@@ -180,7 +180,7 @@ def test_memory_data_adds_images(make_layer: Callable) -> None:
     )
     images = [image.transpose(1, 2, 0) for image in noise_images(2)]
     square.add_images(images, [4, 5])
-    with pytest.raises(NetError, match="before all images added so far are read"):
+    with pytest.raises(NetError, match=r"before all images added so far are read"):
         square.add_images(images, [4, 5])
     data, label = square.next_batch()
     assert label.tolist() == [4, 5]

@@ -88,31 +88,31 @@ def test_truncated_file(database: Path) -> None:
     with pytest.raises(DataError, match=r"data\.mdb: cut short: \d+ of \d+ bytes"):
         LMDBReader(database)
     os.truncate(file, 100)
-    with pytest.raises(DataError, match="not an LMDB"):
+    with pytest.raises(DataError, match=r"not an LMDB"):
         LMDBReader(database)
     os.truncate(file, 0)
-    with pytest.raises(DataError, match="is empty"):
+    with pytest.raises(DataError, match=r"is empty"):
         LMDBReader(database)
 
 
 def test_what_is_not_a_database(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such database"):
+    with pytest.raises(DataError, match=r"no such database"):
         open_database(tmp_path / "absent")
-    with pytest.raises(DataError, match="neither LMDB"):
+    with pytest.raises(DataError, match=r"neither LMDB"):
         open_database(tmp_path)
     (tmp_path / "data.mdb").write_bytes(b"x" * 9000)
-    with pytest.raises(DataError, match="not an LMDB"):
+    with pytest.raises(DataError, match=r"not an LMDB"):
         open_database(tmp_path)
 
 
 def test_empty_database(tmp_path: Path) -> None:
     assert write_lmdb(tmp_path / "db", []) == 0
-    with pytest.raises(DataError, match="has no records"):
+    with pytest.raises(DataError, match=r"has no records"):
         LMDBReader(tmp_path / "db")
 
 
 def test_missing_key(database: Path) -> None:
-    with pytest.raises(DataError, match="no record with key b'x'"):
+    with pytest.raises(DataError, match=r"no record with key b'x'"):
         LMDBReader(database).get(b"x")
 
 
@@ -124,7 +124,7 @@ def test_a_writer_is_noticed(database: Path) -> None:
     with lmdb.open(str(copy)) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"new", b"")
     (database / "data.mdb").write_bytes((copy / "data.mdb").read_bytes())
-    with pytest.raises(DataError, match="is being written by another process"):
+    with pytest.raises(DataError, match=r"is being written by another process"):
         reader.check_unchanged()
 
 
@@ -142,7 +142,7 @@ def test_unfinished_database_has_another_name(tmp_path: Path) -> None:
 
 
 def test_existing_database_is_kept(database: Path) -> None:
-    with pytest.raises(DataError, match="already exists"):
+    with pytest.raises(DataError, match=r"already exists"):
         write_lmdb(database, [])
     assert len(LMDBReader(database)) == COUNT
 
@@ -151,5 +151,5 @@ def test_map_grows_and_key_length_is_checked(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("caffe_compat.data.lmdb._FIRST_MAP_SIZE", 1 << 16)
     assert write_lmdb(tmp_path / "db", ((f"{i:04d}", bytes(5000)) for i in range(200))) == 200
     assert read_meta(tmp_path / "db").entries == 200
-    with pytest.raises(DataError, match="key .* has 600 bytes"), LMDBWriter(tmp_path / "other") as writer:
+    with pytest.raises(DataError, match=r"key .* has 600 bytes"), LMDBWriter(tmp_path / "other") as writer:
         writer.put(b"k" * 600, b"")

@@ -53,7 +53,7 @@ def test_shards_cover_everything(database: Path) -> None:
 def test_bad_records_raise_or_are_counted(database: Path) -> None:
     with lmdb.open(str(database)) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"00000002_image2", b"\x08")
-    with Loader(database, 4) as loader, pytest.raises(DataError, match="00000002_image2"):
+    with Loader(database, 4) as loader, pytest.raises(DataError, match=r"00000002_image2"):
         loader.next_batch()
     with Loader(database, 4, skip_bad_records=1) as loader:
         assert loader.next_batch().label.tolist() == [0, 1, 3, 4]

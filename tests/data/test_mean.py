@@ -31,12 +31,12 @@ def test_files_come_back(tmp_path: Path, name: str) -> None:
 
 def test_errors(tmp_path: Path) -> None:
     (tmp_path / "bad.binaryproto").write_bytes(b"\x0f\xff")
-    with pytest.raises(CaffeCompatError, match="bad.binaryproto"):
+    with pytest.raises(CaffeCompatError, match=r"bad.binaryproto"):
         read_mean(tmp_path / "bad.binaryproto")
     np.save(tmp_path / "flat.npy", np.zeros(3))
     with pytest.raises(DataError, match=r"mean has shape \(3,\)"):
         read_mean(tmp_path / "flat.npy")
     sizes = [(1, 2, 2)] * 64 + [(1, 2, 3)]
     write_lmdb(tmp_path / "db", ((f"{i:03d}", encode_datum(np.zeros(s, np.uint8))) for i, s in enumerate(sizes)))
-    with pytest.raises(DataError, match="record '064' is .*a mean needs one size"):
+    with pytest.raises(DataError, match=r"record '064' is .*a mean needs one size"):
         compute_mean(open_database(tmp_path / "db"))

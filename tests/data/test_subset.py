@@ -38,7 +38,7 @@ def test_lists() -> None:
     assert subset_list(LINES, [7, 3]) == ["a 0", "c d 0", "e 1"]
     assert reduced_list(LINES, 1) == ["a 3", "b 1", "e 7"]
     assert parse_list_line("c d 3") == ("c d", 3)
-    with pytest.raises(DataError, match="'x': expected `name label`"):
+    with pytest.raises(DataError, match=r"'x': expected `name label`"):
         parse_list_line("x")
 
 
@@ -56,14 +56,14 @@ def test_index_file_has_its_own_order_and_labels(database: Path, tmp_path: Path)
 
 def test_index_file_errors(database: Path, tmp_path: Path) -> None:
     path = tmp_path / "subset"
-    with pytest.raises(DataError, match="records 3 to 10; .* has 0 to 9"):
+    with pytest.raises(DataError, match=r"records 3 to 10; .* has 0 to 9"):
         write_index_file(path, database, np.array([3, 10]), np.array([0, 0]))
     write_index_file(path, database, np.array([3, 4]), np.array([0, 0]))
     os.truncate(path, path.stat().st_size - 1)
-    with pytest.raises(DataError, match="no whole index file"):
+    with pytest.raises(DataError, match=r"no whole index file"):
         SubsetReader(path)
     os.truncate(path, 10)
-    with pytest.raises(DataError, match="cannot be read as a subset's index file"):
+    with pytest.raises(DataError, match=r"cannot be read as a subset's index file"):
         SubsetReader(path)
 
 
@@ -73,5 +73,5 @@ def test_index_file_of_another_database(database: Path, tmp_path: Path) -> None:
     write_index_file(tmp_path / "subset", database, np.array([1]), np.array([0]))
     database.rename(tmp_path / "old")
     write_images(database, noise_images(4))
-    with pytest.raises(DataError, match="made for a database of 10 records"):
+    with pytest.raises(DataError, match=r"made for a database of 10 records"):
         SubsetReader(tmp_path / "subset")

@@ -99,7 +99,7 @@ def test_images_that_caffe_refuses(settings: dict, message: str) -> None:
 
 def test_mean_of_another_size(tmp_path: Path) -> None:
     np.save(tmp_path / "mean.npy", np.zeros((3, 2, 2), np.float32))
-    with pytest.raises(DataError, match="the mean file is 3x2x2"):
+    with pytest.raises(DataError, match=r"the mean file is 3x2x2"):
         Transformer(mean_file=tmp_path / "mean.npy").output_shape(3, 12, 14)
 
 
