@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.geometry import Window
 from caffe_compat.tools._onnx_graph import Converter, LayerStep, OnnxGraph
 
 CONVERTERS: dict[str, Converter] = {}
@@ -122,12 +123,19 @@ def convolution(graph: OnnxGraph, step: LayerStep) -> list[str]:
             *parameters,
             kernel_shape=window.kernel,
             strides=window.stride,
-            pads=[*window.pad, *window.pad],
+            pads=[*window.pad, *(window.pad if layer.type == "Deconvolution" else end_pads(step, window))],
             dilations=window.dilation,
             group=layer.group,
         )
         for bottom in step.bottoms
     ]
+
+
+def end_pads(step: LayerStep, window: Window) -> list[int]:
+    """The pad at each axis' end; more than given where Caffe's one window overhangs a small bottom."""
+    sizes, outputs = step.bottom_shapes[0][2:], step.top_shapes[0][2:]
+    axes = zip(sizes, outputs, window.extent, window.stride, window.pad, strict=True)
+    return [max(pad, (output - 1) * stride + extent - pad - size) for size, output, extent, stride, pad in axes]
 
 
 @converts("InnerProduct")
@@ -369,7 +377,7 @@ def im2col(graph: OnnxGraph, step: LayerStep) -> list[str]:
             graph.constant(filters),
             kernel_shape=window.kernel,
             strides=window.stride,
-            pads=[*window.pad, *window.pad],
+            pads=[*window.pad, *end_pads(step, window)],
             dilations=window.dilation,
             group=channels,
         )
