@@ -1,0 +1,59 @@
+"""Medians of contestants that run in turns, so that a slow minute of the machine hits all of them."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+Contestants = Mapping[str, Callable[[], object]]
+
+
+def median_ms(contestants: Contestants, device: torch.device, rounds: int = 11) -> dict[str, float]:
+    """Milliseconds a call, by CUDA events or the wall clock, after one warm-up round."""
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for round_index in range(rounds + 1):
+        for name, call in contestants.items():
+            elapsed = _cuda_ms(call) if device.type == "cuda" else _wall_ms(call)
+            if round_index:
+                times[name].append(elapsed)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def _wall_ms(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def _cuda_ms(call: Callable[[], object], repeats: int = 5) -> float:
+    start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+    start.record()
+    for _ in range(repeats):
+        call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / repeats
+
+
+def print_table(title: str, rows: Mapping[str, Mapping[str, float]], ratio_to: str = "ours") -> None:
+    """Milliseconds, with each contestant's ratio to ``ratio_to`` behind it."""
+    print(f"\n{title}: median ms (times {ratio_to})")
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    print(f"{'':34}" + "".join(f"{name:>22}" for name in names))
+    for label, row in rows.items():
+        cells = (f"{row[n]:.3f} ({row[n] / row[ratio_to]:.2f})" if n in row else "-" for n in names)
+        print(f"{label:34}" + "".join(f"{cell:>22}" for cell in cells))
+
+
+def machine(device: torch.device) -> dict[str, str | int]:
+    """What the numbers were taken on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {
+        "device": device.type,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "cudnn": torch.backends.cudnn.version() or 0 if device.type == "cuda" else 0,
+        "date": time.strftime("%Y-%m-%d"),
+    }
