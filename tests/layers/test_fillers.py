@@ -32,7 +32,8 @@ def filled(text: str, *shape: int, dtype: torch.dtype = torch.float32) -> torch.
 
 
 @pytest.mark.parametrize("case", GOLDEN, ids=lambda case: case.name)
-def test_golden(case: Path) -> None:
+def test_golden(case: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(case)
     meta = json.loads((case / "case.json").read_text())
     random.set_seed(meta["seed"])
     net = Net(case / "net.prototxt", phase=meta["phase"])
@@ -43,7 +44,7 @@ def test_golden(case: Path) -> None:
     }
     for number in range(meta.get("passes", 0)):
         blobs = net.extract(net.blob_names)
-        found |= {f"pass{number}:{name}": blob.numpy() for name, blob in blobs.items()}
+        found |= {f"pass{number}:{name}": blob.detach().numpy() for name, blob in blobs.items()}
     with np.load(case / "expected.npz") as expected:
         assert set(expected.files) == set(found)
         for key in expected.files:
