@@ -1,6 +1,7 @@
 """A Caffe net as one ``torch.nn.Module``."""
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -152,8 +153,8 @@ class Net(nn.Module):
         return LayerContext(**{**vars(self.context), "phase": phase})
 
     def _module_name(self, layer_name: str) -> str:
-        # A dot would split state_dict keys; two layers may have one name.
-        name = layer_name.replace(".", "_") or "unnamed"
+        # A dot would split state_dict keys, a quote break torch.export; two layers may have one name.
+        name = re.sub(r'[."\'\\\s]', "_", layer_name) or "unnamed"
         unique, number = name, 2
         while unique in self._modules:
             unique, number = f"{name}_{number}", number + 1
