@@ -19,7 +19,6 @@ from caffe_compat.solver import Log, Solver, find_snapshot
 from tests.solver.conftest import NET, SOLVER, assert_same_bits, weights
 
 KILLS = 8
-LONGEST_LIFE_S = 0.6  # about as long as the whole run takes
 
 
 def history(solver: Solver) -> list[np.ndarray]:
@@ -160,16 +159,18 @@ def test_killed_at_any_moment(job):
     (job / "whole").mkdir()
     Path("solver.prototxt").write_text(text.replace('"snap"', '"whole/snap"'))
     param = read_solver("solver.prototxt")
+    start = time.perf_counter()
     undisturbed = Solver(param, log=Log(enabled=False))
     undisturbed.solve()
     undisturbed.close()
+    longest_life_s = time.perf_counter() - start
     dice = random.Random(11)
     context = multiprocessing.get_context("fork")
     killed = 0
     for attempt in range(100):
         child = context.Process(target=_train_in_child, args=(text,))
         child.start()
-        child.join(dice.uniform(0.02, LONGEST_LIFE_S) if killed < KILLS else None)
+        child.join(dice.uniform(0.02, longest_life_s) if killed < KILLS else None)
         if child.is_alive():
             os.kill(child.pid, signal.SIGKILL)
             child.join()

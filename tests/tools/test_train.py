@@ -6,8 +6,6 @@ import os
 import re
 import shutil
 import signal
-import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 from caffe_compat import random
 from caffe_compat.cli import main
 from caffe_compat.proto import read_caffemodel
+from caffe_compat.solver import Log
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "log"
 CASES = sorted(path.parent.name for path in GOLDEN.glob("*/case.json"))
@@ -150,29 +149,28 @@ def test_snapshot_of_another_net(job, capsys):
         (signal.SIGHUP, ["--sighup_effect=none"], None),
     ],
 )
-def test_signals(number, flags, stops, job, capsys):
+def test_signals(number, flags, stops, job, monkeypatch, capsys):
     text = Path("solver.prototxt").read_text()
     text = text.replace("max_iter: 40", "max_iter: 200").replace("snapshot: 20", "snapshot: 1000")
     Path("solver.prototxt").write_text(text)
 
-    def send() -> None:
-        while "Iteration 10, lr" not in "".join(seen):
-            seen.append(capsys.readouterr().err)
-            time.sleep(0.002)
-        os.kill(os.getpid(), number)
+    log_rate = Log.learning_rate
 
-    seen: list[str] = []
-    sender = threading.Thread(target=send)
+    def send(log: Log, iteration: int, rate: float) -> None:
+        log_rate(log, iteration, rate)
+        if iteration == 10:
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(Log, "learning_rate", send)
     before = signal.getsignal(number)
-    sender.start()
     assert main(["train", "--solver=solver.prototxt", *flags]) == 0
-    sender.join()
     assert signal.getsignal(number) is before
     states = sorted(int(path.stem.split("_")[-1]) for path in Path().glob("*.solverstate"))
     stopped = "Optimization stopped early." in capsys.readouterr().err
     assert stopped is bool(stops)
     assert len(states) == (2 if stops is False else 1)
-    assert (max(states) == 200) is not bool(stops)
+    assert states[0] == (200 if stops is None else 11)
+    assert states[-1] == (11 if stops else 200)
 
 
 def test_gpu_without_a_device(job, monkeypatch, capsys):
