@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package i
 from google.protobuf import text_format
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.proto import caffe_pb2, read_message, upgrade_net
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import caffe_pb2, read_message, read_net
 from reproduce.plan import Network, paper_networks
 
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
@@ -54,9 +55,9 @@ def write_run_folder(network: Network, settings: RunSettings, out: Path) -> Path
     solver = _solver(network, settings, val)
     for name, net in (("train", train), ("val", val)):
         write_text(folder / f"{name}.prototxt", _text(net))
-        upgrade_net(net)
-        net.layer[0].data_param.backend = caffe_pb2.DataParameter.LMDB
-        write_text(folder / f"caffe1_{name}.prototxt", _text(net))
+        upgraded = read_net(folder / f"{name}.prototxt")
+        upgraded.layer[0].data_param.backend = caffe_pb2.DataParameter.LMDB
+        write_text(folder / f"caffe1_{name}.prototxt", _text(upgraded))
     text = _text(solver)
     solver.train_net, solver.test_net[0] = "caffe1_train.prototxt", "caffe1_val.prototxt"
     write_text(folder / "caffe1_solver.prototxt", _text(solver))
@@ -71,7 +72,12 @@ def final_snapshot(max_iter: int) -> str:
 
 def _net(network: Network, settings: RunSettings, phase: str) -> Any:
     """The V0 net of one phase: data, fc8, and the layers kept, frozen or new."""
-    net = read_message(_base_file(network, settings, f"{phase}.prototxt"), caffe_pb2.NetParameter())
+    file = _base_file(network, settings, f"{phase}.prototxt")
+    net = read_message(file, caffe_pb2.NetParameter())
+    if not net.layers or not all(connection.HasField("layer") for connection in net.layers):
+        raise ProtoError(
+            f"{file}: expected a net in the form of 2013 (`layers {{ layer {{ ... }} }}`), data layer first"
+        )
     data = network.data if phase == "train" else network.test_data
     source = net.layers[0].layer
     source.source = f"../data/{data}_{'train' if phase == 'train' else 'valid'}_lmdb"

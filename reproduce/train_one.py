@@ -26,6 +26,8 @@ from caffe_compat.errors import CaffeCompatError, SolverError
 from caffe_compat.solver import Log, find_snapshot
 from caffe_compat.solver.metrics import JsonLines
 
+#: the processes of a killed run end themselves, a moment later
+LOCK_WAIT_S = 20.0
 LOG, METRICS, DONE = "train.log", "train.jsonl", "done"
 
 
@@ -62,12 +64,19 @@ def _solve(solver: Solver, log: Log) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two processes never train one network: the second one gives up."""
+    """Two processes never train one network: the second one gives up after a while."""
     with open(".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SolverError(f"{folder}: another process is training this network; wait for it or stop it") from None
+        deadline = time.monotonic() + LOCK_WAIT_S
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise SolverError(
+                        f"{folder}: another process trains this network; wait for it or stop it"
+                    ) from None
+            time.sleep(0.1)
         yield
 
 

@@ -27,15 +27,15 @@ FONTS = (
 )
 SIZE_PX = 32
 FONT_PX = 40  # glyphs are drawn at this size once, then scaled down
-PER_CLASS = {"train": 40, "valid": 50}
+PER_CLASS = {"train": 6, "valid": 50}
 SEEDS = {"train": 1, "valid": 2}
 
-SCALE = (0.4, 0.9)
-ROTATION_DEGREES = 25
-SHIFT_PX = 4
-PAPER_MOST, INK_LEAST = 60, 120  # of 255, per colour channel
-SHADE = 20
-NOISE_MOST = 50
+SCALE = (0.6, 0.85)
+ROTATION_DEGREES = 15
+SHIFT_PX = 3
+PAPER_MOST, INK_LEAST = 60, 140  # of 255, per colour channel
+SHADE = 15
+NOISE_MOST = 20
 
 
 def load(per_class: dict[str, int] | None = None) -> ArrayImages:

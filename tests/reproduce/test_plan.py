@@ -1,0 +1,56 @@
+"""The plan has the authors' networks under the authors' names."""
+
+from collections import Counter
+
+import pytest
+
+from reproduce.plan import DEPTHS, paper_networks, split_networks
+from reproduce.results import paper_results
+
+
+def test_the_paper_has_170_networks_by_family() -> None:
+    families = Counter(network.family for network in paper_networks())
+    assert families == {"base": 10, "transfer": 98, "transfer-ft": 42, "nolearn": 7, "netbase": 1, "reduced": 12}
+
+
+def test_names_and_columns_are_those_of_the_authors_table() -> None:
+    networks = {network.name: network for network in paper_networks()}
+    rows = paper_results()
+    assert len(rows) == 170 - 22  # the authors did not publish the logs of 22 fine-tuned networks
+    for row in rows:
+        network = networks[row.network]
+        target = "" if network.target == "whole" else network.target
+        columns = (network.split, network.base, target, network.n, network.treatment)
+        assert columns == (row.split, row.base, row.target, row.n, row.treatment)
+
+
+@pytest.mark.parametrize("split", ["0", "3", "natman"])
+def test_a_split_is_58_networks_and_7_with_random_features(split: str) -> None:
+    networks = split_networks(split)
+    treatments = Counter(network.treatment for network in networks)
+    assert treatments == {"base": 2, "BnB": 14, "AnB": 14, "BnB+": 14, "AnB+": 14, "random": 7}
+    assert len({network.name for network in networks}) == 65
+
+
+def test_each_network_comes_after_its_base() -> None:
+    for networks in (split_networks("0"), paper_networks()):
+        seen: set[str] = set()
+        for network in networks:
+            assert not network.base_network or network.base_network in seen
+            seen.add(network.name)
+
+
+def test_a_transfer_brings_the_base_it_needs() -> None:
+    names = [network.name for network in split_networks("1", ["AnB"], [4])]
+    assert names == ["half1A", "half1B", "transfer1A1B_1_4", "transfer1B1A_1_4"]
+
+
+def test_only_selffer_cross_and_random_networks_are_frozen() -> None:
+    for network in split_networks("0"):
+        assert network.frozen == (network.treatment in ("BnB", "AnB", "random"))
+    assert {network.n for network in split_networks("0", ["random"])} == set(DEPTHS)
+
+
+def test_reduced_sets_end_at_the_images_there_are() -> None:
+    names = [network.name for network in split_networks("0", ["reduced"], most_per_class=10)]
+    assert names == ["reduced-0001", "reduced-0002", "reduced-0005", "reduced-0010"]

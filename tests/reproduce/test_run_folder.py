@@ -1,0 +1,133 @@
+"""Run folders say what the authors' did: what is frozen, what is new, where it starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import caffe_pb2, read_message, read_net, read_solver
+from reproduce.plan import Network, paper_networks, random_features, reduced, reference, transfer
+from reproduce.run_folder import LEARNED, PROTOTXT, RunSettings, write_run_folder
+
+
+def layers_of(network: Network, folder: Path, phase: str = "train") -> dict[str, Any]:
+    path = write_run_folder(network, RunSettings(), folder) / f"{phase}.prototxt"
+    return {layer.name: layer for layer in read_net(path).layer}
+
+
+@pytest.mark.parametrize("n", [1, 4, 7])
+def test_frozen_layers_keep_their_names_and_the_rest_is_new(tmp_path: Path, n: int) -> None:
+    layers = layers_of(transfer("0", "A", "B", n), tmp_path)
+    for number, name in enumerate(LEARNED, 1):
+        layer = layers[name if number <= n else f"{name}-new"]
+        frozen = [(0, 0), (0, 0)] if number <= n else [(1, 1), (2, 0)]
+        assert [(spec.lr_mult, spec.decay_mult) for spec in layer.param] == frozen
+    assert list(layers["loss"].bottom) == ["fc8-new", "label"]
+
+
+def test_new_blobs_are_renamed_wherever_they_go(tmp_path: Path) -> None:
+    layers = layers_of(transfer("0", "A", "B", 4), tmp_path, "val")
+    assert list(layers["relu5"].bottom) == list(layers["relu5"].top) == ["conv5-new"]
+    assert list(layers["pool5"].bottom) == ["conv5-new"]
+    assert list(layers["pool5"].top) == ["pool5"]
+    assert list(layers["conv5-new"].bottom) == ["conv4"]
+
+
+def test_fine_tuned_networks_only_rename(tmp_path: Path) -> None:
+    layers = layers_of(transfer("0", "A", "A", 3, fine_tuned=True), tmp_path)
+    assert "conv3" in layers
+    assert "conv4-new" in layers
+    assert all([spec.lr_mult for spec in layer.param] in ([], [1, 2]) for layer in layers.values())
+
+
+def test_random_features_are_frozen_under_their_own_names(tmp_path: Path) -> None:
+    layers = layers_of(random_features(2), tmp_path)
+    assert [spec.lr_mult for spec in layers["conv2"].param] == [0, 0]
+    assert [spec.lr_mult for spec in layers["conv3"].param] == [1, 2]
+
+
+def test_a_transfer_starts_from_its_base_and_trains_on_its_target(tmp_path: Path) -> None:
+    folder = write_run_folder(transfer("natman", "A", "B", 5), RunSettings(), tmp_path)
+    assert folder.name == "transfernatmanAB_1_5"
+    solver = read_solver(folder / "solver.prototxt")
+    assert list(solver.weights) == ["../halfnatmanA/caffe_train_iter_450000.caffemodel"]
+    data = read_net(folder / "train.prototxt").layer[0]
+    assert data.data_param.source == "../data/halfnatmanB_train_lmdb"
+    assert data.transform_param.mean_file == "../data/halfnatmanB_mean.binaryproto"
+
+
+def test_solvers_are_the_papers(tmp_path: Path) -> None:
+    names = ("base_lr", "stepsize", "max_iter", "test_interval", "snapshot", "display")
+    expected = {
+        "transfer": (0.01, 100000, 450000, 1000, 10000, 20),
+        "reduced": (0.0125, 64000, 200000, 1000, 10000, 20),
+    }
+    for network in (transfer("0", "A", "B", 1), reduced(10)):
+        solver = read_solver(write_run_folder(network, RunSettings(), tmp_path) / "solver.prototxt")
+        values = tuple(getattr(solver, name) for name in names)
+        assert values == pytest.approx(expected[network.family])
+        assert (solver.momentum, solver.weight_decay, solver.gamma) == pytest.approx((0.9, 0.0005, 0.1))
+        assert list(solver.test_iter) == [1000]
+
+
+def test_the_reference_network_is_written_with_padding_layers(tmp_path: Path) -> None:
+    folder = write_run_folder(reference(), RunSettings(), tmp_path)
+    written = read_message(folder / "train.prototxt", caffe_pb2.NetParameter())
+    assert [c.layer.pad for c in written.layers if c.layer.type == "padding"] == [2, 1, 1, 1]
+    upgraded = {layer.name: layer for layer in read_net(folder / "train.prototxt").layer}
+    assert list(upgraded["conv2"].convolution_param.pad) == [2]
+
+
+def test_reduced_sets_are_tested_on_all_classes(tmp_path: Path) -> None:
+    layers = layers_of(reduced(25), tmp_path, "val")
+    assert layers["data"].data_param.source == "../data/whole_valid_lmdb"
+    assert layers["data"].transform_param.mean_file == "../data/reduced-0025_mean.binaryproto"
+
+
+def test_scale_shrinks_the_whole_schedule(tmp_path: Path) -> None:
+    settings = RunSettings(scale=0.001, outputs=7, seed=3, test_images=(("half0A", 101),))
+    folder = write_run_folder(transfer("0", "B", "A", 1), settings, tmp_path)
+    solver = read_solver(folder / "solver.prototxt")
+    assert (solver.max_iter, solver.stepsize, solver.test_interval, solver.snapshot) == (450, 100, 1, 10)
+    assert list(solver.test_iter) == [3]  # batches of 50
+    assert list(solver.weights) == ["../half0B/caffe_train_iter_450.caffemodel"]
+    assert read_net(folder / "train.prototxt").layer[-2].inner_product_param.num_output == 7
+
+
+def test_each_network_has_a_seed_of_its_own(tmp_path: Path) -> None:
+    seeds = set()
+    for seed in (0, 1):
+        for network in paper_networks()[:6]:
+            folder = write_run_folder(network, RunSettings(seed=seed), tmp_path / str(seed))
+            seeds.add(read_solver(folder / "solver.prototxt").random_seed)
+    assert len(seeds) == 12
+
+
+def test_files_for_caffe_1_say_the_same_and_name_the_backend(tmp_path: Path) -> None:
+    folder = write_run_folder(transfer("0", "A", "B", 4), RunSettings(), tmp_path)
+    for phase in ("train", "val"):
+        ours, theirs = read_net(folder / f"{phase}.prototxt"), read_net(folder / f"caffe1_{phase}.prototxt")
+        assert theirs.layer[0].data_param.backend == caffe_pb2.DataParameter.LMDB
+        ours.layer[0].data_param.backend = caffe_pb2.DataParameter.LMDB
+        assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('layers { layer { name: "x" kernel: 3 } }', r"train.prototxt:1.*kernel"),
+        ('layer { name: "data" type: "Data" }', "form of 2013"),
+    ],
+)
+def test_wrong_base_prototxts_are_named(tmp_path: Path, text: str, message: str) -> None:
+    base = tmp_path / "nets" / "base"
+    base.mkdir(parents=True)
+    (base / "train.prototxt").write_text(text)
+    with pytest.raises(ProtoError, match=message):
+        write_run_folder(transfer("0", "A", "B", 1), RunSettings(prototxt=base.parent), tmp_path)
+
+
+def test_miniatures_exist_for_all_data() -> None:
+    for name in ("glyphs", "photos", "fashion-mnist"):
+        assert (PROTOTXT / "miniature" / name / "base" / "solver.prototxt").is_file()
