@@ -1,6 +1,7 @@
 """pycaffe's solvers: the package's Solver, run over the facade's blobs."""
 
 import os
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -16,6 +17,15 @@ class _BlobSolver(Solver):
     """A Solver whose training pass runs over the blobs that ``solver.net`` shows."""
 
     facade: Net | None = None
+
+    def _clear_gradients(self) -> None:
+        assert self.facade is not None
+        self.facade.clear_param_diffs()  # in place: views of diffs that a caller holds stay valid
+
+    def train_outputs(self) -> Mapping[str, Tensor]:
+        """The output blobs as they are now."""
+        assert self.facade is not None
+        return {name: torch.from_numpy(self.facade.blobs[name].data) for name in self.facade.outputs}
 
     def _forward_backward(self) -> Tensor:
         assert self.facade is not None
@@ -36,6 +46,7 @@ class SGDSolver:
             raise SolverError(
                 f'{os.fspath(solver_file)}: type is "{self.core.param.type}", not "{self.type}"; use get_solver()'
             )
+        self.core.optimizer.keep_update = True  # after a step a parameter's diff holds its update
         self.net = self.core.facade = Net.of(self.core.net)
         self.test_nets = [Net.of(net) for net in self.core.test_nets]
 
@@ -56,6 +67,10 @@ class SGDSolver:
         if resume is not None:
             self.restore(resume)
         self.core.solve()
+
+    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
+        """Call functions before each iteration's passes, and between gradients and update."""
+        self.core.add_callback(lambda _: on_start(), lambda _: on_gradients_ready())
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Continue from a solverstate."""
