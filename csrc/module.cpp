@@ -7,9 +7,8 @@
 
 TORCH_LIBRARY(caffe_compat, m) {}
 
-// Weak: a folder that is not there is left out.
-__attribute__((weak)) void bind_random(pybind11::module_& m);
-__attribute__((weak)) void bind_lmdb_batch(pybind11::module_& m);
+void bind_lmdb_batch(pybind11::module_& m);
+void bind_random(pybind11::module_& m);
 
 PYBIND11_MODULE(_C, m) {
   m.doc() =
@@ -19,6 +18,6 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("has_cuda") = false;
 #endif
-  if (bind_random) bind_random(m);
-  if (bind_lmdb_batch) bind_lmdb_batch(m);
+  bind_lmdb_batch(m);
+  bind_random(m);
 }

@@ -360,7 +360,8 @@ template <typename T, int V, int reach>
 void launch_forward_walk(const T* x, T* y, const LrnShape& s, const Constants<compute_t<T>>& c,
                          cudaStream_t stream) {
   const Walk walk = make_walk(s, V);
-  auto kernel = forward_walk < T, V, reach, V == 1 ? 8 : 4 > ;
+  constexpr int step = V == 1 ? 8 : 4;
+  auto kernel = forward_walk<T, V, reach, step>;
   CAFFE_COMPAT_LAUNCH(kernel, blocks_for(walk.columns * walk.walks), kThreads, stream, x, y, walk,
                       c);
 }
@@ -369,7 +370,8 @@ template <typename T, int V, int reach>
 void launch_backward_walk(const T* dy, const T* x, T* dx, const LrnShape& s,
                           const Constants<compute_t<T>>& c, cudaStream_t stream) {
   const Walk walk = make_walk(s, V);
-  auto kernel = backward_walk < T, V, reach, V == 1 ? 4 : 2 > ;
+  constexpr int step = V == 1 && reach == 2 ? 4 : 2;
+  auto kernel = backward_walk<T, V, reach, step>;
   CAFFE_COMPAT_LAUNCH(kernel, blocks_for(walk.columns * walk.walks), kThreads, stream, dy, x, dx,
                       walk, c);
 }

@@ -28,7 +28,10 @@ TOLERANCES = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 1.6e-2}
 TF32_TOLERANCE = 2e-3  # numbers rounded to 10 bits
 CONV_MATH = ["fma", "tf32", "split_tf32"]  # in the order of ConvMath
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers"),
+]
 
 Case = tuple[dict[str, Any], dict[str, np.ndarray]]  # a call and its arrays, see run_cases.py
 
