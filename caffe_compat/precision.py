@@ -12,7 +12,8 @@ _chosen: str | None = None
 
 def set_precision(name: str) -> None:
     """``fp32``: TF32 off, Caffe's numbers (the default).  ``tf32``: tensor cores, 10-bit mantissas.
-    ``bf16``: TF32, and the solver runs forward and backward under bfloat16 autocast.
+    ``bf16``: TF32, and the solver runs its passes under bfloat16 autocast (parameters, updates and
+    losses stay float32).
 
     Process-wide, as PyTorch's own switches are.  Raises ValueError for another name.
     """
@@ -24,6 +25,11 @@ def set_precision(name: str) -> None:
     torch.backends.cudnn.allow_tf32 = allow
     torch.backends.cuda.matmul.allow_tf32 = allow
     log.info("float32 products use %s", "TF32" if allow else "full float32 (TF32 off)")
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """The context for a forward pass: bfloat16 where that was chosen, else none."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision() == "bf16")
 
 
 def precision() -> str:

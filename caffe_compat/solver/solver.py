@@ -12,6 +12,7 @@ from torch import Tensor
 
 from caffe_compat import random
 from caffe_compat.net import Net
+from caffe_compat.precision import autocast
 from caffe_compat.proto import read_solver, upgrade_solver
 from caffe_compat.solver import snapshot
 from caffe_compat.solver.checks import check_snapshot_prefix, check_solver
@@ -228,7 +229,8 @@ class Solver:
         """One pass of the train net that adds to ``param.grad``; returns the loss and notes the outputs."""
         if self._debugging:
             return self._debug_pass()
-        outputs, loss = self._train_step()
+        with autocast(self.device):
+            outputs, loss = self._train_step()
         if loss.requires_grad:
             loss.backward()
         self._outputs = {name: value.detach() for name, value in outputs.items()}
@@ -241,13 +243,13 @@ class Solver:
 
     def _forward_train(self) -> Tensor:
         """A forward pass of the train net alone; returns the loss."""
-        with torch.no_grad():
+        with torch.no_grad(), autocast(self.device):
             _, loss = self.net.forward_with_loss()
         return loss
 
     def _forward_test(self, net: Net) -> tuple[Mapping[str, Tensor], Tensor]:
         """A forward pass of a test net: (outputs, loss)."""
-        with torch.no_grad():
+        with torch.no_grad(), autocast(self.device):
             return net.forward_with_loss()
 
     # -- one iteration ------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.precision import PRECISIONS, set_precision
 from caffe_compat.proto import read_solver
 from caffe_compat.solver import Log, Solver, find_snapshot
 from caffe_compat.solver.devices import device_of, solver_gpus
@@ -35,6 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=int, default=0, help="the train net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the train net's stages")
     parser.add_argument("--iterations", type=int, help="train to this iteration instead of the file's max_iter")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        choices=PRECISIONS,
+        help="fp32: Caffe's numbers; tf32, bf16: faster on tensor cores (default fp32)",
+    )
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
@@ -91,6 +98,7 @@ def _solver_param(args: argparse.Namespace) -> Any:
 
 
 def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel: Parallel) -> None:
+    set_precision(args.precision)
     log = Log(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
     if device.type == "cuda":
         log.line("caffe.cpp:204", f"Using GPUs {args.gpu or device.index}")

@@ -1,0 +1,52 @@
+"""Precision switches: accurate unless asked, and bfloat16 training close to float32."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from caffe_compat import Solver, precision
+from caffe_compat.proto import caffe_pb2, parse_net
+from caffe_compat.solver import Log
+
+NET = """
+layer { name: "in" type: "DummyData" top: "x" top: "t" dummy_data_param {
+  shape { dim: 8 dim: 6 } data_filler { type: "gaussian" } shape { dim: 8 } data_filler { type: "constant" value: 2 } } }
+layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
+  inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "t" top: "loss" }
+"""
+BF16_TOLERANCE = 2e-2  # 8 bits of mantissa
+
+
+@pytest.fixture(autouse=True)
+def restore() -> Iterator[None]:
+    yield
+    precision.set_precision("fp32")
+
+
+def test_tf32_is_off_unless_asked_for() -> None:
+    precision.set_precision("fp32")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+    precision.set_precision("tf32")
+    assert torch.backends.cudnn.allow_tf32
+    with pytest.raises(ValueError, match="expected one of fp32, tf32, bf16"):
+        precision.set_precision("fp8")
+
+
+def train(name: str) -> torch.Tensor:
+    precision.set_precision(name)
+    param = caffe_pb2.SolverParameter(base_lr=0.1, lr_policy="fixed", momentum=0.9, random_seed=5)
+    param.net_param.CopyFrom(parse_net(NET))
+    solver = Solver(param, log=Log(enabled=False))
+    solver.step(20)
+    weight = solver.net.layers["fc"].weight
+    assert weight.dtype == torch.float32
+    return weight.detach().clone()
+
+
+def test_bf16_training_stays_near_fp32() -> None:
+    accurate, fast = train("fp32"), train("bf16")
+    assert not torch.equal(accurate, fast), "bf16 must really have been used"
+    torch.testing.assert_close(fast, accurate, rtol=0, atol=BF16_TOLERANCE * float(accurate.abs().max()))
