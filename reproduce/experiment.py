@@ -20,7 +20,7 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.cost import training_flops
-from reproduce.datasets import check_choice, load_images, prototxt_folder
+from reproduce.datasets import IMAGENET, check_choice, load_images, prototxt_folder
 from reproduce.datasets.databases import write_databases
 from reproduce.plan import DEPTHS, EXTRA_TREATMENTS, TREATMENTS, Network, paper_networks, split_networks
 from reproduce.progress import Progress
@@ -31,6 +31,7 @@ from reproduce.splits import SPLITS, half_classes
 
 #: of an LMDB's images, as long as nobody has looked
 DEFAULT_SIZE_PX = 32
+IMAGENET_PX = 256
 #: what decides the numbers: a run is continued only with the same
 _SAME = ("data", "seed", "iters", "scale", "prototxt")
 
@@ -168,22 +169,32 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
         known = json.loads(file.read_text())
     if not needed <= set(known["made"]):
         console.print(f"images: {options.data}", highlight=False)
-        images = load_images(options.data, options.download)
-        if any(network.split for network in networks):
-            half_classes(options.split, len(images.classes), images.natural)
-        tests = write_databases(
-            images, networks, options.out / "data", lambda text: console.print(text, highlight=False)
-        )
+        tests, made = known["test_images"], _make_data(options, networks, file.parent, console)
+        known |= made
+        known["test_images"] = tests | made.get("test_images", {})
         known["made"] = sorted({*known["made"], *needed})
-        known["classes"], known["size"] = len(images.classes), images.size
-        known["test_images"] |= tests
         write_text(file, json.dumps(known, indent=1) + "\n")
     return _Data(known["classes"], known["size"], known["test_images"])
 
 
+def _make_data(options: Options, networks: Sequence[Network], folder: Path, console: Console) -> dict[str, Any]:
+    """Write the databases; returns what is known of them."""
+    kind, _, place = options.data.partition(":")
+    if kind == IMAGENET:
+        # Here alone: the tools bring PyTorch, which this process otherwise does without.
+        from reproduce.datasets.imagenet import prepare
+
+        folder.mkdir(exist_ok=True)
+        return {"classes": prepare(Path(place), networks, folder), "size": IMAGENET_PX}
+    images = load_images(options.data, options.download)
+    if any(network.split for network in networks):
+        half_classes(options.split, len(images.classes), images.natural)
+    tests = write_databases(images, networks, folder, lambda text: console.print(text, highlight=False))
+    return {"classes": len(images.classes), "size": images.size, "test_images": tests}
+
+
 def _settings(options: Options, data: _Data | None) -> RunSettings:
     """``data`` None: before the images are known, for the plan only."""
-    kind = options.data.partition(":")[0]
     size = data.size if data else DEFAULT_SIZE_PX
     prototxt = options.prototxt or PROTOTXT / prototxt_folder(options.data, size)
     scale = options.scale
@@ -196,7 +207,7 @@ def _settings(options: Options, data: _Data | None) -> RunSettings:
         scale=scale,
         seed=options.seed,
         # The paper's tests pass twice over a half's images, and once over all.
-        test_images=tuple(data.test_images.items()) if data and kind != "imagenet" else (),
+        test_images=tuple(data.test_images.items()) if data else (),
         solver_mode="CPU" if options.devices[0] == "cpu" else "GPU",
     )
 

@@ -94,7 +94,8 @@ def _fork_server() -> Any:
     root = str(Path(__file__).resolve().parent.parent)
     # The server looks for the modules to load before it knows our sys.path.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
-    context.set_forkserver_preload(["reproduce.warm"])
+    # The main module too, or each process would import it anew.
+    context.set_forkserver_preload(["__main__", "reproduce.warm"])
     return context
 
 

@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def train(folder: Path, device: str = "cpu", threads: int = 1) -> None:
         with _appending(LOG) as stream:
             log = Log(stream, [JsonLines(METRICS)])
             log.event("start", 0)  # from here the seconds of this process count
+            _log_warnings(log)
             _solve(Solver("solver.prototxt", device=device, log=log), log)
         _remove_old_states()
         write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
@@ -60,6 +62,15 @@ def _solve(solver: Solver, log: Log) -> None:
         solver.solve(state)
     finally:
         solver.close()
+
+
+def _log_warnings(log: Log) -> None:
+    """Warnings belong to this network's log: on the screen those of all networks would mix."""
+
+    def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
+        log.line(f"{Path(filename).name}:{lineno}", str(message), "W")
+
+    warnings.showwarning = show  # type: ignore[assignment]
 
 
 @contextmanager

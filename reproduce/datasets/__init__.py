@@ -6,13 +6,15 @@ from pathlib import Path
 from caffe_compat.errors import DataError
 from reproduce.datasets.images import Images
 
+#: too many images for Images; see datasets/imagenet.py
+IMAGENET = "imagenet"
 #: the folder below prototxt/ whose networks suit each kind of images; an LMDB goes by its images' size
 PROTOTXTS = {
     "glyphs": "miniature/glyphs",
     "fashion-mnist": "miniature/fashion-mnist",
     "cifar100": "miniature/photos",
     "folder": "miniature/photos",
-    "imagenet": "paper",
+    IMAGENET: "paper",
 }
 _PROTOTXT_OF_SIZE = {28: "miniature/fashion-mnist", 32: "miniature/photos"}
 _PAPER_LEAST_PX = 227
@@ -22,7 +24,7 @@ CHOICES = "glyphs, fashion-mnist[:ROOT], cifar100:ROOT, folder:PATH, lmdb:TRAIN,
 def check_choice(choice: str) -> None:
     """DataError unless ``--data`` names a kind of images, with a path where it needs one."""
     kind, _, place = choice.partition(":")
-    if kind not in _LOADERS:
+    if kind not in (*_LOADERS, IMAGENET):
         raise DataError(f"--data {choice}: unknown; expected one of {CHOICES}")
     if not place and kind not in ("glyphs", "fashion-mnist"):
         raise DataError(f"--data {choice}: says no path; expected one of {CHOICES}")
@@ -34,7 +36,7 @@ def prototxt_folder(choice: str, size: int) -> str:
     if kind in PROTOTXTS:
         return PROTOTXTS[kind]
     if size >= _PAPER_LEAST_PX:
-        return PROTOTXTS["imagenet"]
+        return PROTOTXTS[IMAGENET]
     if size not in _PROTOTXT_OF_SIZE:
         raise DataError(
             f"--data {choice}: images of {size} pixels; our networks take 28, 32, or {_PAPER_LEAST_PX} and more: "
@@ -44,7 +46,7 @@ def prototxt_folder(choice: str, size: int) -> str:
 
 
 def load_images(choice: str, download: bool = False) -> Images:
-    """The images that ``--data`` names; DataError when they are not there or damaged."""
+    """The images that ``--data`` names, ImageNet's aside; DataError when they are not there or damaged."""
     check_choice(choice)
     kind, _, place = choice.partition(":")
     return _LOADERS[kind](place, download)
@@ -85,17 +87,10 @@ def _lmdb(place: str, download: bool) -> Images:
     return LMDBImages(Path(train), Path(valid))
 
 
-def _imagenet(place: str, download: bool) -> Images:
-    from reproduce.datasets.folder import load_imagenet
-
-    return load_imagenet(Path(place))
-
-
 _LOADERS: dict[str, Callable[[str, bool], Images]] = {
     "glyphs": _glyphs,
     "fashion-mnist": _fashion_mnist,
     "cifar100": _cifar100,
     "folder": _folder,
     "lmdb": _lmdb,
-    "imagenet": _imagenet,
 }

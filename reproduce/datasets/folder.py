@@ -1,16 +1,14 @@
-"""Class-per-folder images, and ILSVRC12."""
+"""Class-per-folder images."""
 
 from pathlib import Path
 
 import numpy as np
 
-from caffe_compat.data.subset import parse_list_line
 from caffe_compat.errors import DataError
 from reproduce.datasets.images import FileImages
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"))
 SMALL_PX = 32
-IMAGENET_PX = 256
 HELD_OUT = 5  # without a validation folder each 5th image of a class is kept for testing
 
 
@@ -42,25 +40,6 @@ def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:
     labels = {part: np.repeat(np.arange(len(classes)), [len(g) for g in groups]) for part, groups in files.items()}
     names = {part: [name for group in groups for name in group] for part, groups in files.items()}
     return FileImages(root, classes, names, labels, size, _natural(root / "natural.txt", classes), folders)
-
-
-def load_imagenet(root: Path) -> FileImages:
-    """ILSVRC12 at 256x256: Caffe's ``train.txt`` and ``val.txt`` beside ``train/`` and ``val/``, or class folders."""
-    lists = {"train": root / "train.txt", "valid": root / "val.txt"}
-    if not all(file.is_file() for file in lists.values()):
-        return load_folder(root, IMAGENET_PX)
-    names: dict[str, list[str]] = {}
-    labels: dict[str, np.ndarray] = {}
-    for part, file in lists.items():
-        pairs = [parse_list_line(line) for line in file.read_text().splitlines() if line]
-        if not pairs:
-            raise DataError(f"{file}: the list is empty; expected one `name label` line per image")
-        names[part] = [name for name, _ in pairs]
-        labels[part] = np.array([label for _, label in pairs], np.int64)
-    count = int(max(part.max() for part in labels.values())) + 1
-    synsets = root / "synsets.txt"
-    classes = synsets.read_text().split() if synsets.is_file() else [f"{i:04d}" for i in range(count)]
-    return FileImages(root, classes, names, labels, IMAGENET_PX, (), {"train": "train", "valid": "val"})
 
 
 def _class_names(folder: Path) -> list[str]:
