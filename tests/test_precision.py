@@ -11,7 +11,8 @@ from caffe_compat.solver import Log
 
 NET = """
 layer { name: "in" type: "DummyData" top: "x" top: "t" dummy_data_param {
-  shape { dim: 8 dim: 6 } data_filler { type: "gaussian" } shape { dim: 8 } data_filler { type: "constant" value: 2 } } }
+  shape { dim: 8 dim: 6 } data_filler { type: "gaussian" }
+  shape { dim: 8 } data_filler { type: "constant" value: 2 } } }
 layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc"
   inner_product_param { num_output: 4 weight_filler { type: "xavier" } } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "t" top: "loss" }
