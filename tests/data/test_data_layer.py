@@ -61,8 +61,9 @@ def test_exact_resume(database: Path, make_layer: Callable, taken: int) -> None:
             assert all(torch.equal(a, b) for a, b in zip(again.next_batch(), batch, strict=True))
 
 
-def test_two_draws_of_the_global_stream_only_when_random(database: Path, make_layer: Callable) -> None:
-    for transform, draws in ((RANDOM, 2), ("transform_param { scale: 2 }", 0)):
+def test_draws_of_the_global_stream_at_setup(database: Path, make_layer: Callable) -> None:
+    """Two for the transformer where it is random, and one that Caffe's thread always takes."""
+    for transform, draws in ((RANDOM, 3), ("transform_param { scale: 2 }", 1)):
         random.set_seed(1)
         make_layer(text(database, transform=transform))
         stream = random.CaffeGenerator(1)
