@@ -207,13 +207,12 @@ class Net(nn.Module):
             step.param_need_backward.append(spec.lr_mult != 0)
             step.need_backward |= spec.lr_mult != 0
             lr_mult = spec.lr_mult if parameter.requires_grad else 0.0
-            decay_mult = spec.decay_mult if parameter.requires_grad else 0.0
             if spec.name and spec.name in owners:
                 self._share_param(layer, i, spec, owners[spec.name])
                 continue
             if spec.name:
                 owners[spec.name] = (len(self.learnable), layer, i)
-            self.learnable.append(LearnableParam(parameter, lr_mult, decay_mult, layer.name, i))
+            self.learnable.append(LearnableParam(parameter, lr_mult, spec.decay_mult, layer.name, i))
             self._explicit_mults.append([spec.HasField("lr_mult"), spec.HasField("decay_mult")])
         if step.need_backward:
             for top in step.tops:
