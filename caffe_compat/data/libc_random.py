@@ -46,3 +46,8 @@ class LibcRandom:
 def process_random() -> LibcRandom:
     """The stream of a process that never called ``srand``."""
     return LibcRandom(1)
+
+
+def restart_process_random() -> None:
+    """Return the process's stream to its start, so that a seeded run repeats within one process."""
+    process_random().set_state(LibcRandom(1).get_state())

@@ -3,6 +3,7 @@
 import torch
 
 from caffe_compat import random
+from caffe_compat.data.libc_random import restart_process_random
 from caffe_compat.errors import CaffeCompatError
 
 _device_number = 0
@@ -37,8 +38,12 @@ def device() -> torch.device:
 
 
 def set_random_seed(seed: int) -> None:
-    """Start Caffe's random stream (fillers, dropout, data) at ``seed``, and torch's too."""
+    """Start Caffe's random stream (fillers, dropout, data) at ``seed``, and torch's too.
+
+    HDF5Data shuffles by the C library's stream, which Caffe never seeds: that one starts anew.
+    """
     random.set_seed(int(seed))
+    restart_process_random()
     torch.manual_seed(int(seed))
 
 
