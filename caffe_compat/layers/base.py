@@ -131,6 +131,10 @@ class Layer(nn.Module):
         """Use ``owner`` (another layer's parameter) in place of our own blob ``index``."""
         self._parameters[self._blob_names[index]] = owner
 
+    def replaces_diff(self, index: int, *bottom_shapes: Shape) -> bool:
+        """True where Caffe's backward overwrites the gradient of blob ``index`` instead of adding to it."""
+        return False
+
     # -- data sources -------------------------------------------------------------------
 
     def next_batch(self) -> tuple[Tensor, ...]:

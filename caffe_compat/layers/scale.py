@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from caffe_compat.layers.aligned import align, aligned_shape, check_aligned
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.fillers import fill
 from caffe_compat.layers.registry import register
 from caffe_compat.proto import caffe_pb2
@@ -35,6 +35,10 @@ class Scale(Layer):
         for blob in [*self.blob_shapes, *([] if scale is None else [scale])]:
             check_aligned(self, bottom, blob, self.axis, "scale_param")
         return [bottom]
+
+    def replaces_diff(self, index: int, *bottom_shapes: Shape) -> bool:
+        """A scale as large as the bottom: Caffe writes the product straight into its gradient."""
+        return index == 0 and len(bottom_shapes) == 1 and count(bottom_shapes[0]) == count(self.blob_shapes[0])
 
     def forward(self, bottom: Tensor, scale: Tensor | None = None) -> Tensor:
         top = bottom * align(self.blob(0) if scale is None else scale, bottom, self.axis)

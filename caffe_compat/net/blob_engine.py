@@ -215,7 +215,8 @@ class BlobEngine:
     def backward(self, start: int | None = None, end: int = 0) -> None:
         """Run layers ``start`` down to ``end`` (inclusive) from their tops' diffs.
 
-        Diffs of bottoms are overwritten, those of parameters are added to, as in Caffe.
+        Diffs of bottoms are overwritten, those of parameters are added to, as in Caffe (but for the
+        few that Caffe overwrites: ``Layer.replaces_diff``).
         """
         first = len(self.net.steps) - 1 if start is None else start
         for number in range(first, end - 1, -1):
@@ -255,9 +256,12 @@ class BlobEngine:
             diff = self.blobs[step.bottoms[j]].diff
             # A layer that works in place may have given the blob more axes.
             diff.zero_() if grad is None else diff.copy_(grad.view(diff.shape))
+        shapes = [self.blobs[i].shape for i in step.bottoms]
+        replaced = {id(p) for i, p in enumerate(step.layer.blobs) if step.layer.replaces_diff(i, *shapes)}
         for parameter, grad in zip(params, grads[len(needed) :], strict=True):
             if grad is not None:
-                ParamBlob(parameter, tuple(parameter.shape)).diff.add_(grad)
+                diff = ParamBlob(parameter, tuple(parameter.shape)).diff
+                diff.copy_(grad) if id(parameter) in replaced else diff.add_(grad)
 
     def _check_differentiable(self, step: Step, needed: list[int]) -> None:
         layer = step.layer
