@@ -360,7 +360,7 @@ template <typename T, int V, int reach>
 void launch_forward_walk(const T* x, T* y, const LrnShape& s, const Constants<compute_t<T>>& c,
                          cudaStream_t stream) {
   const Walk walk = make_walk(s, V);
-  constexpr int step = V == 1 ? 8 : 4;
+  constexpr int step = V == 1 && sizeof(T) < 8 ? 8 : reach == 2 ? 4 : 2;
   auto kernel = forward_walk<T, V, reach, step>;
   CAFFE_COMPAT_LAUNCH(kernel, blocks_for(walk.columns * walk.walks), kThreads, stream, x, y, walk,
                       c);
