@@ -115,16 +115,20 @@ def _work(connection: Connection, folder: Path, device: str, threads: int) -> No
 
     try:
         train(folder, device, threads)
-    except CaffeCompatError as error:
-        connection.send(f"{folder.name}: {error}")
-        sys.exit(2)
-    except OSError as error:
-        cure = "; free some space and run the same command again" if error.errno == errno.ENOSPC else ""
-        connection.send(f"{error.filename or folder}: {error.strerror}{cure}")
+    except (CaffeCompatError, OSError) as error:
+        connection.send(_explain(error, folder))
         sys.exit(2)
     except Exception:
         connection.send(f"{folder.name}: {traceback.format_exc()}")
         sys.exit(1)
+
+
+def _explain(error: Exception, folder: Path) -> str:
+    """One line that names the file; a full disk has its cure."""
+    system = error if isinstance(error, OSError) else error.__cause__
+    text = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else f"{folder.name}: {error}"
+    full = isinstance(system, OSError) and system.errno == errno.ENOSPC
+    return text + ("; free some space and run the same command again" if full else "")
 
 
 def _end_with_parent(connection: Connection) -> None:

@@ -1,5 +1,6 @@
 """Writes each data set of a plan as list files, Caffe LMDBs and a mean file."""
 
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from reproduce.splits import half_classes
 
 #: the training records are shuffled once, as Caffe's ImageNet example does
 SHUFFLE_SEED = 0
+FULL_DISK_BYTES = 1 << 20
 
 
 def write_databases(
@@ -59,7 +61,14 @@ def _write_part(
             # Caffe's keys: the record's number and the image's name
             yield f"{number:08d}_{names[chosen[i]]}", images.record(part, int(chosen[i]), int(labels[i]))
 
-    tell(f"{database}: {write_lmdb(database, records())} images")
+    try:
+        count = write_lmdb(database, records())
+    except DataError as error:
+        # LMDB calls a full disk an input/output error, too.
+        if shutil.disk_usage(folder).free < FULL_DISK_BYTES:
+            raise DataError(f"{database}: no space left on the disk; free some or choose another --out") from error
+        raise
+    tell(f"{database}: {count} images")
 
 
 def _chosen(images: Images, network: Network, name: str, part: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import numpy as np
 from caffe_compat.errors import DataError
 from reproduce.datasets.images import ArrayImages, first_of_each_class
 
-FASHION_PLACES = (Path("/usr/share/datasets/fashion-mnist"), Path("/usr/share/dataset-fashion-mnist"))
+FASHION_DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 FASHION_FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "valid": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
@@ -54,12 +54,12 @@ def load_fashion_mnist(root: Path | None, download: bool = False) -> ArrayImages
 
 
 def _find_fashion(root: Path | None) -> Path:
-    places = [root, root / "raw", root / "FashionMNIST" / "raw"] if root is not None else list(FASHION_PLACES)
+    places = [root, root / "raw", root / "FashionMNIST" / "raw"] if root is not None else [FASHION_DEBIAN]
     first = FASHION_FILES["train"][0]
     for place in places:
         if (place / first).is_file() or (place / f"{first}.gz").is_file():
             return place
-    where = root or FASHION_PLACES[0]
+    where = root or FASHION_DEBIAN
     raise DataError(
         f"{where}: no Fashion-MNIST here ({first}[.gz]); on Debian run apt-get install dataset-fashion-mnist, "
         "or give --data fashion-mnist:ROOT --download"
