@@ -37,8 +37,12 @@ class Scale(Layer):
         return [bottom]
 
     def replaces_diff(self, index: int, *bottom_shapes: Shape) -> bool:
-        """A scale as large as the bottom: Caffe writes the product straight into its gradient."""
-        return index == 0 and len(bottom_shapes) == 1 and count(bottom_shapes[0]) == count(self.blob_shapes[0])
+        """The scale's, where no batch axis comes before it (or a batch of 1): Caffe sums straight into
+        its gradient.  A single value is added to."""
+        bottom = bottom_shapes[0]
+        if index or len(bottom_shapes) > 1 or count(self.blob_shapes[0]) == 1 < count(bottom):
+            return False
+        return count(bottom, 0, self.axis % len(bottom) if bottom else 0) == 1
 
     def forward(self, bottom: Tensor, scale: Tensor | None = None) -> Tensor:
         top = bottom * align(self.blob(0) if scale is None else scale, bottom, self.axis)
