@@ -96,7 +96,8 @@ def _is_shared(net: "Net", layer_name: str, index: int) -> bool:
 
 
 def share_weights(net: "Net", other: "Net") -> None:
-    """Caffe's ShareTrainedLayersWith."""
+    """Caffe's ShareTrainedLayersWith: nothing is shared when anything does not fit."""
+    plan = []
     ours = {step.layer.name: step.layer for step in reversed(net.steps)}
     for step in other.steps:
         source, layer = step.layer, ours.get(step.layer.name)
@@ -110,7 +111,9 @@ def share_weights(net: "Net", other: "Net") -> None:
                     f"cannot share param {i}: its shape is {layer.blob_shapes[i]}, "
                     f"the other net's {source.blob_shapes[i]}"
                 )
-            layer.share_blob(i, parameter)
+            plan.append((layer, i, parameter))
+    for layer, i, parameter in plan:
+        layer.share_blob(i, parameter)
 
 
 def save_weights(net: "Net", path: str | os.PathLike[str], hdf5: bool) -> None:

@@ -179,6 +179,14 @@ class Net:
         """Zero all parameter diffs."""
         self.engine.clear_param_diffs()
 
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Give the net's MemoryData layer its images (N, C, H, W) and labels (N)."""
+        for view in self.layers:
+            if view.type == "MemoryData":
+                view.layer.reset(data, np.reshape(labels, -1))  # type: ignore[operator]
+                return
+        raise NetError(f"{self.core.source}: no MemoryData layer; set_input_arrays is for nets that have one")
+
     # -- weights ------------------------------------------------------------------------
 
     def copy_from(self, path: str | os.PathLike[str]) -> None:

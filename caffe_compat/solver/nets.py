@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from caffe_compat.errors import SolverError
 from caffe_compat.net import Net
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
 from caffe_compat.solver.checks import TRAIN_NET_FIELDS
@@ -21,6 +20,7 @@ class NetOptions:
     dtype: torch.dtype
     rank: int = 0
     count: int = 1
+    skip_bad_records: int = 0
 
 
 def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
@@ -68,6 +68,7 @@ def _build(model: Any, field: str, phase: int, override: Any, options: NetOption
         dtype=options.dtype,
         solver_rank=options.rank,
         solver_count=options.count,
+        skip_bad_records=options.skip_bad_records,
         source=Source(f"{options.source}: {field}") if field.endswith("_param") else source,
     )
     return net.to(options.device)
@@ -79,28 +80,3 @@ def _copy_weights(net: Net, param: Any, log: Log) -> None:
             log.line("solver.cpp:72", f"Finetuning from {path.strip()}")
             for name in net.copy_from(path.strip()).ignored:
                 log.line("net.cpp:746", f"Ignoring source layer {name}")
-
-
-def share_parameters(test_net: Net, train_net: Net) -> None:
-    """Let ``test_net`` use ``train_net``'s parameters in all layers of equal name.
-
-    Raises SolverError when two such layers do not have the same blobs.
-    """
-    targets = {step.layer.name: step.layer for step in reversed(test_net.steps)}  # the first of equal names
-    for step in train_net.steps:
-        ours, theirs = step.layer, targets.get(step.layer.name)
-        if theirs is None:
-            continue
-        place = f'{test_net.source}: layer "{ours.name}"'
-        if len(ours.blobs) != len(theirs.blobs):
-            raise SolverError(
-                f"{place}: has {len(theirs.blobs)} parameter blobs in the test net and {len(ours.blobs)} "
-                f"in the train net ({train_net.source}); rename one of the layers"
-            )
-        for i, (own, other) in enumerate(zip(ours.blob_shapes, theirs.blob_shapes, strict=True)):
-            if own != other:
-                raise SolverError(
-                    f"{place}: param {i} has shape {other} in the test net and {own} in the train net "
-                    f"({train_net.source}); rename one of the layers"
-                )
-            theirs.share_blob(i, ours.blobs[i])

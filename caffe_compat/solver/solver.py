@@ -19,7 +19,7 @@ from caffe_compat.solver.checks import check_snapshot_prefix, check_solver
 from caffe_compat.solver.debug_info import DebugPass
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.log import Log, Score
-from caffe_compat.solver.nets import NetOptions, build_test_nets, build_train_net, share_parameters
+from caffe_compat.solver.nets import NetOptions, build_test_nets, build_train_net
 from caffe_compat.solver.optimizer import build_optimizer
 from caffe_compat.solver.parallel import SINGLE, Parallel
 from caffe_compat.solver.schedule import Schedule
@@ -38,6 +38,7 @@ class Solver:
     ``log``: where the log lines go; by default glog lines to stderr.
     ``parallel``: this process among those that train together (see ``caffe_compat.solver.parallel``).
     ``source``: the name for messages when ``solver`` is a message.
+    ``skip_bad_records``: how many unreadable records each data layer may pass over (and log).
 
     >>> solver = Solver("solver.prototxt")
     >>> solver.net.copy_from("pretrained.caffemodel")
@@ -55,6 +56,7 @@ class Solver:
         log: Log | None = None,
         parallel: Parallel = SINGLE,
         source: str | None = None,
+        skip_bad_records: int = 0,
     ) -> None:
         from_file = isinstance(solver, str | os.PathLike)
         self.source = source or (os.fspath(solver) if from_file else "<message>")
@@ -71,13 +73,13 @@ class Solver:
         random.generator()  # made now, so that a snapshot (which saves its state) draws nothing
         self.log.line("solver.cpp:45", f"Initializing solver from parameters: \n{str(self.param).rstrip()}")
 
-        options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count)
+        options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records)
         #: the train net
         self.net: Net = build_train_net(self.param, options, self.log)
         #: the test nets, which share the train net's parameters by layer name
         self.test_nets: list[Net] = build_test_nets(self.param, options, self.log)
         for test_net in self.test_nets:
-            share_parameters(test_net, self.net)
+            test_net.share_with(self.net)
         self.optimizer = build_optimizer(self.param, self.net)
         self._train_step = parallel.wrap(self.net, overlap=self.param.layer_wise_reduce)
         self.log.line("solver.cpp:57", "Solver scaffolding done.")

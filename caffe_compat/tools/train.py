@@ -42,6 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=PRECISIONS,
         help="fp32: Caffe's numbers; tf32, bf16: faster on tensor cores (default fp32)",
     )
+    parser.add_argument(
+        "--skip-bad-records",
+        type=int,
+        default=0,
+        metavar="N",
+        help="pass over up to N unreadable records per data layer",
+    )
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
@@ -106,7 +113,14 @@ def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel:
     else:
         log.line("caffe.cpp:197", "Use CPU.")
     with SignalActions(args.sigint_effect, args.sighup_effect) as signals:
-        solver = Solver(param, device=device, log=log, parallel=parallel, source=args.solver)
+        solver = Solver(
+            param,
+            device=device,
+            log=log,
+            parallel=parallel,
+            source=args.solver,
+            skip_bad_records=args.skip_bad_records,
+        )
         try:
             solver.set_action_function(signals.requested)
             snapshot = _snapshot_to_resume(args, param, log)

@@ -91,3 +91,15 @@ def test_wrong_inputs_say_what_is_expected(model: str) -> None:
         net.forward(data=np.zeros((3, 3)))
     with pytest.raises(NetError, match="no layer named 'nope'"):
         net.forward(start="nope")
+
+
+def test_set_input_arrays_feeds_memory_data(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "m" type: "MemoryData" top: "x" top: "y" '
+        "memory_data_param { batch_size: 2 channels: 1 height: 1 width: 3 } }"
+    )
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    net.set_input_arrays(np.arange(12, dtype=np.float32).reshape(4, 1, 1, 3), np.arange(4, dtype=np.float32))
+    net.forward()
+    assert net.forward()["x"].ravel().tolist() == [6, 7, 8, 9, 10, 11]
+    assert net.blobs["y"].data.tolist() == [2, 3]
