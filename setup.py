@@ -6,7 +6,8 @@ Environment:
     CAFFE_COMPAT_CUDA      1: build the CUDA kernels or fail; 0: leave them out; unset: build them when nvcc is found
                            (a GPU is not needed for that).
     CUDA_HOME              the CUDA toolkit; unset: nvcc from PATH, then the one that pip installed.
-    TORCH_CUDA_ARCH_LIST   GPU architectures, default "8.0;9.0+PTX".
+    TORCH_CUDA_ARCH_LIST   GPU architectures; unset: those of the GPUs at hand, or, where there is none, "8.0+PTX",
+                           which runs on every newer GPU too.
     MAX_JOBS               compilers at a time.
 """
 
@@ -22,7 +23,8 @@ from pathlib import Path
 from setuptools import setup
 
 ROOT = Path(__file__).resolve().parent
-DEFAULT_CUDA_ARCHITECTURES = "8.0;9.0+PTX"
+# Each architecture takes minutes to compile; PTX of the oldest one is translated for newer GPUs when they load it.
+PORTABLE_CUDA_ARCHITECTURE = "8.0+PTX"
 
 # The same numbers on every machine: no -march=native (kernels pick AVX2 or AVX-512 at run time), and a * b + c is
 # never contracted to a fused operation behind our back.  No errno from sqrt, so that it vectorises.
@@ -109,6 +111,7 @@ def library_folders(cuda_home: Path) -> list[str]:
 
 def make_extension(cuda_home: Path | None):
     """The extension module with sources in a fixed order."""
+    import torch
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
     suffixes = (".cpp",) if cuda_home is None else (".cpp", ".cu")
@@ -117,7 +120,8 @@ def make_extension(cuda_home: Path | None):
     if cuda_home is None:
         return CppExtension("caffe_compat._C", sources, include_dirs=include, extra_compile_args={"cxx": CXX_FLAGS})
 
-    os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_CUDA_ARCHITECTURES)
+    if not torch.cuda.is_available():  # else torch takes those of the GPUs at hand
+        os.environ.setdefault("TORCH_CUDA_ARCH_LIST", PORTABLE_CUDA_ARCHITECTURE)
     flags = ["-DCAFFE_COMPAT_WITH_CUDA"]
     if pip_folder := pip_cuda_folder():
         # Behind the toolkit's own headers: for cusparse.h, cublas_v2.h and the like, which a small toolkit lacks.
