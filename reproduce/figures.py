@@ -176,6 +176,8 @@ def _natural(axis: Axes, results: Sequence[Result]) -> None:
         points = sorted((r.n, r.accuracy) for r in mine)
         if points:
             axis.plot(*zip(*points, strict=True), "o-", color=colour, label=SUBTITLES[target])
+    if not rows:
+        axis.text(3.5, 0.5, "run --split natman into the same --out\nfor this panel", ha="center", va="center")
     axis.set_title("natural / man-made")
     _finish(axis)
 

@@ -66,7 +66,7 @@ class Progress:
         """Show where the running networks are."""
         if self._live:
             lines = [Text(f"  {name:24s} {self._position(name)}") for name in self._running]
-            head = Text(f"{self._count} of {self._total} networks done, {self._time_left()}", style="bold")
+            head = Text(f"{self._count} of {self._total} networks done  {self._time_left()}", style="bold")
             self._live.update(Group(head, *lines), refresh=True)
         elif time.monotonic() - self._printed > PLAIN_INTERVAL_S:
             self._printed = time.monotonic()

@@ -76,7 +76,7 @@ def format_table(name: str, values: list[Real]) -> str:
 
 def main() -> None:
     parts = [
-        "// Written by make_ziggurat.py, which explains the tables.  clang-format off\n"
+        "// Written by make_ziggurat.py, which explains the tables.\n// clang-format off\n"
         "#pragma once\n\nnamespace caffe_compat {\n\n"
     ]
     for density in (NORMAL, EXPONENTIAL):

@@ -1,4 +1,5 @@
-// Written by make_ziggurat.py, which explains the tables.  clang-format off
+// Written by make_ziggurat.py, which explains the tables.
+// clang-format off
 #pragma once
 
 namespace caffe_compat {

@@ -1,5 +1,6 @@
 // Prints boost_1_74.txt: what Boost 1.74 draws the way Caffe uses it, as CRC-32 of the raw bytes.
-//   apt-get install libboost-dev && g++ -O2 make_boost.cpp -o /tmp/make_boost && /tmp/make_boost > boost_1_74.txt
+//   apt-get install libboost-dev && g++ -O2 make_boost.cpp -o /tmp/make_boost && /tmp/make_boost >
+//   boost_1_74.txt
 #include <algorithm>
 #include <boost/math/special_functions/next.hpp>
 #include <boost/random.hpp>
