@@ -86,16 +86,11 @@ def paper_networks() -> list[Network]:
     return halves + frozen + fine_tuned + rest
 
 
-def split_networks(
-    split: str,
-    treatments: Iterable[str] = TREATMENTS,
-    depths: Sequence[int] = DEPTHS,
-    most_per_class: int = REDUCED_SIZES[-1],
-) -> list[Network]:
+def split_networks(split: str, treatments: Iterable[str] = TREATMENTS, depths: Sequence[int] = DEPTHS) -> list[Network]:
     """The networks of one split, both directions, and the random features: 58 + 7 by default.
 
     Ordered so that each comes after its base network.  A base network that a chosen transfer
-    needs is always there.  ``most_per_class``: the reduced sets end at this many images.
+    needs is always there.
     """
     wanted = set(treatments)
     transfers = [
@@ -114,5 +109,5 @@ def split_networks(
     if "netbase" in wanted:
         networks.append(reference())
     if "reduced" in wanted:
-        networks += [reduced(k) for k in REDUCED_SIZES if k <= most_per_class]
+        networks += map(reduced, REDUCED_SIZES)
     return networks

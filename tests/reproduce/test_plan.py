@@ -51,6 +51,7 @@ def test_only_selffer_cross_and_random_networks_are_frozen() -> None:
     assert {network.n for network in split_networks("0", ["random"])} == set(DEPTHS)
 
 
-def test_reduced_sets_end_at_the_images_there_are() -> None:
-    names = [network.name for network in split_networks("0", ["reduced"], most_per_class=10)]
-    assert names == ["reduced-0001", "reduced-0002", "reduced-0005", "reduced-0010"]
+def test_reference_and_reduced_networks_are_there_on_request() -> None:
+    names = [network.name for network in split_networks("0", ["netbase", "reduced"])]
+    assert names[:3] == ["netbase", "reduced-0001", "reduced-0002"]
+    assert len(names) == 13
