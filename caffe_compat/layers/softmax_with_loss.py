@@ -35,8 +35,8 @@ class _FlooredLogLoss(torch.autograd.Function):
 
 @register("SoftmaxWithLoss")
 class SoftmaxWithLoss(Layer):
-    """Scores (N, C, ...) and labels (N, ...) -> scalar loss, and with a second top the
-    probabilities.  ``loss_param``: ignore_label, normalization; ``softmax_param``: axis."""
+    """Scores (N, C, ...) and labels (N, ...) -> scalar loss.  ``loss_param``: ignore_label,
+    normalization; ``softmax_param``: axis."""
 
     param_fields = ("loss_param", "softmax_param")
     bottom_count = (2, 2)
@@ -45,6 +45,9 @@ class SoftmaxWithLoss(Layer):
     no_gradient_bottoms = (1,)
 
     def setup(self, scores: Shape, labels: Shape) -> None:
+        if self.num_tops > 1:
+            # Caffe's own second top never gets past a check of loss_weight in its inner Softmax.
+            self.fail("a second top (the probabilities) is refused by Caffe 1.0 too; add a Softmax layer for them")
         loss_param = self.param.loss_param
         self.axis = int(self.param.softmax_param.axis)
         self.ignore_label = int(loss_param.ignore_label) if loss_param.HasField("ignore_label") else None
@@ -59,9 +62,9 @@ class SoftmaxWithLoss(Layer):
                 f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, "
                 f"class axis {axis}); expected one label per prediction, from 0 to {scores[axis] - 1}"
             )
-        return [(), scores][: max(1, self.num_tops)]
+        return [()]
 
-    def forward(self, scores: Tensor, labels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         axis = self.axis % scores.dim()
         outer, classes = count(scores.shape, 0, axis), scores.shape[axis]
         flat = scores.reshape(outer, classes, -1)
@@ -73,7 +76,4 @@ class SoftmaxWithLoss(Layer):
             counted = (label != self.ignore_label).to(scores.dtype)
             label = torch.where(label == self.ignore_label, torch.zeros_like(label), label)
         losses = _FlooredLogLoss.apply(flat, label, counted)
-        loss = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
-        if self.num_tops < 2:
-            return loss
-        return loss, torch.softmax(scores.detach(), axis)
+        return losses.sum() / normalizer(self.mode, outer, inner, counted.sum())

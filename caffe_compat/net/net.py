@@ -460,10 +460,8 @@ class Net(nn.Module):
 
 
 def _loss_weights(layer: Layer, param: Any, tops: int) -> list[float]:
-    given = list(param.loss_weight)
-    if not given:
-        # Only the first top of a loss layer is a loss by default.
-        return [1.0 if layer.is_loss and j == 0 else 0.0 for j in range(tops)]
-    if len(given) != len(param.top) and len(given) != tops:
-        layer.fail(f"loss_weight is given {len(given)} times; expected 0 or {tops}, the number of tops")
-    return given + [0.0] * (tops - len(given))
+    # Caffe gives a loss layer one weight, so that one with two tops has to name both.
+    weights = list(param.loss_weight) or ([1.0] if layer.is_loss else [0.0] * tops)
+    if len(weights) != tops:
+        layer.fail(f"loss_weight is given {len(param.loss_weight)} times; expected it once for each of {tops} tops")
+    return weights
