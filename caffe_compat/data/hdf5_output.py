@@ -42,16 +42,19 @@ class HDF5Output(Layer):
             self.fail(f"data is {data_shape} and label {label_shape}; at most {_AXES} axes can be written")
         return []
 
-    @torch.compiler.disable
     def forward(self, data: Tensor, label: Tensor) -> tuple[Tensor, ...]:
         """Append the rows."""
+        # Not as a decorator: that would load torch._dynamo, two seconds for every program.
+        torch.compiler.disable(self._write)(data, label)
+        return ()
+
+    def _write(self, data: Tensor, label: Tensor) -> None:
         if self._file is None:
             self._file = h5py.File(self._path, "a")
         for name, bottom in zip(_NAMES, (data, label), strict=True):
             rows = bottom.detach().cpu().numpy()
             self._append(self._file, name, rows.reshape(rows.shape + (1,) * (_AXES - rows.ndim)))
         self._file.flush()
-        return ()
 
     def close(self) -> None:
         """Close the file; a later pass goes on with it."""

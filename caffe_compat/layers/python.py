@@ -187,9 +187,10 @@ class Python(Layer):
         self.user.reshape(bottoms, self._tops)
         return [top.shape for top in self._tops]
 
-    @torch.compiler.disable
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
-        return _Run.apply(self, len(bottoms), *bottoms, *self.blobs)
+        # Not as a decorator: that would load torch._dynamo, two seconds for every program.
+        run = torch.compiler.disable(_Run.apply)
+        return run(self, len(bottoms), *bottoms, *self.blobs)
 
     def next_batch(self) -> tuple[Tensor, ...]:
         """Sources only: what the user's ``forward`` puts into the tops."""
