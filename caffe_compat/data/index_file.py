@@ -44,7 +44,7 @@ def write_index_file(
         raise DataError(f"{path}: {len(records)} records and {len(labels)} labels; expected as many, at least one")
     if records.min() < 0 or records.max() >= entries:
         raise DataError(f"{path}: records {records.min()} to {records.max()}; {database} has 0 to {entries - 1}")
-    name = os.path.relpath(database, path.parent).encode()
+    name = os.path.relpath(os.path.realpath(database), os.path.realpath(path.parent)).encode()
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         file.write(_HEADER.pack(_MAGIC, _VERSION, len(name), len(records), entries))
         file.write(name + bytes(-len(name) % 8))
@@ -71,7 +71,7 @@ class SubsetReader:
             raise DataError(f"{self.path}: {size} bytes that are no whole index file; make it again")
         self.records = np.memmap(self.path, "<u4", "r", start, (count,))
         self.labels = np.memmap(self.path, "<i4", "r", start + 4 * count, (count,))
-        self._database = LMDBReader(self.path.parent / name)
+        self._database = LMDBReader(self.path.resolve().parent / name)
         if len(self._database) != entries:
             raise DataError(
                 f"{self.path}: made for a database of {entries} records, but {self._database.path} has "
