@@ -5,6 +5,7 @@ rank 0 displays, tests and snapshots.  NCCL on CUDA, gloo on the CPU.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,13 +51,16 @@ class Parallel:
             return net.forward_with_loss
         if not any(p.requires_grad for p in net.parameters()):
             return net.forward_with_loss
-        return DistributedDataParallel(
-            _TrainPass(net),
-            device_ids=[net.device] if net.device.type == "cuda" else None,
-            broadcast_buffers=False,
-            gradient_as_bucket_view=True,
-            bucket_cap_mb=_BUCKET_MB if overlap else _WHOLE_NET_MB,
-        )
+        with warnings.catch_warnings():
+            # Newer torch has another name for broadcast_buffers, which the older ones lack.
+            warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
+            return DistributedDataParallel(
+                _TrainPass(net),
+                device_ids=[net.device] if net.device.type == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+                bucket_cap_mb=_BUCKET_MB if overlap else _WHOLE_NET_MB,
+            )
 
     @contextmanager
     def accumulating(self, step: TrainStep, last: bool) -> Iterator[None]:

@@ -41,7 +41,12 @@ def test_close_does_not_wait_for_a_full_queue() -> None:
 
 def start(database: Path, how: str) -> subprocess.Popen:
     child = subprocess.Popen(
-        [sys.executable, "-c", LOOP, str(database), how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", LOOP, str(database), how],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run started in the background of a shell ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"

@@ -1,7 +1,7 @@
 """Two processes (gloo, CPU) that train together, against one with the joined batch."""
 
-import multiprocessing
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_compat.cli import main
 from caffe_compat.data import encode_datum, write_lmdb
 from caffe_compat.proto import read_caffemodel, read_solverstate
 from caffe_compat.solver import Log, Solver
-from caffe_compat.solver.launch import free_port, launch, set_environment
+from caffe_compat.solver.launch import free_port, launch
 
+ROOT = Path(__file__).parents[2]
 RECORDS, BATCH, ITERATIONS = 24, 3, 10
 ROUNDING = 1e-5  # the same sums in another order, over ten updates
 
@@ -59,23 +59,19 @@ def folder(tmp_path, monkeypatch):
 
 def run_two(*flags: str) -> None:
     """``caffe-compat train`` as two processes that find each other by the environment, as under torchrun."""
-    context = multiprocessing.get_context("fork")
     port = free_port()
-    children = [context.Process(target=_train, args=(rank, port, flags)) for rank in range(2)]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(timeout=240)
-    assert [child.exitcode for child in children] == [0, 0]
+    children = [_start(rank, port, flags) for rank in range(2)]
+    statuses = [child.wait(timeout=300) for child in children]
+    assert statuses == [0, 0], Path("log_0").read_text() + Path("log_1").read_text()
 
 
-def _train(rank: int, port: int, flags: tuple[str, ...]) -> None:
-    set_environment(rank, 2, port)
-    with open(f"log_{rank}", "w") as stream:
-        os.dup2(stream.fileno(), 2)
-        sys.stderr = stream
-        status = main(["train", "--solver=two.prototxt", *flags])
-    os._exit(status)
+def _start(rank: int, port: int, flags: tuple[str, ...]) -> subprocess.Popen:
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    environment = os.environ | {name: str(value) for name, value in place.items()}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "caffe_compat.cli", "train", "--solver=two.prototxt", *flags]
+    with open(f"log_{rank}", "w") as log:
+        return subprocess.Popen(command, env=environment, stderr=log)
 
 
 def layer_weights(path: str) -> dict[str, list[np.ndarray]]:
