@@ -1,11 +1,11 @@
 """Snapshots: exact continuation, Caffe's own form, refusals, and a process killed at any moment."""
 
 import io
-import multiprocessing
 import os
 import random
 import shutil
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -142,15 +142,27 @@ def test_a_failed_write_leaves_the_old_snapshot(make_solver, monkeypatch):
     assert find_snapshot("snap") == Path("snap_iter_3.solverstate")
 
 
-def _train_in_child(text: str) -> None:
-    torch.set_num_threads(1)
-    Path("solver.prototxt").write_text(text)
-    solver = Solver("solver.prototxt", log=Log(enabled=False))
-    newest = find_snapshot("snap")
-    if newest is not None:
-        solver.restore(newest)
-    solver.solve()
-    os._exit(0)  # no clean-up of what the parent owns
+TRAIN = """
+import sys, torch
+from caffe_compat.solver import Log, Solver, find_snapshot
+torch.set_num_threads(1)
+print("ready", flush=True)
+solver = Solver("solver.prototxt", log=Log(enabled=False))
+newest = find_snapshot("snap")
+if newest is not None:
+    solver.restore(newest)
+solver.solve()
+solver.close()
+"""
+
+
+def _start_training() -> subprocess.Popen:
+    """A fresh process, as a fork of this one could not use autograd; it has imported everything."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    child = subprocess.Popen([sys.executable, "-c", TRAIN], env=environment, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    return child
 
 
 def test_killed_at_any_moment(job):
@@ -165,18 +177,18 @@ def test_killed_at_any_moment(job):
     undisturbed.close()
     longest_life_s = time.perf_counter() - start
     dice = random.Random(11)
-    context = multiprocessing.get_context("fork")
+    Path("solver.prototxt").write_text(text)
     killed = 0
     for attempt in range(100):
-        child = context.Process(target=_train_in_child, args=(text,))
-        child.start()
-        child.join(dice.uniform(0.02, longest_life_s) if killed < KILLS else None)
-        if child.is_alive():
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
+        child = _start_training()
+        try:
+            child.wait(dice.uniform(0.02, longest_life_s) if killed < KILLS else None)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
             killed += 1
             continue
-        assert child.exitcode == 0
+        assert child.returncode == 0
         if killed >= KILLS or attempt >= KILLS:
             break
         for file in job.glob("snap_iter_*"):  # done before the kill: once more from the start
