@@ -2,5 +2,6 @@
 
 from caffe_compat.ops.conv import conv
 from caffe_compat.ops.lrn import lrn
+from caffe_compat.ops.pool import max_pool, relu_pool_lrn
 
-__all__ = ["conv", "lrn"]
+__all__ = ["conv", "lrn", "max_pool", "relu_pool_lrn"]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 
 #include "common/checks.h"
 #include "pool/pool.h"
@@ -42,6 +43,49 @@ inline PoolSizes pool_sizes(const char* op, at::IntArrayRef input, const PoolWin
   return {input[0],      input[1],     input[2],     input[3],    w.out_size[0],
           w.out_size[1], w.kernel[0],  w.kernel[1],  w.stride[0], w.stride[1],
           w.padding[0],  w.padding[1], channels_last};
+}
+
+// The dense input, and output and tap in its layout, not yet filled.
+struct PoolOutputs {
+  PoolSizes sizes;
+  at::Tensor input, output, tap;
+};
+
+inline PoolOutputs pool_outputs(const char* op, const at::Tensor& input, const PoolWindow& window) {
+  check_rank(op, "input", input, 4);
+  const at::MemoryFormat layout = pool_layout(input);
+  PoolOutputs out;
+  out.sizes = pool_sizes(op, input.sizes(), window, layout == at::MemoryFormat::ChannelsLast);
+  out.input = input.contiguous(layout);
+  const int64_t shape[] = {out.sizes.batch, out.sizes.channels, out.sizes.out_height,
+                           out.sizes.out_width};
+  out.output = at::empty(shape, input.options().memory_format(layout));
+  out.tap = at::empty(shape, input.options().dtype(at::kByte).memory_format(layout));
+  return out;
+}
+
+// The dense gradient of the output in tap's layout, and the input's gradient, not yet filled.
+struct PoolGradient {
+  PoolSizes sizes;
+  at::Tensor grad, tap, input_grad;
+};
+
+// `window.out_size` is not read: tap states it.
+inline PoolGradient pool_gradient(const char* op, const at::Tensor& grad, const at::Tensor& tap,
+                                  int64_t height, int64_t width, PoolWindow window) {
+  check_rank(op, "tap", tap, 4);
+  check_same_shape(op, "grad", grad, "tap", tap);
+  TORCH_CHECK_VALUE(tap.scalar_type() == at::kByte && tap.device() == grad.device(), op,
+                    ": tap is ", describe(tap), "; expected uint8 on ", grad.device());
+  const at::MemoryFormat layout = pool_layout(tap);
+  const int64_t shape[] = {tap.size(0), tap.size(1), height, width};
+  window.out_size = tap.sizes().slice(2);
+  PoolGradient g;
+  g.sizes = pool_sizes(op, shape, window, layout == at::MemoryFormat::ChannelsLast);
+  g.grad = grad.contiguous(layout);
+  g.tap = tap.contiguous(layout);
+  g.input_grad = at::empty(shape, grad.options().memory_format(layout));
+  return g;
 }
 
 }  // namespace caffe_compat

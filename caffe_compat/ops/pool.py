@@ -1,0 +1,158 @@
+"""Max pooling over Caffe's windows, alone or as the chain ReLU, max pooling, LRN in one pass over the memory.
+
+N C H W in shape comments: batch, channels, height, width.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.ops import extension
+from caffe_compat.ops.lrn import _reference as _lrn_reference
+
+extension.load()
+
+MOST_TAPS = 255  # a winner's number within its window takes one byte
+
+Pair = Sequence[int]
+
+
+def max_pool(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool = False) -> Tensor:
+    """The maximum of each window, clipped to the input; with ``relu``, of max(input, 0).
+
+    Window (i, j) of (H', W') = ``out_size`` starts at (i, j) * stride - padding, so that Caffe's rounding up and
+    PyTorch's rounding down are both a matter of ``out_size``.  The first of equal maxima, row by row, gets the
+    gradient; NaN is passed on.  All pairs are (height, width).
+
+    input (N, C, H, W), float32 or float64, on CUDA also float16 and bfloat16; contiguous and channels_last are taken
+    as they are, and the result (N, C, H', W') has the same layout.  ValueError for padding as large as the kernel, a
+    window that starts outside the input, or more than 255 taps; TypeError for another dtype.  Not twice
+    differentiable.
+    """
+    return torch.ops.caffe_compat.max_pool(input, kernel, stride, padding, out_size, relu)[0]
+
+
+def relu_pool_lrn(
+    input: Tensor,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    out_size: Pair,
+    relu: bool = True,
+    local_size: int = 5,
+    alpha: float = 1.0,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> Tensor:
+    """``lrn(max_pool(input, ..., relu), local_size, alpha, beta, k)``, bit for bit, for less traffic: what follows
+    conv1 and conv2 in CaffeNet.
+
+    Shapes, dtypes and errors are those of ``max_pool`` and ``lrn`` (ACROSS_CHANNELS).  For the gradient the pooled
+    values and a byte for each of them are kept, not the input.
+    """
+    arguments = (kernel, stride, padding, out_size, relu, local_size, alpha, beta, k)
+    return torch.ops.caffe_compat.relu_pool_lrn(input, *arguments)[0]
+
+
+def _reference(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool = False) -> Tensor:
+    """``max_pool`` in plain PyTorch: pad until every window lies inside, then pool."""
+    if relu:
+        input = functional.relu(input)
+    ends = [(out_size[i] - 1) * stride[i] + kernel[i] for i in (0, 1)]
+    after = [max(0, ends[i] - padding[i] - input.shape[2 + i]) for i in (0, 1)]
+    padded = functional.pad(input, (padding[1], after[1], padding[0], after[0]), value=-torch.inf)
+    return functional.max_pool2d(padded[:, :, : ends[0], : ends[1]], tuple(kernel), tuple(stride))
+
+
+def _chain_reference(
+    input: Tensor,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    out_size: Pair,
+    relu: bool = True,
+    local_size: int = 5,
+    alpha: float = 1.0,
+    beta: float = 0.75,
+    k: float = 1.0,
+) -> Tensor:
+    """``relu_pool_lrn`` in plain PyTorch."""
+    return _lrn_reference(_reference(input, kernel, stride, padding, out_size, relu), local_size, alpha, beta, k)
+
+
+def _like(input: Tensor, sizes: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
+    """Not yet filled, in the layout of ``input``."""
+    channels_last = not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    return torch.empty(
+        (*input.shape[:2], *sizes), dtype=dtype or input.dtype, device=input.device, memory_format=layout
+    )
+
+
+@torch.library.register_fake("caffe_compat::max_pool")
+def _max_pool_fake(
+    input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool
+) -> tuple[Tensor, Tensor]:
+    return _like(input, out_size), _like(input, out_size, torch.uint8)
+
+
+@torch.library.register_fake("caffe_compat::max_pool_backward")
+def _max_pool_backward_fake(grad: Tensor, tap: Tensor, height: int, width: int, *window: Any) -> Tensor:
+    return _like(tap, (height, width), grad.dtype)
+
+
+@torch.library.register_fake("caffe_compat::relu_pool_lrn")
+def _chain_fake(
+    input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, *arguments: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _like(input, out_size), _like(input, out_size), _like(input, out_size, torch.uint8)
+
+
+@torch.library.register_fake("caffe_compat::relu_pool_lrn_backward")
+def _chain_backward_fake(grad: Tensor, pooled: Tensor, tap: Tensor, height: int, width: int, *arguments: Any) -> Tensor:
+    return _like(tap, (height, width), grad.dtype)
+
+
+def _save_max_pool(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    input, *ctx.window = inputs[:4]
+    ctx.size = input.shape[2:]
+    ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1])
+
+
+def _max_pool_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 6
+    (tap,) = ctx.saved_tensors
+    return torch.ops.caffe_compat.max_pool_backward(grad, tap, *ctx.size, *ctx.window), *[None] * 5
+
+
+def _save_chain(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    input, *ctx.window = inputs[:4]
+    ctx.size = input.shape[2:]
+    ctx.lrn = inputs[6:]
+    ctx.mark_non_differentiable(output[1], output[2])
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(output[1], output[2])
+
+
+def _chain_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return (None,) * 10
+    pooled, tap = ctx.saved_tensors
+    backward = torch.ops.caffe_compat.relu_pool_lrn_backward
+    return backward(grad, pooled, tap, *ctx.size, *ctx.window, *ctx.lrn), *[None] * 9
+
+
+def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
+    raise RuntimeError("max_pool is not twice differentiable; use torch.nn.functional.max_pool2d where that is needed")
+
+
+torch.library.register_autograd("caffe_compat::max_pool", _max_pool_backward, setup_context=_save_max_pool)
+torch.library.register_autograd("caffe_compat::relu_pool_lrn", _chain_backward, setup_context=_save_chain)
+torch.library.register_autograd("caffe_compat::max_pool_backward", _refuse_double_backward)
+torch.library.register_autograd("caffe_compat::relu_pool_lrn_backward", _refuse_double_backward)
