@@ -10,6 +10,7 @@ from torch.nn import functional
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.geometry import pooled_size
 from caffe_compat.layers.registry import register
+from caffe_compat.ops.pool import CPU_DTYPES, CUDA_DTYPES, MOST_TAPS, max_pool
 
 FLT_MAX = torch.finfo(torch.float32).max  # an empty window has -FLT_MAX, in float64 too
 
@@ -30,7 +31,11 @@ class _RefuseBackward(torch.autograd.Function):
 @register("Pooling")
 class Pooling(Layer):
     """Bottom (N, C, H, W) -> top (N, C, H', W'); MAX can have a second top with the index of each
-    maximum in its H x W plane (the first one wins a tie)."""
+    maximum in its H x W plane (the first one wins a tie).
+
+    ``engine: CAFFE`` runs this package's MAX pooling where it can, ``CUDNN`` PyTorch's; ``DEFAULT``
+    takes ours on the CPU, where it is the faster one.
+    """
 
     param_fields = ("pooling_param",)
     top_count = (1, 2)
@@ -38,6 +43,7 @@ class Pooling(Layer):
     def setup(self, bottom: Shape) -> None:
         param = self.param.pooling_param
         self.method: str = param.PoolMethod.Name(param.pool)
+        self.engine: str = param.Engine.Name(param.engine)
         self.ceil_mode = param.round_mode == param.CEIL
         self.global_pooling = bool(param.global_pooling)
         self.kernel = self._read_kernel()
@@ -121,7 +127,23 @@ class Pooling(Layer):
         )
         return ours == theirs and all(2 * p <= k for p, k in zip(self.pad, kernel, strict=True))
 
+    def max_pool_window(self, bottom: Tensor) -> tuple[Shape, Shape, Shape, Shape] | None:
+        """Kernel, stride, pad and output size for ``ops.max_pool``; None where it does not do what this layer does."""
+        if self.method != "MAX" or self.num_tops > 1 or bottom.dim() != 4:
+            return None
+        h, w = bottom.shape[2:]
+        kernel = (h, w) if self.global_pooling else self.kernel
+        out = self._output_sizes(h, w)
+        starts = [(size - 1) * stride - pad for size, stride, pad in zip(out, self.stride, self.pad, strict=True)]
+        fits = kernel[0] * kernel[1] <= MOST_TAPS and starts[0] < h and starts[1] < w and min(out) > 0
+        dtypes = CPU_DTYPES if bottom.device.type == "cpu" else CUDA_DTYPES
+        return (kernel, self.stride, self.pad, out) if fits and bottom.dtype in dtypes else None
+
     def _max(self, bottom: Tensor, kernel: tuple[int, int]) -> Tensor | tuple[Tensor, Tensor]:
+        if self.engine == "CAFFE" or (self.engine == "DEFAULT" and bottom.device.type == "cpu"):
+            window = self.max_pool_window(bottom)
+            if window is not None:
+                return max_pool(bottom, *window)
         mask = self.num_tops > 1
         if self._torch_agrees(bottom, kernel):
             top, index = functional.max_pool2d(

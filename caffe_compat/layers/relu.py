@@ -35,6 +35,7 @@ class ReLU(NeuronLayer):
 
     def setup(self, bottom: Shape) -> None:
         self.negative_slope = float(self.param.relu_param.negative_slope)
+        self.engine: str = self.param.relu_param.Engine.Name(self.param.relu_param.engine)
         self.in_place = is_in_place(self)
 
     def forward(self, bottom: Tensor) -> Tensor:

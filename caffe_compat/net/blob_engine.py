@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.input import Input
-from caffe_compat.net.net import Net, Step
+from caffe_compat.net.graph import Step
+from caffe_compat.net.net import Net
 
 
 class Blob:

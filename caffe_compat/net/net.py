@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,40 +10,13 @@ from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape
-from caffe_compat.layers.registry import layer_types
-from caffe_compat.net.checks import check_blob_counts, check_layer_types, warn_unread_fields
+from caffe_compat.net.fast import Chain, find_chains
 from caffe_compat.net.filter import filter_net, phase_value
+from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
 from caffe_compat.precision import precision
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
-
-AUTOMATIC = "(automatic)"  # Caffe's name for the top that a loss layer makes up
-
-
-@dataclass
-class Step:
-    """One layer in its net: which blobs it reads and writes, by number in ``Net.blob_names``."""
-
-    layer: Layer
-    bottoms: list[int]
-    tops: list[int]
-    loss_weights: list[float]
-    need_backward: bool = False
-    bottom_need_backward: list[bool] = field(default_factory=list)
-    detach: list[bool] = field(default_factory=list)
-    param_need_backward: list[bool] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class LearnableParam:
-    """A parameter as the solver sees it; a shared one appears once, under its owner."""
-
-    parameter: nn.Parameter
-    lr_mult: float
-    decay_mult: float
-    layer: str
-    index: int
 
 
 class Net(nn.Module):
@@ -54,6 +26,8 @@ class Net(nn.Module):
     ``weights``: path of a ``.caffemodel`` or ``.caffemodel.h5`` to copy by layer name.
     ``phase``: "TRAIN" or "TEST"; ``level`` and ``stages`` enter the layers' include rules.
     ``dtype``: of parameters and blobs, float32 (as Caffe) or float64.
+    ``fast``: chains of layers run as one operator each (``net/fast.py`` lists them); also an attribute that may be
+    set at any time.  Blobs inside a chain are made only when ``extract`` asks for them.
     ``solver_rank``/``solver_count``: this process's share of the data in parallel training.
 
     >>> net = Net("deploy.prototxt", "weights.caffemodel", phase="TEST")
@@ -77,6 +51,7 @@ class Net(nn.Module):
         solver_count: int = 1,
         skip_bad_records: int = 0,
         source: Source | None = None,
+        fast: bool = False,
     ) -> None:
         super().__init__()
         precision()  # TF32 off unless asked for
@@ -106,51 +81,21 @@ class Net(nn.Module):
         # Follows .to(): tells where and in which dtype inputs are wanted, even without parameters.
         self.register_buffer("_anchor", torch.zeros(0, dtype=dtype), persistent=False)
 
-        self.steps: list[Step] = []
-        self.blob_names: list[str] = []
-        self._shapes: list[Shape] = []
-        self._blob_need_backward: list[bool] = []
-        self.learnable: list[LearnableParam] = []
-        self._explicit_mults: list[list[bool]] = []  # per learnable: lr_mult, decay_mult given
-        self.inputs: list[str] = []
-        self._build()
+        self._graph = Graph(self.param, self.context)
+        self.steps = self._graph.steps
+        self.blob_names = self._graph.blob_names
+        self.learnable = self._graph.learnable
+        self.inputs, self.outputs = self._graph.inputs, self._graph.outputs
+        self._shapes = self._graph.shapes
+        for step in self.steps:
+            self._modules[self._module_name(step.layer.name)] = step.layer
+        self._chains: list[Step | Chain] | None = None
+        self.fast = fast
         self._sources = [step for step in self.steps if step.layer.is_source]
         self._blob_index = {name: i for i, name in enumerate(self.blob_names)}
         self.train(self.phase == "TRAIN")
         if weights is not None:
             self.copy_from(weights)
-
-    # -- building -----------------------------------------------------------------------
-
-    def _build(self) -> None:
-        types = layer_types()
-        check_layer_types(self.param, types, self.context.source)
-        index_of: dict[str, int] = {}
-        available: set[str] = set()
-        owners: dict[str, tuple[int, Layer, int]] = {}
-        for param in self.param.layer:
-            if not param.HasField("phase"):
-                param.phase = self.param.state.phase
-            layer = types[param.type](param, self._context_for(param))
-            warn_unread_fields(layer)
-            step = self._connect(layer, param, index_of, available)
-            check_blob_counts(layer, len(step.bottoms), len(step.tops))
-            bottom_shapes = [self._shapes[i] for i in step.bottoms]
-            layer.setup(*bottom_shapes)
-            self._set_top_shapes(step, layer.infer_shapes(*bottom_shapes))
-            step.loss_weights = _loss_weights(layer, param, len(step.tops))
-            self._adopt_params(step, param, owners)
-            self._modules[self._module_name(layer.name)] = layer
-            self.steps.append(step)
-        self.outputs = sorted(available)
-        self._mark_backward()
-
-    def _context_for(self, param: Any) -> LayerContext:
-        # A layer may fix its own phase in the file.
-        phase = caffe_pb2.Phase.Name(param.phase)
-        if phase == self.context.phase:
-            return self.context
-        return LayerContext(**{**vars(self.context), "phase": phase})
 
     def _module_name(self, layer_name: str) -> str:
         # A dot would split state_dict keys, a quote break torch.export; two layers may have one name.
@@ -159,128 +104,6 @@ class Net(nn.Module):
         while unique in self._modules:
             unique, number = f"{name}_{number}", number + 1
         return unique
-
-    def _connect(self, layer: Layer, param: Any, index_of: dict[str, int], available: set[str]) -> Step:
-        step = Step(layer, [], [], [])
-        if param.propagate_down and len(param.propagate_down) != len(param.bottom):
-            layer.fail(
-                f"propagate_down is given {len(param.propagate_down)} times; "
-                f"expected 0 or {len(param.bottom)}, the number of bottoms"
-            )
-        for j, name in enumerate(param.bottom):
-            if name not in available:
-                layer.fail(f'unknown bottom blob "{name}" (bottom {j}): no earlier layer offers it')
-            available.remove(name)
-            index = index_of[name]
-            step.bottoms.append(index)
-            need = self._blob_need_backward[index]
-            step.need_backward |= need
-            step.bottom_need_backward.append(bool(param.propagate_down[j]) if param.propagate_down else need)
-        for j, name in enumerate(param.top):
-            in_place = j < len(param.bottom) and name == param.bottom[j]
-            if not in_place:
-                if name in index_of:
-                    layer.fail(f'top blob "{name}" is produced by two layers; rename one')
-                index_of[name] = self._new_blob(name)
-            step.tops.append(index_of[name])
-            available.add(name)
-            if param.type == "Input":
-                self.inputs.append(name)
-        if layer.is_loss:
-            for _ in range(len(step.tops), layer.top_count[0]):
-                step.tops.append(self._new_blob(AUTOMATIC))
-        return step
-
-    def _new_blob(self, name: str) -> int:
-        self.blob_names.append(name)
-        self._shapes.append(())
-        self._blob_need_backward.append(False)
-        return len(self.blob_names) - 1
-
-    def _adopt_params(self, step: Step, param: Any, owners: dict[str, tuple[int, Layer, int]]) -> None:
-        layer = step.layer
-        blobs = layer.blobs
-        if len(param.param) > len(blobs):
-            layer.fail(f"{len(param.param)} param entries for {len(blobs)} parameter blobs; remove the excess")
-        for i, parameter in enumerate(blobs):
-            spec = param.param[i] if i < len(param.param) else caffe_pb2.ParamSpec()
-            step.param_need_backward.append(spec.lr_mult != 0)
-            step.need_backward |= spec.lr_mult != 0
-            lr_mult = spec.lr_mult if parameter.requires_grad else 0.0
-            if spec.name and spec.name in owners:
-                self._share_param(layer, i, spec, owners[spec.name])
-                continue
-            if spec.name:
-                owners[spec.name] = (len(self.learnable), layer, i)
-            self.learnable.append(LearnableParam(parameter, lr_mult, spec.decay_mult, layer.name, i))
-            self._explicit_mults.append([spec.HasField("lr_mult"), spec.HasField("decay_mult")])
-        if step.need_backward:
-            for top in step.tops:
-                self._blob_need_backward[top] = True
-
-    def _share_param(self, layer: Layer, i: int, spec: Any, owner: tuple[int, Layer, int]) -> None:
-        number, owner_layer, owner_index = owner
-        ours, theirs = layer.blob_shapes[i], owner_layer.blob_shapes[owner_index]
-        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
-        if (torch.Size(ours).numel() != torch.Size(theirs).numel()) if permissive else ours != theirs:
-            layer.fail(
-                f'cannot share param "{spec.name}" of layer "{owner_layer.name}": its shape is {theirs}, '
-                f"this layer's is {ours}" + ("" if permissive else "; share_mode: PERMISSIVE compares only counts")
-            )
-        learnable = self.learnable[number]
-        for k, mult in enumerate(("lr_mult", "decay_mult")):
-            if not spec.HasField(mult):
-                continue
-            wanted, known = getattr(spec, mult), getattr(learnable, mult)
-            if self._explicit_mults[number][k] and wanted != known:
-                layer.fail(f'shared param "{spec.name}" has {mult} {wanted} here and {known} at its owner')
-            self._explicit_mults[number][k] = True
-            learnable = replace(learnable, **{mult: wanted})
-        self.learnable[number] = learnable
-        layer.share_blob(i, learnable.parameter)
-
-    def _mark_backward(self) -> None:
-        """Caffe's rules for which layers, bottoms and parameters get gradients."""
-        under_loss: set[str] = set()
-        skip: set[str] = set()
-        for step in reversed(self.steps):
-            top_names = [self.blob_names[i] for i in step.tops]
-            bottom_names = [self.blob_names[i] for i in step.bottoms]
-            contributes = any(step.loss_weights) or any(name in under_loss for name in top_names)
-            if step.need_backward and all(name in skip for name in top_names):
-                step.need_backward = False
-                step.bottom_need_backward = [False] * len(step.bottoms)
-            step.need_backward &= contributes
-            if not contributes:
-                step.bottom_need_backward = [False] * len(step.bottoms)
-            else:
-                under_loss.update(bottom_names)
-            skip.update(name for name, need in zip(bottom_names, step.bottom_need_backward, strict=True) if not need)
-        if self.param.force_backward:
-            self._force_backward()
-        for step in self.steps:
-            step.detach = [
-                self._blob_need_backward[i] and not need
-                for i, need in zip(step.bottoms, step.bottom_need_backward, strict=True)
-            ]
-        # A parameter needs a gradient when any of the layers that use it asks for one.
-        wanted = {
-            id(parameter)
-            for step in self.steps
-            for parameter, need in zip(step.layer.blobs, step.param_need_backward, strict=True)
-            if need and parameter.requires_grad
-        }
-        for parameter in self.parameters():
-            parameter.requires_grad_(id(parameter) in wanted)
-
-    def _force_backward(self) -> None:
-        for step in self.steps:
-            step.need_backward = True
-            for j, index in enumerate(step.bottoms):
-                exempt = j in step.layer.no_gradient_bottoms and j not in step.layer.forced_bottoms
-                step.bottom_need_backward[j] |= not exempt
-                self._blob_need_backward[index] |= step.bottom_need_backward[j]
-            step.param_need_backward = [True] * len(step.param_need_backward)
 
     # -- looking ------------------------------------------------------------------------
 
@@ -340,7 +163,7 @@ class Net(nn.Module):
         unknown = [name for name in names if name not in self._blob_index]
         if unknown:
             raise NetError(f"{self.source}: no blob named {unknown[0]!r}; there are {', '.join(self.blob_names)}")
-        values, _ = self._run(blobs)
+        values, _ = self._run(blobs, [self._blob_index[name] for name in names])
         return {name: values[self._blob_index[name]] for name in names}
 
     def next_batch(self) -> dict[str, Tensor]:
@@ -351,23 +174,28 @@ class Net(nn.Module):
                 batch[self.blob_names[index]] = self._place(value)
         return batch
 
-    def _run(self, given: Mapping[str, Tensor]) -> tuple[dict[int, Tensor], Tensor]:
+    def _run(self, given: Mapping[str, Tensor], wanted: Iterable[int] = ()) -> tuple[dict[int, Tensor], Tensor]:
         values = self._source_values(given)
         loss = self._anchor.new_zeros(())
-        for step in self.steps:
-            if not step.layer.is_source:
-                bottoms = [
-                    values[i].detach() if cut else values[i] for i, cut in zip(step.bottoms, step.detach, strict=True)
-                ]
-                tops = step.layer(*bottoms)
-                if isinstance(tops, Tensor):
-                    tops = (tops,)
-                for index, top in zip(step.tops, tops, strict=True):
-                    values[index] = top
-            for index, weight in zip(step.tops, step.loss_weights, strict=True):
+        for unit in self._units(wanted):
+            if isinstance(unit, Chain):
+                unit.run(values)
+                continue
+            if not unit.layer.is_source:
+                unit.run(values)
+            for index, weight in zip(unit.tops, unit.loss_weights, strict=True):
                 if weight:
                     loss = loss + weight * values[index].sum()
         return values, loss
+
+    def _units(self, wanted: Iterable[int]) -> Sequence[Step | Chain]:
+        """What to run, one after the other, to get the outputs and the ``wanted`` blobs."""
+        if not self.fast:
+            return self.steps
+        if self._chains is None:
+            self._chains = find_chains(self._graph)
+        hidden = set().union(*(unit.hidden for unit in self._chains if isinstance(unit, Chain)))
+        return self._chains if hidden.isdisjoint(wanted) else self.steps
 
     def _source_values(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {}
@@ -419,16 +247,12 @@ class Net(nn.Module):
         try:
             for step in self.steps:
                 if step.layer.is_source:
-                    self._set_top_shapes(step, [known[i] for i in step.tops])
+                    self._graph.set_top_shapes(step, [known[i] for i in step.tops])
                 else:
-                    self._set_top_shapes(step, step.layer.infer_shapes(*(self._shapes[i] for i in step.bottoms)))
+                    self._graph.set_top_shapes(step, step.layer.infer_shapes(*(self._shapes[i] for i in step.bottoms)))
         except NetError:
-            self._shapes = before
+            self._shapes[:] = before
             raise
-
-    def _set_top_shapes(self, step: Step, shapes: Iterable[Shape]) -> None:
-        for index, shape in zip(step.tops, shapes, strict=True):
-            self._shapes[index] = tuple(shape)
 
     # -- weights ------------------------------------------------------------------------
 
@@ -457,11 +281,3 @@ class Net(nn.Module):
     def sources(self) -> Iterator[Layer]:
         """The source layers, in order (for saving and restoring their positions)."""
         return (step.layer for step in self._sources)
-
-
-def _loss_weights(layer: Layer, param: Any, tops: int) -> list[float]:
-    # Caffe gives a loss layer one weight, so that one with two tops has to name both.
-    weights = list(param.loss_weight) or ([1.0] if layer.is_loss else [0.0] * tops)
-    if len(weights) != tops:
-        layer.fail(f"loss_weight is given {len(param.loss_weight)} times; expected it once for each of {tops} tops")
-    return weights

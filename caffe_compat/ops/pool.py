@@ -16,6 +16,8 @@ from caffe_compat.ops.lrn import _reference as _lrn_reference
 extension.load()
 
 MOST_TAPS = 255  # a winner's number within its window takes one byte
+CPU_DTYPES = (torch.float32, torch.float64)
+CUDA_DTYPES = (*CPU_DTYPES, torch.float16, torch.bfloat16)
 
 Pair = Sequence[int]
 

@@ -1,0 +1,234 @@
+"""From a filtered NetParameter to connected layers: blobs, parameters, and who gets gradients, by Caffe's rules."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.layers.registry import layer_types
+from caffe_compat.net.checks import check_blob_counts, check_layer_types, warn_unread_fields
+from caffe_compat.proto import caffe_pb2
+
+AUTOMATIC = "(automatic)"  # Caffe's name for the top that a loss layer makes up
+
+
+@dataclass
+class Step:
+    """One layer in its net: which blobs it reads and writes, by number in ``Net.blob_names``."""
+
+    layer: Layer
+    bottoms: list[int]
+    tops: list[int]
+    loss_weights: list[float]
+    need_backward: bool = False
+    bottom_need_backward: list[bool] = field(default_factory=list)
+    detach: list[bool] = field(default_factory=list)
+    param_need_backward: list[bool] = field(default_factory=list)
+
+    def run(self, values: dict[int, Tensor]) -> None:
+        """Read the bottoms from ``values`` and put the tops there."""
+        bottoms = [values[i].detach() if cut else values[i] for i, cut in zip(self.bottoms, self.detach, strict=True)]
+        tops = self.layer(*bottoms)
+        if isinstance(tops, Tensor):
+            tops = (tops,)
+        for index, top in zip(self.tops, tops, strict=True):
+            values[index] = top
+
+
+@dataclass(frozen=True)
+class LearnableParam:
+    """A parameter as the solver sees it; a shared one appears once, under its owner."""
+
+    parameter: nn.Parameter
+    lr_mult: float
+    decay_mult: float
+    layer: str
+    index: int
+
+
+@dataclass
+class Graph:
+    """The layers of a net in order, connected.
+
+    ``param`` is a NetParameter after filtering and with Splits; each layer in it gets the net's phase where it has
+    none.  Raises NetError, naming the layer, for whatever Caffe would refuse.
+    """
+
+    param: Any
+    context: LayerContext
+    steps: list[Step] = field(default_factory=list)
+    blob_names: list[str] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+    learnable: list[LearnableParam] = field(default_factory=list)
+    inputs: list[str] = field(default_factory=list)  # tops of Input layers
+    outputs: list[str] = field(default_factory=list)  # blobs that no layer reads
+
+    def __post_init__(self) -> None:
+        self._need_backward: list[bool] = []  # per blob
+        self._explicit_mults: list[list[bool]] = []  # per learnable: lr_mult, decay_mult given
+        self._index_of: dict[str, int] = {}
+        self._available: set[str] = set()
+        self._owners: dict[str, tuple[int, Layer, int]] = {}
+        types = layer_types()
+        check_layer_types(self.param, types, self.context.source)
+        for param in self.param.layer:
+            if not param.HasField("phase"):
+                param.phase = self.param.state.phase
+            self._add(types[param.type](param, self._context_for(param)), param)
+        self.outputs = sorted(self._available)
+        self._mark_backward()
+
+    def set_top_shapes(self, step: Step, shapes: Iterable[Shape]) -> None:
+        """Note the shapes of the blobs that ``step`` writes."""
+        for index, shape in zip(step.tops, shapes, strict=True):
+            self.shapes[index] = tuple(shape)
+
+    def _add(self, layer: Layer, param: Any) -> None:
+        warn_unread_fields(layer)
+        step = self._connect(layer, param)
+        check_blob_counts(layer, len(step.bottoms), len(step.tops))
+        bottom_shapes = [self.shapes[i] for i in step.bottoms]
+        layer.setup(*bottom_shapes)
+        self.set_top_shapes(step, layer.infer_shapes(*bottom_shapes))
+        step.loss_weights = _loss_weights(layer, param, len(step.tops))
+        self._adopt_params(step, param)
+        self.steps.append(step)
+
+    def _context_for(self, param: Any) -> LayerContext:
+        # A layer may fix its own phase in the file.
+        phase = caffe_pb2.Phase.Name(param.phase)
+        return self.context if phase == self.context.phase else replace(self.context, phase=phase)
+
+    def _connect(self, layer: Layer, param: Any) -> Step:
+        step = Step(layer, [], [], [])
+        if param.propagate_down and len(param.propagate_down) != len(param.bottom):
+            layer.fail(
+                f"propagate_down is given {len(param.propagate_down)} times; "
+                f"expected 0 or {len(param.bottom)}, the number of bottoms"
+            )
+        for j, name in enumerate(param.bottom):
+            if name not in self._available:
+                layer.fail(f'unknown bottom blob "{name}" (bottom {j}): no earlier layer offers it')
+            self._available.remove(name)
+            index = self._index_of[name]
+            step.bottoms.append(index)
+            need = self._need_backward[index]
+            step.need_backward |= need
+            step.bottom_need_backward.append(bool(param.propagate_down[j]) if param.propagate_down else need)
+        for j, name in enumerate(param.top):
+            in_place = j < len(param.bottom) and name == param.bottom[j]
+            if not in_place:
+                if name in self._index_of:
+                    layer.fail(f'top blob "{name}" is produced by two layers; rename one')
+                self._index_of[name] = self._new_blob(name)
+            step.tops.append(self._index_of[name])
+            self._available.add(name)
+            if param.type == "Input":
+                self.inputs.append(name)
+        if layer.is_loss:
+            for _ in range(len(step.tops), layer.top_count[0]):
+                step.tops.append(self._new_blob(AUTOMATIC))
+        return step
+
+    def _new_blob(self, name: str) -> int:
+        self.blob_names.append(name)
+        self.shapes.append(())
+        self._need_backward.append(False)
+        return len(self.blob_names) - 1
+
+    def _adopt_params(self, step: Step, param: Any) -> None:
+        layer = step.layer
+        blobs = layer.blobs
+        if len(param.param) > len(blobs):
+            layer.fail(f"{len(param.param)} param entries for {len(blobs)} parameter blobs; remove the excess")
+        for i, parameter in enumerate(blobs):
+            spec = param.param[i] if i < len(param.param) else caffe_pb2.ParamSpec()
+            step.param_need_backward.append(spec.lr_mult != 0)
+            step.need_backward |= spec.lr_mult != 0
+            lr_mult = spec.lr_mult if parameter.requires_grad else 0.0
+            if spec.name and spec.name in self._owners:
+                self._share_param(layer, i, spec, self._owners[spec.name])
+                continue
+            if spec.name:
+                self._owners[spec.name] = (len(self.learnable), layer, i)
+            self.learnable.append(LearnableParam(parameter, lr_mult, spec.decay_mult, layer.name, i))
+            self._explicit_mults.append([spec.HasField("lr_mult"), spec.HasField("decay_mult")])
+        if step.need_backward:
+            for top in step.tops:
+                self._need_backward[top] = True
+
+    def _share_param(self, layer: Layer, i: int, spec: Any, owner: tuple[int, Layer, int]) -> None:
+        number, owner_layer, owner_index = owner
+        ours, theirs = layer.blob_shapes[i], owner_layer.blob_shapes[owner_index]
+        permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
+        if (torch.Size(ours).numel() != torch.Size(theirs).numel()) if permissive else ours != theirs:
+            layer.fail(
+                f'cannot share param "{spec.name}" of layer "{owner_layer.name}": its shape is {theirs}, '
+                f"this layer's is {ours}" + ("" if permissive else "; share_mode: PERMISSIVE compares only counts")
+            )
+        learnable = self.learnable[number]
+        for k, mult in enumerate(("lr_mult", "decay_mult")):
+            if not spec.HasField(mult):
+                continue
+            wanted, known = getattr(spec, mult), getattr(learnable, mult)
+            if self._explicit_mults[number][k] and wanted != known:
+                layer.fail(f'shared param "{spec.name}" has {mult} {wanted} here and {known} at its owner')
+            self._explicit_mults[number][k] = True
+            learnable = replace(learnable, **{mult: wanted})
+        self.learnable[number] = learnable
+        layer.share_blob(i, learnable.parameter)
+
+    def _mark_backward(self) -> None:
+        """Caffe's rules for which layers, bottoms and parameters get gradients."""
+        under_loss: set[str] = set()
+        skip: set[str] = set()
+        for step in reversed(self.steps):
+            top_names = [self.blob_names[i] for i in step.tops]
+            bottom_names = [self.blob_names[i] for i in step.bottoms]
+            contributes = any(step.loss_weights) or any(name in under_loss for name in top_names)
+            if step.need_backward and all(name in skip for name in top_names):
+                step.need_backward = False
+                step.bottom_need_backward = [False] * len(step.bottoms)
+            step.need_backward &= contributes
+            if not contributes:
+                step.bottom_need_backward = [False] * len(step.bottoms)
+            else:
+                under_loss.update(bottom_names)
+            skip.update(name for name, need in zip(bottom_names, step.bottom_need_backward, strict=True) if not need)
+        if self.param.force_backward:
+            self._force_backward()
+        for step in self.steps:
+            step.detach = [
+                self._need_backward[i] and not need
+                for i, need in zip(step.bottoms, step.bottom_need_backward, strict=True)
+            ]
+        # A parameter needs a gradient when any of the layers that use it asks for one.
+        wanted = {
+            id(parameter)
+            for step in self.steps
+            for parameter, need in zip(step.layer.blobs, step.param_need_backward, strict=True)
+            if need and parameter.requires_grad
+        }
+        for step in self.steps:
+            for parameter in step.layer.parameters():
+                parameter.requires_grad_(id(parameter) in wanted)
+
+    def _force_backward(self) -> None:
+        for step in self.steps:
+            step.need_backward = True
+            for j, index in enumerate(step.bottoms):
+                exempt = j in step.layer.no_gradient_bottoms and j not in step.layer.forced_bottoms
+                step.bottom_need_backward[j] |= not exempt
+                self._need_backward[index] |= step.bottom_need_backward[j]
+            step.param_need_backward = [True] * len(step.param_need_backward)
+
+
+def _loss_weights(layer: Layer, param: Any, tops: int) -> list[float]:
+    # Caffe gives a loss layer one weight, so that one with two tops has to name both.
+    weights = list(param.loss_weight) or ([1.0] if layer.is_loss else [0.0] * tops)
+    if len(weights) != tops:
+        layer.fail(f"loss_weight is given {len(param.loss_weight)} times; expected it once for each of {tops} tops")
+    return weights
