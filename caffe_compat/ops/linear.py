@@ -1,0 +1,80 @@
+"""The product of Caffe's InnerProduct, for the CPU's training step: few images, weights far larger than the caches.
+
+M K N in shape comments: batch, inputs, outputs.
+"""
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.ops import extension
+
+extension.load()
+
+
+def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """y = input weight^T + bias, then max(y, 0) with ``relu``: (M, K), (N, K), (N,) -> (M, N).
+
+    float32 on the CPU takes our kernels for up to 256 images, with AVX2 or AVX-512; sums do not depend on the number
+    of threads, and it is not twice differentiable.  All else is torch.nn.functional.linear: other dtypes and devices,
+    autocast.  ValueError for float32 shapes that do not fit.
+    """
+    ours = input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
+    if ours and not torch.is_autocast_enabled("cpu"):
+        return torch.ops.caffe_compat.linear(input, weight, bias, relu)
+    return _reference(input, weight, bias, relu)
+
+
+def _reference(input: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """``linear`` in plain PyTorch."""
+    output = functional.linear(input, weight, bias)
+    return output.relu() if relu else output
+
+
+@torch.library.register_fake("caffe_compat::linear")
+def _linear_fake(input: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
+    return input.new_empty((input.shape[0], weight.shape[0]))
+
+
+@torch.library.register_fake("caffe_compat::linear_input_grad")
+def _linear_input_grad_fake(grad: Tensor, weight: Tensor) -> Tensor:
+    return grad.new_empty((grad.shape[0], weight.shape[1]))
+
+
+@torch.library.register_fake("caffe_compat::linear_weight_grad")
+def _linear_weight_grad_fake(grad: Tensor, input: Tensor) -> Tensor:
+    return grad.new_empty((grad.shape[1], input.shape[1]))
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    input, weight, _, relu = inputs
+    # Only what the wanted gradients need: a frozen weight keeps no activations alive.
+    ctx.save_for_backward(
+        input if ctx.needs_input_grad[1] else None,
+        weight if ctx.needs_input_grad[0] else None,
+        output if relu else None,
+    )
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    input, weight, output = ctx.saved_tensors
+    if output is not None:
+        grad = torch.ops.aten.threshold_backward(grad, output, 0)
+    ops = torch.ops.caffe_compat
+    return (
+        ops.linear_input_grad(grad, weight) if ctx.needs_input_grad[0] else None,
+        ops.linear_weight_grad(grad, input) if ctx.needs_input_grad[1] else None,
+        grad.sum(0) if ctx.needs_input_grad[2] else None,
+        None,
+    )
+
+
+def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
+    raise RuntimeError("linear is not twice differentiable; use torch.nn.functional.linear where that is needed")
+
+
+torch.library.register_autograd("caffe_compat::linear", _backward, setup_context=_save)
+torch.library.register_autograd("caffe_compat::linear_input_grad", _refuse_double_backward)
+torch.library.register_autograd("caffe_compat::linear_weight_grad", _refuse_double_backward)

@@ -1,0 +1,97 @@
+// The tile in registers of which matrix products on the CPU are made.  Include after common/simd.h,
+// in a kernel's `_simd.h`.
+//
+// A tile is `rows` x `vectors` vectors of C = A B.  B is read in vectors of a row, A one number at
+// a time, which is spread to all lanes.
+#pragma once
+
+#include <cstdint>
+
+namespace caffe_compat::CAFFE_COMPAT_SIMD {
+
+// Accumulators, the vectors of one row of B and one number of A fill the 32 or 16 registers.
+constexpr int kTileRows = CAFFE_COMPAT_SIMD_LANES == 16 ? 12 : 6;
+constexpr int kTileVectors = 2;
+constexpr int kTileColumns = kTileVectors * Floats::kLanes;
+
+template <int rows, int vectors = kTileVectors>
+struct Tile {
+  Floats at[rows][vectors];
+
+  CAFFE_COMPAT_SIMD_INLINE void clear() {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) at[r][v] = Floats::zero();
+    }
+  }
+
+  CAFFE_COMPAT_SIMD_INLINE void load(const float* from, int64_t row_stride) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        at[r][v] = Floats::load(from + r * row_stride + v * Floats::kLanes);
+      }
+    }
+  }
+
+  CAFFE_COMPAT_SIMD_INLINE void store(float* to, int64_t row_stride) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        at[r][v].store(to + r * row_stride + v * Floats::kLanes);
+      }
+    }
+  }
+
+  CAFFE_COMPAT_SIMD_INLINE void add_to(float* sums, int64_t row_stride) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        float* to = sums + r * row_stride + v * Floats::kLanes;
+        (at[r][v] + Floats::load(to)).store(to);
+      }
+    }
+  }
+
+  // Past the caches: see Floats::stream.
+  CAFFE_COMPAT_SIMD_INLINE void stream(float* to, int64_t row_stride) const {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        at[r][v].stream(to + r * row_stride + v * Floats::kLanes);
+      }
+    }
+  }
+
+  // tile[r][c] += sum over d < depth of a[r * a_row + d * a_step] * b[d * b_step + c].  With
+  // `ahead` the numbers of B so far behind those in use are fetched into the cache.
+  template <int64_t ahead = 0>
+  CAFFE_COMPAT_SIMD_INLINE void add_product(const float* a, int64_t a_row, int64_t a_step,
+                                            const float* b, int64_t b_step, int64_t depth) {
+    for (int64_t d = 0; d < depth; ++d) {
+      Floats row[vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) row[v] = Floats::load(b + v * Floats::kLanes);
+      if constexpr (ahead != 0) {
+        for (int c = 0; c < vectors * Floats::kLanes; c += 16) {
+          _mm_prefetch(b + ahead + c, _MM_HINT_T0);
+        }
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+        const Floats number = Floats::all(a[r * a_row]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) at[r][v] = multiply_add(number, row[v], at[r][v]);
+      }
+      a += a_step;
+      b += b_step;
+    }
+  }
+};
+
+}  // namespace caffe_compat::CAFFE_COMPAT_SIMD

@@ -1,0 +1,202 @@
+// Kernels of linear.h, in vectors.
+#pragma once
+
+#include "common/gemm_micro_simd.h"
+
+namespace caffe_compat::CAFFE_COMPAT_SIMD {
+namespace {
+
+constexpr int64_t kCacheFloats = 65536;  // a quarter of a second-level cache of 1 MiB
+constexpr int64_t kForwardDepth =
+    512;                            // inputs summed in one register, which also keeps sums accurate
+constexpr int64_t kGradDepth = 32;  // rows of w read side by side
+
+constexpr int64_t tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
+
+// Calls function(rows) with `rows` as a constant.
+template <int rows = kTileRows, typename Function>
+CAFFE_COMPAT_SIMD_INLINE void with_rows(int64_t count, Function&& function) {
+  if constexpr (rows > 0) {
+    if (count == rows) {
+      function(std::integral_constant<int, rows>());
+    } else {
+      with_rows<rows - 1>(count, function);
+    }
+  }
+}
+
+void pack_columns(const float* from, int64_t rows, int64_t columns, float* to, int64_t first_panel,
+                  int64_t last_panel) {
+  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+    const int64_t first = panel * kTileColumns;
+    const int64_t count = std::min<int64_t>(columns - first, kTileColumns);
+    float* out = to + panel * rows * kTileColumns;
+    for (int64_t row = 0; row < rows; ++row, out += kTileColumns) {
+      std::copy_n(from + row * columns + first, count, out);
+      std::fill(out + count, out + kTileColumns, 0.0f);
+    }
+  }
+}
+
+void pack_rows(const float* from, int64_t rows, int64_t columns, float* to, int64_t first_column,
+               int64_t last_column) {
+  constexpr int64_t kStep = 16;  // a cache line of each row at a time
+  for (int64_t panel = 0; panel < tiles(rows, kTileColumns); ++panel) {
+    const int64_t count = std::min<int64_t>(rows - panel * kTileColumns, kTileColumns);
+    const float* in = from + panel * kTileColumns * columns;
+    float* out = to + panel * kTileColumns * columns;
+    for (int64_t first = first_column; first < last_column; first += kStep) {
+      const int64_t last = std::min(first + kStep, last_column);
+      for (int64_t row = 0; row < count; ++row) {
+        for (int64_t column = first; column < last; ++column) {
+          out[column * kTileColumns + row] = in[row * columns + column];
+        }
+      }
+      for (int64_t column = first; column < last; ++column) {
+        std::fill(out + column * kTileColumns + count, out + (column + 1) * kTileColumns, 0.0f);
+      }
+    }
+  }
+}
+
+// Writes a tile of outputs (rows of `sums`) by batch (columns) to its place in y.
+void finish_forward(const float* sums, const float* bias, bool relu, float* output,
+                    const LinearSizes& s, int64_t first_output, int64_t rows) {
+  for (int64_t panel = 0; panel < tiles(s.batch, kTileColumns); ++panel) {
+    const int64_t count = std::min<int64_t>(s.batch - panel * kTileColumns, kTileColumns);
+    for (int64_t item = 0; item < count; ++item) {
+      float* out = output + (panel * kTileColumns + item) * s.outputs + first_output;
+      for (int64_t row = 0; row < rows; ++row) {
+        float value = sums[(panel * kTileRows + row) * kTileColumns + item];
+        if (bias) value += bias[first_output + row];
+        out[row] = relu && value < 0 ? 0 : value;
+      }
+    }
+  }
+}
+
+void forward(const float* x_rows, const float* weight, const float* bias, bool relu, float* output,
+             const LinearSizes& s, float* scratch, int64_t first_tile, int64_t last_tile) {
+  const int64_t panels = tiles(s.batch, kTileColumns);
+  const int64_t tile_floats = kTileRows * panels * kTileColumns;
+  // The block of x stays in the second-level cache while w passes by.
+  const int64_t block =
+      std::max<int64_t>(kCacheFloats / (panels * kTileColumns) / kForwardDepth, 1) * kForwardDepth;
+  std::fill(scratch + first_tile * tile_floats, scratch + last_tile * tile_floats, 0.0f);
+  for (int64_t block_start = 0; block_start < s.inputs; block_start += block) {
+    const int64_t block_end = std::min(block_start + block, s.inputs);
+    for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+      const int64_t first_output = tile * kTileRows;
+      with_rows(std::min<int64_t>(s.outputs - first_output, kTileRows), [&](auto rows) {
+        for (int64_t start = block_start; start < block_end; start += kForwardDepth) {
+          const int64_t depth = std::min(kForwardDepth, block_end - start);
+          for (int64_t panel = 0; panel < panels; ++panel) {
+            float* sums = scratch + tile * tile_floats + panel * kTileRows * kTileColumns;
+            Tile<rows> sum;
+            sum.clear();
+            sum.add_product(weight + first_output * s.inputs + start, s.inputs, 1,
+                            x_rows + (panel * s.inputs + start) * kTileColumns, kTileColumns,
+                            depth);
+            sum.add_to(sums, kTileColumns);
+          }
+        }
+      });
+    }
+  }
+  for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+    const int64_t first_output = tile * kTileRows;
+    finish_forward(scratch + tile * tile_floats, bias, relu, output, s, first_output,
+                   std::min<int64_t>(s.outputs - first_output, kTileRows));
+  }
+}
+
+void input_grad(const float* grad, const float* weight, float* result, const LinearSizes& s,
+                float* scratch, int64_t first_panel, int64_t last_panel) {
+  const int64_t panel_floats = s.batch * kTileColumns;
+  // The sums of a block of panels stay in the second-level cache while w passes by.
+  const int64_t block = std::max<int64_t>(kCacheFloats / panel_floats, 1);
+  // The last panel may be narrower than a tile: its part of w goes through a padded copy.
+  float edge[kGradDepth * kTileColumns] = {};
+  std::fill(scratch + first_panel * panel_floats, scratch + last_panel * panel_floats, 0.0f);
+  for (int64_t block_start = first_panel; block_start < last_panel; block_start += block) {
+    const int64_t block_end = std::min(block_start + block, last_panel);
+    for (int64_t start = 0; start < s.outputs; start += kGradDepth) {
+      const int64_t depth = std::min(kGradDepth, s.outputs - start);
+      for (int64_t panel = block_start; panel < block_end; ++panel) {
+        const float* rows_of_w = weight + start * s.inputs + panel * kTileColumns;
+        int64_t stride = s.inputs;
+        const int64_t columns = std::min<int64_t>(s.inputs - panel * kTileColumns, kTileColumns);
+        if (columns < kTileColumns) {
+          for (int64_t d = 0; d < depth; ++d) {
+            std::copy_n(rows_of_w + d * s.inputs, columns, edge + d * kTileColumns);
+          }
+          rows_of_w = edge;
+          stride = kTileColumns;
+        }
+        for (int64_t item = 0; item < s.batch; item += kTileRows) {
+          with_rows(std::min<int64_t>(s.batch - item, kTileRows), [&](auto rows) {
+            float* sums = scratch + panel * panel_floats + item * kTileColumns;
+            Tile<rows> sum;
+            sum.load(sums, kTileColumns);
+            const float* numbers = grad + item * s.outputs + start;
+            if (item == 0) {
+              sum.template add_product<kTileColumns>(numbers, s.outputs, 1, rows_of_w, stride,
+                                                     depth);
+            } else {
+              sum.add_product(numbers, s.outputs, 1, rows_of_w, stride, depth);
+            }
+            sum.store(sums, kTileColumns);
+          });
+        }
+      }
+    }
+  }
+  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+    const int64_t columns = std::min<int64_t>(s.inputs - panel * kTileColumns, kTileColumns);
+    for (int64_t item = 0; item < s.batch; ++item) {
+      std::copy_n(scratch + panel * panel_floats + item * kTileColumns, columns,
+                  result + item * s.inputs + panel * kTileColumns);
+    }
+  }
+}
+
+void weight_grad(const float* grad, const float* x_columns, float* result, bool stream,
+                 const LinearSizes& s, int64_t first_panel, int64_t last_panel) {
+  const int64_t panel_floats = s.batch * kTileColumns;
+  const int64_t block = std::max<int64_t>(kCacheFloats / panel_floats, 1);
+  for (int64_t block_start = first_panel; block_start < last_panel; block_start += block) {
+    const int64_t block_end = std::min(block_start + block, last_panel);
+    for (int64_t output = 0; output < s.outputs; output += kTileRows) {
+      with_rows(std::min<int64_t>(s.outputs - output, kTileRows), [&](auto rows) {
+        for (int64_t panel = block_start; panel < block_end; ++panel) {
+          Tile<rows> sum;
+          sum.clear();
+          sum.add_product(grad + output, 1, s.outputs, x_columns + panel * panel_floats,
+                          kTileColumns, s.batch);
+          float* out = result + output * s.inputs + panel * kTileColumns;
+          const int64_t columns = std::min<int64_t>(s.inputs - panel * kTileColumns, kTileColumns);
+          if (columns < kTileColumns) {
+            float edge[rows * kTileColumns];
+            sum.store(edge, kTileColumns);
+            for (int r = 0; r < rows; ++r) {
+              std::copy_n(edge + r * kTileColumns, columns, out + r * s.inputs);
+            }
+          } else if (stream) {
+            sum.stream(out, s.inputs);
+          } else {
+            sum.store(out, s.inputs);
+          }
+        }
+      });
+    }
+  }
+  if (stream) _mm_sfence();
+}
+
+}  // namespace
+
+constexpr LinearKernels make_kernels() {
+  return {kTileRows, kTileColumns, pack_columns, pack_rows, forward, input_grad, weight_grad};
+}
+
+}  // namespace caffe_compat::CAFFE_COMPAT_SIMD
