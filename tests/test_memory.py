@@ -1,0 +1,57 @@
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from caffe_compat import memory
+
+# Page faults of one more 64 MiB array, which glibc by itself always maps anew, and the process's size in pages.
+PROGRAM = """
+import resource, torch
+from caffe_compat.memory import keep_freed_memory
+kept = [keep_freed_memory() for _ in range({calls})]
+sizes = []
+def faults(mib):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(mib << 18)
+    sizes.append(int(open("/proc/self/statm").read().split()[1]))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults(64)
+print(all(kept), faults(64))
+for round in range(30):
+    for mib in (40, 64, 3, 50):
+        faults(mib)
+print(sizes[-1] - sizes[len(sizes) // 2])
+"""
+PAGES = (64 << 20) // 4096
+
+
+def run(calls: int) -> tuple[bool, int, int]:
+    command = [sys.executable, "-c", PROGRAM.format(calls=calls)]
+    kept, faults, growth = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return kept == "True", int(faults), int(growth)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="for glibc")
+def test_freed_memory_is_used_again() -> None:
+    _, faults, _ = run(calls=0)
+    if faults < PAGES // 600:
+        pytest.skip("the environment keeps freed memory already, or pages are huge")
+    kept, faults_kept, growth = run(calls=2)
+    assert kept
+    assert faults_kept < faults // 10
+    assert growth < PAGES // 4  # a process that repeats itself takes no more and more
+
+
+def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.platform, "system", lambda: "Darwin")
+    assert not memory.keep_freed_memory()
+
+    class Musl:
+        def __init__(self, name: str | None) -> None:
+            pass
+
+    monkeypatch.setattr(memory.platform, "system", lambda: "Linux")
+    monkeypatch.setattr(memory.ctypes, "CDLL", Musl)
+    assert not memory.keep_freed_memory()
