@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "batch_transform/stream_image.h"
 #include "common/multiversion.h"
 
 #if defined(__SSE2__)
@@ -14,21 +15,6 @@
 
 namespace caffe_compat {
 namespace {
-
-constexpr int64_t kScratchSize = 4096;  // values; lies in the first-level cache
-
-// Copies past the caches: a large batch is read by someone else, later, and plain stores would
-// first read from memory what they then overwrite.
-CAFFE_COMPAT_INLINE void stream_copy(const float* in, int64_t count, float* out) {
-#if defined(__SSE2__)
-  int64_t i = 0;
-  for (; i < count && reinterpret_cast<uintptr_t>(out + i) % 16 != 0; ++i) out[i] = in[i];
-  for (; i + 4 <= count; i += 4) _mm_stream_ps(out + i, _mm_loadu_ps(in + i));
-  for (; i < count; ++i) out[i] = in[i];
-#else
-  std::memcpy(out, in, count * sizeof(float));
-#endif
-}
 
 // Streaming stores are seen by other threads only after a fence.
 void fence_stores() {
@@ -69,40 +55,25 @@ CAFFE_COMPAT_INLINE void transform_row(const uint8_t* in, int64_t stride, const 
   }
 }
 
-// Rows go through scratch on their way when they are to be mirrored or streamed.
+// A mirrored row goes through `line`: both loops are then plain ones.
 template <class Value, MeanKind kMean, bool kMirror, int kStride>
 CAFFE_COMPAT_INLINE void transform_rows(const ImageView& image, const Window& window,
                                         const TransformParams& params, float* out) {
   const int64_t stride = kStride ? kStride : image.column_stride, width = params.width;
-  const bool stream = params.stream && width <= kScratchSize;
-  alignas(64) float scratch[kScratchSize];
   std::vector<float> line(kMirror ? width : 0);
-  int64_t waiting = 0;  // values in scratch
   for (int64_t c = 0; c < image.channels; ++c) {
-    for (int64_t h = 0; h < params.height; ++h) {
+    for (int64_t h = 0; h < params.height; ++h, out += width) {
       const int64_t row = window.top + h;
       const uint8_t* in =
           image.data + c * image.channel_stride + row * image.row_stride + window.left * stride;
       const float* mean = params.mean;
       if (kMean == MeanKind::kPerChannel) mean += c;
       if (kMean == MeanKind::kImage) mean += (c * image.height + row) * image.width + window.left;
-      if (stream && waiting + width > kScratchSize) {
-        stream_copy(scratch, waiting, out);
-        out += waiting;
-        waiting = 0;
-      }
-      float* target = stream ? scratch + waiting : out;
       transform_row<Value, kMean>(in, stride, mean, params.scale, width,
-                                  kMirror ? line.data() : target);
-      if (kMirror) reverse_copy(line.data(), width, target);
-      if (stream) {
-        waiting += width;
-      } else {
-        out += width;
-      }
+                                  kMirror ? line.data() : out);
+      if (kMirror) reverse_copy(line.data(), width, out);
     }
   }
-  if (waiting) stream_copy(scratch, waiting, out);
 }
 
 template <class Value, MeanKind kMean, int kStride>
@@ -155,8 +126,12 @@ bool is_planar_bytes(const ImageView& image) {
 
 void transform_image(const ImageView& image, const Window& window, const TransformParams& params,
                      float* out) {
+  static const StreamImage stream_image = find_stream_image();
   if (image.is_float) {
     choose_mean<float, 0>(image, window, params, out);
+  } else if (image.column_stride == 1 && params.stream && params.width >= kStreamWidth &&
+             stream_image != nullptr) {
+    stream_image(image, window, params, out);
   } else if (image.column_stride == 1) {
     transform_planar_bytes(image, window, params, out);
   } else if (image.column_stride == 3) {

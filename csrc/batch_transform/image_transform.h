@@ -27,7 +27,8 @@ struct TransformParams {
   const float* mean = nullptr;
   float scale = 1;
   int64_t height = 0, width = 0;  // of the window and of the output
-  bool stream = false;            // write past the caches; wants a run_parallel around it
+  // Raw records are written past the caches; wants a run_parallel around it.
+  bool stream = false;
 };
 
 // Outputs of more bytes than this do not stay in a cache until they are used.
