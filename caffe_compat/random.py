@@ -44,6 +44,12 @@ class CaffeGenerator:
         """One 32-bit draw (Caffe's ``caffe_rng_rand``)."""
         return int(self._engine.raw())
 
+    def raws(self, shape: Sequence[int]) -> npt.NDArray[np.uint32]:
+        """As many 32-bit draws as ``shape`` has places, in its order."""
+        out = np.empty(tuple(shape), np.uint32)
+        self._engine.fill_raw(out)
+        return out
+
     def uniform(
         self, shape: Sequence[int], low: float = 0.0, high: float = 1.0, dtype: npt.DTypeLike = np.float32
     ) -> npt.NDArray[Any]:

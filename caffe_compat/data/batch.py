@@ -68,7 +68,7 @@ class BatchMaker:
         """
         sizes = batch.headers()[:, 1:4]
         out = self._buffers.take((len(sizes), *self.transformer.output_shape(*sizes[0].tolist())), np.float32)
-        windows, mean = self.draw_windows(sizes), self.transformer.mean_for(int(sizes[0, 0]))
+        windows, mean = self.transformer.draw_windows(sizes[:, 1:]), self.transformer.mean_for(int(sizes[0, 0]))
         batch.transform(out, windows, mean, float(self.transformer.scale), self.map.threads)
         return out
 
@@ -79,11 +79,6 @@ class BatchMaker:
             out = self._buffers.take((len(sizes), *sizes[0].tolist()), np.uint8)
         batch.copy_bytes(out, self.map.threads)
         return out
-
-    def draw_windows(self, sizes: np.ndarray) -> np.ndarray:
-        """Windows for images of these (C, H, W): int32 (N, 3) of top, left, mirror."""
-        draw = self.transformer.draw
-        return np.array([draw(height, width) for _, height, width in sizes.tolist()], np.int32)
 
     def close(self) -> None:
         """End the threads."""

@@ -66,7 +66,7 @@ class DatabaseSource:
         self.database.check_unchanged()
         records: list[Record] = []
         while True:
-            records += [self._next_record() for _ in range(self.batch_size - len(records))]
+            records += self._take(self.batch_size - len(records))
             batch, problems = self.maker.open_records([record.value for record in records])
             if not problems:
                 return batch, self._labels(batch, records)
@@ -113,13 +113,19 @@ class DatabaseSource:
             labels = np.array([record.label for record in records], np.int32)
         return labels
 
-    def _next_record(self) -> Record:
+    def _take(self, count: int) -> list[Record]:
         if self._cursor is None:
             self._cursor = self.database.cursor()
-        strange = (self.rank - self._offset) % self.rank_count
-        self._cursor.skip(strange)
-        self._offset += strange + 1
-        return self._cursor.next()
+        if self.rank_count == 1:
+            self._offset += count
+            return self._cursor.take(count)
+        records: list[Record] = []
+        for _ in range(count):
+            strange = (self.rank - self._offset) % self.rank_count
+            self._cursor.skip(strange)
+            self._offset += strange + 1
+            records += self._cursor.take(1)
+        return records
 
     def _place(self, key: bytes) -> str:
         return f"{self.database.path}: record {key.decode(errors='replace')!r}"

@@ -124,6 +124,10 @@ class SubsetCursor:
         self.skip(1)
         return record
 
+    def take(self, count: int) -> list[Record]:
+        """The next ``count`` records; moves behind them."""
+        return [self.next() for _ in range(count)]
+
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
         self._number = (self._number + count) % len(self._reader)

@@ -164,6 +164,10 @@ class LevelDBCursor:
         self.skip(1)
         return Record(key, value)
 
+    def take(self, count: int) -> list[Record]:
+        """The next ``count`` records; moves behind them."""
+        return [self.next() for _ in range(count)]
+
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
         for _ in range(count):

@@ -10,6 +10,7 @@ import struct
 import threading
 from array import array
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -217,16 +218,28 @@ class LMDBCursor:
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""
-        key, value = self._cursor.item()
-        self.skip(1)
-        return Record(bytes(key), value)
+        return self.take(1)[0]
+
+    def take(self, count: int) -> list[Record]:
+        """The next ``count`` records; moves behind them."""
+        records: list[Record] = []
+        while True:
+            ahead = islice(self._cursor.iternext(), count - len(records))
+            records += [Record(bytes(key), value) for key, value in ahead]
+            if len(records) == count:
+                self.skip(1)
+                return records
+            self._restart()
 
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
         for _ in range(count):
             if not self._cursor.next():
-                self._reader.check_unchanged()
-                self._cursor.first()
+                self._restart()
+
+    def _restart(self) -> None:
+        self._reader.check_unchanged()
+        self._cursor.first()
 
     def position(self) -> str:
         """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""

@@ -172,7 +172,7 @@ class _DeviceStage:
             pixels = slot.take("pixels", (len(labels), *headers[0, 1:4].tolist()), torch.uint8)
             maker.copy_bytes(images, pixels.numpy())
             windows = slot.take("windows", (len(labels), 3), torch.int32)
-            windows.copy_(torch.from_numpy(maker.draw_windows(headers[:, 1:4])))
+            windows.copy_(torch.from_numpy(transformer.draw_windows(headers[:, 2:4])))
         else:
             shape = transformer.output_shape(*headers[0, 1:4].tolist())
             values = slot.take("values", (len(labels), *shape), torch.float32)

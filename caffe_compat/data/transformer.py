@@ -115,14 +115,32 @@ class Transformer:
         return self._channel_mean
 
     def draw(self, height: int, width: int) -> Window:
-        """The window for the next image; draws the mirror first, then top, then left."""
-        mirror = self.mirror and self._draw_below(2) == 1
-        if not self.crop_size:
-            return Window(0, 0, mirror)
-        spare_rows, spare_columns = height - self.crop_size, width - self.crop_size
-        if self.phase == "TRAIN":
-            return Window(self._draw_below(spare_rows + 1), self._draw_below(spare_columns + 1), mirror)
-        return Window(spare_rows // 2, spare_columns // 2, mirror)
+        """The window for the next image."""
+        top, left, mirror = self.draw_windows(np.array([[height, width]]))[0].tolist()
+        return Window(top, left, mirror == 1)
+
+    def draw_windows(self, sizes: np.ndarray) -> np.ndarray:
+        """Windows for images of these heights and widths (N, 2): int32 (N, 3) of top, left, mirror.
+
+        Takes per image first a draw for the mirror, where there is one, then, for a random crop,
+        one for top and one for left.
+        """
+        windows = np.zeros((len(sizes), 3), np.int32)
+        spare = sizes - self.crop_size
+        crop_is_random = self.crop_size > 0 and self.phase == "TRAIN"
+        draws = np.empty((len(sizes), 0), np.uint32)
+        if self.is_random:
+            if self.random is None:
+                self.start_random()
+            assert self.random is not None
+            draws = self.random.raws((len(sizes), self.mirror + 2 * crop_is_random))
+        if self.mirror:
+            windows[:, 2] = draws[:, 0] % 2
+        if crop_is_random:
+            windows[:, :2] = draws[:, -2:] % (spare + 1)
+        elif self.crop_size:
+            windows[:, :2] = spare // 2
+        return windows
 
     def apply(self, image: np.ndarray, window: Window) -> np.ndarray:
         """Transformed (C, H, W) float32 of ``image`` (C, H, W; uint8 or float32)."""
@@ -152,9 +170,3 @@ class Transformer:
             if self.random is None:
                 self.random = CaffeGenerator(0)
             self.random.set_state(bytes.fromhex(state))
-
-    def _draw_below(self, limit: int) -> int:
-        if self.random is None:
-            self.start_random()
-        assert self.random is not None
-        return self.random.raw() % limit

@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <mutex>
 
 #include "caffe_random.h"
@@ -75,6 +76,14 @@ void bind_random(py::module_& module) {
   type.def("raw", [](SharedRandom& self) {
     return self.use([](CaffeRandom& random) { return random.raw(); });
   });
+  type.def(
+      "fill_raw",
+      [](SharedRandom& self, Array<uint32_t> out) {
+        self.fill(out, [](CaffeRandom& random, uint32_t* data, int64_t count) {
+          std::generate_n(data, count, [&] { return random.raw(); });
+        });
+      },
+      py::arg("out").noconvert());
   bind_fills<float>(type);
   bind_fills<double>(type);
   type.def("fill_bernoulli_float", &fill_bernoulli<float>, py::arg("out").noconvert(),
