@@ -26,11 +26,27 @@ class ThreadMap:
         self._process = 0
 
     def __call__(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """``[function(item) for item in items]``; the first exception is raised."""
+        """``[function(item) for item in items]``; an exception ends it and is raised."""
         if self._pool is None or self._process != os.getpid():
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="decode")
             self._process = os.getpid()
-        return list(self._pool.map(function, items))
+        given = list(items)
+        results: list[Any] = [None] * len(given)
+        places = iter(range(len(given)))  # each thread takes the next: a task for each item costs more
+
+        def work() -> None:
+            try:
+                for place in places:
+                    results[place] = function(given[place])
+            except BaseException:
+                for _ in places:  # the other threads stop after what they are at
+                    pass
+                raise
+
+        tasks = [self._pool.submit(work) for _ in range(min(self.threads, len(given)))]
+        for task in tasks:
+            task.result()
+        return results
 
     def close(self) -> None:
         """End the threads; the next call starts new ones."""

@@ -112,6 +112,17 @@ void transform_bgr_bytes(const ImageView& image, const Window& window,
   choose_mean<uint8_t, 3>(image, window, params, out);
 }
 
+// One row of interleaved colour to a row of each plane.
+CAFFE_COMPAT_MULTIVERSION
+void split_bgr(const uint8_t* in, int64_t width, uint8_t* __restrict blue,
+               uint8_t* __restrict green, uint8_t* __restrict red) {
+  for (int64_t i = 0; i < width; ++i) {
+    blue[i] = in[3 * i];
+    green[i] = in[3 * i + 1];
+    red[i] = in[3 * i + 2];
+  }
+}
+
 CAFFE_COMPAT_MULTIVERSION
 void add_planar_bytes(const uint8_t* in, int64_t count, float* __restrict total) {
   for (int64_t i = 0; i < count; ++i) total[i] += static_cast<float>(in[i]);
@@ -126,12 +137,12 @@ bool is_planar_bytes(const ImageView& image) {
 
 void transform_image(const ImageView& image, const Window& window, const TransformParams& params,
                      float* out) {
-  static const StreamImage stream_image = find_stream_image();
+  static const std::vector<StreamImage> stream_image = stream_image_versions();
   if (image.is_float) {
     choose_mean<float, 0>(image, window, params, out);
   } else if (image.column_stride == 1 && params.stream && params.width >= kStreamWidth &&
-             stream_image != nullptr) {
-    stream_image(image, window, params, out);
+             !stream_image.empty()) {
+    stream_image.front()(image, window, params, out);
   } else if (image.column_stride == 1) {
     transform_planar_bytes(image, window, params, out);
   } else if (image.column_stride == 3) {
@@ -144,6 +155,13 @@ void transform_image(const ImageView& image, const Window& window, const Transfo
 void copy_image(const ImageView& image, uint8_t* out) {
   if (is_planar_bytes(image)) {
     std::memcpy(out, image.data, image.channels * image.height * image.width);
+    return;
+  }
+  if (image.channels == 3 && image.channel_stride == 1 && image.column_stride == 3) {
+    const int64_t plane = image.height * image.width;
+    for (int64_t h = 0; h < image.height; ++h, out += image.width) {
+      split_bgr(image.data + h * image.row_stride, image.width, out, out + plane, out + 2 * plane);
+    }
     return;
   }
   for (int64_t c = 0; c < image.channels; ++c) {

@@ -98,10 +98,11 @@ struct Line {
 
 }  // namespace
 
-StreamImage find_stream_image() {
-  if (__builtin_cpu_supports("avx512f")) return avx512::stream_image;
-  if (__builtin_cpu_supports("avx2")) return avx2::stream_image;
-  return nullptr;
+std::vector<StreamImage> stream_image_versions() {
+  std::vector<StreamImage> versions;
+  if (__builtin_cpu_supports("avx512f")) versions.push_back(avx512::stream_image);
+  if (__builtin_cpu_supports("avx2")) versions.push_back(avx2::stream_image);
+  return versions;
 }
 
 }  // namespace caffe_compat
@@ -109,7 +110,7 @@ StreamImage find_stream_image() {
 #else
 
 namespace caffe_compat {
-StreamImage find_stream_image() { return nullptr; }
+std::vector<StreamImage> stream_image_versions() { return {}; }
 }  // namespace caffe_compat
 
 #endif

@@ -2,6 +2,8 @@
 // caches.
 #pragma once
 
+#include <vector>
+
 #include "batch_transform/image_transform.h"
 
 namespace caffe_compat {
@@ -13,7 +15,7 @@ using StreamImage = void (*)(const ImageView& image, const Window& window,
 
 constexpr int64_t kStreamWidth = 16;
 
-// The version for this machine's vector instructions; null where there is none.
-StreamImage find_stream_image();
+// The versions that this machine has the vector instructions for, best first; may be none.
+std::vector<StreamImage> stream_image_versions();
 
 }  // namespace caffe_compat

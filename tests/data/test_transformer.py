@@ -60,6 +60,18 @@ def test_extension_equals_the_plain_transformer(tmp_path: Path, mean: str, layou
     assert (got == expected).all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_copied_bytes_are_the_images(channels: int) -> None:
+    """From interleaved (decoded) images, of an odd width, and from planar ones."""
+    images = noise_images(4, (channels, 9, 45))
+    interleaved = [np.ascontiguousarray(image.transpose(1, 2, 0)).transpose(2, 0, 1) for image in images]
+    maker = BatchMaker(Transformer(), threads=2)
+    for given in (interleaved, list(images)):
+        batch, problems = maker.open_images(given)
+        assert not problems
+        assert (maker.copy_bytes(batch) == images).all()
+
+
 def test_large_batches_take_the_streaming_path() -> None:
     """Above the threshold rows go past the caches; the values stay the same."""
     images = noise_images(8, (3, 300, 310))

@@ -1,0 +1,20 @@
+"""The streaming transform's versions for each set of vector instructions, under AddressSanitizer."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [ROOT / "csrc/batch_transform/stream_image.cpp", Path(__file__).parent / "host/stream_image.cpp"]
+FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
+def test_every_version_equals_the_plain_formula(tmp_path: Path) -> None:
+    program = tmp_path / "stream_image"
+    subprocess.run(["g++", *FLAGS, f"-I{ROOT / 'csrc'}", *map(str, SOURCES), "-o", str(program)], check=True)
+    result = subprocess.run([program], capture_output=True, text=True)
+    assert result.returncode == 0, (result.stdout + result.stderr)[-3000:]
