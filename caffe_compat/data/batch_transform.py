@@ -35,7 +35,7 @@ def batch_transform_reference(
             values = values - (mean[place] if mean.dim() == 3 else mean[:, None, None])
         values = values * torch.tensor(scale, dtype=torch.float32, device=images.device)
         out.append(values.flip(2) if mirror else values)
-    return torch.stack(out)
+    return torch.stack(out) if out else images.new_empty((0, images.shape[1], *size), dtype=torch.float32)
 
 
 _loaded = False

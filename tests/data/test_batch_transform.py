@@ -2,49 +2,43 @@ import pytest
 import torch
 
 from caffe_compat.data.batch_transform import batch_transform, batch_transform_reference
+from tests.ops.batch_transform_cases import BATCH_TRANSFORM_CASES, BatchTransformCase
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
-HEIGHT, WIDTH = 10, 13
 
 
-def inputs(device: str, mean: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (5, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
-    windows = torch.tensor([[0, 0, 0], [3, 4, 1], [1, 2, 0], [3, 0, 1], [2, 2, 1]], dtype=torch.int32)
-    values = {
-        "none": None,
-        "channel": torch.rand(3, generator=generator) * 255,
-        "image": torch.rand(3, HEIGHT, WIDTH) * 255,
-    }
-    chosen = values[mean]
-    return images.to(device), windows.to(device), None if chosen is None else chosen.to(device)
+CASE = BatchTransformCase((5, 3, 10, 13), (7, 9), "image")
+
+
+def inputs(device: str, case: BatchTransformCase = CASE):
+    return tuple(None if t is None else t.to(device) for t in case.tensors())
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("mean", ["none", "channel", "image"])
-def test_equals_the_plain_twin_bit_for_bit(device: str, mean: str) -> None:
-    images, windows, values = inputs(device, mean)
-    got = batch_transform(images, windows, values, 0.017, (7, 9))
-    assert torch.equal(got, batch_transform_reference(images, windows, values, 0.017, (7, 9)))
+@pytest.mark.parametrize("case", BATCH_TRANSFORM_CASES, ids=str)
+def test_equals_the_plain_twin_bit_for_bit(device: str, case: BatchTransformCase) -> None:
+    images, windows, mean = inputs(device, case)
+    got = batch_transform(images, windows, mean, case.scale, case.size)
+    assert torch.equal(got, batch_transform_reference(images, windows, mean, case.scale, case.size))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_opcheck(device: str) -> None:
-    images, windows, values = inputs(device, "image")
+    images, windows, values = inputs(device)
     batch_transform(images, windows, values, 1.0, (7, 9))
     torch.library.opcheck(torch.ops.caffe_compat.batch_transform, (images, windows, values, 0.5, 7, 9))
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_empty_batch_and_views(device: str) -> None:
-    images, windows, values = inputs(device, "image")
+    images, windows, values = inputs(device)
     assert batch_transform(images[:0], windows[:0], values, 1.0, (7, 9)).shape == (0, 3, 7, 9)
     every_other = batch_transform(images[::2], windows[::2], values, 1.0, (7, 9))
     assert torch.equal(every_other, batch_transform(images, windows, values, 1.0, (7, 9))[::2])
 
 
 def test_bad_arguments_are_named() -> None:
-    images, windows, values = inputs("cpu", "image")
+    images, windows, values = inputs("cpu")
     with pytest.raises(TypeError, match=r"images is Float .*expected uint8"):
         batch_transform(images.float(), windows, None, 1.0, (7, 9))
     with pytest.raises(ValueError, match=r"window of 11x9 does not fit"):
