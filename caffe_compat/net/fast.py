@@ -2,6 +2,7 @@
 
     chain                                                        operator
     [ReLU] Pooling (MAX) [ReLU] [LRN (ACROSS_CHANNELS)]          ops.max_pool, ops.relu_pool_lrn
+    InnerProduct [ReLU]                                          ops.linear
 
 A chain is found by the layers' types and fields.  Whether its operator takes the tensor at hand is asked at each run;
 where it does not, and where a layer in the chain has hooks, its layers run one by one.
@@ -10,14 +11,16 @@ where it does not, and where a layer in the chain has hooks, its layers run one 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer
+from caffe_compat.layers.inner_product import InnerProduct
 from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.relu import ReLU
 from caffe_compat.net.graph import Graph, Step
-from caffe_compat.ops import max_pool, relu_pool_lrn
+from caffe_compat.ops import linear, max_pool, relu_pool_lrn
 
 
 @dataclass
@@ -37,7 +40,10 @@ class Chain:
         bottom = values[first.bottoms[0]]
         top = None
         if not any(_has_hooks(step.layer) for step in self.steps):
-            top = self.operate(bottom.detach() if first.detach[0] else bottom)
+            # Behind a cut inside the chain no layer has parameters, so that the whole of it then is without gradients.
+            cut = any(step.detach[0] for step in self.steps[1:])
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
+                top = self.operate(bottom.detach() if first.detach[0] else bottom)
         if top is not None:
             values[self.steps[-1].tops[0]] = top
             return
@@ -67,6 +73,19 @@ class PoolChain(Chain):
         return relu_pool_lrn(bottom, *window, self.relu, lrn.local_size, lrn.alpha, lrn.beta, lrn.k)
 
 
+@dataclass
+class LinearChain(Chain):
+    """InnerProduct over all axes but the first, and ReLU."""
+
+    product: InnerProduct
+    relu: bool
+
+    def operate(self, bottom: Tensor) -> Tensor | None:
+        layer = self.product
+        bias = layer.blob(1) if len(layer.blobs) > 1 else None
+        return linear(bottom.flatten(1), layer.blob(0), bias, self.relu)
+
+
 def find_chains(graph: Graph) -> list[Step | Chain]:
     """The steps of ``graph`` in order, with each chain in the place of its first step."""
     units: list[Step | Chain] = []
@@ -74,7 +93,8 @@ def find_chains(graph: Graph) -> list[Step | Chain]:
     for place, step in enumerate(graph.steps):
         if id(step) in taken:
             continue
-        chain = _pool_chain(_line_from(place, graph.steps))
+        line = _line_from(place, graph.steps)
+        chain = _pool_chain(line) or _linear_chain(line)
         units.append(chain or step)
         taken.update(id(s) for s in (chain.steps if chain else [step]))
     return units
@@ -82,15 +102,12 @@ def find_chains(graph: Graph) -> list[Step | Chain]:
 
 def _line_from(place: int, steps: Sequence[Step]) -> list[Step]:
     """The step at ``place`` and what follows it as long as one blob alone leads from each step to the next."""
-    line = [steps[place]]
-    for step in steps[place + 1 :]:
-        last = line[-1]
-        if len(last.tops) != 1 or len(last.bottoms) != 1 or any(last.loss_weights):
-            break
+    line: list[Step] = []
+    for step in steps[place:]:
         # Split layers see to it that a top has one reader.
-        if last.tops[0] not in step.bottoms:
+        if line and line[-1].tops[0] not in step.bottoms:
             continue
-        if len(step.bottoms) != 1 or len(step.tops) != 1 or any(step.detach) or any(step.loss_weights):
+        if len(step.bottoms) != 1 or len(step.tops) != 1 or any(step.loss_weights):
             break
         line.append(step)
     return line
@@ -100,21 +117,28 @@ def _has_hooks(layer: Layer) -> bool:
     return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
-def _is_relu(step: Step | None) -> bool:
-    layer = step.layer if step else None
+def _is_relu(layer: Layer | None) -> bool:
     return isinstance(layer, ReLU) and layer.negative_slope == 0 and layer.engine != "CUDNN"
 
 
 def _pool_chain(line: Sequence[Step]) -> PoolChain | None:
-    rest = [*line, None, None, None]  # so that looking ahead finds something
-    before = _is_relu(rest[0])
-    pooling = rest[before]
-    if pooling is None or not isinstance(pooling.layer, Pooling) or pooling.layer.engine == "CUDNN":
+    layers: list[Layer | None] = [*(step.layer for step in line), None, None, None]  # room to look ahead
+    before = _is_relu(layers[0])
+    pooling = layers[before]
+    if not isinstance(pooling, Pooling) or pooling.method != "MAX" or pooling.engine == "CUDNN":
         return None
-    behind = not before and _is_relu(rest[1])
+    behind = not before and _is_relu(layers[1])
     count = 1 + before + behind
-    lrn = rest[count].layer if rest[count] else None
+    lrn = layers[count]
     if not (isinstance(lrn, LRN) and lrn.norm_region == "ACROSS_CHANNELS" and lrn.engine != "CUDNN"):
         lrn = None
     count += lrn is not None
-    return PoolChain(list(line[:count]), pooling.layer, before or behind, lrn) if count > 1 else None
+    return PoolChain(list(line[:count]), pooling, before or behind, lrn) if count > 1 else None
+
+
+def _linear_chain(line: Sequence[Step]) -> LinearChain | None:
+    product = line[0].layer if line else None
+    if not isinstance(product, InnerProduct) or product.axis != 1 or product.transpose:
+        return None
+    relu = len(line) > 1 and _is_relu(line[1].layer)
+    return LinearChain(list(line[: 1 + relu]), product, relu)
