@@ -47,10 +47,9 @@ struct alignas(sizeof(T) * N) Pack {
   T values[N];
 };
 
-// How many neighbours one access moves at most.  Four also for 16-bit types: their registers are
-// 32-bit ones.
+// How many neighbours one access moves at most: 16 bytes of them.
 template <typename T>
-constexpr int kPack = sizeof(T) == 8 ? 2 : 4;
+constexpr int kPack = 16 / sizeof(T);
 
 template <int N, typename T>
 __device__ __forceinline__ void load(const T* from, compute_t<T> (&to)[N]) {

@@ -104,6 +104,7 @@ class Machine {
 
   std::mt19937 random{1};
   dim3 block_index, block_size, grid_size;
+  uint64_t last_blocks = UINT64_MAX;  // how many blocks of a grid to run, counted from its end
 
   unsigned lane() const { return current_ % kWarpSize; }
   const dim3& thread_index() const { return fibers_[current_]->index; }
@@ -117,8 +118,8 @@ class Machine {
     if (block.x * block.y * block.z > 1024 || grid.y > 65535 || grid.z > 65535) {
       fail("a launch beyond CUDA's limits");
     }
-    std::vector<uint64_t> order(blocks);
-    for (uint64_t i = 0; i < blocks; ++i) order[i] = i;
+    std::vector<uint64_t> order(std::min(blocks, last_blocks));
+    for (uint64_t i = 0; i < order.size(); ++i) order[i] = blocks - 1 - i;
     std::shuffle(order.begin(), order.end(), random);
     for (const uint64_t b : order) {
       block_index = dim3(b % grid.x, b / grid.x % grid.y, b / grid.x / grid.y);

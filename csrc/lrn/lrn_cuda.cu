@@ -3,7 +3,6 @@
 #include <ATen/Dispatch.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/cuda/CUDAContext.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <torch/library.h>
@@ -38,15 +37,8 @@ at::Tensor lrn_backward_on_cuda(const at::Tensor& grad, const at::Tensor& input,
   const at::Tensor dy = grad.contiguous(lrn_layout(input));
   at::Tensor dx = at::empty_like(x);
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, x.scalar_type(), "lrn_backward", [&] {
-    using A = compute_t<scalar_t>;
-    const auto* dy_data = dy.const_data_ptr<scalar_t>();
-    const auto* x_data = x.const_data_ptr<scalar_t>();
-    auto* dx_data = dx.mutable_data_ptr<scalar_t>();
-    const LrnShape shape = lrn_shape(x);
-    const at::Tensor workspace =
-        at::empty({lrn_backward_workspace(dy_data, x_data, dx_data, shape, params)},
-                  x.options().dtype(c10::CppTypeToScalarType<A>::value));
-    lrn_backward_cuda(dy_data, x_data, dx_data, workspace.mutable_data_ptr<A>(), shape, params,
+    lrn_backward_cuda(dy.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>(),
+                      dx.mutable_data_ptr<scalar_t>(), lrn_shape(x), params,
                       at::cuda::getCurrentCUDAStream());
   });
   return dx;

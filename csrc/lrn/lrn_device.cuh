@@ -1,0 +1,125 @@
+// The arithmetic of LRN across channels on CUDA, with the window in registers.  LRN's own kernels
+// and the fused ones of csrc/pool call these same functions, so that both give the same bits.
+#pragma once
+
+#include "common/cuda_utils.cuh"
+#include "lrn/lrn.h"
+
+namespace caffe_compat {
+namespace lrn_cuda {
+
+template <typename A>
+struct Constants {
+  A offset, coefficient, beta, gradient;
+  LrnPower power;
+
+  explicit Constants(const LrnParams& p)
+      : offset(static_cast<A>(p.offset())),
+        coefficient(static_cast<A>(p.coefficient())),
+        beta(static_cast<A>(p.beta)),
+        gradient(static_cast<A>(2 * p.coefficient() * p.beta)),
+        power(lrn_power(p.beta)) {}
+};
+
+// scale^-beta from 1 / scale.  With roots_only the exponent is known to need no pow, which saves
+// registers.
+template <bool roots_only, typename A>
+__device__ __forceinline__ A raise(A inverse, const Constants<A>& c) {
+  if (c.power == LrnPower::kThreeQuarters)
+    return lrn_raise<LrnPower::kThreeQuarters>(inverse, c.beta);
+  if (c.power == LrnPower::kOne) return inverse;
+  if (roots_only || c.power == LrnPower::kHalf) return lrn_raise<LrnPower::kHalf>(inverse, c.beta);
+  return lrn_raise<LrnPower::kAny>(inverse, c.beta);
+}
+
+template <int size, typename A>
+__device__ __forceinline__ A inverse_scale(const A* window, int step, const Constants<A>& c) {
+  A sum = 0;
+#pragma unroll
+  for (int j = 0; j < size; ++j) sum += window[j * step] * window[j * step];
+  return A(1) / (c.offset + c.coefficient * sum);
+}
+
+// The middle of 2 reach + 1 channels, normalised.
+template <int reach, typename A>
+__device__ __forceinline__ A normalise(const A* window, int step, const Constants<A>& c) {
+  return window[reach * step] * raise<true>(inverse_scale<2 * reach + 1>(window, step, c), c);
+}
+
+// The term dy scale^-beta, and the ratio dy y / scale, of the channel whose window starts at
+// `window`.
+template <int reach, typename A>
+__device__ __forceinline__ void term_and_ratio(A dy, const A* window, int step, A& term, A& ratio,
+                                               const Constants<A>& c) {
+  const A inverse = inverse_scale<2 * reach + 1>(window, step, c);
+  term = dy * raise<true>(inverse, c);
+  ratio = term * window[reach * step] * inverse;
+}
+
+// The gradient of a channel x from its term and the ratios of the 2 reach + 1 channels around it.
+template <int reach, typename A>
+__device__ __forceinline__ A gradient(A term, A x, const A* ratios, int step,
+                                      const Constants<A>& c) {
+  A total = 0;
+#pragma unroll
+  for (int j = 0; j <= 2 * reach; ++j) total += ratios[j * step];
+  return term - c.gradient * x * total;
+}
+
+// ---- channels side by side ----------------------------------------------------------------------
+
+// Packs of V that hold the `reach` neighbours on one side.
+template <int V>
+constexpr int packs_beside(int reach) {
+  return (reach + V - 1) / V;
+}
+
+// The pack of V channels from `channel` on, with `beside` packs on each side, zero outside the row;
+// channel and the row's `channels` are multiples of V.
+template <int V, int beside, typename T>
+__device__ __forceinline__ void load_line(const T* row, int64_t channels, int64_t channel,
+                                          compute_t<T> (&to)[(2 * beside + 1) * V]) {
+#pragma unroll
+  for (int part = 0; part <= 2 * beside; ++part) {
+    const int64_t from = channel + (part - beside) * V;
+    compute_t<T> values[V] = {};
+    if (from >= 0 && from < channels) load<V>(row + from, values);
+#pragma unroll
+    for (int v = 0; v < V; ++v) to[part * V + v] = values[v];
+  }
+}
+
+template <int V, int reach, typename T>
+__device__ __forceinline__ void normalise_line(const T* row, int64_t channels, int64_t channel,
+                                               compute_t<T> (&out)[V],
+                                               const Constants<compute_t<T>>& c) {
+  constexpr int beside = packs_beside<V>(reach);
+  compute_t<T> line[(2 * beside + 1) * V];
+  load_line<V, beside>(row, channels, channel, line);
+#pragma unroll
+  for (int v = 0; v < V; ++v) out[v] = normalise<reach>(&line[beside * V + v - reach], 1, c);
+}
+
+template <int V, int reach, typename T>
+__device__ __forceinline__ void gradient_line(const T* dy, const T* x, int64_t channels,
+                                              int64_t channel, compute_t<T> (&out)[V],
+                                              const Constants<compute_t<T>>& c) {
+  using A = compute_t<T>;
+  constexpr int beside_x = packs_beside<V>(2 * reach), beside_dy = packs_beside<V>(reach);
+  A line[(2 * beside_x + 1) * V], grads[(2 * beside_dy + 1) * V];
+  load_line<V, beside_x>(x, channels, channel, line);
+  load_line<V, beside_dy>(dy, channels, channel, grads);
+  A terms[V + 2 * reach], ratios[V + 2 * reach];  // channels from channel - reach on
+#pragma unroll
+  for (int j = 0; j < V + 2 * reach; ++j) {
+    term_and_ratio<reach>(grads[beside_dy * V - reach + j], &line[beside_x * V - 2 * reach + j], 1,
+                          terms[j], ratios[j], c);
+  }
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    out[v] = gradient<reach>(terms[reach + v], line[beside_x * V + v], &ratios[v], 1, c);
+  }
+}
+
+}  // namespace lrn_cuda
+}  // namespace caffe_compat

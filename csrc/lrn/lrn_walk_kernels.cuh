@@ -1,0 +1,191 @@
+// LRN across channels, NCHW, windows of 3 and 5: a thread walks down the channels of V pixels with
+// the window in registers, so that each element is loaded once (and a few at the seams of the
+// walks).
+#pragma once
+
+#include "lrn/lrn_device.cuh"
+
+namespace caffe_compat {
+namespace lrn_cuda {
+
+// `columns` packs of V pixels in all images; each is walked in `walks` pieces of `channels_each`.
+struct Walk {
+  int64_t columns, columns_per_image, pixels, channels, channels_each, walks;
+
+  __host__ __device__ int64_t blocks(int threads) const {
+    return (columns + threads - 1) / threads * walks;
+  }
+};
+
+// Where a thread starts: its first channel, and the address offset of channel 0 of its pixels.
+// The pieces of a column are neighbouring blocks, so that what two of them read is still in the
+// second-level cache.
+template <int V>
+__device__ __forceinline__ bool find_walk(const Walk& w, int64_t block, int threads, int thread,
+                                          int64_t& first, int64_t& base) {
+  const int64_t column = block / w.walks * threads + thread;
+  first = block % w.walks * w.channels_each;
+  base = column / w.columns_per_image * w.channels * w.pixels + column % w.columns_per_image * V;
+  return column < w.columns;
+}
+
+// Channel `c` of this thread's pixels, zero outside.
+template <int V, typename T>
+__device__ __forceinline__ void load_channel(const T* x, const Walk& w, int64_t base, int64_t c,
+                                             compute_t<T> (&to)[V]) {
+  if (c >= 0 && c < w.channels) {
+    load<V>(x + base + c * w.pixels, to);
+  } else {
+#pragma unroll
+    for (int v = 0; v < V; ++v) to[v] = 0;
+  }
+}
+
+template <typename T, int V, int reach, int step>
+__global__ void __launch_bounds__(kThreads)
+    forward_walk(const T* __restrict__ x, T* __restrict__ y, Walk w, Constants<compute_t<T>> c) {
+  using A = compute_t<T>;
+  constexpr int carried = 2 * reach;
+  int64_t first, base;
+  if (!find_walk<V>(w, blockIdx.x, blockDim.x, threadIdx.x, first, base)) return;
+  const int64_t last = first + w.channels_each < w.channels ? first + w.channels_each : w.channels;
+
+  A window[carried + step][V];  // channels from channel - reach on
+#pragma unroll
+  for (int j = 0; j < carried; ++j) load_channel<V>(x, w, base, first - reach + j, window[j]);
+  for (int64_t channel = first; channel < last; channel += step) {
+#pragma unroll
+    for (int j = 0; j < step; ++j)
+      load_channel<V>(x, w, base, channel + reach + j, window[carried + j]);
+#pragma unroll
+    for (int j = 0; j < step; ++j) {
+      A out[V];
+#pragma unroll
+      for (int v = 0; v < V; ++v) out[v] = normalise<reach>(&window[j][v], V, c);
+      if (channel + j < last) store<V>(out, y + base + (channel + j) * w.pixels);
+    }
+#pragma unroll
+    for (int j = 0; j < carried; ++j) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) window[j][v] = window[j + step][v];
+    }
+  }
+}
+
+// Pixels that a backward walk takes at once.  16-bit types take 4 in 8 bytes: the registers hold
+// float32, and 8 pixels would not fit; the access of a warp is 256 bytes long all the same.
+template <typename T>
+constexpr int kCarriedPack = sizeof(T) == 8 ? 2 : 4;
+
+// What the backward walk carries from channel to channel, for V pixels.
+template <typename A, int V, int reach, int step>
+struct Carried {
+  static constexpr int carried = 2 * reach;
+  A window[carried + step][V];  // x, channels from channel on
+  A ratios[carried + step][V];  // channels from channel - reach on
+  A terms[reach + step][V];     // channels from channel on
+
+  // Before the first channel.  read_x(channel, to) and read_dy(channel, to) give zero outside.
+  template <typename ReadX, typename ReadDy>
+  __device__ __forceinline__ void start(int64_t first, const ReadX& read_x, const ReadDy& read_dy,
+                                        const Constants<A>& c) {
+    A early[2 * carried][V];  // x, channels from first - 2 reach on
+#pragma unroll
+    for (int j = 0; j < 2 * carried; ++j) read_x(first - carried + j, early[j]);
+#pragma unroll
+    for (int j = 0; j < carried; ++j) {
+      A grad[V];
+      read_dy(first - reach + j, grad);
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        A term;
+        term_and_ratio<reach>(grad[v], &early[j][v], V, term, ratios[j][v], c);
+        if (j >= reach) terms[j - reach][v] = term;
+        window[j][v] = early[carried + j][v];
+      }
+    }
+  }
+
+  // Takes in x of channels channel + 2 reach on and dy of channels channel + reach on.
+  template <typename ReadX, typename ReadDy>
+  __device__ __forceinline__ void take(int64_t channel, const ReadX& read_x, const ReadDy& read_dy,
+                                       const Constants<A>& c) {
+    A grads[step][V];
+#pragma unroll
+    for (int j = 0; j < step; ++j) {
+      read_x(channel + carried + j, window[carried + j]);
+      read_dy(channel + reach + j, grads[j]);
+    }
+#pragma unroll
+    for (int j = 0; j < step; ++j) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) {
+        term_and_ratio<reach>(grads[j][v], &window[j][v], V, terms[reach + j][v],
+                              ratios[carried + j][v], c);
+      }
+    }
+  }
+
+  // The gradient of channel + j.
+  __device__ __forceinline__ A give(int j, int v, const Constants<A>& c) const {
+    return gradient<reach>(terms[j][v], window[j][v], &ratios[j][v], V, c);
+  }
+
+  __device__ __forceinline__ void move_on() {
+#pragma unroll
+    for (int v = 0; v < V; ++v) {
+#pragma unroll
+      for (int j = 0; j < carried; ++j) window[j][v] = window[j + step][v];
+#pragma unroll
+      for (int j = 0; j < carried; ++j) ratios[j][v] = ratios[j + step][v];
+#pragma unroll
+      for (int j = 0; j < reach; ++j) terms[j][v] = terms[j + step][v];
+    }
+  }
+};
+
+template <typename T, int V, int reach, int step>
+__global__ void __launch_bounds__(kThreads)
+    backward_walk(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx, Walk w,
+                  Constants<compute_t<T>> c) {
+  using A = compute_t<T>;
+  int64_t first, base;
+  if (!find_walk<V>(w, blockIdx.x, blockDim.x, threadIdx.x, first, base)) return;
+  const int64_t last = first + w.channels_each < w.channels ? first + w.channels_each : w.channels;
+  const auto read_x = [&](int64_t q, A(&to)[V]) { load_channel<V>(x, w, base, q, to); };
+  const auto read_dy = [&](int64_t q, A(&to)[V]) { load_channel<V>(dy, w, base, q, to); };
+
+  Carried<A, V, reach, step> carried;
+  carried.start(first, read_x, read_dy, c);
+  for (int64_t channel = first; channel < last; channel += step) {
+    carried.take(channel, read_x, read_dy, c);
+#pragma unroll
+    for (int j = 0; j < step; ++j) {
+      A out[V];
+#pragma unroll
+      for (int v = 0; v < V; ++v) out[v] = carried.give(j, v, c);
+      if (channel + j < last) store<V>(out, dx + base + (channel + j) * w.pixels);
+    }
+    carried.move_on();
+  }
+}
+
+// Enough threads to fill a large GPU (132 SMs of 2,048), but pieces long enough that their seams
+// cost little.
+constexpr int64_t kThreadsWanted = 1 << 19;
+constexpr int64_t kLeastChannels = 24;
+
+// Channels in each piece when `columns` threads take one piece each.
+inline int64_t channels_each(int64_t channels, int64_t columns, int64_t least = kLeastChannels) {
+  const int64_t most = ceil_div(channels, least), wanted = ceil_div(kThreadsWanted, columns);
+  return ceil_div(channels, wanted < most ? wanted : most);
+}
+
+inline Walk make_walk(const LrnShape& s, int v, int64_t least = kLeastChannels) {
+  const int64_t pixels = s.height * s.width, columns = s.batch * pixels / v;
+  const int64_t each = channels_each(s.channels, columns, least);
+  return {columns, pixels / v, pixels, s.channels, each, ceil_div(s.channels, each)};
+}
+
+}  // namespace lrn_cuda
+}  // namespace caffe_compat
