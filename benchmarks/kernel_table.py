@@ -22,7 +22,7 @@ import torch
 from caffe_compat.atomic_file import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("lrn/lrn_cuda.cu", "conv/conv_cuda.cu")
+SOURCES = ("lrn/lrn_cuda.cu", "pool/pool_cuda.cu", "conv/conv_cuda.cu")
 THREADS = 256  # kThreads
 REGISTERS_PER_SM, THREADS_PER_SM = 65536, 2048
 SHARED_PER_SM = {"80": 164 * 1024, "90": 228 * 1024}
@@ -74,6 +74,26 @@ def lrn_work() -> list[Work]:
         count = torch.Size(shape).numel()
         rows.append(Work(f"LRN {name} forward", 2 * count * 4e-6, 25 * count * 1e-9))
         rows.append(Work(f"LRN {name} backward", 3 * count * 4e-6, 45 * count * 1e-9))
+    return rows
+
+
+def pool_work() -> list[Work]:
+    """Bytes: input (or its gradient), output and one byte for its taps, with LRN also the pooled values.
+
+    About 4 operations a tap forward (two comparisons, two selections); backward the 9 windows' shares of 4 pixels are
+    about 40 an output.  LRN's as above.  All are bound by bytes on both GPUs: what decides is whether 16 to 20 KB a SM
+    are in flight, and the kernels' occupancy below gives 20 KB and more.
+    """
+    rows = []
+    for name, channels, size, out_size, lrn in (
+        ("ReLU, pool1, norm1", 96, 55, 27, True),
+        ("ReLU, pool2, norm2", 256, 27, 13, True),
+        ("ReLU, pool5", 256, 13, 6, False),
+    ):
+        inputs, outputs = 256 * channels * size**2, 256 * channels * out_size**2
+        megabytes = (4 * inputs + (9 if lrn else 5) * outputs) * 1e-6
+        rows.append(Work(f"{name} forward", megabytes, (36 + 25 * lrn) * outputs * 1e-9))
+        rows.append(Work(f"{name} backward", megabytes, (40 + 45 * lrn) * outputs * 1e-9))
     return rows
 
 
@@ -164,7 +184,7 @@ def make_document(kernels: list[Kernel], release: str) -> str:
         "| call | MB | GFLOP | FLOP per byte | " + " | ".join(f"{gpu.name}, ms, computed" for gpu in GPUS) + " |",
         "|---|---|---|---|" + "---|" * len(GPUS),
     ]
-    for work in [*lrn_work(), *conv_work()]:
+    for work in [*lrn_work(), *pool_work(), *conv_work()]:
         times = " | ".join(f"{roofline_ms(work, gpu):.3f}" for gpu in GPUS)
         intensity = work.gigaflop * 1e3 / work.megabytes
         lines.append(f"| {work.name} | {work.megabytes:.0f} | {work.gigaflop:.1f} | {intensity:.1f} | {times} |")
