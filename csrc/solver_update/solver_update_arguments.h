@@ -5,6 +5,7 @@
 #include <ATen/ops/empty_like.h>
 
 #include <array>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -42,14 +43,31 @@ void with_rule(UpdateRule rule, const Run& run) {
   }
 }
 
-inline void check_update(UpdateRule rule, at::TensorList params, at::TensorList grads,
-                         at::TensorList first, at::TensorList second) {
+// The lists of the operator: one entry for each parameter; `second` is empty for rules without one.
+struct UpdateLists {
+  at::TensorList params, grads, first, second, rates;
+  at::ArrayRef<double> lr_mults, decays;
+};
+
+inline void check_update(UpdateRule rule, const UpdateLists& lists,
+                         const std::optional<at::Tensor>& clip) {
+  const auto& [params, grads, first, second, rates, lr_mults, decays] = lists;
   const size_t seconds = has_second(rule) ? params.size() : 0;
   TORCH_CHECK_VALUE(
       grads.size() == params.size() && first.size() == params.size() && second.size() == seconds,
       "solver_update_: ", params.size(), " params, ", grads.size(), " grads, ", first.size(),
       " first and ", second.size(), " second histories; expected as many of each, and ", seconds,
       " second ones");
+  TORCH_CHECK_VALUE(rates.size() == params.size() && lr_mults.size() == params.size() &&
+                        decays.size() == params.size(),
+                    "solver_update_: ", params.size(), " params, ", rates.size(), " rates, ",
+                    lr_mults.size(), " lr_mults and ", decays.size(),
+                    " decays; expected as many of each");
+  if (clip && !params.empty()) {
+    check_same_type("solver_update_", "clip", *clip, "the first param", params[0]);
+    TORCH_CHECK_VALUE(clip->numel() == 1, "solver_update_: clip is ", describe(*clip),
+                      "; expected one number");
+  }
   for (size_t i = 0; i < params.size(); ++i) {
     const at::Tensor& param = params[i];
     TORCH_CHECK_TYPE(param.scalar_type() == at::kFloat || param.scalar_type() == at::kDouble,
@@ -57,6 +75,10 @@ inline void check_update(UpdateRule rule, at::TensorList params, at::TensorList 
     check_same_type("solver_update_", "param", param, "the first param", params[0]);
     TORCH_CHECK_VALUE(param.is_non_overlapping_and_dense(), "solver_update_: param ",
                       describe(param), " with strides ", param.strides(), " is not dense");
+    TORCH_CHECK_VALUE(rates[i].scalar_type() == at::kDouble && rates[i].numel() == 1 &&
+                          rates[i].device() == param.device(),
+                      "solver_update_: rate is ", describe(rates[i]),
+                      "; expected one float64 number on ", param.device());
     for (const auto& [name, list] :
          {std::pair{"grad", grads}, {"first", first}, {"second", second}}) {
       if (list.empty()) continue;
@@ -82,12 +104,16 @@ inline std::vector<at::Tensor> aligned_gradients(at::TensorList params, at::Tens
 }
 
 template <typename T>
-UpdateArrays<T> update_arrays(UpdateRule rule, size_t i, at::TensorList params,
-                              const std::vector<at::Tensor>& grads, at::TensorList first,
-                              at::TensorList second) {
-  T* const second_data = has_second(rule) ? second[i].mutable_data_ptr<T>() : nullptr;
-  return {params[i].mutable_data_ptr<T>(), grads[i].mutable_data_ptr<T>(),
-          first[i].mutable_data_ptr<T>(), second_data, params[i].numel()};
+UpdateArrays<T> update_arrays(size_t i, const UpdateLists& lists,
+                              const std::vector<at::Tensor>& grads) {
+  return {lists.params[i].mutable_data_ptr<T>(),
+          grads[i].mutable_data_ptr<T>(),
+          lists.first[i].mutable_data_ptr<T>(),
+          lists.second.empty() ? nullptr : lists.second[i].mutable_data_ptr<T>(),
+          lists.params[i].numel(),
+          lists.rates[i].const_data_ptr<double>(),
+          lists.lr_mults[i],
+          static_cast<T>(lists.decays[i])};
 }
 
 // Gives the update back to gradients that were copied.

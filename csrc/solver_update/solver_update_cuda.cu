@@ -1,4 +1,5 @@
-// The CUDA side of torch.ops.caffe_compat.solver_update_.  Nothing waits for the device.
+// The CUDA side of torch.ops.caffe_compat.solver_update_.  Nothing waits for the device, and
+// everything can be recorded in a CUDA graph.
 
 #include <ATen/Dispatch.h>
 #include <ATen/cuda/CUDAContext.h>
@@ -14,30 +15,29 @@ namespace caffe_compat {
 namespace {
 
 void solver_update_on_cuda(std::string_view rule_name, at::TensorList params, at::TensorList grads,
-                           at::TensorList first, at::TensorList second,
-                           const std::optional<at::Tensor>& scale, double gradient_scale,
-                           double decay, bool l1, double rate, double momentum, double momentum2,
-                           double delta, bool keep_update) {
+                           at::TensorList first, at::TensorList second, at::TensorList rates,
+                           at::ArrayRef<double> lr_mults, at::ArrayRef<double> decays,
+                           const std::optional<at::Tensor>& clip, double gradient_scale, bool l1,
+                           double momentum, double momentum2, double delta, bool keep_update) {
   const UpdateRule rule = parse_rule(rule_name);
-  check_update(rule, params, grads, first, second);
+  const UpdateLists lists{params, grads, first, second, rates, lr_mults, decays};
+  check_update(rule, lists, clip);
   if (params.empty()) return;
-  if (scale) check_same_type("solver_update_", "scale", *scale, "param", params[0]);
-  const UpdateParams settings{gradient_scale, decay,     l1,    rate,
-                              momentum,       momentum2, delta, keep_update};
+  const UpdateParams settings{gradient_scale, l1, momentum, momentum2, delta, keep_update};
   const c10::cuda::CUDAGuard guard(params[0].device());
   const std::vector<at::Tensor> aligned = aligned_gradients(params, grads);
   AT_DISPATCH_FLOATING_TYPES(params[0].scalar_type(), "solver_update_", [&] {
     const UpdateConstants<scalar_t> constants(settings);
-    const scalar_t* const clip = scale ? scale->const_data_ptr<scalar_t>() : nullptr;
+    const scalar_t* const clip_data = clip ? clip->const_data_ptr<scalar_t>() : nullptr;
     with_rule(rule, [&](auto known) {
       for (size_t start = 0; start < params.size(); start += kTensors) {
         const int tensors = static_cast<int>(std::min<size_t>(kTensors, params.size() - start));
         UpdateBatch<scalar_t> batch{};
         for (int i = 0; i < tensors; ++i) {
-          batch.tensors[i] =
-              update_arrays<scalar_t>(rule, start + i, params, aligned, first, second);
+          batch.tensors[i] = update_arrays<scalar_t>(start + i, lists, aligned);
         }
-        launch_update<known()>(batch, tensors, clip, constants, at::cuda::getCurrentCUDAStream());
+        launch_update<known()>(batch, tensors, clip_data, constants,
+                               at::cuda::getCurrentCUDAStream());
       }
     });
   });

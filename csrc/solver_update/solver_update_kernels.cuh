@@ -9,38 +9,78 @@
 
 namespace caffe_compat {
 
-constexpr int kTensors = 32;                // their addresses travel as the kernel's arguments
-constexpr int kElementsPerThread = 4;       // of the largest tensor
-constexpr int64_t kBlocksPerTensor = 4096;  // at most; threads go on in strides
+constexpr int kTensors = 32;            // what is known of them travels as the kernel's arguments
+constexpr int64_t kUpdateChunk = 4096;  // elements of one tensor that a block updates
 
 template <typename T>
 struct UpdateBatch {
   UpdateArrays<T> tensors[kTensors];
+  int64_t first_block[kTensors + 1];  // of each tensor; block numbers go on through all of them
 };
 
-// Row blockIdx.y of the grid updates tensor blockIdx.y.
+// Whether all of a tensor's arrays start where a pack of N may.
+template <int N, typename T>
+__device__ __forceinline__ bool is_aligned(const UpdateArrays<T>& a) {
+  const auto bits = reinterpret_cast<uintptr_t>(a.weight) |
+                    reinterpret_cast<uintptr_t>(a.gradient) | reinterpret_cast<uintptr_t>(a.first) |
+                    reinterpret_cast<uintptr_t>(a.second);
+  return bits % (N * sizeof(T)) == 0;
+}
+
+// N neighbours from element i on; the caller knows that packs of N fit.
+template <UpdateRule rule, int N, typename T>
+__device__ __forceinline__ void update_pack(const UpdateArrays<T>& a, int64_t i,
+                                            const UpdateFactors<T>& factors,
+                                            const UpdateConstants<T>& c) {
+  T weight[N], gradient[N], first[N], second[N] = {};
+  load<N>(a.weight + i, weight);
+  load<N>(a.gradient + i, gradient);
+  load<N>(a.first + i, first);
+  if constexpr (has_second(rule)) load<N>(a.second + i, second);
+#pragma unroll
+  for (int k = 0; k < N; ++k) {
+    update_element<rule>(weight[k], gradient[k], first[k], second[k], factors, c);
+  }
+  store<N>(weight, a.weight + i);
+  store<N>(first, a.first + i);
+  if constexpr (has_second(rule)) store<N>(second, a.second + i);
+  if (c.keep_update) store<N>(gradient, a.gradient + i);
+}
+
 template <UpdateRule rule, typename T>
 __global__ void __launch_bounds__(kThreads)
-    update_kernel(UpdateBatch<T> batch, const T* scale, UpdateConstants<T> constants) {
-  const UpdateArrays<T> arrays = batch.tensors[blockIdx.y];
-  const T factor = (scale == nullptr ? T(1) : *scale) * constants.gradient_scale;
-  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
-  for (int64_t i = global_thread(); i < arrays.count; i += stride) {
-    update_element<rule>(arrays, i, factor, constants);
+    update_kernel(UpdateBatch<T> batch, const T* clip, UpdateConstants<T> constants) {
+  int tensor = 0;
+  while (static_cast<int64_t>(blockIdx.x) >= batch.first_block[tensor + 1]) ++tensor;
+  const UpdateArrays<T>& a = batch.tensors[tensor];
+  const UpdateFactors<T> factors = update_factors(a, clip, constants);
+  const int64_t begin = (blockIdx.x - batch.first_block[tensor]) * kUpdateChunk;
+  const int64_t end = begin + kUpdateChunk < a.count ? begin + kUpdateChunk : a.count;
+
+  constexpr int N = kPack<T>;
+  const int64_t packed_end = is_aligned<N>(a) ? begin + (end - begin) / N * N : begin;
+  for (int64_t i = begin + threadIdx.x * N; i < packed_end; i += kThreads * N) {
+    update_pack<rule, N>(a, i, factors, constants);
+  }
+  for (int64_t i = packed_end + threadIdx.x; i < end; i += kThreads) {
+    update_pack<rule, 1>(a, i, factors, constants);
   }
 }
 
+// Fills in batch.first_block and updates all tensors; `clip` may be null.
 template <UpdateRule rule, typename T, typename Stream>
-void launch_update(const UpdateBatch<T>& batch, int tensors, const T* scale,
+void launch_update(UpdateBatch<T>& batch, int tensors, const T* clip,
                    const UpdateConstants<T>& constants, Stream stream) {
-  int64_t largest = 0;
-  for (int i = 0; i < tensors; ++i) largest = std::max(largest, batch.tensors[i].count);
-  if (largest == 0) return;
-  const int64_t blocks =
-      std::min(ceil_div(largest, kThreads * kElementsPerThread), kBlocksPerTensor);
-  const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(tensors));
+  int64_t blocks = 0;
+  for (int i = 0; i < tensors; ++i) {
+    batch.first_block[i] = blocks;
+    blocks += ceil_div(batch.tensors[i].count, kUpdateChunk);
+  }
+  std::fill(batch.first_block + tensors, batch.first_block + kTensors + 1, blocks);
+  if (blocks == 0) return;
   const auto kernel = update_kernel<rule, T>;
-  CAFFE_COMPAT_LAUNCH(kernel, grid, dim3(kThreads), stream, batch, scale, constants);
+  CAFFE_COMPAT_LAUNCH(kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), stream, batch,
+                      clip, constants);
 }
 
 }  // namespace caffe_compat

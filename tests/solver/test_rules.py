@@ -148,7 +148,8 @@ def test_fused_update_makes_old_values_unusable():
 def test_fused_operator_refuses_wrong_lists():
     p = torch.zeros(3)
     update = torch.ops.caffe_compat.solver_update_
-    tail = (None, 1.0, 0.0, False, 0.1, 0.9, 0.0, 0.0, False)
+    rate = torch.tensor(0.1, dtype=torch.float64)
+    tail = ([rate], [1.0], [0.0], None, 1.0, False, 0.9, 0.0, 0.0, False)
     with pytest.raises(ValueError, match="rule is Momentum"):
         update("Momentum", [p], [p], [p], [], *tail)
     with pytest.raises(ValueError, match="1 params, 1 grads, 1 first and 0 second histories"):
@@ -157,6 +158,12 @@ def test_fused_operator_refuses_wrong_lists():
         update("SGD", [p], [torch.zeros(2)], [p.clone()], [], *tail)
     with pytest.raises(TypeError, match="expected float32 or float64"):
         update("SGD", [p.half()], [p.half()], [p.half()], [], *tail)
+    with pytest.raises(ValueError, match="1 params, 0 rates, 1 lr_mults and 1 decays"):
+        update("SGD", [p], [p.clone()], [p.clone()], [], [], *tail[1:])
+    with pytest.raises(ValueError, match=r"rate is Float \[\] on cpu; expected one float64 number on cpu"):
+        update("SGD", [p], [p.clone()], [p.clone()], [], [rate.float()], *tail[1:])
+    with pytest.raises(ValueError, match=r"clip is Float \[3\] on cpu; expected one number"):
+        update("SGD", [p], [p.clone()], [p.clone()], [], *tail[:3], p.clone(), *tail[4:])
 
 
 def parameter(*values: float) -> torch.nn.Parameter:

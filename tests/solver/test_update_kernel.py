@@ -14,8 +14,11 @@ from caffe_compat.ops import extension
 
 ROOT = Path(__file__).parents[2]
 ROUNDING = 1e-12  # float64; the same formulas
-#: more elements than the threads of one pass over the grid's row, one, none
-COUNTS = (5000, 1, 0, 257)
+#: more elements than one block takes, one, none, and tensors that start where a pack of two may not
+COUNTS = (5000, 1, 0, 257, 4096, 3)
+LR_MULTS = (1.0, 2.0, 1.0, 0.0, 0.5, 2.0)
+DECAYS = (0.02, 0.0, 0.02, 0.02, 0.1, 0.0)
+RATE = 0.1
 RULES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
@@ -44,17 +47,21 @@ def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
     weight, gradient = (rng.standard_normal(sum(COUNTS)) for _ in range(2))
     first, second = (rng.uniform(0.1, 1.0, sum(COUNTS)) for _ in range(2))
     clip = np.array(0.7) if clipped else None
-    settings = (0.5, 0.02, l1, 0.1, 0.9, 0.99, 1e-3, True)
+    settings = (0.5, l1, 0.9, 0.99, 1e-3, True)
 
     lists = [[torch.from_numpy(part.copy()) for part in np.split(a, np.cumsum(COUNTS)[:-1])] for a in
              (weight, gradient, first, second)]  # fmt: skip
     two = rule in ("AdaDelta", "Adam")
+    rates = [torch.tensor(RATE, dtype=torch.float64)] * len(COUNTS)
+    clip_tensor = None if clip is None else torch.from_numpy(clip)
+    seconds = lists[3] if two else []
     torch.ops.caffe_compat.solver_update_(
-        rule, *lists[:3], lists[3] if two else [], None if clip is None else torch.from_numpy(clip), *settings
-    )
+        rule, *lists[:3], seconds, rates, LR_MULTS, DECAYS, clip_tensor, *settings
+    )  # fmt: skip
+    own = [np.array(values) for values in (LR_MULTS, DECAYS)]
+    numbers = [ctypes.c_bool(x) if isinstance(x, bool) else ctypes.c_double(x) for x in settings]
     counts = np.array(COUNTS, np.int64)
-    doubles = [ctypes.c_bool(x) if isinstance(x, bool) else ctypes.c_double(x) for x in settings]
-    arrays = [address(a) for a in (weight, gradient, first, second, counts)]
-    getattr(kernels, f"update_{rule}")(*arrays, len(COUNTS), address(clip), *doubles)
+    arrays = [address(a) for a in (weight, gradient, first, second, counts, *own)]
+    getattr(kernels, f"update_{rule}")(*arrays, len(COUNTS), ctypes.c_double(RATE), address(clip), *numbers)
     for ours, theirs in zip((weight, gradient, first, second), lists, strict=True):
         np.testing.assert_allclose(ours, torch.cat(theirs).numpy(), rtol=ROUNDING, atol=ROUNDING)

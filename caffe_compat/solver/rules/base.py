@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar
 
@@ -12,6 +13,49 @@ from caffe_compat.errors import SolverError
 from caffe_compat.ops import extension
 
 REGULARIZATIONS = ("L2", "L1")
+
+
+class DeviceRates:
+    """The groups' learning rates on one device, where a recorded graph reads the present ones."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._values: list[float] = []
+        self.views: list[Tensor] = []  # one float64 number for each group
+
+    def set(self, values: list[float]) -> None:
+        """Write what has changed; the value travels with the kernel's launch, so that nothing waits."""
+        if len(values) != len(self._values):
+            self._values, self._all = [], torch.zeros(len(values), dtype=torch.float64, device=self._device)
+            self.views = list(self._all.unbind())
+        if values == self._values:
+            return
+        if len(set(values)) == 1:
+            self._all.fill_(values[0])
+        else:
+            for view, value in zip(self.views, values, strict=True):
+                view.fill_(value)
+        self._values = list(values)
+
+
+@dataclass
+class _Call:
+    """The parameters that one call of the fused operator updates."""
+
+    momentum: float
+    rms_decay: float
+    momentum2: float
+    delta: float
+    params: list[Tensor] = field(default_factory=list)
+    rates: list[Tensor] = field(default_factory=list)
+    lr_mults: list[float] = field(default_factory=list)
+    decays: list[float] = field(default_factory=list)
+
+    def add(self, parameter: Tensor, rate: Tensor, group: dict[str, Any]) -> None:
+        self.params.append(parameter)
+        self.rates.append(rate)
+        self.lr_mults.append(group["lr_mult"])
+        self.decays.append(group["weight_decay"] * group["decay_mult"])
 
 
 class Rule(torch.optim.Optimizer):
@@ -28,8 +72,11 @@ class Rule(torch.optim.Optimizer):
     ``last_scale`` keep the clipping's numbers there.  A step uses up ``param.grad``.
 
     ``keep_update``: leave u in ``param.grad`` after the step, as Caffe leaves it in the blob's diff.
-    ``fused``: steps 2 to 5 in one pass over the memory (csrc/solver_update); the default where the extension has the
-    operator.  Without it, each step is a multi-tensor operation of PyTorch's.
+    ``fused``: steps 2 to 5 of all parameters in one call and one pass over the memory (csrc/solver_update); the default
+    where the extension has the operator.  Without it, each step is a multi-tensor operation of PyTorch's, by group.
+
+    For CUDA graphs a step comes in two halves: ``begin_step()`` brings the learning rates to the device, ``update()``
+    (what a graph records) reads them there.
     Raises SolverError for a field outside its range.
     """
 
@@ -65,6 +112,8 @@ class Rule(torch.optim.Optimizer):
         self.iter_size = iter_size
         self.keep_update = False
         self.fused = _has_operator()
+        self._rates: dict[torch.device, DeviceRates] = {}
+        self._group_rates: list[float] = []
         self.last_norm: Tensor | None = None
         self.last_scale: Tensor | None = None
 
@@ -84,11 +133,36 @@ class Rule(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        clip = self._clip_scale()
-        for group in self.param_groups:
-            self._update_group(group, clip)
-            group["iteration"] += 1
+        self.begin_step()
+        self.update()
         return loss
+
+    def begin_step(self) -> None:
+        """Bring each group's rate (with Adam's correction) to its device and count the iteration; waits for nothing."""
+        self._group_rates = [group["lr"] * self.correct_rate(group) for group in self.param_groups]
+        for group in self.param_groups:
+            group["iteration"] += 1
+        for device in {p.device for group in self.param_groups for p in group["params"]}:
+            self._rates.setdefault(device, DeviceRates(device)).set(self._group_rates)
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """The update of all parameters at the rates of the last ``begin_step``; all of it can be recorded in a graph."""
+        clip = self._clip_scale()
+        calls: dict[tuple[Any, ...], _Call] = {}
+        for number, group in enumerate(self.param_groups):
+            params = [p for p in group["params"] if self._is_moved(p, group)]
+            for p in params:
+                if p.grad is None:
+                    p.grad = torch.zeros_like(p)
+            if params and not self.fused:
+                self._update_plainly(params, clip, self._group_rates[number], group)
+            for p in params if self.fused else ():
+                shared = tuple(group.get(name, 0.0) for name in ("momentum", "rms_decay", "momentum2", "delta"))
+                call = calls.setdefault((p.device, p.dtype, *shared), _Call(*shared))
+                call.add(p, self._rates[p.device].views[number], group)
+        for call in calls.values():
+            self._update_fused(call, clip)
 
     def _clip_scale(self) -> Tensor | None:
         """What to multiply all gradients with, a 0-d tensor on their device; None where nothing is clipped."""
@@ -101,33 +175,10 @@ class Rule(torch.optim.Optimizer):
         self.last_norm, self.last_scale = norm, scale
         return scale
 
-    def _update_group(self, group: dict[str, Any], clip: Tensor | None) -> None:
-        decay = group["weight_decay"] * group["decay_mult"]
-        rate = group["lr"] * group["lr_mult"]
-        params = [p for p in group["params"] if self._is_moved(p, rate, decay)]
-        if not params:
-            return
-        for p in params:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        grads = [p.grad for p in params]
+    def _update_plainly(self, params: list[Tensor], clip: Tensor | None, rate: float, group: dict[str, Any]) -> None:
+        grads: list[Any] = [p.grad for p in params]
         histories = [[self.history(p, k) for p in params] for k in range(self.history_count)]
-        rate *= self.correct_rate(group)
-        if self.fused:
-            self._update_fused(params, grads, histories, clip, decay, rate, group)
-        else:
-            self._update_plainly(params, grads, histories, clip, decay, rate, group)
-
-    def _update_plainly(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor],
-        histories: list[list[Tensor]],
-        clip: Tensor | None,
-        decay: float,
-        rate: float,
-        group: dict[str, Any],
-    ) -> None:
+        decay = group["weight_decay"] * group["decay_mult"]
         if clip is not None:
             torch._foreach_mul_(grads, clip)
         if self.iter_size > 1:
@@ -135,49 +186,43 @@ class Rule(torch.optim.Optimizer):
         if decay:
             direction = params if self.regularization_type == "L2" else torch._foreach_sign(params)
             torch._foreach_add_(grads, direction, alpha=decay)
-        updates = self.compute_update(grads, histories, rate, group)
+        updates = self.compute_update(grads, histories, rate * group["lr_mult"], group)
         torch._foreach_sub_(params, updates)
         if self.keep_update:
             torch._foreach_copy_(grads, updates)
 
-    def _update_fused(
-        self,
-        params: list[Tensor],
-        grads: list[Tensor],
-        histories: list[list[Tensor]],
-        clip: Tensor | None,
-        decay: float,
-        rate: float,
-        group: dict[str, Any],
-    ) -> None:
+    def _update_fused(self, call: "_Call", clip: Tensor | None) -> None:
+        histories = [[self.history(p, k) for p in call.params] for k in range(self.history_count)]
         torch.ops.caffe_compat.solver_update_(
             self.type,
-            params,
-            grads,
+            call.params,
+            [p.grad for p in call.params],
             histories[0],
             histories[1] if self.history_count > 1 else [],
+            call.rates,
+            call.lr_mults,
+            call.decays,
             clip,
             1.0 / self.iter_size,
-            decay,
             self.regularization_type == "L1",
-            rate,
-            group.get("momentum", group.get("rms_decay", 0.0)),
-            group.get("momentum2", 0.0),
-            group.get("delta", 0.0),
+            call.momentum or call.rms_decay,
+            call.momentum2,
+            call.delta,
             self.keep_update,
         )
         # The operator writes behind autograd's back; a backward pass through the old values must be refused.
-        torch.autograd.graph.increment_version(params)
+        torch.autograd.graph.increment_version(call.params)
 
     def correct_rate(self, group: dict[str, Any]) -> float:
         """A factor on the rate that depends on the iteration (Adam's)."""
         return 1.0
 
-    def _is_moved(self, parameter: Tensor, rate: float, decay: float) -> bool:
+    def _is_moved(self, parameter: Tensor, group: dict[str, Any]) -> bool:
         # Frozen parameters cost nothing: without gradient, decay and history, nothing changes.
         if parameter.grad is not None or parameter in self.state:
             return True
-        return bool(decay) and not (self.rate_in_history and rate == 0)
+        decays = group["weight_decay"] * group["decay_mult"] != 0
+        return decays and not (self.rate_in_history and group["lr_mult"] == 0)
 
     # -- histories ----------------------------------------------------------------------
 

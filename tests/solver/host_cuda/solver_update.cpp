@@ -5,15 +5,19 @@ namespace {
 
 using namespace caffe_compat;
 
-// The arrays of `tensors` tensors lie one after another; `clip` may be null.
+// The arrays of `tensors` tensors lie one after another, each with its number in lr_mults and
+// decays; `clip` may be null.
 template <UpdateRule rule, typename T>
-void run(T* weight, T* gradient, T* first, T* second, const int64_t* counts, int tensors,
-         const T* clip, const UpdateParams& params) {
+void run(T* weight, T* gradient, T* first, T* second, const int64_t* counts, const double* lr_mults,
+         const double* decays, int tensors, double rate, const T* clip,
+         const UpdateParams& params) {
   UpdateBatch<T> batch{};
   int64_t offset = 0;
   for (int i = 0; i < tensors; ++i) {
     T* const own_second = has_second(rule) ? second + offset : nullptr;
-    batch.tensors[i] = {weight + offset, gradient + offset, first + offset, own_second, counts[i]};
+    batch.tensors[i] = {
+        weight + offset, gradient + offset, first + offset,           own_second, counts[i],
+        &rate,           lr_mults[i],       static_cast<T>(decays[i])};
     offset += counts[i];
   }
   launch_update<rule>(batch, tensors, clip, UpdateConstants<T>(params), nullptr);
@@ -24,11 +28,12 @@ void run(T* weight, T* gradient, T* first, T* second, const int64_t* counts, int
 #define EXPORT(rule)                                                                              \
   extern "C" void update_##rule(                                                                  \
       double* weight, double* gradient, double* first, double* second, const int64_t* counts,     \
-      int tensors, const double* clip, double gradient_scale, double decay, bool l1, double rate, \
-      double momentum, double momentum2, double delta, bool keep_update) {                        \
-    run<UpdateRule::k##rule>(                                                                     \
-        weight, gradient, first, second, counts, tensors, clip,                                   \
-        {gradient_scale, decay, l1, rate, momentum, momentum2, delta, keep_update});              \
+      const double* lr_mults, const double* decays, int tensors, double rate, const double* clip, \
+      double gradient_scale, bool l1, double momentum, double momentum2, double delta,            \
+      bool keep_update) {                                                                         \
+    run<UpdateRule::k##rule>(weight, gradient, first, second, counts, lr_mults, decays, tensors,  \
+                             rate, clip,                                                          \
+                             {gradient_scale, l1, momentum, momentum2, delta, keep_update});      \
   }
 EXPORT(SGD)
 EXPORT(Nesterov)
