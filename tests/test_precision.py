@@ -36,11 +36,14 @@ def test_tf32_is_off_unless_asked_for() -> None:
         precision.set_precision("fp8")
 
 
-def train(name: str) -> torch.Tensor:
-    precision.set_precision(name)
+def make_solver(name: str) -> Solver:
     param = caffe_pb2.SolverParameter(base_lr=0.1, lr_policy="fixed", momentum=0.9, random_seed=5)
     param.net_param.CopyFrom(parse_net(NET))
-    solver = Solver(param, log=Log(enabled=False))
+    return Solver(param, log=Log(enabled=False), precision=name)
+
+
+def train(name: str) -> torch.Tensor:
+    solver = make_solver(name)
     solver.step(20)
     weight = solver.net.layers["fc"].weight
     assert weight.dtype == torch.float32
@@ -51,3 +54,34 @@ def test_bf16_training_stays_near_fp32() -> None:
     accurate, fast = train("fp32"), train("bf16")
     assert not torch.equal(accurate, fast), "bf16 must really have been used"
     torch.testing.assert_close(fast, accurate, rtol=0, atol=BF16_TOLERANCE * float(accurate.abs().max()))
+
+
+def test_losses_are_float32_in_bf16() -> None:
+    solver = make_solver("bf16")
+    seen = {}
+
+    def look(layer: torch.nn.Module, bottoms: tuple[torch.Tensor, ...], top: torch.Tensor) -> None:
+        seen[layer.name] = bottoms[0].dtype, top.dtype
+
+    for layer in solver.net.layers.values():
+        layer.register_forward_hook(look)
+    solver.step(1)
+    assert seen["fc"] == (torch.float32, torch.bfloat16)
+    assert seen["loss"][1] == torch.float32
+    assert solver._accumulate().dtype == torch.float32
+    gradient = solver.net.layers["fc"].weight.grad
+    assert gradient is not None
+    assert gradient.dtype == torch.float32
+    assert solver.optimizer.history(solver.net.layers["fc"].weight).dtype == torch.float32
+
+
+def test_a_solver_keeps_its_precision() -> None:
+    accurate = make_solver("fp32")
+    rough = make_solver("bf16")
+    for solver, dtype in ((accurate, torch.float32), (rough, torch.bfloat16)):
+        outputs: list[torch.dtype] = []
+        solver.net.layers["fc"].register_forward_hook(lambda layer, bottoms, top, to=outputs: to.append(top.dtype))
+        solver.step(1)
+        assert outputs == [dtype]
+    with pytest.raises(ValueError, match="precision is 'fp8'"):
+        make_solver("fp8")

@@ -126,7 +126,7 @@ class Loader:
 
     def _start(self) -> None:
         self.source.set_state(self._state)
-        stage: Any = _DeviceStage(self.device, self.prefetch) if self.device.type == "cuda" else _host_stage
+        stage: Any = DeviceStage(self.device, self.prefetch) if self.device.type == "cuda" else _host_stage
         source = self.source  # the thread must not keep the loader alive
 
         def produce() -> tuple[Batch, Any, dict[str, Any]]:
@@ -146,7 +146,7 @@ def _host_stage(source: DatabaseSource) -> tuple[Batch, None]:
     return Batch(torch.from_numpy(source.maker.transform(images)), torch.from_numpy(labels).long()), None
 
 
-class _DeviceStage:
+class DeviceStage:
     """Makes batches on a CUDA device, on a stream of its own."""
 
     def __init__(self, device: torch.device, depth: int) -> None:

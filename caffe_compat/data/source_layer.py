@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from caffe_compat.data.prefetch import Prefetcher
@@ -61,7 +62,10 @@ class SourceLayer(Layer):
     prefetch_depth = 4  # batches ahead, as Caffe's data_param.prefetch; 0: made when asked for, without a thread
 
     def next_batch(self) -> tuple[Tensor, ...]:
-        """The next batch, one tensor per top (CPU, ``context.dtype``); DataError when it cannot be read."""
+        """The next batch, one tensor per top, in ``context.dtype`` (on the CPU unless ``source`` is a DeviceSource).
+
+        DataError when it cannot be read.
+        """
         if not self.prefetch_depth:
             tensors = self.source.load()
         else:
@@ -73,6 +77,9 @@ class SourceLayer(Layer):
             except BaseException:
                 self._stop()
                 raise
+        for tensor in tensors:
+            if tensor.is_cuda:  # its memory comes from the stream that made it
+                tensor.record_stream(torch.cuda.current_stream(tensor.device))
         return tuple(t.to(self.context.dtype) for t in tensors[: len(self.param.top)])
 
     def forward(self) -> tuple[Tensor, ...]:

@@ -12,12 +12,15 @@ from torch import Tensor
 
 from caffe_compat import random
 from caffe_compat.net import Net
-from caffe_compat.precision import autocast
+from caffe_compat.precision import autocast, keep_losses_in_float32, set_precision
+from caffe_compat.precision import precision as chosen_precision
 from caffe_compat.proto import read_solver, upgrade_solver
 from caffe_compat.solver import snapshot
 from caffe_compat.solver.checks import check_snapshot_prefix, check_solver
 from caffe_compat.solver.debug_info import DebugPass
 from caffe_compat.solver.devices import device_of, solver_gpus
+from caffe_compat.solver.fast import graphed_step, make_fast
+from caffe_compat.solver.graphs import GraphedStep
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.nets import NetOptions, build_test_nets, build_train_net
 from caffe_compat.solver.optimizer import build_optimizer
@@ -39,6 +42,10 @@ class Solver:
     ``parallel``: this process among those that train together (see ``caffe_compat.solver.parallel``).
     ``source``: the name for messages when ``solver`` is a message.
     ``skip_bad_records``: how many unreadable records each data layer may pass over (and log).
+    ``fast``: fused layers (the same numbers) and, on CUDA, batches made on the device and the training step as CUDA
+    graphs; where a net cannot be recorded as graphs, the log says why, once.
+    ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), set for the whole process as PyTorch's own
+    switches are; None leaves what is set.
 
     >>> solver = Solver("solver.prototxt")
     >>> solver.net.copy_from("pretrained.caffemodel")
@@ -57,6 +64,8 @@ class Solver:
         parallel: Parallel = SINGLE,
         source: str | None = None,
         skip_bad_records: int = 0,
+        fast: bool = False,
+        precision: str | None = None,
     ) -> None:
         from_file = isinstance(solver, str | os.PathLike)
         self.source = source or (os.fspath(solver) if from_file else "<message>")
@@ -65,6 +74,10 @@ class Solver:
         self.log = log or Log(enabled=parallel.is_root)
         self.device = device_of(solver_gpus(self.param, "", self.source)) if device is None else torch.device(device)
         check_solver(self.param, self.source)
+        if precision is not None:
+            set_precision(precision)
+        #: of the passes
+        self.precision = precision or chosen_precision()
         self.schedule = Schedule(self.param, self.source)
         if parallel.is_root:
             check_snapshot_prefix(self.param, self.source)
@@ -80,7 +93,14 @@ class Solver:
         self.test_nets: list[Net] = build_test_nets(self.param, options, self.log)
         for test_net in self.test_nets:
             test_net.share_with(self.net)
+        nets = (self.net, *self.test_nets)
+        if self.precision == "bf16":
+            keep_losses_in_float32(layer for net in nets for layer in net.layers.values())
+        if fast:
+            make_fast(nets, self.precision)
         self.optimizer = build_optimizer(self.param, self.net)
+        #: the training step as CUDA graphs, in fast mode where that is possible
+        self.graphs: GraphedStep | None = graphed_step(self) if fast else None
         self._train_step = parallel.wrap(self.net, overlap=self.param.layer_wise_reduce)
         self.log.line("solver.cpp:57", "Solver scaffolding done.")
 
@@ -225,13 +245,19 @@ class Solver:
     # -- what the facade replaces -------------------------------------------------------
 
     def _clear_gradients(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
+        if self.graphs is not None:
+            self.graphs.clear_gradients()
+        else:
+            self.optimizer.zero_grad(set_to_none=True)
 
     def _forward_backward(self) -> Tensor:
         """One pass of the train net that adds to ``param.grad``; returns the loss and notes the outputs."""
         if self._debugging:
             return self._debug_pass()
-        with autocast(self.device):
+        if self.graphs is not None:
+            self._outputs, loss = self.graphs.forward_backward(self.net.next_batch())
+            return loss
+        with autocast(self.device, self.precision):
             outputs, loss = self._train_step()
         if loss.requires_grad:
             loss.backward()
@@ -245,13 +271,13 @@ class Solver:
 
     def _forward_train(self) -> Tensor:
         """A forward pass of the train net alone; returns the loss."""
-        with torch.no_grad(), autocast(self.device):
+        with torch.no_grad(), autocast(self.device, self.precision):
             _, loss = self.net.forward_with_loss()
         return loss
 
     def _forward_test(self, net: Net) -> tuple[Mapping[str, Tensor], Tensor]:
         """A forward pass of a test net: (outputs, loss)."""
-        with torch.no_grad(), autocast(self.device):
+        with torch.no_grad(), autocast(self.device, self.precision):
             return net.forward_with_loss()
 
     # -- one iteration ------------------------------------------------------------------
@@ -283,7 +309,10 @@ class Solver:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
             group["iteration"] = self.iter
-        self.optimizer.step()
+        if self.graphs is not None:
+            self.graphs.update()
+        else:
+            self.optimizer.step()
         self._log_clipping()
         self.iter += 1
 

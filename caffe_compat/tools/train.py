@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from caffe_compat.errors import CaffeCompatError, SolverError
-from caffe_compat.precision import PRECISIONS, set_precision
+from caffe_compat.precision import PRECISIONS
 from caffe_compat.proto import read_solver
 from caffe_compat.solver import Log, Solver, find_snapshot
 from caffe_compat.solver.devices import device_of, solver_gpus
@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="fp32",
         choices=PRECISIONS,
         help="fp32: Caffe's numbers; tf32, bf16: faster on tensor cores (default fp32)",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help="fused layers; on CUDA also batches made on the device and the training step as CUDA graphs",
     )
     parser.add_argument(
         "--skip-bad-records",
@@ -105,7 +110,6 @@ def _solver_param(args: argparse.Namespace) -> Any:
 
 
 def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel: Parallel) -> None:
-    set_precision(args.precision)
     log = Log(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
     if device.type == "cuda":
         log.line("caffe.cpp:204", f"Using GPUs {args.gpu or device.index}")
@@ -120,6 +124,8 @@ def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel:
             parallel=parallel,
             source=args.solver,
             skip_bad_records=args.skip_bad_records,
+            fast=args.fast,
+            precision=args.precision,
         )
         try:
             solver.set_action_function(signals.requested)

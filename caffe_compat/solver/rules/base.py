@@ -147,7 +147,7 @@ class Rule(torch.optim.Optimizer):
 
     @torch.no_grad()
     def update(self) -> None:
-        """The update of all parameters at the rates of the last ``begin_step``; all of it can be recorded in a graph."""
+        """The update of all parameters at the rates of the last ``begin_step``; a graph can hold all of it."""
         clip = self._clip_scale()
         calls: dict[tuple[Any, ...], _Call] = {}
         for number, group in enumerate(self.param_groups):

@@ -1,0 +1,265 @@
+"""The recorded training step: everything around the recording on the CPU, the recording itself where CUDA is."""
+
+import io
+
+import pytest
+import torch
+
+from caffe_compat.layers.base import Layer
+from caffe_compat.layers.registry import _types, register
+from caffe_compat.net import Net
+from caffe_compat.proto import parse_message, parse_net
+from caffe_compat.proto.caffe_pb2 import SolverParameter
+from caffe_compat.solver import SGD, Log, Solver
+from caffe_compat.solver.fast import graphed_step
+from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
+from tests.solver.conftest import SOLVER, assert_same_bits, weights
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+#: float32 after 12 updates: cuDNN may add in another order in a recording than before it
+GRAPH_ROUNDING = 1e-5
+
+
+def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
+    solver.graphs = graphed_step(solver, recorder or EagerRecorder())
+    assert solver.graphs is not None
+    return solver.graphs
+
+
+@pytest.mark.parametrize("fields", [{}, {"iter_size": 3}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99},
+                                    {"snapshot_diff": True}])  # fmt: skip
+def test_recorded_training_has_the_bits_of_plain_training(fields, make_solver):
+    plain = make_solver(**fields)
+    plain.solve()
+    recorded = make_solver(**fields)
+    graphs = with_recorder(recorded)
+    recorded.solve()
+    assert graphs.given_up is None
+    assert graphs.recordings == (3 if "iter_size" in fields else 2)
+    assert_same_bits(weights(plain), weights(recorded))
+    assert plain.smoothed.get_state() == recorded.smoothed.get_state()
+
+
+def test_resuming_records_again_and_ends_the_same(make_solver):
+    whole = make_solver()
+    whole.solve()
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream))
+    graphs = with_recorder(solver)
+    solver.step(9)
+    solver.restore("snap_iter_6.solverstate")  # histories come to lie elsewhere
+    solver.step(6)
+    assert "settings have changed: recording the training step again" in stream.getvalue()
+    assert graphs.given_up is None
+    assert_same_bits(weights(whole), weights(solver))
+
+
+class Refusing(EagerRecorder):
+    """Refuses from recording ``number`` on, as CUDA refuses what a graph cannot hold."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def record(self, work):
+        self.number -= 1
+        if self.number < 0:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+        return super().record(work)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(number, make_solver):
+    plain = make_solver(iter_size=2)
+    plain.solve()
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream), iter_size=2)
+    graphs = with_recorder(solver, Refusing(number))
+    solver.solve()
+    assert "cannot be recorded: operation not permitted" in graphs.given_up
+    assert stream.getvalue().count("No CUDA graphs from here on") == 1
+    assert_same_bits(weights(plain), weights(solver))
+
+
+def small_net() -> Net:
+    return Net(
+        parse_net(
+            'layer { name: "in" type: "Input" top: "x" top: "t" '
+            "input_param { shape { dim: 4 dim: 3 } shape { dim: 4 } } }"
+            'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param { num_output: 2 '
+            'weight_filler { type: "xavier" } } }'
+            'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "t" top: "loss" }'
+        )
+    )
+
+
+def make_step(net: Net, say=lambda line: None, recorder=None) -> GraphedStep:
+    optimizer = SGD([{"params": list(net.parameters())}], lr=0.1, momentum=0.9)
+    return GraphedStep(net, optimizer, lambda b: net.forward_with_loss(**b), recorder or EagerRecorder(), say)
+
+
+def iterate(step: GraphedStep, rows: int) -> float:
+    step.clear_gradients()
+    _, loss = step.forward_backward({"x": torch.ones(rows, 3), "t": torch.zeros(rows)})
+    step.update()
+    return float(loss)
+
+
+def test_another_batch_size_is_recorded_anew_and_too_many_give_up():
+    lines: list[str] = []
+    step = make_step(small_net(), lines.append)
+    plain = make_step(small_net())
+    plain.given_up = "for comparison"
+    plain._net.load_state_dict(step._net.state_dict())
+    for turn in range(10):
+        for _ in range(8):
+            assert iterate(step, rows=2 + turn % 2) == iterate(plain, rows=2 + turn % 2)
+    assert step.recordings == GraphedStep.MOST_RECORDINGS
+    assert "changed again" in step.given_up
+    assert sum("shape has changed" in line for line in lines) == 4
+    assert sum("No CUDA graphs" in line for line in lines) == 1
+
+
+def test_foreign_gradients_are_used():
+    """A callback may replace gradients between the passes and the update."""
+    net = small_net()
+    step = make_step(net)
+    for _ in range(8):
+        iterate(step, 4)
+    before = net.layers["fc"].bias.detach().clone()
+    step.clear_gradients()
+    step.forward_backward({"x": torch.ones(4, 3), "t": torch.zeros(4)})
+    velocity = step._optimizer.history(net.layers["fc"].bias).clone()
+    net.layers["fc"].bias.grad = torch.full((2,), 5.0)
+    step.update()
+    torch.testing.assert_close(net.layers["fc"].bias.detach(), before - (0.9 * velocity + 0.5))
+
+
+def test_settings_that_change_are_recorded_anew():
+    lines: list[str] = []
+    step = make_step(small_net(), lines.append)
+    for _ in range(8):
+        iterate(step, 4)
+    step._optimizer.param_groups[0]["lr"] = 0.01  # read from the device: nothing to do
+    iterate(step, 4)
+    assert not lines
+    step._optimizer.param_groups[0]["momentum"] = 0.5
+    iterate(step, 4)
+    assert "settings have changed" in lines[0]
+
+
+class Odd(Layer):
+    def infer_shapes(self, bottom):
+        return [bottom]
+
+    def forward(self, bottom):
+        return bottom * 2
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ('name: "p" type: "Filter" bottom: "x" bottom: "s" top: "y"', "sizes depend on the data"),
+        ('name: "odd" type: "Odd" bottom: "x" top: "y"', "graph_safe = True"),
+        ('name: "r" type: "ReLU" bottom: "x" top: "y"', None),
+    ],
+)
+def test_obstacles(layer, words, monkeypatch):
+    if "Odd" in layer:
+        register("Odd")(Odd)
+    try:
+        net = Net(
+            parse_net(
+                'layer { name: "in" type: "Input" top: "x" top: "s" input_param { shape { dim: 4 dim: 3 } '
+                "shape { dim: 4 dim: 1 } } }"
+                'layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param { num_output: 2 } }'
+                f"layer {{ {layer} }}"
+            )
+        )
+        assert obstacle(net) == "the net is on cpu; CUDA graphs need a CUDA device"
+        monkeypatch.setattr(Net, "device", torch.device("cuda"))
+        assert obstacle(net, processes=2) == "several devices train together"
+        assert obstacle(net, debug_info=True) == "debug_info is set"
+        found = obstacle(net)
+        assert found is None if words is None else words in found
+        monkeypatch.setattr(Odd, "graph_safe", True, raising=False)
+        assert "Odd" not in layer or obstacle(net) is None
+    finally:
+        _types.pop("Odd", None)
+
+
+def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
+    stream = io.StringIO()
+    solver = Solver("solver.prototxt", log=Log(stream), fast=True)
+    try:
+        assert solver.graphs is None
+        assert solver.net.fast
+        assert solver.test_nets[0].fast
+        assert stream.getvalue().count("Fast mode without CUDA graphs: the net is on cpu") == 1
+    finally:
+        solver.close()
+
+
+def test_fast_training_on_the_cpu_has_the_bits_of_plain_training(job):
+    results = []
+    for f in (False, True):
+        solver = Solver("solver.prototxt", log=Log(enabled=False), fast=f)
+        solver.solve()
+        results.append(weights(solver))
+        solver.close()
+    assert_same_bits(*results)
+
+
+def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, list]:
+    torch.manual_seed(3)
+    param = parse_message(SOLVER, SolverParameter())
+    param.solver_mode = param.GPU
+    for name, value in fields.items():
+        setattr(param, name, value)
+    solver = Solver(param, log=Log(enabled=False), source="solver.prototxt", fast=fast, precision=precision)
+    solver.solve()
+    solver.close()
+    return solver, weights(solver)
+
+
+@needs_cuda
+@pytest.mark.parametrize("fields", [{}, {"iter_size": 2}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99}])
+def test_cuda_graphs_train_as_eager_steps_do(fields, job):
+    """With dropout: a replayed graph must draw new masks, and the same ones as eager passes."""
+    _, eager = cuda_run(False, **fields)
+    solver, recorded = cuda_run(True, **fields)
+    assert solver.graphs is not None
+    assert solver.graphs.given_up is None
+    assert solver.graphs.recordings == (3 if "iter_size" in fields else 2)
+    for a, b in zip(eager, recorded, strict=True):
+        torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=GRAPH_ROUNDING, atol=GRAPH_ROUNDING)
+
+
+@needs_cuda
+def test_cuda_graphs_resume(job):
+    whole = cuda_run(True, max_iter=12)[1]
+    torch.manual_seed(99)
+    param = parse_message(SOLVER, SolverParameter())
+    param.solver_mode = param.GPU
+    again = Solver(param, log=Log(enabled=False), source="solver.prototxt", fast=True)
+    again.solve("snap_iter_9.solverstate")
+    again.close()
+    for a, b in zip(whole, weights(again), strict=True):
+        torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=GRAPH_ROUNDING, atol=GRAPH_ROUNDING)
+
+
+@needs_cuda
+def test_nothing_in_the_loop_waits_for_the_device(job):
+    """PyTorch raises on calls that wait; displays, tests and snapshots may, the steps between must not."""
+    param = parse_message(SOLVER, SolverParameter())
+    param.solver_mode = param.GPU
+    param.display, param.test_interval, param.snapshot, param.clip_gradients = 0, 0, 0, 0.5
+    del param.test_iter[:]
+    for fast in (False, True):
+        solver = Solver(param, log=Log(enabled=False), source="solver.prototxt", fast=fast)
+        solver.step(12)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            solver.step(5)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            solver.close()
