@@ -18,6 +18,8 @@ from caffe_compat.solver.rules import Rule
 Work = Callable[[], None]
 RunPass = Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Tensor]]
 
+FIRST_PASS = "first pass"  # of an iteration; also the word for it in the log
+
 #: layers of ours that a graph cannot hold, and why
 UNRECORDABLE = {
     "Python": "runs Python code on the host",
@@ -131,7 +133,7 @@ class GraphedStep:
         self.recordings = 0
         self._inputs: dict[str, Tensor] = {}
         self._first = True
-        self._result: tuple[dict[str, Tensor], Tensor]
+        self._results: dict[str, tuple[dict[str, Tensor], Tensor]] = {}  # of each kind of pass
         self._replays: dict[str, Work] = {}
         self._runs: dict[str, int] = {}  # how often each kind of work ran before it was recorded
         self._gradients: list[tuple[Tensor, Tensor | None]] = []  # where recorded passes write them
@@ -150,12 +152,12 @@ class GraphedStep:
         The output blobs are valid until the next pass, the loss for good.
         """
         self._take(batch)
-        name = "first pass" if self._first else "further pass"
-        self._perform(name, partial(self._pass, self._first))
+        name = FIRST_PASS if self._first else "further pass"
+        self._perform(name, partial(self._pass, name, self._first))
         self._first = False
-        if self._recorder.static:
-            self._attach_gradients()
-        outputs, loss = self._result
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        outputs, loss = self._results[name]
         return outputs, loss.clone()
 
     def update(self) -> None:
@@ -163,17 +165,17 @@ class GraphedStep:
         self._optimizer.begin_step()
         # Whoever put other gradients in their place wants these used.
         ours = all(parameter.grad is gradient for parameter, gradient in self._gradients)
-        if ours and "first pass" in self._replays:
+        if ours:
             self._perform("update", self._optimizer.update)
         else:
             self._optimizer.update()
 
-    def _pass(self, first: bool) -> None:
+    def _pass(self, name: str, first: bool) -> None:
         if first:
             self._optimizer.zero_grad(set_to_none=True)
         outputs, loss = self._run(self._inputs)
         loss.backward()
-        self._result = {name: value.detach() for name, value in outputs.items()}, loss.detach()
+        self._results[name] = {blob: value.detach() for blob, value in outputs.items()}, loss.detach()
 
     def _perform(self, name: str, work: Work) -> None:
         """Run, record or replay ``work``, whichever is its turn."""
@@ -181,7 +183,9 @@ class GraphedStep:
             work()
             return
         if name not in self._replays:
-            if self._runs.setdefault(name, 0) < self.WARM_UP:
+            # The first pass comes first: it decides where the gradients are, which the others take for granted.
+            too_early = name != FIRST_PASS and FIRST_PASS not in self._replays
+            if self._runs.setdefault(name, 0) < self.WARM_UP or too_early:
                 self._runs[name] += 1
                 self._recorder.warm(work)
                 return
@@ -197,10 +201,10 @@ class GraphedStep:
         try:
             self._replays[name] = self._recorder.record(work)
         except RuntimeError as error:
-            self._give_up(f"the {name} cannot be recorded: {str(error).splitlines()[0]}")
+            self._give_up(f"the {name} cannot be recorded: {str(error).partition(chr(10))[0]}")
             return False
         self.recordings += 1
-        if name == "first pass" and self._recorder.static:
+        if name == FIRST_PASS and self._recorder.static:
             self._gradients = [(p, p.grad) for p in self._net.parameters() if p.grad is not None]
         self._places = self._present_places()
         return True
@@ -218,10 +222,6 @@ class GraphedStep:
             self._inputs = {name: torch.empty_like(value, device=self._net.device) for name, value in batch.items()}
         for name, value in batch.items():
             self._inputs[name].copy_(value, non_blocking=True)
-
-    def _attach_gradients(self) -> None:
-        for parameter, gradient in self._gradients:
-            parameter.grad = gradient
 
     def _check_places(self) -> None:
         if self._replays and self._places != self._present_places():
