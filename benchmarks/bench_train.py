@@ -1,22 +1,23 @@
-"""Forward and backward of a training net, images per second: ours beside plain torch.nn.
+"""Training a net: ours, plain and fast, beside torch.nn, eager and compiled, in both layouts; and the floor.
 
     python benchmarks/bench_train.py                       # CaffeNet, batch 32 on the CPU, 256 on CUDA
-    python benchmarks/bench_train.py --model train_val.prototxt --batch 64 --json out.json
+    python benchmarks/bench_train.py --model train_val.prototxt --batch 64 --layers --json out.json
 
-All contestants run in one process, in turns, so that a slower or faster minute of the machine hits
-all of them; the table shows medians and the ratio to the fastest torch.nn layout.
+All contestants run in one process, in turns, so that a slower or faster minute of the machine hits all of them; the
+tables show medians.  The floor is the arithmetic of convolutions and inner products, counted from the shapes, at the
+rate of a large matrix product measured in the same run.
 """
 
 import argparse
 import json
-import platform
-import statistics
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch_twin import TorchTwin
+from floor import count_flops, measure_rates
+from timing import machine, median_ms
+from torch import nn
+from torch_twin import torch_modules
+from train_contestants import Contestant, Setting, make_contestants
 
 from caffe_compat import Net
 from caffe_compat.precision import PRECISIONS, set_precision
@@ -27,7 +28,7 @@ DATA_LAYERS = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData")
 
 
 def load_net(path: Path, batch: int) -> Net:
-    """The TRAIN net of a prototxt with its data layer replaced by Input blobs of ``batch`` images."""
+    """The TRAIN net of a prototxt with Input blobs of ``batch`` images in place of its data layer."""
     param = read_net(path)
     kept = [layer for layer in param.layer if not _is_for_test(layer)]
     crop = next((x.transform_param.crop_size for x in kept if x.type in DATA_LAYERS), 0)
@@ -37,6 +38,8 @@ def load_net(path: Path, batch: int) -> Net:
         source.input_param.shape.add(dim=[batch, 3, crop, crop])
         source.input_param.shape.add(dim=[batch])
     param.layer.extend(layer for layer in kept if layer.type not in DATA_LAYERS)
+    for shape in (shape for layer in param.layer for shape in layer.input_param.shape):
+        shape.dim[0] = batch
     return Net(param, phase="TRAIN")
 
 
@@ -44,53 +47,101 @@ def _is_for_test(layer) -> bool:
     return any(rule.HasField("phase") and rule.phase == 1 for rule in layer.include)
 
 
-def contestants(net: Net, device: torch.device, with_compile: bool) -> dict[str, Callable[[], None]]:
-    """Name -> one forward and backward pass."""
+def bench(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
+    """Milliseconds of each contestant, and the floor, in one precision."""
+    set_precision(precision)
+    torch.backends.cudnn.benchmark = True  # for everybody
+    net, fast_net = (load_net(args.model, args.batch).to(device) for _ in range(2))
     data = torch.randn(net.blob_shapes["data"], device=device)
     label = torch.randint(0, 10, net.blob_shapes["label"], device=device)
-    twin = TorchTwin(net).to(device)
-    last = TorchTwin(net).to(device, memory_format=torch.channels_last)
-    data_last = data.contiguous(memory_format=torch.channels_last)
-
-    def ours() -> None:
-        net.zero_grad(set_to_none=True)
-        net.forward_with_loss(data=data, label=label)[1].backward()
-
-    def torch_pass(model: torch.nn.Module, x: torch.Tensor) -> Callable[[], None]:
-        def run() -> None:
-            model.zero_grad(set_to_none=True)
-            model(x, label).backward()
-
-        return run
-
-    runs = {
-        "caffe_compat": ours,
-        "torch.nn NCHW": torch_pass(twin, data),
-        "torch.nn channels_last": torch_pass(last, data_last),
+    contestants = make_contestants(net, fast_net, Setting(device, precision, data, label), not args.no_compile)
+    left_out = drop_failing(contestants)
+    ms = {
+        "forward + backward": median_ms({n: c.passes for n, c in contestants.items()}, device, args.rounds),
+        "with update": median_ms({n: c.step for n, c in contestants.items()}, device, args.rounds),
     }
-    if with_compile:
-        runs["torch.compile"] = torch_pass(torch.compile(twin), data)
-    return runs
+    rates = measure_rates(device, torch.bfloat16 if precision == "bf16" else torch.float32)
+    gflop = sum(count_flops(net).values()) / 1e9
+    return {"ms": ms, "left_out": left_out, **rates, "gflop": gflop, "floor_ms": gflop / rates["tflops"]}
 
 
-def measure(runs: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round, taken in turns after one warm-up pass."""
-    for run in runs.values():
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            _synchronize(device)
-            start = time.perf_counter()
-            run()
-            _synchronize(device)
-            times[name].append(time.perf_counter() - start)
-    return times
+def drop_failing(contestants: dict[str, Contestant]) -> dict[str, str]:
+    """Run each once; take out what torch.compile cannot compile here: {name: why}."""
+    left_out = {}
+    for name in list(contestants):
+        try:
+            contestants[name].step()
+        except Exception as error:
+            if not name.startswith("torch.compile"):
+                raise
+            left_out[name] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            del contestants[name]
+    return left_out
 
 
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+def bench_layers(args: argparse.Namespace, device: torch.device) -> dict[str, dict[str, float]]:
+    """Forward and backward of each layer alone, in float32: ours plain beside torch's module in both layouts."""
+    set_precision("fp32")
+    net = load_net(args.model, args.batch).to(device)
+    rows = {}
+    for step in net.steps:
+        layer = step.layer
+        modules = [] if layer.is_source else torch_modules(layer)
+        if not modules:
+            continue
+        theirs = nn.Sequential(*modules).to(device)
+        for module in modules:
+            if isinstance(module, nn.ReLU):
+                module.inplace = False  # its input here is a leaf
+        trains_input = net.blob_names[step.bottoms[0]] != "data"
+        x = torch.randn(net.blob_shapes_in_order[step.bottoms[0]], device=device)
+        last = x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else None
+        contestants = {
+            "ours": both_ways(layer, x, trains_input),
+            "torch": both_ways(theirs, x, trains_input),
+        }
+        if last is not None:
+            contestants["torch channels_last"] = both_ways(theirs, last, trains_input)
+        rows[layer.name] = median_ms(contestants, device, args.rounds)
+    return rows
+
+
+def both_ways(module: nn.Module, x: torch.Tensor, trains_input: bool):
+    """A call that runs forward and backward."""
+    leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(trains_input)
+
+    def forward() -> torch.Tensor:
+        tops = module(leaf)
+        return tops[0] if isinstance(tops, tuple) else tops
+
+    grad = torch.randn_like(forward())
+
+    def run() -> None:
+        leaf.grad = None
+        module.zero_grad(set_to_none=True)
+        forward().backward(grad)
+
+    return run
+
+
+def print_results(results: dict) -> None:
+    """The numbers as tables for the terminal."""
+    about = results["machine"]
+    print(f"{results['model']}, batch {results['batch']}; {about['name']}, {about['threads']} threads")
+    for precision, found in results["precisions"].items():
+        for part, row in found["ms"].items():
+            best = min(ms for name, ms in row.items() if name.startswith("torch"))
+            print(f"\n{precision}, {part + ':':<22}{'ms':>10}{'images/s':>12}{'best torch / this':>20}")
+            for name, ms in [*row.items(), ("arithmetic floor", found["floor_ms"])]:
+                print(f"  {name:<30}{ms:>10.1f}{1e3 * results['batch'] / ms:>12.1f}{best / ms:>20.2f}")
+        print(f"  {found['gflop']:.0f} GFLOP at {found['tflops']:.3f} TFLOP/s; copies at {found['copy_gb_s']:.1f} GB/s")
+        for name, why in found["left_out"].items():
+            print(f"  {name} left out: {why}")
+    if results["layers"]:
+        print(f"\n{'forward + backward, fp32, ms':<32}{'ours':>10}{'torch':>10}{'channels_last':>16}")
+        for name, row in results["layers"].items():
+            last = f"{row['torch channels_last']:.2f}" if "torch channels_last" in row else "-"
+            print(f"  {name:<30}{row['ours']:>10.2f}{row['torch']:>10.2f}{last:>16}")
 
 
 def main() -> None:
@@ -99,29 +150,27 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, help="images per pass (32 on the CPU, 256 on CUDA)")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="of float32 products on CUDA")
-    parser.add_argument("--compile", action="store_true", help="torch.compile as one more contestant")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, action="append", help="may be repeated; all on CUDA, fp32 on the CPU"
+    )
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--layers", action="store_true", help="also each layer alone")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     args = parser.parse_args()
 
-    set_precision(args.precision)
     device = torch.device(args.device)
-    batch = args.batch or (256 if device.type == "cuda" else 32)
-    net = load_net(args.model, batch).to(device)
-    times = measure(contestants(net, device, args.compile), args.rounds, device)
-
-    medians = {name: statistics.median(t) for name, t in times.items()}
-    peer = min(medians["torch.nn NCHW"], medians["torch.nn channels_last"])
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.processor() or 'CPU'}"
-    print(f"{args.model.name}, batch {batch}, {args.precision}, torch {torch.__version__}")
-    print(f"{name}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}")
-    print(f"{'forward + backward':<24}{'ms':>10}{'images/s':>12}{'torch / this':>14}")
-    for contestant, seconds in medians.items():
-        print(f"{contestant:<24}{seconds * 1e3:>10.1f}{batch / seconds:>12.1f}{peer / seconds:>14.2f}")
+    args.batch = args.batch or (256 if device.type == "cuda" else 32)
+    precisions = args.precision or (PRECISIONS if device.type == "cuda" else ("fp32",))
+    results = {
+        "machine": machine(device),
+        "model": args.model.name,
+        "batch": args.batch,
+        "precisions": {precision: bench(args, device, precision) for precision in precisions},
+        "layers": bench_layers(args, device) if args.layers else {},
+    }
+    print_results(results)
     if args.json:
-        args.json.write_text(
-            json.dumps({"model": args.model.name, "batch": batch, "device": name, "seconds": times}, indent=1)
-        )
+        args.json.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

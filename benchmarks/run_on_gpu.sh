@@ -1,40 +1,151 @@
 #!/usr/bin/env bash
-# Build, test and benchmark on a machine with a GPU, with the Python at hand and no network.
-#   WHEELS=folder  install what is missing (protobuf, lmdb, h5py, ...) from wheels carried along
-#   OUT=folder     where results go (default gpu_results)
-# Takes under 10 minutes on an H100 machine with 16 cores.
+# Build, test and benchmark on a machine with a GPU, with the Python at hand and no network, in under 10 minutes.
+#
+#   benchmarks/run_on_gpu.sh [build] [test] [sanitize] [bench] [report]      without arguments: all of them
+#
+#   OUT=folder      gets log.txt and results.tar.gz, the numbers and the report (default gpu_results)
+#   WHEELS=folder   wheels of what the Python at hand lacks, such as `make wheels` fetches (default wheels)
+#   LIMIT=seconds   for everything (default 570); what does not fit in is left out, and the log says so
+#   PYTHON=command  the Python with PyTorch (default python3)
+#
+# Exit status: 0 when all went well, 1 when something failed or was left out, 2 when this machine will not do.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PYTHONPATH=$PWD
-out=${OUT:-gpu_results}
-mkdir -p "$out"
+
 python=${PYTHON:-python3}
-
-"$python" - <<'PY' || { echo "PyTorch sees no CUDA device: this script is for a machine with a GPU" >&2; exit 2; }
-import sys, torch
-sys.exit(not torch.cuda.is_available())
-PY
-if [[ -n ${WHEELS:-} ]]; then
-  "$python" -m pip install --quiet --no-index --find-links "$WHEELS" \
-    protobuf lmdb h5py opencv-python-headless safetensors rich hypothesis pybind11
-fi
-
-# The device at hand only: a build for every architecture takes several times longer.
-TORCH_CUDA_ARCH_LIST=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')
-export TORCH_CUDA_ARCH_LIST
-CAFFE_COMPAT_CUDA=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} "$python" setup.py build_ext --inplace >"$out/build.log" 2>&1 ||
-  { tail -30 "$out/build.log" >&2; exit 1; }
-
+out=${OUT:-gpu_results}
+wheels=${WHEELS:-wheels}
+limit=${LIMIT:-570}
+results=build/gpu/results
+site=$PWD/build/gpu/site
+mkdir -p "$out" "$results" "$site"
+export PYTHONPATH=$PWD:$site PYTHONUNBUFFERED=1
+exec > >(tee "$out/log.txt") 2>&1
+SECONDS=0
 status=0
-"$python" -m pytest tests/ops tests/layers tests/net tests/data -q -rs 2>&1 | tee "$out/tests.log" || status=1
-if command -v compute-sanitizer >/dev/null; then
+
+refuse() {
+  echo "run_on_gpu.sh: $*"
+  exit 2
+}
+
+# step NAME SECONDS COMMAND...: run it within its limit and ours; a failure is noted, and we go on.
+step() {
+  local name=$1 most=$2 left=$((limit - SECONDS)) start=$SECONDS
+  shift 2
+  if ((left < 5)); then
+    echo "=== $name: left out, $limit s are over"
+    status=1
+    return 1
+  fi
+  echo "=== $name"
+  if timeout --kill-after=5 "$((most < left ? most : left))" "$@"; then
+    echo "=== $name: done in $((SECONDS - start)) s"
+  else
+    echo "=== $name: FAILED with status $? after $((SECONDS - start)) s (124: ran out of time)"
+    status=1
+    return 1
+  fi
+}
+
+pack() {
+  tar -czf "$out/results.tar.gz" -C build/gpu results
+}
+
+check_machine() {
+  "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
+    refuse "PyTorch of $python sees no CUDA device; this script is for a machine with a GPU"
+  command -v nvcc >/dev/null || [[ -n ${CUDA_HOME:-} ]] || refuse "there is no nvcc on PATH; set CUDA_HOME"
+  local missing
+  missing=$("$python" - <<'PY'
+from importlib.util import find_spec
+
+needed = {"protobuf": "google.protobuf", "lmdb": "lmdb", "h5py": "h5py", "opencv-python-headless": "cv2", "numpy": "numpy"}
+needed |= {name: name for name in ("safetensors", "rich", "pytest", "hypothesis", "pybind11", "ninja", "matplotlib")}
+
+
+def is_missing(module: str) -> bool:
+    try:
+        return find_spec(module) is None
+    except ModuleNotFoundError:
+        return True
+
+
+print(" ".join(name for name, module in needed.items() if is_missing(module)))
+PY
+  )
+  if [[ -n $missing ]]; then
+    echo "Installing from $wheels: $missing"
+    # shellcheck disable=SC2086  # several names
+    "$python" -m pip install --quiet --no-index --no-deps --upgrade --target "$site" --find-links "$wheels" $missing ||
+      refuse "$missing missing here and in $wheels; fetch wheels with 'make wheels WHEEL_NAMES=\"$missing\"' first"
+  fi
+  "$python" -c 'import torch; print(torch.cuda.get_device_name(), "torch", torch.__version__, "CUDA", torch.version.cuda)'
+}
+
+build() {
+  # The device at hand only: a build for every architecture takes several times longer.
+  TORCH_CUDA_ARCH_LIST=$("$python" -c 'import torch; print("%d.%d" % torch.cuda.get_device_capability())')
+  export TORCH_CUDA_ARCH_LIST
+  CAFFE_COMPAT_CUDA=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} step build 280 "$python" setup.py --quiet build_ext --inplace ||
+    { pack; exit 1; }
+}
+
+run_tests() {
+  # What runs CUDA kernels on the host has been tested elsewhere.
+  step tests 150 "$python" -m pytest -q -rs -m "not slow" -n 8 -p no:cacheprovider -k "not host_cuda" \
+    tests/ops tests/layers tests/net tests/data tests/solver tests/test_precision.py tests/test_golden_nets.py || true
+}
+
+sanitize() {
+  if ! command -v compute-sanitizer >/dev/null; then
+    echo "=== sanitize: left out, there is no compute-sanitizer"
+    status=1
+    return
+  fi
+  local tool
   for tool in memcheck racecheck; do
-    compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" -m pytest tests/ops -q -k "cuda and not compile and not host_cuda" \
-      >"$out/$tool.log" 2>&1 || { echo "compute-sanitizer $tool: see $out/$tool.log" >&2; status=1; }
+    step "$tool" 60 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" tests/run_cuda_operators.py || true
   done
-fi
-for bench in lrn conv train data; do
-  [[ -f benchmarks/bench_$bench.py ]] || continue
-  "$python" "benchmarks/bench_$bench.py" --json "$out/bench_$bench.json" 2>&1 | tee "$out/bench_$bench.txt" || status=1
+}
+
+bench() {
+  # First, because the convolution benchmark uses the table that it writes.
+  if [[ -f benchmarks/tune_conv.py ]]; then
+    step tune_conv 60 "$python" benchmarks/tune_conv.py || true
+  fi
+  local name options
+  for name in lrn pool conv train data; do
+    [[ -f benchmarks/bench_$name.py ]] || continue
+    options=(--json "$results/bench_${name}_cuda.json")
+    [[ $name == data ]] && options+=(--device cuda)
+    [[ $name == train ]] && options+=(--layers)
+    step "bench_$name" 120 "$python" "benchmarks/bench_$name.py" "${options[@]}" || true
+    pack
+  done
+  step precision_curves 60 "$python" benchmarks/precision_curves.py --out "$results/precision_curves" || true
+}
+
+report() {
+  step report 30 "$python" benchmarks/make_report.py "$results" --out "$results/benchmarks.md" || true
+}
+
+parts=("$@")
+((${#parts[@]})) || parts=(build test sanitize bench report)
+for part in "${parts[@]}"; do
+  [[ $part =~ ^(build|test|sanitize|bench|report)$ ]] ||
+    refuse "there is no part '$part'; expected build, test, sanitize, bench or report"
 done
+check_machine
+for part in "${parts[@]}"; do
+  case $part in
+    build) build ;;
+    test) run_tests ;;
+    sanitize) sanitize ;;
+    bench) bench ;;
+    report) report ;;
+  esac
+done
+pack
+echo "=== all in $SECONDS s; status $status"
 exit $status

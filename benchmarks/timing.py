@@ -1,8 +1,11 @@
 """Medians of contestants that run in turns, so that a slow minute of the machine hits all of them."""
 
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import torch
 
@@ -48,12 +51,20 @@ def print_table(title: str, rows: Mapping[str, Mapping[str, float]], ratio_to: s
 
 def machine(device: torch.device) -> dict[str, str | int]:
     """What the numbers were taken on."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     return {
         "device": device.type,
-        "name": name,
+        "name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "cudnn": torch.backends.cudnn.version() or 0 if device.type == "cuda" else 0,
         "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def processor() -> str:
+    """The CPU's name and the widest vectors that PyTorch uses on it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return f"{found[1] if found else platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"

@@ -16,13 +16,14 @@ class TorchTwin(nn.Module):
     def __init__(self, net: Net) -> None:
         super().__init__()
         layers = [step.layer for step in net.steps if not step.layer.is_source]
-        self.body = nn.Sequential(*(m for layer in layers for m in _modules(layer)))
+        self.body = nn.Sequential(*(m for layer in layers for m in torch_modules(layer)))
 
     def forward(self, data: Tensor, label: Tensor) -> Tensor:
         return nn.functional.cross_entropy(self.body(data), label)
 
 
-def _modules(layer: Layer) -> list[nn.Module]:
+def torch_modules(layer: Layer) -> list[nn.Module]:
+    """Torch's modules for one layer, with the layer's weights; none for the loss."""
     kind = layer.type
     if kind == "Convolution":
         w = layer.window
@@ -37,7 +38,7 @@ def _modules(layer: Layer) -> list[nn.Module]:
     if kind == "LRN" and layer.norm_region == "ACROSS_CHANNELS":
         return [nn.LocalResponseNorm(layer.local_size, layer.alpha, layer.beta, layer.k)]
     if kind == "Dropout":
-        return [nn.Dropout(float(layer.param.dropout_param.dropout_ratio))]
+        return [nn.Dropout(layer.ratio)]
     if kind == "SoftmaxWithLoss":
         return []
     raise ValueError(f'layer "{layer.name}": the plain twin has no {kind}; benchmark a chain like CaffeNet')

@@ -293,7 +293,7 @@ def test_cuda_graphs_resume(job):
 
 
 @needs_cuda
-def test_nothing_in_the_loop_waits_for_the_device(job):
+def test_nothing_in_the_cuda_loop_waits_for_the_device(job):
     """PyTorch raises on calls that wait; displays, tests and snapshots may, the steps between must not."""
     param = parse_message(SOLVER, SolverParameter())
     param.solver_mode = param.GPU

@@ -1,0 +1,98 @@
+"""Run every CUDA operator once on small, odd sizes, for compute-sanitizer; checks nothing itself but that all finish.
+
+    compute-sanitizer --tool memcheck python tests/run_cuda_operators.py
+
+Sizes with tails, one channel, windows over edges, several groups, no images; all dtypes, both layouts, both directions.
+"""
+
+import itertools
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from caffe_compat.data.batch_transform import batch_transform
+from caffe_compat.ops import conv, lrn, pool
+from caffe_compat.solver.rules import RULES
+
+SHAPES = ((2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5))
+LAYOUTS = (torch.contiguous_format, torch.channels_last)
+#: input channels, weight, stride, padding, dilation, groups
+CONVOLUTIONS = (
+    (6, (4, 6, 3, 3), 1, 1, 1, 1),
+    (6, (8, 3, 5, 5), 2, 2, 1, 2),
+    (6, (6, 1, 3, 2), 1, 2, 2, 6),
+    (70, (66, 35, 3, 3), 1, 1, 1, 2),
+)
+COUNTS = (5000, 1, 0, 257, 4096, 3)
+
+
+def inputs(channels: int | None = None) -> Iterator[Tensor]:
+    """Leaves of all shapes, dtypes and layouts; with ``channels`` in place of the shape's own."""
+    dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+    for (n, c, h, w), dtype, layout in itertools.product(SHAPES, dtypes, LAYOUTS):
+        x = torch.randn(n, channels or c, h, w, device="cuda").to(dtype).contiguous(memory_format=layout)
+        yield x.requires_grad_()
+
+
+def backward(y: Tensor) -> None:
+    """With a gradient of another layout than the output's, now and then."""
+    y.backward(torch.randn_like(y, memory_format=torch.contiguous_format))
+
+
+def run_lrn() -> None:
+    for x in inputs():
+        for size, region in ((5, "ACROSS_CHANNELS"), (9, "ACROSS_CHANNELS"), (3, "WITHIN_CHANNEL")):
+            backward(lrn(x, size, 1e-2, 0.75, 1.0, region))
+
+
+def run_conv() -> None:
+    for channels, weight_shape, stride, padding, dilation, groups in CONVOLUTIONS:
+        for x in inputs(channels):
+            weight = torch.randn(weight_shape, device="cuda", dtype=torch.float32).to(x.dtype).requires_grad_()
+            bias = torch.randn(weight_shape[0], device="cuda").to(x.dtype).requires_grad_()
+            sizes = [x.shape[2 + i] + 2 * padding - dilation * (weight_shape[2 + i] - 1) for i in (0, 1)]
+            if min(sizes) > 0:
+                backward(conv(x, weight, bias, stride, padding, dilation, groups))
+
+
+def run_pool() -> None:
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("caffe_compat::max_pool", "CUDA"):
+        print("max_pool: no CUDA kernel in this build")
+        return
+    for x in inputs():
+        out_size = [-(-max(size - 3, 0) // 2) + 1 for size in x.shape[2:]]
+        for relu in (False, True):
+            backward(pool.max_pool(x, (3, 3), (2, 2), (0, 0), out_size, relu))
+        backward(pool.relu_pool_lrn(x, (3, 3), (2, 2), (0, 0), out_size))
+
+
+def run_batch_transform() -> None:
+    images = torch.randint(0, 256, (3, 3, 11, 9), dtype=torch.uint8, device="cuda")
+    windows = torch.tensor([[0, 0, 0], [4, 1, 1], [2, 2, 0]], dtype=torch.int32, device="cuda")
+    for mean in (None, torch.randn(3, device="cuda"), torch.randn(3, 11, 9, device="cuda")):
+        batch_transform(images, windows, mean, 0.5, (7, 7))
+
+
+def run_solver_updates() -> None:
+    for rule, dtype, keep in itertools.product(RULES.values(), (torch.float32, torch.float64), (False, True)):
+        # From one array, so that most tensors start where a 16-byte access may not.
+        parts = torch.randn(sum(COUNTS), device="cuda", dtype=dtype).split(list(COUNTS))
+        params = [torch.nn.Parameter(part) for part in parts]
+        optimizer = rule(params, lr=0.1, weight_decay=0.01, clip_gradients=1.0)
+        optimizer.keep_update = keep
+        for _ in range(2):
+            for p in params:
+                p.grad = torch.randn_like(p)
+            optimizer.step()
+
+
+def main() -> None:
+    for run in (run_lrn, run_conv, run_pool, run_batch_transform, run_solver_updates):
+        run()
+        torch.cuda.synchronize()
+        print(run.__name__, "done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
