@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-from matplotlib import pyplot as plt
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 Rows = Mapping[str, Mapping[str, float]]
 OURS, OTHERS = "#c0392b", ("#7f8c8d", "#aab2b3", "#5d6d7e", "#bfc9ca", "#34495e", "#d5dbdb", "#99a3a4")
@@ -18,8 +16,9 @@ def bars(rows: Rows, title: str, unit: str, path: Path, line: float | None = Non
     colours = _colours(names)
     height = 0.6 + 0.22 * sum(len(row) for row in rows.values()) + 0.25 * len(rows)
     settings = {"svg.hashsalt": "caffe_compat", "svg.fonttype": "none", "font.size": 8, "path.simplify": True}
-    with plt.rc_context(settings):
-        figure, axes = plt.subplots(figsize=(7, height + 0.5), layout="constrained")
+    with rc_context(settings):
+        figure = Figure(figsize=(7, height + 0.5), layout="constrained")
+        axes = figure.subplots()
         position, ticks = 0.0, []
         for label, row in rows.items():
             first = position
@@ -41,7 +40,6 @@ def bars(rows: Rows, title: str, unit: str, path: Path, line: float | None = Non
         axes.spines[["top", "right"]].set_visible(False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, format="svg", metadata={"Date": None, "Creator": None})
-        plt.close(figure)
 
 
 def _colours(names: list[str]) -> dict[str, str]:
