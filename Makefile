@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= paper_run
+BENCH_OUT ?= build/benchmarks
 ARGS ?=
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-gpu lint format fidelity bench clean
+.PHONY: help reproduce test test-gpu wheels lint format fidelity bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -19,7 +20,14 @@ test: $(VENV)/ready lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --maxprocesses 2 $(ARGS)
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
-	bash benchmarks/run_on_gpu.sh
+	bash benchmarks/run_on_gpu.sh $(ARGS)
+
+# For the machine that test-gpu will run on: what its Python lacks, and which Python that is.
+WHEEL_NAMES ?= lmdb
+WHEEL_PYTHON ?= 3.12
+wheels: ## fetch wheels for a GPU machine without network: WHEEL_NAMES='lmdb ...' WHEEL_PYTHON=3.12
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary=:all: --implementation cp --python-version $(WHEEL_PYTHON) \
+		$(foreach n,39 35 34 31 28 27 24 17 12 5,--platform manylinux_2_$(n)_x86_64) --platform manylinux2014_x86_64 -d wheels $(WHEEL_NAMES)
 
 lint: $(VENV)/ready ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
@@ -35,10 +43,12 @@ format: $(VENV)/ready ## rewrite files in the project's format
 fidelity: $(VENV)/ready ## compare with what Caffe 1.0 computed; writes docs/fidelity.md
 	$(BIN)/caffe-compat fidelity --out docs/fidelity.md
 
-bench: $(VENV)/ready ## LRN, convolution and data benchmarks on this machine
-	$(BIN)/python benchmarks/bench_lrn.py
-	$(BIN)/python benchmarks/bench_conv.py
-	$(BIN)/python benchmarks/bench_data.py
+bench: $(VENV)/ready ## all benchmarks on this machine, then docs/benchmarks.md: BENCH_OUT=folder for the numbers
+	mkdir -p $(BENCH_OUT)
+	for name in lrn pool conv data; do \
+		test ! -f benchmarks/bench_$$name.py || $(BIN)/python benchmarks/bench_$$name.py --json $(BENCH_OUT)/bench_$$name.json || exit; done
+	$(BIN)/python benchmarks/bench_train.py --layers --json $(BENCH_OUT)/bench_train.json
+	$(BIN)/python benchmarks/make_report.py $(BENCH_OUT)
 
 clean: ## remove what make made
 	rm -rf $(VENV) build *.egg-info caffe_compat/*.so

@@ -1,0 +1,85 @@
+"""The benchmark scripts where no GPU is: they run, write what the report reads, and the GPU script refuses."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+GPU_SCRIPT = ROOT / "benchmarks" / "run_on_gpu.sh"
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+
+NET = """
+layer { name: "data" type: "Input" top: "data" top: "label"
+  input_param { shape { dim: 1 dim: 3 dim: 19 dim: 19 } shape { dim: 1 } } }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv"
+  convolution_param { num_output: 8 kernel_size: 5 stride: 2 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
+layer { name: "norm" type: "LRN" bottom: "pool" top: "norm" lrn_param { local_size: 5 alpha: 0.0001 beta: 0.75 } }
+layer { name: "fc" type: "InnerProduct" bottom: "norm" top: "fc"
+  inner_product_param { num_output: 10 weight_filler { type: "xavier" } } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+"""
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="bfloat16 on the CPU needs oneDNN")
+def test_bench_train_measures_all_contestants(tmp_path: Path) -> None:
+    model = tmp_path / "net.prototxt"
+    model.write_text(NET)
+    out = tmp_path / "bench_train.json"
+    options = ("--batch", 2, "--rounds", 1, "--no-compile", "--layers", "--precision", "fp32", "--precision", "bf16")
+    done = run("bench_train.py", "--model", model, "--device", "cpu", "--json", out, *options)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(out.read_text())
+    names = {"ours", "ours fast", "torch", "torch channels_last"}
+    for precision in ("fp32", "bf16"):
+        found = results["precisions"][precision]
+        assert set(found["ms"]["forward + backward"]) == set(found["ms"]["with update"]) == names
+        # conv without its input's gradient, at 8x8 outputs of 75 products; fc with all three, from 8 channels of 4x4
+        flop = 2 * (2 * 2 * 8 * 8 * 8 * 75) + 3 * (2 * 2 * 10 * 128)
+        assert found["gflop"] == pytest.approx(flop / 1e9)
+        assert found["floor_ms"] == pytest.approx(found["gflop"] / found["tflops"])
+    assert set(results["layers"]) == {"conv", "relu", "pool", "norm", "fc"}
+    pytest.importorskip("matplotlib")
+    done = run("make_report.py", tmp_path, "--out", tmp_path / "page.md")
+    assert done.returncode == 0, done.stderr
+    assert "| ours fast |" in (tmp_path / "page.md").read_text()
+
+
+def run_gpu_script(out: Path, *parts: str, **environment: str) -> subprocess.CompletedProcess:
+    known = {**os.environ, "OUT": str(out), "PYTHON": sys.executable, **environment}
+    return subprocess.run(["bash", str(GPU_SCRIPT), *parts], capture_output=True, text=True, env=known)
+
+
+@needs_bash
+def test_gpu_script_is_sound_bash() -> None:
+    subprocess.run(["bash", "-n", str(GPU_SCRIPT)], check=True)
+    if shutil.which("shellcheck"):
+        subprocess.run(["shellcheck", str(GPU_SCRIPT)], check=True)
+
+
+@needs_bash
+def test_gpu_script_refuses_unknown_parts(tmp_path: Path) -> None:
+    done = run_gpu_script(tmp_path, "bread")
+    assert done.returncode == 2
+    assert "there is no part 'bread'; expected build, test, sanitize, bench or report" in done.stdout
+
+
+@needs_bash
+def test_gpu_script_refuses_a_machine_without_gpu(tmp_path: Path) -> None:
+    done = run_gpu_script(tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 2
+    assert "sees no CUDA device" in done.stdout
+    assert "sees no CUDA device" in (tmp_path / "log.txt").read_text()
