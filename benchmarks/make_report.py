@@ -122,9 +122,12 @@ def rows_section(run: Run, images: Path) -> Iterator[str]:
         yield plot(rows, f"{TITLES[run.kind]} {precision}".strip(), "ms", images, name)
     errors = run.results.get("relative_error", {})
     if errors:
-        names = list(next(iter(errors.values())))
-        yield "Largest error of the float32 output against float64, relative to the largest value:"
-        yield table(["", *names], [[label, *(f"{row[n]:.1e}" for n in names)] for label, row in errors.items()])
+        yield "Largest error against float64, relative to the largest value:"
+    nested = all(isinstance(value, dict) for row in errors.values() for value in row.values())
+    for precision, rows in errors.items() if nested else [("", errors)] if errors else []:
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        lines = [[label, *(f"{row[n]:.1e}" if n in row else "-" for n in names)] for label, row in rows.items()]
+        yield table([precision, *names], lines)
 
 
 def data_section(run: Run, images: Path) -> Iterator[str]:

@@ -24,7 +24,7 @@ def _worst(values: Iterable[float], at_most: bool) -> float | None:
     return (max(values) if at_most else min(values)) if values else None
 
 
-def _lrn(part: str, other: str, at_most: bool) -> Callable[[Results], float | None]:
+def _rows(part: str, other: str, at_most: bool) -> Callable[[Results], float | None]:
     """The worst ratio over the layers: ours / other, or other / ours for the best of several others."""
 
     def measure(results: Results) -> float | None:
@@ -60,14 +60,14 @@ def _train_speed(precision: str) -> Callable[[Results], float | None]:
 
 
 TARGETS = (
-    Target("LRN forward, times faster than torch", "cpu", "lrn", 10, False, _lrn("forward", "torch", False)),
+    Target("LRN forward, times faster than torch", "cpu", "lrn", 10, False, _rows("forward", "torch", False)),
     Target(
         "LRN forward + backward, times faster than torch",
         "cpu",
         "lrn",
         10,
         False,
-        _lrn("forward + backward", "torch", False),
+        _rows("forward + backward", "torch", False),
     ),
     Target(
         "CaffeNet forward + backward, times faster than the better torch layout",
@@ -77,9 +77,14 @@ TARGETS = (
         False,
         _train_ratio,
     ),
-    Target("LRN forward, times a copy", "cuda", "lrn", 1.15, True, _lrn("forward", "copy", True)),
+    Target("LRN forward, times a copy", "cuda", "lrn", 1.15, True, _rows("forward", "copy", True)),
     Target("LRN backward, times its three-tensor floor", "cuda", "lrn", 1.25, True,
-           _lrn("backward", "3-tensor floor", True)),
+           _rows("backward", "3-tensor floor", True)),
+    *(
+        Target(f"ReLU, pooling and LRN fused, {part}, times one by one", "cuda", "pool", 0.5, True,
+               _rows(part, "one by one", True))
+        for part in ("forward", "forward + backward")
+    ),
     *(
         Target(f"grouped convolution {p}, times faster than PyTorch's", "cuda", "conv", goal, False, _conv(p))
         for p, goal in (("fp32", 3), ("tf32", 2), ("bf16", 2))

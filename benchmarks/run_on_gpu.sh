@@ -20,6 +20,8 @@ results=build/gpu/results
 site=$PWD/build/gpu/site
 mkdir -p "$out" "$results" "$site"
 export PYTHONPATH=$PWD:$site PYTHONUNBUFFERED=1
+# What tune_conv.py writes, and the operator then chooses by.
+export CAFFE_COMPAT_CONV_TABLE=$PWD/$results/conv_table.json
 exec > >(tee "$out/log.txt") 2>&1
 SECONDS=0
 status=0
