@@ -104,7 +104,7 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
     }
     if (own) {
       const int64_t at = (first_pixel + p) * lines.channels + channel;
-      store<V>(best.value, pooled + at);
+      store_whole<V>(best.value, pooled + at);
       store_taps<V>(best.tap, tap + at);
     }
     if constexpr (reach > 0) store<V>(best.value, shared + p * row + pack * V);
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
       if (!own) continue;
       A out[V];
       lrn_cuda::normalise_line<V, reach>(shared + p * row, row, pack * V, out, c);
-      store<V>(out, y + (first_pixel + p) * lines.channels + channel);
+      store_whole<V>(out, y + (first_pixel + p) * lines.channels + channel);
     }
   }
 }
