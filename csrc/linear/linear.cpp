@@ -77,7 +77,7 @@ at::Tensor linear_cpu(const at::Tensor& input, const at::Tensor& weight,
   const at::Tensor x = input.contiguous(), w = weight.contiguous();
   const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
   const float* b_data = bias ? b.const_data_ptr<float>() : nullptr;
-  const int64_t columns = tiles(s.batch, kernels->tile_columns) * kernels->tile_columns;
+  const int64_t columns = kernels->packed_batch(s.batch);
   const int64_t row_tiles = tiles(s.outputs, kernels->tile_rows);
   at::Tensor y = at::empty({s.batch, s.outputs}, x.options());
   at::Tensor x_rows = at::empty({s.inputs, columns}, x.options());

@@ -18,17 +18,23 @@ struct LinearSizes {
 struct LinearKernels {
   int64_t tile_rows, tile_columns;
 
+  // The batch rounded up to whole panels; one panel of a single vector where that is enough.
+  constexpr int64_t packed_batch(int64_t batch) const {
+    if (batch <= tile_columns / 2) return tile_columns / 2;
+    return (batch + tile_columns - 1) / tile_columns * tile_columns;
+  }
+
   // Columns of `from` (rows, columns) side by side in panels of tile_columns, zero behind the last:
   // to[panel][row][column in panel].
   void (*pack_columns)(const float* from, int64_t rows, int64_t columns, float* to,
                        int64_t first_panel, int64_t last_panel);
-  // The same of the transpose: to[panel][column][row in panel], panels over the rows; first and
-  // last are columns.
+  // The same of the transpose, a batch side by side in panels: to[panel][column][row in panel].
+  // first and last are columns; room for columns * packed_batch(rows).
   void (*pack_rows)(const float* from, int64_t rows, int64_t columns, float* to,
                     int64_t first_column, int64_t last_column);
 
   // y for the outputs of some row tiles of w; x_rows from pack_rows(x).  bias may be null. scratch:
-  // tile_rows * batch, rounded up to a panel, for every tile.
+  // tile_rows * packed_batch(batch) for each tile.
   void (*forward)(const float* x_rows, const float* weight, const float* bias, bool relu,
                   float* output, const LinearSizes& sizes, float* scratch, int64_t first_tile,
                   int64_t last_tile);

@@ -38,50 +38,58 @@ void pack_columns(const float* from, int64_t rows, int64_t columns, float* to, i
   }
 }
 
+// Columns of a panel of the batch: see packed_batch.
+constexpr int64_t panel_columns(int64_t batch) {
+  return batch <= Floats::kLanes ? Floats::kLanes : kTileColumns;
+}
+
 void pack_rows(const float* from, int64_t rows, int64_t columns, float* to, int64_t first_column,
                int64_t last_column) {
   constexpr int64_t kStep = 16;  // a cache line of each row at a time
-  for (int64_t panel = 0; panel < tiles(rows, kTileColumns); ++panel) {
-    const int64_t count = std::min<int64_t>(rows - panel * kTileColumns, kTileColumns);
-    const float* in = from + panel * kTileColumns * columns;
-    float* out = to + panel * kTileColumns * columns;
+  const int64_t width = panel_columns(rows);
+  for (int64_t first_row = 0; first_row < rows; first_row += width) {
+    const int64_t count = std::min(rows - first_row, width);
+    const float* in = from + first_row * columns;
+    float* out = to + first_row * columns;
     for (int64_t first = first_column; first < last_column; first += kStep) {
       const int64_t last = std::min(first + kStep, last_column);
       for (int64_t row = 0; row < count; ++row) {
         for (int64_t column = first; column < last; ++column) {
-          out[column * kTileColumns + row] = in[row * columns + column];
+          out[column * width + row] = in[row * columns + column];
         }
       }
       for (int64_t column = first; column < last; ++column) {
-        std::fill(out + column * kTileColumns + count, out + (column + 1) * kTileColumns, 0.0f);
+        std::fill(out + column * width + count, out + (column + 1) * width, 0.0f);
       }
     }
   }
 }
 
-// Writes a tile of outputs (rows of `sums`) by batch (columns) to its place in y.
+// Writes a tile of outputs, sums[panel][output][item in panel], to its place in y.
 void finish_forward(const float* sums, const float* bias, bool relu, float* output,
                     const LinearSizes& s, int64_t first_output, int64_t rows) {
-  for (int64_t panel = 0; panel < tiles(s.batch, kTileColumns); ++panel) {
-    const int64_t count = std::min<int64_t>(s.batch - panel * kTileColumns, kTileColumns);
-    for (int64_t item = 0; item < count; ++item) {
-      float* out = output + (panel * kTileColumns + item) * s.outputs + first_output;
-      for (int64_t row = 0; row < rows; ++row) {
-        float value = sums[(panel * kTileRows + row) * kTileColumns + item];
-        if (bias) value += bias[first_output + row];
-        out[row] = relu && value < 0 ? 0 : value;
-      }
+  const int64_t width = panel_columns(s.batch);
+  for (int64_t item = 0; item < s.batch; ++item) {
+    const float* in = sums + item / width * kTileRows * width + item % width;
+    float* out = output + item * s.outputs + first_output;
+    for (int64_t row = 0; row < rows; ++row) {
+      float value = in[row * width];
+      if (bias) value += bias[first_output + row];
+      out[row] = relu && value < 0 ? 0 : value;
     }
   }
 }
 
-void forward(const float* x_rows, const float* weight, const float* bias, bool relu, float* output,
-             const LinearSizes& s, float* scratch, int64_t first_tile, int64_t last_tile) {
-  const int64_t panels = tiles(s.batch, kTileColumns);
-  const int64_t tile_floats = kTileRows * panels * kTileColumns;
+// The sums of all row tiles in scratch, in panels of `vectors` vectors.
+template <int vectors>
+void forward_sums(const float* x_rows, const float* weight, const LinearSizes& s, float* scratch,
+                  int64_t first_tile, int64_t last_tile) {
+  constexpr int64_t width = vectors * Floats::kLanes;
+  const int64_t panels = tiles(s.batch, width);
+  const int64_t tile_floats = kTileRows * panels * width;
   // The block of x stays in the second-level cache while w passes by.
   const int64_t block =
-      std::max<int64_t>(kCacheFloats / (panels * kTileColumns) / kForwardDepth, 1) * kForwardDepth;
+      std::max<int64_t>(kCacheFloats / (panels * width) / kForwardDepth, 1) * kForwardDepth;
   std::fill(scratch + first_tile * tile_floats, scratch + last_tile * tile_floats, 0.0f);
   for (int64_t block_start = 0; block_start < s.inputs; block_start += block) {
     const int64_t block_end = std::min(block_start + block, s.inputs);
@@ -91,22 +99,30 @@ void forward(const float* x_rows, const float* weight, const float* bias, bool r
         for (int64_t start = block_start; start < block_end; start += kForwardDepth) {
           const int64_t depth = std::min(kForwardDepth, block_end - start);
           for (int64_t panel = 0; panel < panels; ++panel) {
-            float* sums = scratch + tile * tile_floats + panel * kTileRows * kTileColumns;
-            Tile<rows> sum;
+            Tile<rows, vectors> sum;
             sum.clear();
             sum.add_product(weight + first_output * s.inputs + start, s.inputs, 1,
-                            x_rows + (panel * s.inputs + start) * kTileColumns, kTileColumns,
-                            depth);
-            sum.add_to(sums, kTileColumns);
+                            x_rows + (panel * s.inputs + start) * width, width, depth);
+            sum.add_to(scratch + tile * tile_floats + panel * kTileRows * width, width);
           }
         }
       });
     }
   }
+}
+
+void forward(const float* x_rows, const float* weight, const float* bias, bool relu, float* output,
+             const LinearSizes& s, float* scratch, int64_t first_tile, int64_t last_tile) {
+  const int64_t width = panel_columns(s.batch);
+  if (width == kTileColumns) {
+    forward_sums<kTileVectors>(x_rows, weight, s, scratch, first_tile, last_tile);
+  } else {
+    forward_sums<1>(x_rows, weight, s, scratch, first_tile, last_tile);
+  }
   for (int64_t tile = first_tile; tile < last_tile; ++tile) {
     const int64_t first_output = tile * kTileRows;
-    finish_forward(scratch + tile * tile_floats, bias, relu, output, s, first_output,
-                   std::min<int64_t>(s.outputs - first_output, kTileRows));
+    finish_forward(scratch + tile * kTileRows * tiles(s.batch, width) * width, bias, relu, output,
+                   s, first_output, std::min<int64_t>(s.outputs - first_output, kTileRows));
   }
 }
 
