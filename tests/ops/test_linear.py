@@ -1,7 +1,9 @@
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from caffe_compat.ops import linear
 from caffe_compat.ops.linear import _reference
 
+ROOT = Path(__file__).parents[2]
 # Roundings of float32 in sums of up to 3000 products of normal numbers, over the square root of their number.
 TOLERANCE = 3e-6
 # batch, inputs, outputs.  Below 2^16 weights PyTorch computes, so most have more.
@@ -192,6 +195,18 @@ def test_other_vector_sets(level: str) -> None:
     run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     if os.environ.get("CAFFE_COMPAT_SIMD", "avx512") == "avx512" and level == "none":
         assert run.stdout.strip() != _digest()  # the variable has an effect
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
+def test_kernels_alone_under_sanitizers(tmp_path: Path) -> None:
+    program = tmp_path / "linear"
+    flags = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-fsanitize=address,undefined"]
+    flags += ["-fno-sanitize-recover=undefined", f"-I{ROOT}/csrc"]
+    sources = [ROOT / "tests/ops/host_simd/linear.cpp", *(ROOT / "csrc/linear").glob("linear_avx*.cpp")]
+    subprocess.run(["g++", *flags, *map(str, sources), "-o", str(program)], check=True)
+    run = subprocess.run([str(program)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
 
 
 @pytest.mark.parametrize(
