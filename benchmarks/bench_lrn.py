@@ -1,195 +1,78 @@
-"""LRN and the chain ReLU, max pooling, LRN: ours beside PyTorch eager, torch.compile, cuDNN (on CUDA) and a copy.
+"""LRN forward and backward: ours beside PyTorch eager, torch.compile, cuDNN (on CUDA) and a copy of the same bytes.
 
-    python benchmarks/bench_lrn.py                      # CaffeNet's layers; batch 32 on the CPU, 256 on CUDA
+    python benchmarks/bench_lrn.py                      # CaffeNet's norm1 and norm2; batch 32 on the CPU, 256 on CUDA
     python benchmarks/bench_lrn.py --model deploy.prototxt --batch 64 --json out.json
 
-The floors move the least bytes that an operator must move: LRN forward reads and writes one tensor each (a copy),
-backward reads two and writes one; a chain reads its input and writes its output, with LRN also the pooled values, and
-one byte for each of them, or the other way round (a copy of as many bytes).
+The floors: forward must read and write one tensor each (a copy), backward must read two and write one.
 """
 
 import argparse
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from timing import Contestants, machine, median_ms, print_table
-from torch import Tensor, nn
+from torch.nn.functional import local_response_norm
 
-from caffe_compat.ops import lrn, max_pool, relu_pool_lrn
+from caffe_compat.ops import lrn
 
-Pair = tuple[int, int]
-Window = tuple[int, float, float, float]  # local_size, alpha, beta, k
-USUAL_LRN = (5, 1e-4, 0.75, 1.0)
-
-
-@dataclass(frozen=True)
-class LrnLayer:
-    shape: tuple[int, ...]  # (C, H, W)
-    window: Window = USUAL_LRN
+CAFFENET = {"norm1": (96, 27, 27), "norm2": (256, 13, 13)}
+WINDOW = (5, 1e-4, 0.75, 1.0)  # local_size, alpha, beta, k
 
 
-@dataclass(frozen=True)
-class Chain:
-    """ReLU, max pooling and, where ``lrn`` is given, LRN."""
-
-    shape: tuple[int, ...]  # (C, H, W)
-    out_size: Pair
-    lrn: Window | None = USUAL_LRN
-    kernel: Pair = (3, 3)
-    stride: Pair = (2, 2)
-    padding: Pair = (0, 0)
-
-    def window(self) -> tuple[Pair, Pair, Pair, Pair]:
-        return self.kernel, self.stride, self.padding, self.out_size
-
-    def torch_modules(self) -> nn.Module:
-        """As a PyTorch user would write it."""
-        modules = [nn.ReLU(), nn.MaxPool2d(self.kernel, self.stride, self.padding, ceil_mode=True)]
-        return nn.Sequential(*modules, *([nn.LocalResponseNorm(*self.lrn)] if self.lrn else []))
-
-
-CAFFENET: dict[str, LrnLayer | Chain] = {
-    "norm1": LrnLayer((96, 27, 27)),
-    "norm2": LrnLayer((256, 13, 13)),
-    "relu1 pool1 norm1": Chain((96, 55, 55), (27, 27)),
-    "relu2 pool2 norm2": Chain((256, 27, 27), (13, 13)),
-    "relu5 pool5": Chain((256, 13, 13), (6, 6), None),
-}
-
-
-def read_cases(model: Path) -> dict[str, LrnLayer | Chain]:
-    """The LRN layers across channels, and the chains that the net's fast mode runs as one, of a prototxt."""
+def read_shapes(model: Path) -> dict[str, tuple[int, ...]]:
+    """(C, H, W) of each LRN layer of a prototxt with Input layers."""
     from caffe_compat import Net
-    from caffe_compat.net.fast import PoolChain, find_chains
 
     net = Net(model, phase="TEST")
-    shapes = net.blob_shapes_in_order
-    found: dict[str, LrnLayer | Chain] = {}
-    for step in net.steps:
-        layer = step.layer
-        if layer.type == "LRN" and layer.norm_region == "ACROSS_CHANNELS":
-            window = (layer.local_size, layer.alpha, layer.beta, layer.k)
-            found[layer.name] = LrnLayer(shapes[step.bottoms[0]][1:], window)
-    for unit in find_chains(net._graph):
-        if isinstance(unit, PoolChain) and unit.relu:
-            shape = shapes[unit.steps[0].bottoms[0]]
-            window = unit.pooling.max_pool_window(torch.empty(shape, device="meta"))
-            if window is not None:
-                norm = unit.lrn and (unit.lrn.local_size, unit.lrn.alpha, unit.lrn.beta, unit.lrn.k)
-                kernel, stride, padding, out_size = window
-                name = " ".join(step.layer.name for step in unit.steps)
-                found[name] = Chain(shape[1:], out_size, norm, kernel, stride, padding)
-    return found
+    return {
+        name: net.blob_shapes[layer.param.bottom[0]][1:] for name, layer in net.layers.items() if layer.type == "LRN"
+    }
 
 
-def in_both_layouts(tensor: Tensor) -> tuple[Tensor, Tensor]:
-    return tensor, tensor.contiguous(memory_format=torch.channels_last)
-
-
-def lrn_contestants(
-    layer: LrnLayer, batch: int, device: torch.device, compiled: bool
-) -> Iterator[tuple[str, Contestants]]:
-    """Forward and backward contestants of one LRN layer."""
-    shape, window = (batch, *layer.shape), layer.window
-    x, x_last = in_both_layouts(torch.randn(shape, device=device))
-    dy, dy_last = in_both_layouts(torch.randn(shape, device=device))
+def cases(shape: tuple[int, ...], device: torch.device, compiled: bool) -> Iterator[tuple[str, Contestants]]:
+    """Forward and backward contestants of one shape."""
+    x, dy = torch.randn(shape, device=device), torch.randn(shape, device=device)
+    x_last, dy_last = (t.contiguous(memory_format=torch.channels_last) for t in (x, dy))
     leaf = x.clone().requires_grad_()
     spare = torch.empty_like(x)
     backward = torch.ops.caffe_compat.lrn_backward
-    eager = nn.LocalResponseNorm(*window)
     forwards = {
-        "ours": lambda: lrn(x, *window),
-        "ours NHWC": lambda: lrn(x_last, *window),
-        "torch": lambda: eager(x),
+        "ours": lambda: lrn(x, *WINDOW),
+        "ours NHWC": lambda: lrn(x_last, *WINDOW),
+        "torch": lambda: local_response_norm(x, *WINDOW),
         "copy": lambda: spare.copy_(x),
     }
     backwards = {
-        "ours": lambda: backward(dy, x, *window, False),
-        "ours NHWC": lambda: backward(dy_last, x_last, *window, False),
+        "ours": lambda: backward(dy, x, *WINDOW, False),
+        "ours NHWC": lambda: backward(dy_last, x_last, *WINDOW, False),
         "3-tensor floor": lambda: torch.add(x, dy, out=spare),
     }
     both = {
-        "ours": lambda: lrn(leaf, *window).backward(dy),
-        "torch": lambda: eager(leaf).backward(dy),
+        "ours": lambda: lrn(leaf, *WINDOW).backward(dy),
+        "torch": lambda: local_response_norm(leaf, *WINDOW).backward(dy),
     }
     if compiled:
-        fast = torch.compile(eager)
-        forwards["torch.compile"] = lambda: fast(x)
-        both["torch.compile"] = lambda: fast(leaf).backward(dy)
+        fast = torch.compile(local_response_norm)
+        forwards["torch.compile"] = lambda: fast(x, *WINDOW)
+        both["torch.compile"] = lambda: fast(leaf, *WINDOW).backward(dy)
     if device.type == "cuda":
         from cudnn_lrn import CudnnLrn
 
-        cudnn = CudnnLrn(x, *window)
+        cudnn = CudnnLrn(x, *WINDOW)
         forwards["cuDNN"] = cudnn.forward
         backwards["cuDNN"] = lambda: cudnn.backward(dy)
-    yield "LRN forward", forwards
-    yield "LRN backward", backwards
-    yield "LRN forward + backward", both
-
-
-def chain_contestants(
-    chain: Chain, batch: int, device: torch.device, compiled: bool
-) -> Iterator[tuple[str, Contestants]]:
-    """Forward and backward contestants of one chain; "one by one" are our operators, one for each layer."""
-    x, x_last = in_both_layouts(torch.randn((batch, *chain.shape), device=device))
-    dy, dy_last = in_both_layouts(torch.randn((batch, chain.shape[0], *chain.out_size), device=device))
-    leaf, leaf_last = x.clone().requires_grad_(), x_last.clone().requires_grad_()
-    window, norm = chain.window(), chain.lrn
-    eager = chain.torch_modules()
-    ops = torch.ops.caffe_compat
-    if norm:
-        fused = lambda t: relu_pool_lrn(t, *window, True, *norm)  # noqa: E731
-        one_by_one = lambda t: lrn(max_pool(torch.relu(t), *window), *norm)  # noqa: E731
-        whole = ops.relu_pool_lrn
-        kept, kept_last = (whole(t, *window, True, *norm)[1:] for t in (x, x_last))
-        tail = (*chain.shape[1:], *window[:3], *norm)
-        grads = lambda g, saved: ops.relu_pool_lrn_backward(g, *saved, *tail)  # noqa: E731
-    else:
-        fused = lambda t: max_pool(t, *window, True)  # noqa: E731
-        one_by_one = lambda t: max_pool(torch.relu(t), *window)  # noqa: E731
-        kept, kept_last = (ops.max_pool(t, *window, True)[1:] for t in (x, x_last))
-        tail = (*chain.shape[1:], *window[:3])
-        grads = lambda g, saved: ops.max_pool_backward(g, *saved, *tail)  # noqa: E731
-    with torch.no_grad():
-        assert torch.allclose(fused(x), eager(x), atol=1e-5), "ours and torch's modules differ"
-    # The same bytes forward and backward: the input or its gradient, output, pooled values, taps.
-    moved = x.nbytes + dy.nbytes * (2 if norm else 1) + dy.numel()
-    source = torch.empty(moved // 2, dtype=torch.uint8, device=device)
-    spare = torch.empty_like(source)
-    copy = lambda: spare.copy_(source)  # noqa: E731
-    forwards = {
-        "ours": lambda: fused(x),
-        "ours NHWC": lambda: fused(x_last),
-        "one by one": lambda: one_by_one(x),
-        "torch": lambda: eager(x),
-        "torch NHWC": lambda: eager(x_last),
-        "copy": copy,
-    }
-    backwards = {"ours": lambda: grads(dy, kept), "ours NHWC": lambda: grads(dy_last, kept_last), "copy": copy}
-    both = {
-        "ours": lambda: fused(leaf).backward(dy),
-        "ours NHWC": lambda: fused(leaf_last).backward(dy_last),
-        "one by one": lambda: one_by_one(leaf).backward(dy),
-        "torch": lambda: eager(leaf).backward(dy),
-        "torch NHWC": lambda: eager(leaf_last).backward(dy_last),
-    }
-    if compiled:
-        fast = torch.compile(eager)
-        forwards["torch.compile"] = lambda: fast(x)
-        both["torch.compile"] = lambda: fast(leaf).backward(dy)
-    yield "chain forward", forwards
-    yield "chain backward", backwards
-    yield "chain forward + backward", both
+    yield "forward", forwards
+    yield "backward", backwards
+    yield "forward + backward", both
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, help="default 32 on the CPU, 256 on CUDA")
-    parser.add_argument("--model", type=Path, help="the LRN layers and chains of this prototxt")
+    parser.add_argument("--model", type=Path, help="shapes from the LRN layers of this prototxt")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
@@ -197,20 +80,16 @@ def main() -> None:
 
     device = torch.device(arguments.device)
     batch = arguments.batch or (256 if device.type == "cuda" else 32)
-    tables: dict[str, dict[str, dict[str, float]]] = {}
-    for name, case in (read_cases(arguments.model) if arguments.model else CAFFENET).items():
-        compiled = not arguments.no_compile
-        if isinstance(case, Chain):
-            rows = chain_contestants(case, batch, device, compiled)
-        else:
-            rows = lrn_contestants(case, batch, device, compiled)
-        for what, contestants in rows:
-            row = median_ms(contestants, device, arguments.rounds)
-            tables.setdefault(what, {})[f"{name} {(batch, *case.shape)}"] = row
-    for what, table in tables.items():
-        print_table(what, table)
+    shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
+    rows = {
+        f"{name} {(batch, *shape)} {what}": median_ms(contestants, device, arguments.rounds)
+        for name, shape in shapes.items()
+        for what, contestants in cases((batch, *shape), device, not arguments.no_compile)
+    }
+    for what in ("forward", "backward", "forward + backward"):
+        print_table(f"LRN {what}", {label: row for label, row in rows.items() if label.endswith(f") {what}")})
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(device), "ms": tables}, indent=1))
+        arguments.json.write_text(json.dumps({"machine": machine(device), "ms": rows}, indent=1))
 
 
 if __name__ == "__main__":
