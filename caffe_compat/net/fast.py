@@ -2,6 +2,7 @@
 
     chain                                                        operator
     [ReLU] Pooling (MAX) [ReLU] [LRN (ACROSS_CHANNELS)]          ops.max_pool, ops.relu_pool_lrn
+    Convolution [ReLU, unless max pooling follows]               ops.fast_conv, on the CPU
     InnerProduct [ReLU]                                          ops.linear
 
 A chain is found by the layers' types and fields.  Whether its operator takes the tensor at hand is asked at each run;
@@ -15,12 +16,14 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer
+from caffe_compat.layers.convolution import Convolution
+from caffe_compat.layers.geometry import overhang
 from caffe_compat.layers.inner_product import InnerProduct
 from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.relu import ReLU
 from caffe_compat.net.graph import Graph, Step
-from caffe_compat.ops import linear, max_pool, relu_pool_lrn
+from caffe_compat.ops import fast_conv, linear, max_pool, relu_pool_lrn
 
 
 @dataclass
@@ -74,6 +77,23 @@ class PoolChain(Chain):
 
 
 @dataclass
+class ConvChain(Chain):
+    """Convolution, and ReLU."""
+
+    convolution: Convolution
+    relu: bool
+
+    def operate(self, bottom: Tensor) -> Tensor | None:
+        layer = self.convolution
+        takes = bottom.device.type == "cpu" and bottom.dtype == torch.float32 and bottom.dim() == 4
+        if not takes or torch.is_autocast_enabled("cpu") or any(overhang(bottom.shape[2:], layer.window)):
+            return None
+        _, stride, pad, dilation = layer.window
+        bias = layer.blob(1) if len(layer.blobs) > 1 else None
+        return fast_conv(bottom, layer.blob(0), bias, stride, pad, dilation, layer.group, self.relu)
+
+
+@dataclass
 class LinearChain(Chain):
     """InnerProduct over all axes but the first, and ReLU."""
 
@@ -94,7 +114,7 @@ def find_chains(graph: Graph) -> list[Step | Chain]:
         if id(step) in taken:
             continue
         line = _line_from(place, graph.steps)
-        chain = _pool_chain(line) or _linear_chain(line)
+        chain = _pool_chain(line) or _conv_chain(line) or _linear_chain(line)
         units.append(chain or step)
         taken.update(id(s) for s in (chain.steps if chain else [step]))
     return units
@@ -134,6 +154,17 @@ def _pool_chain(line: Sequence[Step]) -> PoolChain | None:
         lrn = None
     count += lrn is not None
     return PoolChain(list(line[:count]), pooling, before or behind, lrn) if count > 1 else None
+
+
+def _conv_chain(line: Sequence[Step]) -> ConvChain | None:
+    convolution = line[0].layer if line else None
+    # Deconvolution is a Convolution too.
+    if type(convolution) is not Convolution or convolution.axis != 1 or convolution.spatial_axes != 2:
+        return None
+    if convolution.engine != "DEFAULT":
+        return None
+    relu = len(line) > 1 and _is_relu(line[1].layer) and not _pool_chain(line[1:])
+    return ConvChain(list(line[: 1 + relu]), convolution, relu)
 
 
 def _linear_chain(line: Sequence[Step]) -> LinearChain | None:
