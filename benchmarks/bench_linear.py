@@ -5,8 +5,8 @@
 
 The floor is the larger of two times: the weight's bytes once at the speed of a measured sum (reads) or fill (writes),
 and the products at the best speed of a large square product (PyTorch's) and one within the caches (ours).  Gradients go
-to new memory, as in training: --keep calls caffe_compat.memory.keep_freed_memory() first, without which the system's
-page faults cost more than the products.
+to new memory, as in training; both sides keep freed memory for it (caffe_compat.memory), as fast mode does.  With
+--return-memory they do not, and the system's page faults cost more than the weight gradient's products.
 """
 
 import argparse
@@ -77,12 +77,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--model", type=Path, help="shapes from the InnerProduct layers of this prototxt")
-    parser.add_argument("--keep", action="store_true", help="keep freed memory, for both sides")
+    parser.add_argument("--return-memory", action="store_true", help="return freed memory to the system, as by default")
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
 
-    kept = arguments.keep and keep_freed_memory()
+    kept = not arguments.return_memory and keep_freed_memory()
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
     reading, writing, products = machine_speeds()
     print(f"reads {reading / 1e9:.1f} GB/s, writes {writing / 1e9:.1f} GB/s, {2 * products / 1e9:.0f} GFLOP/s")

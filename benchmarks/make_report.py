@@ -23,8 +23,10 @@ TITLES = {
     "lrn": "Local response normalisation",
     "pool": "Max pooling and its chains",
     "conv": "Grouped convolution",
+    "linear": "InnerProduct with few images",
     "data": "Data path",
 }
+CPU_ONLY = ("linear",)  # PyTorch's elsewhere
 NOT_ON_GPU = "**Not measured on a GPU yet.** `make test-gpu`, on a machine with one, measures it."
 NOTES = ROOT / "benchmarks" / "notes.md"  # what bounds the numbers and what was tried, by hand
 Rows = Mapping[str, Mapping[str, float]]
@@ -178,7 +180,7 @@ def report(runs: list[Run], images: Path, notes: str = "") -> str:
         for run in own:
             parts.append(f"### On {'the CPU' if run.device == 'cpu' else 'a GPU'}: {run.machine['name']}")
             parts += sections.get(kind, rows_section)(run, images)
-        if not any(run.device == "cuda" for run in own):
+        if kind not in CPU_ONLY and not any(run.device == "cuda" for run in own):
             parts += ["### On a GPU", NOT_ON_GPU]
     if notes:
         parts += ["## Notes", notes.strip()]
