@@ -21,29 +21,59 @@ struct Constants {
         power(lrn_power(p.beta)) {}
 };
 
-// scale^-beta from 1 / scale.  With roots_only the exponent is known to need no pow, which saves
-// registers.
+// 1 / sqrt(x) and sqrt(x); on the device in float32 the hardware's own, within 2^-22 of the exact
+// ones, in a few instructions where the exact ones take twenty: LRN has so few bytes that these
+// count.
+__device__ __forceinline__ float inverse_root(float x) {
+#if defined(__CUDA_ARCH__)
+  return rsqrtf(x);
+#else
+  return 1 / std::sqrt(x);
+#endif
+}
+__device__ __forceinline__ float root(float x) {
+#if defined(__CUDA_ARCH__)
+  float y;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  return std::sqrt(x);
+#endif
+}
+__device__ __forceinline__ double inverse_root(double x) { return 1 / std::sqrt(x); }
+__device__ __forceinline__ double root(double x) { return std::sqrt(x); }
+
+// scale^-beta and 1 / scale.
+template <typename A>
+struct Powers {
+  A raised, inverse;
+};
+
+// With roots_only the exponent is known to need no pow, which saves registers.
 template <bool roots_only, typename A>
-__device__ __forceinline__ A raise(A inverse, const Constants<A>& c) {
-  if (c.power == LrnPower::kThreeQuarters)
-    return lrn_raise<LrnPower::kThreeQuarters>(inverse, c.beta);
-  if (c.power == LrnPower::kOne) return inverse;
-  if (roots_only || c.power == LrnPower::kHalf) return lrn_raise<LrnPower::kHalf>(inverse, c.beta);
-  return lrn_raise<LrnPower::kAny>(inverse, c.beta);
+__device__ __forceinline__ Powers<A> powers(A scale, const Constants<A>& c) {
+  if (!roots_only && c.power == LrnPower::kAny) {
+    const A inverse = A(1) / scale;
+    return {lrn_raise<LrnPower::kAny>(inverse, c.beta), inverse};
+  }
+  const A half = inverse_root(scale), inverse = half * half;
+  if (c.power == LrnPower::kThreeQuarters) return {half * root(half), inverse};
+  return {c.power == LrnPower::kHalf ? half : inverse, inverse};
 }
 
 template <int size, typename A>
-__device__ __forceinline__ A inverse_scale(const A* window, int step, const Constants<A>& c) {
+__device__ __forceinline__ A scale_of(const A* window, int step, const Constants<A>& c) {
   A sum = 0;
 #pragma unroll
   for (int j = 0; j < size; ++j) sum += window[j * step] * window[j * step];
-  return A(1) / (c.offset + c.coefficient * sum);
+  return c.offset + c.coefficient * sum;
 }
 
 // The middle of 2 reach + 1 channels, normalised.
 template <int reach, typename A>
 __device__ __forceinline__ A normalise(const A* window, int step, const Constants<A>& c) {
-  return window[reach * step] * raise<true>(inverse_scale<2 * reach + 1>(window, step, c), c);
+  const A scale = scale_of<2 * reach + 1>(window, step, c);
+  return window[reach * step] * powers<true>(scale, c).raised;
 }
 
 // The term dy scale^-beta, and the ratio dy y / scale, of the channel whose window starts at
@@ -51,9 +81,9 @@ __device__ __forceinline__ A normalise(const A* window, int step, const Constant
 template <int reach, typename A>
 __device__ __forceinline__ void term_and_ratio(A dy, const A* window, int step, A& term, A& ratio,
                                                const Constants<A>& c) {
-  const A inverse = inverse_scale<2 * reach + 1>(window, step, c);
-  term = dy * raise<true>(inverse, c);
-  ratio = term * window[reach * step] * inverse;
+  const Powers<A> p = powers<true>(scale_of<2 * reach + 1>(window, step, c), c);
+  term = dy * p.raised;
+  ratio = term * window[reach * step] * p.inverse;
 }
 
 // The gradient of a channel x from its term and the ratios of the 2 reach + 1 channels around it.

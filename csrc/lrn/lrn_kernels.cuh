@@ -53,7 +53,7 @@ template <typename T, int V, int reach>
 void launch_forward_walk(const T* x, T* y, const LrnShape& s, const Constants<compute_t<T>>& c,
                          cudaStream_t stream) {
   const Walk walk = make_walk(s, V);
-  constexpr int step = V == 1 && sizeof(T) < 8 ? 8 : V == 8 ? 1 : reach == 2 ? 4 : 2;
+  constexpr int step = V == 1 ? 4 : V == 8 ? 1 : 2;
   auto kernel = forward_walk<T, V, reach, step>;
   CAFFE_COMPAT_LAUNCH(kernel, dim3(walk.blocks(kThreads)), kThreads, stream, x, y, walk, c);
 }

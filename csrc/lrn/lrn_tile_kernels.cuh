@@ -91,17 +91,17 @@ __device__ __forceinline__ A sum_window(const Box& b, const int64_t (&at)[3], co
   return sum;
 }
 
-// 1 / scale of the element at `at`; x is the image.
+// scale^-beta and 1 / scale of the element at `at`; x is the image.
 template <typename T>
-__device__ __forceinline__ compute_t<T> inverse_scale_at(const T* x, const Box& b,
-                                                         const int64_t (&at)[3],
-                                                         const Constants<compute_t<T>>& c) {
+__device__ __forceinline__ Powers<compute_t<T>> powers_at(const T* x, const Box& b,
+                                                          const int64_t (&at)[3],
+                                                          const Constants<compute_t<T>>& c) {
   using A = compute_t<T>;
   const A sum = sum_window<A>(b, at, [&](const int64_t (&i)[3]) {
     const A value = static_cast<A>(x[offset_of(b, i)]);
     return value * value;
   });
-  return A(1) / (c.offset + c.coefficient * sum);
+  return powers<false>(c.offset + c.coefficient * sum, c);
 }
 
 template <typename T>
@@ -113,9 +113,8 @@ __global__ void __launch_bounds__(kThreads)
   for (int number = threadIdx.x; number < own.count(); number += blockDim.x) {
     int64_t at[3];
     own.find(number, at);
-    const A inverse = inverse_scale_at(x + image, b, at, c);
     const int64_t offset = image + offset_of(b, at);
-    y[offset] = static_cast<T>(static_cast<A>(x[offset]) * raise<false>(inverse, c));
+    y[offset] = static_cast<T>(static_cast<A>(x[offset]) * powers_at(x + image, b, at, c).raised);
   }
 }
 
@@ -134,11 +133,11 @@ __global__ void __launch_bounds__(kThreads)
   int64_t at[3];
   for (int number = threadIdx.x; number < touched.count(); number += blockDim.x) {
     touched.find(number, at);
-    const A inverse = inverse_scale_at(x + image, b, at, c);
+    const Powers<A> p = powers_at(x + image, b, at, c);
     const int64_t offset = image + offset_of(b, at);
-    const A term = static_cast<A>(dy[offset]) * raise<false>(inverse, c);
+    const A term = static_cast<A>(dy[offset]) * p.raised;
     terms[number] = term;
-    ratios[number] = term * static_cast<A>(x[offset]) * inverse;
+    ratios[number] = term * static_cast<A>(x[offset]) * p.inverse;
   }
   __syncthreads();
   for (int number = threadIdx.x; number < own.count(); number += blockDim.x) {
@@ -163,14 +162,12 @@ __global__ void __launch_bounds__(kThreads, 1)
     int64_t at[3];
     own.find(number, at);
     const A total = sum_window<A>(b, at, [&](const int64_t (&i)[3]) {
-      const A inverse = inverse_scale_at(x + image, b, i, c);
+      const Powers<A> p = powers_at(x + image, b, i, c);
       const int64_t offset = image + offset_of(b, i);
-      return static_cast<A>(dy[offset]) * raise<false>(inverse, c) * static_cast<A>(x[offset]) *
-             inverse;
+      return static_cast<A>(dy[offset]) * p.raised * static_cast<A>(x[offset]) * p.inverse;
     });
     const int64_t offset = image + offset_of(b, at);
-    const A term =
-        static_cast<A>(dy[offset]) * raise<false>(inverse_scale_at(x + image, b, at, c), c);
+    const A term = static_cast<A>(dy[offset]) * powers_at(x + image, b, at, c).raised;
     dx[offset] = static_cast<T>(term - c.gradient * static_cast<A>(x[offset]) * total);
   }
 }

@@ -67,6 +67,25 @@ struct Lines {
 };
 constexpr int kPixelsAThread = 4;
 
+// An output pixel of the batch, or a distance between two, without a division for each step.
+struct OutPixel {
+  int64_t image;
+  int row, column;
+
+  template <typename W>
+  __device__ __forceinline__ OutPixel(int64_t number, const W& w)
+      : image(number / w.out_width / w.out_height),
+        row(static_cast<int>(number / w.out_width % w.out_height)),
+        column(static_cast<int>(number % w.out_width)) {}
+
+  template <typename W>
+  __device__ __forceinline__ void advance(const OutPixel& step, const W& w) {
+    column += step.column, row += step.row, image += step.image;
+    if (column >= w.out_width) column -= w.out_width, ++row;
+    if (row >= w.out_height) row -= w.out_height, ++image;
+  }
+};
+
 template <typename T, typename W, int V, int reach>
 __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
     forward_line(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
@@ -87,25 +106,23 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
   const bool inside = channel >= 0 && channel < lines.channels;
   const bool own = inside && pack >= halo && pack < halo + lines.packs;
   const int start = thread / row_packs < together ? thread / row_packs : pixels;
-  const int64_t out_pixels = static_cast<int64_t>(w.out_height) * w.out_width;
 
   // Pooled values of the block for LRN, one row of channels after the other.
   using Values = Pack<T, V>;
   CAFFE_COMPAT_SHARED(Values, memory, reach > 0 ? kPixelsAThread * kThreads : 1);
   T* const shared = reinterpret_cast<T*>(memory);
-  for (int p = start; p < pixels; p += together) {
+  OutPixel at(first_pixel + start, w), step(together, w);
+  for (int p = start; p < pixels; p += together, at.advance(step, w)) {
     Best<A, V> best = {};
     if (inside) {
-      const int64_t pixel = first_pixel + p, image = pixel / out_pixels, at = pixel % out_pixels;
-      const int top = static_cast<int>(at / w.out_width) * w.stride_h() - w.pad_h;
-      const int left = static_cast<int>(at % w.out_width) * w.stride_w() - w.pad_w;
-      const T* origin = x + image * w.height * w.width * lines.channels + channel;
+      const int top = at.row * w.stride_h() - w.pad_h, left = at.column * w.stride_w() - w.pad_w;
+      const T* origin = x + at.image * w.height * w.width * lines.channels + channel;
       best = pool_window<V>(origin, lines.channels, w, top, left, relu);
     }
     if (own) {
-      const int64_t at = (first_pixel + p) * lines.channels + channel;
-      store_whole<V>(best.value, pooled + at);
-      store_taps<V>(best.tap, tap + at);
+      const int64_t to = (first_pixel + p) * lines.channels + channel;
+      store_whole<V>(best.value, pooled + to);
+      store_taps<V>(best.tap, tap + to);
     }
     if constexpr (reach > 0) store<V>(best.value, shared + p * row + pack * V);
   }
