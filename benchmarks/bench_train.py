@@ -5,7 +5,8 @@
 
 All contestants run in one process, in turns, so that a slower or faster minute of the machine hits all of them; the
 tables show medians.  The floor is the arithmetic of convolutions and inner products, counted from the shapes, at the
-rate of a large matrix product measured in the same run.
+rate of a large matrix product measured in the same run.  On the CPU freed memory stays with the process, as in fast
+mode, for all contestants: torch gains by that, too; --plain-malloc leaves the allocator as it is, for all.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from torch_twin import torch_modules
 from train_contestants import Contestant, Setting, make_contestants
 
 from caffe_compat import Net
+from caffe_compat.memory import keep_freed_memory
 from caffe_compat.precision import PRECISIONS, set_precision
 from caffe_compat.proto import read_net
 
@@ -155,16 +157,19 @@ def main() -> None:
     )
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
     parser.add_argument("--layers", action="store_true", help="also each layer alone")
+    parser.add_argument("--plain-malloc", action="store_true", help="leave the C library's allocator as it is")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     args = parser.parse_args()
 
     device = torch.device(args.device)
     args.batch = args.batch or (256 if device.type == "cuda" else 32)
+    kept = device.type == "cpu" and not args.plain_malloc and keep_freed_memory()
     precisions = args.precision or (PRECISIONS if device.type == "cuda" else ("fp32",))
     results = {
         "machine": machine(device),
         "model": args.model.name,
         "batch": args.batch,
+        "keep_freed_memory": kept,
         "precisions": {precision: bench(args, device, precision) for precision in precisions},
         "layers": bench_layers(args, device) if args.layers else {},
     }

@@ -89,7 +89,8 @@ def ms_table(rows: Rows) -> str:
 def train_section(run: Run, images: Path) -> Iterator[str]:
     """One table for each precision and part, and a plot of images per second."""
     batch = run.results["batch"]
-    yield f"{run.results['model']}, batch {batch}."
+    kept = ", freed memory kept by the process for all contestants" if run.results.get("keep_freed_memory") else ""
+    yield f"{run.results['model']}, batch {batch}{kept}."
     for precision, found in run.results["precisions"].items():
         for part, row in found["ms"].items():
             best = min(ms for name, ms in row.items() if name.startswith("torch"))
