@@ -8,6 +8,7 @@
 
 #include "batch_transform/stream_image.h"
 #include "common/multiversion.h"
+#include "common/simd_level.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -128,6 +129,14 @@ void add_planar_bytes(const uint8_t* in, int64_t count, float* __restrict total)
   for (int64_t i = 0; i < count; ++i) total[i] += static_cast<float>(in[i]);
 }
 
+StreamImage find_stream_image() {
+#if CAFFE_COMPAT_HAS_SIMD
+  if (simd_level() == SimdLevel::kAvx512) return stream_image_avx512;
+  if (simd_level() == SimdLevel::kAvx2) return stream_image_avx2;
+#endif
+  return nullptr;
+}
+
 bool is_planar_bytes(const ImageView& image) {
   return !image.is_float && image.column_stride == 1 && image.row_stride == image.width &&
          image.channel_stride == image.height * image.width;
@@ -137,12 +146,11 @@ bool is_planar_bytes(const ImageView& image) {
 
 void transform_image(const ImageView& image, const Window& window, const TransformParams& params,
                      float* out) {
-  static const std::vector<StreamImage> stream_image = stream_image_versions();
+  const StreamImage stream_image = params.stream ? find_stream_image() : nullptr;
   if (image.is_float) {
     choose_mean<float, 0>(image, window, params, out);
-  } else if (image.column_stride == 1 && params.stream && params.width >= kStreamWidth &&
-             !stream_image.empty()) {
-    stream_image.front()(image, window, params, out);
+  } else if (image.column_stride == 1 && params.width >= kStreamWidth && stream_image != nullptr) {
+    stream_image(image, window, params, out);
   } else if (image.column_stride == 1) {
     transform_planar_bytes(image, window, params, out);
   } else if (image.column_stride == 3) {

@@ -2,8 +2,6 @@
 // caches.
 #pragma once
 
-#include <vector>
-
 #include "batch_transform/image_transform.h"
 
 namespace caffe_compat {
@@ -15,7 +13,7 @@ using StreamImage = void (*)(const ImageView& image, const Window& window,
 
 constexpr int64_t kStreamWidth = 16;
 
-// The versions that this machine has the vector instructions for, best first; may be none.
-std::vector<StreamImage> stream_image_versions();
+// The versions, where there are any at all; simd_level() tells which the machine has.
+extern const StreamImage stream_image_avx2, stream_image_avx512;
 
 }  // namespace caffe_compat

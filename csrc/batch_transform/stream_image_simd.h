@@ -1,5 +1,74 @@
-// The body of stream_image.cpp, which includes it once for each set of vector instructions, inside
-// a namespace where Line is 16 floats of that set.
+// The kernel of stream_image.h, for a file of one instruction set (see common/simd.h).
+#pragma once
+
+#include "common/simd.h"
+
+namespace caffe_compat::CAFFE_COMPAT_SIMD {
+
+constexpr int64_t kLineBytes = 64;
+// Processors fetch ahead within a page only, and a record has a page every 16 rows.
+constexpr int64_t kRowsAhead = 8;
+
+// A cache line of floats.
+struct Line {
+#if CAFFE_COMPAT_SIMD_LANES == 16
+  Floats all;
+
+  static Line fill(float value) { return {Floats::all(value)}; }
+  static Line load(const float* from) { return {Floats::load(from)}; }
+  static Line of_bytes(const uint8_t* from) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return {{_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))}};
+  }
+  // The last `count` values of `first`, then the first of `second`.
+  static Line join(Line first, Line second, int64_t count) {
+    const __m512i places =
+        _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+                         _mm512_set1_epi32(static_cast<int>(16 - count)));
+    return {{_mm512_permutex2var_ps(first.all.value, places, second.all.value)}};
+  }
+  Line reversed() const {
+    const __m512i places = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    return {{_mm512_permutexvar_ps(places, all.value)}};
+  }
+  void store(float* to) const { all.store(to); }
+  void stream(float* to) const { all.stream(to); }
+  Line operator-(Line b) const { return {all - b.all}; }
+  Line operator*(Line b) const { return {all * b.all}; }
+#else
+  Floats low, high;
+
+  static Line fill(float value) { return {Floats::all(value), Floats::all(value)}; }
+  static Line load(const float* from) { return {Floats::load(from), Floats::load(from + 8)}; }
+  static Line of_bytes(const uint8_t* from) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    return {{_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))},
+            {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8)))}};
+  }
+  // The last `count` values of `first`, then the first of `second`.
+  static Line join(Line first, Line second, int64_t count) {
+    float both[32];
+    first.store(both);
+    second.store(both + 16);
+    return load(both + 16 - count);
+  }
+  Line reversed() const {
+    const __m256i places = _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    return {{_mm256_permutevar8x32_ps(high.value, places)},
+            {_mm256_permutevar8x32_ps(low.value, places)}};
+  }
+  void store(float* to) const {
+    low.store(to);
+    high.store(to + 8);
+  }
+  void stream(float* to) const {
+    low.stream(to);
+    high.stream(to + 8);
+  }
+  Line operator-(Line b) const { return {low - b.low, high - b.high}; }
+  Line operator*(Line b) const { return {low * b.low, high * b.high}; }
+#endif
+};
 
 // A row of the output: row(i) has its values i to i + 15.
 template <MeanKind kMean, bool kMirror>
@@ -38,7 +107,7 @@ void stream_rows(const ImageView& image, const Window& window, const TransformPa
       const float* mean = params.mean;
       if (kMean == MeanKind::kImage) mean += (c * image.height + row) * image.width + window.left;
       for (int64_t i = 0; i < width; i += kLineBytes)
-        prefetch(in + kRowsAhead * image.row_stride + i);
+        __builtin_prefetch(in + kRowsAhead * image.row_stride + i);
 
       const Row<kMean, kMirror> row_values{in, mean, width, channel_mean, scale};
       int64_t i = 0;
@@ -73,8 +142,8 @@ void choose_mirror(const ImageView& image, const Window& window, const Transform
   }
 }
 
-void stream_image(const ImageView& image, const Window& window, const TransformParams& params,
-                  float* out) {
+inline void stream_image(const ImageView& image, const Window& window,
+                         const TransformParams& params, float* out) {
   switch (params.mean_kind) {
     case MeanKind::kNone:
       return choose_mirror<MeanKind::kNone>(image, window, params, out);
@@ -84,3 +153,5 @@ void stream_image(const ImageView& image, const Window& window, const TransformP
       return choose_mirror<MeanKind::kImage>(image, window, params, out);
   }
 }
+
+}  // namespace caffe_compat::CAFFE_COMPAT_SIMD
