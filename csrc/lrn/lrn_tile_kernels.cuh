@@ -104,8 +104,9 @@ __device__ __forceinline__ Powers<compute_t<T>> powers_at(const T* x, const Box&
   return powers<false>(c.offset + c.coefficient * sum, c);
 }
 
+// Here and below 1 keeps ptxas from so few registers that it spills.
 template <typename T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     forward_tile(const T* __restrict__ x, T* __restrict__ y, Box b, Constants<compute_t<T>> c) {
   using A = compute_t<T>;
   Range own, touched;

@@ -89,16 +89,14 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
     store_taps<step>(own_tap, step_taps + thread * step);
     __syncthreads();
 
-    for (int at = thread; at < tile.rows() * tile.columns(); at += blockDim.x) {
-      const int h = tile.top + at / tile.columns(), column = tile.left + at % tile.columns();
-      A sum[step];
-      gather<step>(step_grads, step_taps, step, w, tile, h, column, sum);
+    const auto put = [&](int h, int column, const A(&sum)[step]) {
       T* const to = dx + channel * plane + static_cast<int64_t>(h) * w.width + column;
 #pragma unroll
       for (int j = 0; j < step; ++j) {
         if (channel + j < last) to[j * plane] = static_cast<T>(sum[j]);
       }
-    }
+    };
+    gather_tile<step>(step_grads, step_taps, step, w, tiles, tile, thread, blockDim.x, put);
   }
 }
 
@@ -133,7 +131,6 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
   const int64_t channel = blockIdx.x % chunks.chunks * static_cast<int64_t>(pitch) + at;
   const bool busy = start < together && channel < chunks.channels;
   const int windows = busy ? tile.out_rows() * tile.out_columns() : 0;
-  const int pixels = busy ? tile.rows() * tile.columns() : 0;
 
   for (int p = start; p < windows; p += together) {
     const int i = tile.out_top + p / tile.out_columns();
@@ -152,12 +149,11 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
   }
   __syncthreads();
 
-  for (int p = start; p < pixels; p += together) {
-    const int h = tile.top + p / tile.columns(), column = tile.left + p % tile.columns();
-    A sum[V];
-    gather<V>(grads + at, taps + at, pitch, w, tile, h, column, sum);
+  if (!busy) return;
+  const auto put = [&](int h, int column, const A(&sum)[V]) {
     store<V>(sum, dx + ((image * w.height + h) * w.width + column) * chunks.channels + channel);
-  }
+  };
+  gather_tile<V>(grads + at, taps + at, pitch, w, tiles, tile, start, together, put);
 }
 
 inline Chunks make_chunks(const PoolSizes& s, int v) {

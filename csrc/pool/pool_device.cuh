@@ -15,7 +15,7 @@ namespace pool_cuda {
 template <int kernel, int stride>
 struct Window {
   static constexpr bool fixed = kernel > 0;
-  static constexpr int fixed_kernel = kernel;
+  static constexpr int fixed_kernel = kernel, fixed_stride = stride;
   int height, width, out_height, out_width, pad_h, pad_w;
   int run_kernel_h, run_kernel_w, run_stride_h, run_stride_w;
 
@@ -172,6 +172,7 @@ struct Tiles {
 };
 
 struct Tile {
+  int unit_top, unit_left;                       // its first unit
   int top, bottom, left, right;                  // rows and columns of the input
   int out_top, out_bottom, out_left, out_right;  // windows that cover them
 
@@ -197,12 +198,12 @@ __device__ __forceinline__ void tile_axis(int first, int units, int size, int ou
 template <typename W>
 __device__ __forceinline__ Tile find_tile(const W& w, const Tiles& tiles, int64_t number) {
   Tile t;
-  tile_axis(static_cast<int>(number / tiles.tiles_w) * tiles.units_h, tiles.units_h, w.height,
-            w.out_height, w.stride_h(), w.pad_h, w.windows_h(), t.top, t.bottom, t.out_top,
-            t.out_bottom);
-  tile_axis(static_cast<int>(number % tiles.tiles_w) * tiles.units_w, tiles.units_w, w.width,
-            w.out_width, w.stride_w(), w.pad_w, w.windows_w(), t.left, t.right, t.out_left,
-            t.out_right);
+  t.unit_top = static_cast<int>(number / tiles.tiles_w) * tiles.units_h;
+  t.unit_left = static_cast<int>(number % tiles.tiles_w) * tiles.units_w;
+  tile_axis(t.unit_top, tiles.units_h, w.height, w.out_height, w.stride_h(), w.pad_h, w.windows_h(),
+            t.top, t.bottom, t.out_top, t.out_bottom);
+  tile_axis(t.unit_left, tiles.units_w, w.width, w.out_width, w.stride_w(), w.pad_w, w.windows_w(),
+            t.left, t.right, t.out_left, t.out_right);
   return t;
 }
 
@@ -233,6 +234,82 @@ __device__ __forceinline__ void gather(const T* grads, const uint8_t* taps, int 
       for (int v = 0; v < V; ++v) {
         if (tap[v] == own) sum[v] += grad[v];
       }
+    }
+  }
+}
+
+// The same for the stride x stride pixels of one unit at once, for windows known when compiling:
+// each window is read once for all of them.
+template <int V, typename W, typename T, int stride = W::fixed_stride>
+__device__ __forceinline__ void gather_unit(const T* grads, const uint8_t* taps, int pitch,
+                                            const W& w, const Tile& t, int unit_h, int unit_w,
+                                            compute_t<T> (&sum)[stride][stride][V]) {
+  constexpr int kernel = W::fixed_kernel, windows = (kernel + stride - 1) / stride;
+#pragma unroll
+  for (int a = 0; a < stride; ++a) {
+#pragma unroll
+    for (int b = 0; b < stride; ++b) {
+#pragma unroll
+      for (int v = 0; v < V; ++v) sum[a][b][v] = 0;
+    }
+  }
+#pragma unroll
+  for (int r = windows - 1; r >= 0; --r) {
+    const int i = unit_h - r;
+    if (i < t.out_top || i >= t.out_bottom) continue;
+#pragma unroll
+    for (int q = windows - 1; q >= 0; --q) {
+      const int j = unit_w - q;
+      if (j < t.out_left || j >= t.out_right) continue;
+      const int at = ((i - t.out_top) * t.out_columns() + j - t.out_left) * pitch;
+      compute_t<T> grad[V];
+      int tap[V];
+      load<V>(grads + at, grad);
+      load_taps<V>(taps + at, tap);
+#pragma unroll
+      for (int a = 0; a < stride && a + r * stride < kernel; ++a) {
+#pragma unroll
+        for (int b = 0; b < stride && b + q * stride < kernel; ++b) {
+          const int own = (a + r * stride) * kernel + b + q * stride;
+#pragma unroll
+          for (int v = 0; v < V; ++v) {
+            if (tap[v] == own) sum[a][b][v] += grad[v];
+          }
+        }
+      }
+    }
+  }
+}
+
+// Calls put(row, column, sum) for the tile's pixels, of which this thread takes every `step`-th (or
+// every `step`-th unit) from `first` on.
+template <int V, typename W, typename T, typename Put>
+__device__ __forceinline__ void gather_tile(const T* grads, const uint8_t* taps, int pitch,
+                                            const W& w, const Tiles& tiles, const Tile& t,
+                                            int first, int step, const Put& put) {
+  if constexpr (W::fixed) {
+    constexpr int stride = W::fixed_stride;
+    for (int p = first; p < tiles.units(); p += step) {
+      const int unit_h = t.unit_top + p / tiles.units_w, unit_w = t.unit_left + p % tiles.units_w;
+      const int row = unit_h * stride - w.pad_h, column = unit_w * stride - w.pad_w;
+      if (row >= t.bottom || column >= t.right) continue;
+      compute_t<T> sum[stride][stride][V];
+      gather_unit<V>(grads, taps, pitch, w, t, unit_h, unit_w, sum);
+#pragma unroll
+      for (int a = 0; a < stride; ++a) {
+#pragma unroll
+        for (int b = 0; b < stride; ++b) {
+          const int h = row + a, x = column + b;
+          if (h >= t.top && h < t.bottom && x >= t.left && x < t.right) put(h, x, sum[a][b]);
+        }
+      }
+    }
+  } else {
+    for (int p = first; p < t.rows() * t.columns(); p += step) {
+      const int h = t.top + p / t.columns(), x = t.left + p % t.columns();
+      compute_t<T> sum[V];
+      gather<V>(grads, taps, pitch, w, t, h, x, sum);
+      put(h, x, sum);
     }
   }
 }

@@ -87,7 +87,7 @@ struct OutPixel {
 };
 
 template <typename T, typename W, int V, int reach>
-__global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
+__global__ void __launch_bounds__(kThreads, (V == 8 ? 1 : kLeastBlocks<T, W>))
     forward_line(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
                  T* __restrict__ y, W w, Lines lines, bool relu,
                  lrn_cuda::Constants<compute_t<T>> c) {
