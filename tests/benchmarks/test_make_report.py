@@ -119,3 +119,12 @@ def test_refuses_other_files(tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no bench_*.json in" in run(empty).stderr
+
+
+def test_every_benchmark_has_its_section() -> None:
+    sys.path.insert(0, str(SCRIPT.parent))
+    try:
+        from make_report import TITLES
+    finally:
+        sys.path.remove(str(SCRIPT.parent))
+    assert {path.stem.removeprefix("bench_") for path in SCRIPT.parent.glob("bench_*.py")} == set(TITLES)
