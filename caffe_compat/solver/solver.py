@@ -42,8 +42,8 @@ class Solver:
     ``parallel``: this process among those that train together (see ``caffe_compat.solver.parallel``).
     ``source``: the name for messages when ``solver`` is a message.
     ``skip_bad_records``: how many unreadable records each data layer may pass over (and log).
-    ``fast``: fused layers (the same numbers) and, on CUDA, batches made on the device and the training step as CUDA
-    graphs; where a net cannot be recorded as graphs, the log says why, once.
+    ``fast``: fused layers (the same numbers up to rounding) and, on CUDA, batches made on the device and the training
+    step as CUDA graphs; where a net cannot be recorded as graphs, the log says why, once.
     ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), set for the whole process as PyTorch's own
     switches are; None leaves what is set.
 

@@ -19,6 +19,8 @@ from tests.solver.conftest import SOLVER, assert_same_bits, weights
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 #: float32 after 12 updates: cuDNN may add in another order in a recording than before it
 GRAPH_ROUNDING = 1e-5
+#: float32 after 12 updates: fast mode's convolutions and inner products add in another order
+FAST_ROUNDING = 1e-5
 
 
 def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
@@ -244,14 +246,15 @@ def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
         solver.close()
 
 
-def test_fast_training_on_the_cpu_has_the_bits_of_plain_training(job):
+def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
     results = []
     for f in (False, True):
         solver = Solver("solver.prototxt", log=Log(enabled=False), fast=f)
         solver.solve()
         results.append(weights(solver))
         solver.close()
-    assert_same_bits(*results)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=FAST_ROUNDING, atol=FAST_ROUNDING)
 
 
 def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, list]:
