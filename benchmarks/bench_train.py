@@ -165,17 +165,27 @@ def main() -> None:
     args.batch = args.batch or (256 if device.type == "cuda" else 32)
     kept = device.type == "cpu" and not args.plain_malloc and keep_freed_memory()
     precisions = args.precision or (PRECISIONS if device.type == "cuda" else ("fp32",))
-    results = {
+    results: dict = {
         "machine": machine(device),
         "model": args.model.name,
         "batch": args.batch,
         "keep_freed_memory": kept,
-        "precisions": {precision: bench(args, device, precision) for precision in precisions},
-        "layers": bench_layers(args, device) if args.layers else {},
+        "precisions": {},
+        "layers": {},
     }
+    for precision in precisions:
+        results["precisions"][precision] = bench(args, device, precision)
+        save(results, args.json)  # what there is, should time run out
+    if args.layers:
+        results["layers"] = bench_layers(args, device)
+        save(results, args.json)
     print_results(results)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1))
+
+
+def save(results: dict, path: Path | None) -> None:
+    """Write the numbers, if a file was named."""
+    if path is not None:
+        path.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

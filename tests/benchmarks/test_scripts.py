@@ -83,3 +83,69 @@ def test_gpu_script_refuses_a_machine_without_gpu(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "sees no CUDA device" in done.stdout
     assert "sees no CUDA device" in (tmp_path / "log.txt").read_text()
+
+
+STAND_IN = """#!/bin/bash
+case "$*" in
+  *get_device_capability*) echo 9.0 ;;
+  *get_device_name*) echo "A stand-in for a GPU" ;;
+  -) cat >/dev/null; echo "$MISSING" ;;
+  *pip*) exit 1 ;;
+  *bench_conv*) exit 3 ;;
+  *bench_train*) sleep "$TRAIN_S" ;;
+  *) echo "ran $*" ;;
+esac
+"""
+
+
+@pytest.fixture
+def gpu_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the scripts, with stand-ins for Python and for CUDA's tools on the PATH."""
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "repo" / "benchmarks")
+    (tmp_path / "bin").mkdir()
+    for name, text in (
+        ("python", STAND_IN),
+        ("nvcc", "#!/bin/bash\n"),
+        ("compute-sanitizer", '#!/bin/bash\necho "$*"\n'),
+    ):
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name, value in (("PYTHON", "python"), ("OUT", str(tmp_path / "out")), ("MISSING", ""), ("TRAIN_S", "0")):
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def run_copy(machine: Path, *parts: str) -> subprocess.CompletedProcess:
+    script = machine / "repo" / "benchmarks" / "run_on_gpu.sh"
+    return subprocess.run(["bash", str(script), *parts], capture_output=True, text=True)
+
+
+@needs_bash
+def test_gpu_script_goes_on_after_a_failure_and_tells(gpu_machine: Path) -> None:
+    done = run_copy(gpu_machine)
+    assert done.returncode == 1
+    assert "bench_conv: FAILED with status 3" in done.stdout
+    for name in ("build", "tests", "memcheck", "racecheck", "bench_lrn", "bench_train", "precision_curves", "report"):
+        assert f"=== {name}: done" in done.stdout, done.stdout
+    assert (gpu_machine / "out" / "results.tar.gz").exists()
+    assert "something failed" in (gpu_machine / "out" / "log.txt").read_text()
+    assert run_copy(gpu_machine, "build", "report").returncode == 0
+
+
+@needs_bash
+def test_gpu_script_ends_in_time(gpu_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMIT", "8")
+    monkeypatch.setenv("TRAIN_S", "60")
+    done = run_copy(gpu_machine, "bench", "report")
+    assert done.returncode == 1
+    assert "bench_train: FAILED with status 124" in done.stdout
+    assert "report: left out, 8 s are over" in done.stdout
+
+
+@needs_bash
+def test_gpu_script_names_missing_packages(gpu_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISSING", "lmdb h5py")
+    done = run_copy(gpu_machine)
+    assert done.returncode == 2
+    assert "fetch wheels with 'make wheels WHEEL_NAMES=\"lmdb h5py\"' first" in done.stdout
