@@ -22,6 +22,7 @@ from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.cost import training_flops
 from reproduce.datasets import IMAGENET, check_choice, load_images, prototxt_folder
 from reproduce.datasets.databases import write_databases
+from reproduce.mode import Mode
 from reproduce.plan import DEPTHS, EXTRA_TREATMENTS, TREATMENTS, Network, paper_networks, split_networks
 from reproduce.progress import Progress
 from reproduce.results import Result, paper_results, read_result, write_results
@@ -33,7 +34,7 @@ from reproduce.splits import SPLITS, half_classes
 DEFAULT_SIZE_PX = 32
 IMAGENET_PX = 256
 #: what decides the numbers: a run is continued only with the same
-_SAME = ("data", "seed", "iters", "scale", "prototxt")
+_SAME = ("data", "seed", "iters", "scale", "prototxt", "fast", "precision")
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Options:
     resume: bool = True
     download: bool = False
     prototxt: Path | None = None
+    fast: bool = False
+    precision: str = "fp32"
 
 
 @dataclass(frozen=True)
@@ -224,13 +227,14 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> l
         f"{len(networks)} networks, {len(results)} of them done; {jobs} at a time on {', '.join(options.devices)}",
         highlight=False,
     )
+    mode = Mode(max(1, cores // jobs), options.fast, options.precision)
     with Progress(costs, len(results), out, console) as progress:
 
         def finish(network: Network) -> None:
             results[network.name] = read_result(network, out)
             progress.done(network, results[network.name].accuracy)
 
-        run_local(networks, out, devices, max(1, cores // jobs), progress.start, finish, progress.poll)
+        run_local(networks, out, devices, mode, progress.start, finish, progress.poll)
     return [results[network.name] for network in networks]
 
 

@@ -50,6 +50,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="decides initial weights, crops and dropout (default: 0)")
     add("--devices", type=_devices, default=("cpu",), help="cpu, or GPUs as cuda:0,1 (default: cpu)")
     add("--jobs", type=_positive, help="networks trained at a time (default: one per core or GPU)")
+    add("--fast", action="store_true", help="the solver's fast mode: the same numbers up to rounding (docs/solver.md)")
+    add("--precision", choices=("fp32", "tf32", "bf16"), default="fp32", help="of products on the GPU (default: fp32)")
     add("--resume", action=argparse.BooleanOptionalAction, default=True, help="continue, or start anew")
     add("--download", action="store_true", help="let torchvision fetch fashion-mnist or cifar100")
     add("--prototxt", type=Path, help="folder with base/{train,val,solver}.prototxt of another network")

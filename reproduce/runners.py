@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe_compat.errors import CaffeCompatError, SolverError
+from reproduce.mode import Mode
 from reproduce.plan import Network
 
 DONE = "done"  # the file that train_one leaves in a finished network's folder
@@ -51,7 +52,7 @@ def run_local(
     networks: Sequence[Network],
     out: Path,
     devices: Sequence[str],
-    threads: int = 1,
+    mode: Mode = Mode(),  # noqa: B008 (it is frozen)
     on_start: Callable[[Network], None] = lambda network: None,
     on_done: Callable[[Network], None] = lambda network: None,
     on_poll: Callable[[], None] = lambda: None,
@@ -69,7 +70,7 @@ def run_local(
             waiting = [network for network in ready(networks, out) if network.name not in started]
             while free and waiting:
                 network = waiting.pop(0)
-                workers.append(_start(context, network, out, free.pop(0), threads))
+                workers.append(_start(context, network, out, free.pop(0), mode))
                 started.add(network.name)
                 on_start(network)
             if not workers:
@@ -99,22 +100,22 @@ def _fork_server() -> Any:
     return context
 
 
-def _start(context: Any, network: Network, out: Path, device: str, threads: int) -> _Worker:
+def _start(context: Any, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
     ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, out.resolve() / network.name, device, threads))
+    process = context.Process(target=_work, args=(theirs, out.resolve() / network.name, device, mode))
     process.start()
     theirs.close()
     return _Worker(network, process, ours, device)
 
 
-def _work(connection: Connection, folder: Path, device: str, threads: int) -> None:
+def _work(connection: Connection, folder: Path, device: str, mode: Mode) -> None:
     """The body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
     threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
     from reproduce.train_one import train
 
     try:
-        train(folder, device, threads)
+        train(folder, device, mode)
     except (CaffeCompatError, OSError) as error:
         connection.send(_explain(error, folder))
         sys.exit(2)

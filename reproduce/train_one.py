@@ -24,22 +24,24 @@ import torch
 from caffe_compat import Solver
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log, find_snapshot
 from caffe_compat.solver.metrics import JsonLines
+from reproduce.mode import Mode
 
 #: the processes of a killed run end themselves, a moment later
 LOCK_WAIT_S = 20.0
 LOG, METRICS, DONE = "train.log", "train.jsonl", "done"
 
 
-def train(folder: Path, device: str = "cpu", threads: int = 1) -> None:
+def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # noqa: B008 (it is frozen)
     """Train the network of ``folder`` to its end; does nothing when it has got there.
 
     Works in ``folder``, where the paths of the prototxts start.  Writes the log (``train.log``),
     the same events as JSON lines (``train.jsonl``), snapshots, and at the very end ``done``.
     Raises CaffeCompatError or OSError.
     """
-    torch.set_num_threads(threads)
+    torch.set_num_threads(mode.threads)
     os.chdir(folder)
     with _locked(folder):
         if Path(DONE).exists():
@@ -48,7 +50,7 @@ def train(folder: Path, device: str = "cpu", threads: int = 1) -> None:
             log = Log(stream, [JsonLines(METRICS)])
             log.event("start", 0)  # from here the seconds of this process count
             _log_warnings(log)
-            _solve(Solver("solver.prototxt", device=device, log=log), log)
+            _solve(Solver("solver.prototxt", device=device, log=log, fast=mode.fast, precision=mode.precision), log)
         _remove_old_states()
         write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
 
@@ -119,9 +121,11 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0, ... (default: cpu)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    parser.add_argument("--fast", action="store_true", help="the solver's fast mode (docs/solver.md)")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     args = parser.parse_args()
     try:
-        train(args.folder, args.device, args.threads)
+        train(args.folder, args.device, Mode(args.threads, args.fast, args.precision))
     except (CaffeCompatError, OSError) as error:
         print(f"train_one: {error}", file=sys.stderr)
         return 2
