@@ -6,6 +6,10 @@
 
 namespace caffe_compat {
 
+// How CUDA makes float32 products: plain FMA, TF32 tensor cores, or three TF32 products of split
+// numbers, which keeps float32's accuracy.  float64 is always kFma, 16-bit types kTf32.
+enum class ConvMath { kFma, kTf32, kSplitTf32 };
+
 struct ConvSizes {
   int64_t batch, channels, height, width;  // input, dense (N, C, H, W)
   int64_t outputs, out_height, out_width;  // output, dense (N, outputs, out_height, out_width)

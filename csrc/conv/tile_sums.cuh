@@ -1,0 +1,136 @@
+// The sums of one tile of a product: plain FMA, or tensor cores with TF32 or split TF32.
+#pragma once
+
+#include "common/cuda_utils.cuh"
+#include "common/mma.cuh"
+
+namespace caffe_compat {
+namespace conv_cuda {
+
+// A tile of the product, computed by kThreads threads.
+template <int rows, int columns>
+struct Tile {
+  static constexpr int kRows = rows, kColumns = columns, kDepth = 16;
+  // Keeps 16-byte alignment and spreads the tensor-core reads over the banks.
+  static constexpr int kPad = 8;
+};
+template <typename A, typename Tile>
+using TileA = A[Tile::kDepth][Tile::kRows + Tile::kPad];
+template <typename A, typename Tile>
+using TileB = A[Tile::kDepth][Tile::kColumns + Tile::kPad];
+
+// 16 x 16 threads, each with blocks of 4 x 4 sums, 64 apart.
+template <typename A, typename Tile>
+struct FmaSums {
+  using TileType = Tile;
+  static constexpr int kM = Tile::kRows / 16, kN = Tile::kColumns / 16;
+  A sums[kM][kN] = {};
+
+  __device__ static int row(int i) { return i / 4 * 64 + threadIdx.x / 16 * 4 + i % 4; }
+  __device__ static int column(int j) { return j / 4 * 64 + threadIdx.x % 16 * 4 + j % 4; }
+
+  __device__ void add(const TileA<A, Tile>& a, const TileB<A, Tile>& b) {
+#pragma unroll
+    for (int k = 0; k < Tile::kDepth; ++k) {
+      A left[kM], right[kN];
+#pragma unroll
+      for (int i = 0; i < kM; ++i) left[i] = a[k][row(i)];
+#pragma unroll
+      for (int j = 0; j < kN; ++j) right[j] = b[k][column(j)];
+#pragma unroll
+      for (int i = 0; i < kM; ++i) {
+#pragma unroll
+        for (int j = 0; j < kN; ++j) sums[i][j] += left[i] * right[j];
+      }
+    }
+  }
+
+  template <typename Visit>
+  __device__ void for_each(const Visit& visit) const {
+#pragma unroll
+    for (int i = 0; i < kM; ++i) {
+#pragma unroll
+      for (int j = 0; j < kN; ++j) visit(row(i), column(j), sums[i][j]);
+    }
+  }
+};
+
+// 2 x 4 warps, each with a grid of 16 x 8 fragments.
+template <typename Tile, bool split>
+struct TensorSums {
+  using TileType = Tile;
+  static constexpr int kM = Tile::kRows / 2 / 16, kN = Tile::kColumns / 4 / 8;
+  FragmentC sums[kM][kN] = {};
+
+  __device__ static int warp_row() { return threadIdx.x / 32 / 4 * (Tile::kRows / 2); }
+  __device__ static int warp_column() { return threadIdx.x / 32 % 4 * (Tile::kColumns / 4); }
+
+  // value = big + small, both TF32; what is left is below float32's last bit.
+  __device__ static void part(float value, float& big, float& small) {
+    big = round_to_tf32(value);
+    if (split) small = round_to_tf32(value - big);
+  }
+
+  __device__ void add(const TileA<float, Tile>& a, const TileB<float, Tile>& b) {
+    const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4;
+#pragma unroll
+    for (int k = 0; k < Tile::kDepth; k += 8) {
+      FragmentA big_a[kM], small_a[kM];
+      FragmentB big_b[kN], small_b[kN];
+#pragma unroll
+      for (int i = 0; i < kM; ++i) {
+#pragma unroll
+        for (int v = 0; v < 4; ++v) {
+          const float value = a[k + column + v / 2 * 4][warp_row() + i * 16 + row + v % 2 * 8];
+          part(value, big_a[i].values[v], small_a[i].values[v]);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < kN; ++j) {
+#pragma unroll
+        for (int v = 0; v < 2; ++v) {
+          const float value = b[k + column + v * 4][warp_column() + j * 8 + row];
+          part(value, big_b[j].values[v], small_b[j].values[v]);
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kM; ++i) {
+#pragma unroll
+        for (int j = 0; j < kN; ++j) {
+          if constexpr (split) {
+            // Tensor cores truncate when they add: the long sum is kept in rounded float32 outside
+            // of them.
+            FragmentC sum = {};
+            multiply_tf32(small_a[i], big_b[j], sum);
+            multiply_tf32(big_a[i], small_b[j], sum);
+            multiply_tf32(big_a[i], big_b[j], sum);
+#pragma unroll
+            for (int v = 0; v < 4; ++v) sums[i][j].values[v] += sum.values[v];
+          } else {
+            multiply_tf32(big_a[i], big_b[j], sums[i][j]);
+          }
+        }
+      }
+    }
+  }
+
+  template <typename Visit>
+  __device__ void for_each(const Visit& visit) const {
+    const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4 * 2;
+#pragma unroll
+    for (int i = 0; i < kM; ++i) {
+#pragma unroll
+      for (int j = 0; j < kN; ++j) {
+#pragma unroll
+        for (int v = 0; v < 4; ++v) {
+          visit(warp_row() + i * 16 + row + v / 2 * 8, warp_column() + j * 8 + column + v % 2,
+                sums[i][j].values[v]);
+        }
+      }
+    }
+  }
+};
+
+}  // namespace conv_cuda
+
+}  // namespace caffe_compat
