@@ -21,6 +21,15 @@
     kernel<<<grid, block, 0, stream>>>(__VA_ARGS__);          \
     C10_CUDA_KERNEL_LAUNCH_CHECK();                           \
   } while (false)
+// With shared memory beyond the 48 KiB that a kernel has without asking.
+#define CAFFE_COMPAT_DYNAMIC_SHARED(name) extern __shared__ __align__(128) char name[]
+#define CAFFE_COMPAT_LAUNCH_DYNAMIC(kernel, grid, block, bytes, stream, ...)               \
+  do {                                                                                     \
+    C10_CUDA_CHECK(                                                                        \
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes)); \
+    kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__);                                   \
+    C10_CUDA_KERNEL_LAUNCH_CHECK();                                                        \
+  } while (false)
 #else
 #include "common/host_cuda.h"
 #endif

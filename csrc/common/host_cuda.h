@@ -19,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
 #include <random>
@@ -80,6 +81,20 @@ struct Context {
 
 enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
 
+// 16 bytes on their way from global to shared memory; without `from`, zeros.
+struct Copy {
+  char* to;
+  const char* from;
+
+  void finish() const {
+    if (from == nullptr) {
+      std::memset(to, 0, 16);
+    } else {
+      std::memcpy(to, from, 16);
+    }
+  }
+};
+
 struct Fiber {
   Context context;
   std::unique_ptr<char[]> stack;
@@ -88,6 +103,7 @@ struct Fiber {
   void* sanitizer_stack = nullptr;
   alignas(16) char offers[2][32];  // what this lane gave in the last two warp exchanges
   unsigned turn = 0;
+  std::deque<std::vector<Copy>> copies{1};  // groups of copies on their way; the last one is open
 };
 
 [[noreturn]] inline void fail(const char* what) {
@@ -150,6 +166,29 @@ class Machine {
     return all;
   }
 
+  // cp.async: the copy happens now, or when its group is waited for.
+  void copy_async(char* to, const void* from, bool inside) {
+    const Copy copy{to, inside ? static_cast<const char*>(from) : nullptr};
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(copy.from)) % 16 != 0) {
+      fail("a misaligned cp.async");
+    }
+    if (random() % 4 == 0) {
+      copy.finish();
+    } else {
+      fibers_[current_]->copies.back().push_back(copy);
+    }
+  }
+  void commit_copies() { fibers_[current_]->copies.emplace_back(); }
+  void wait_for_copies(size_t youngest) {
+    auto& groups = fibers_[current_]->copies;
+    for (; groups.size() > youngest + 1; groups.pop_front()) {
+      for (const Copy& copy : groups.front()) copy.finish();
+    }
+  }
+
+  // Bytes that the launch asks for beside the fixed arrays.
+  size_t dynamic_bytes = 0;
+
   void* shared(int key, size_t bytes) {
     auto& memory = shared_[key];
     if (!memory) {
@@ -172,16 +211,22 @@ class Machine {
     while (fibers_.size() < threads_) fibers_.push_back(std::make_unique<Fiber>());
     for (unsigned i = 0; i < threads_; ++i) start(i);
     shared_.clear();
-    std::vector<unsigned> ready;
+    // Some warps run ahead of others, as far as the barriers of the block let them.
+    std::vector<unsigned> ready, slowness((threads_ + kWarpSize - 1) / kWarpSize);
+    for (unsigned& warp : slowness) warp = 1 + random() % 4;
     for (;;) {
+      open_warp_barriers();
+      bool stuck = true;
       ready.clear();
-      for (unsigned i = 0; i < threads_; ++i) {
-        if (fibers_[i]->state == State::kReady) ready.push_back(i);
+      for (unsigned first = 0; first < threads_; first += kWarpSize) {
+        const bool goes_on = random() % slowness[first / kWarpSize] == 0;
+        for (unsigned i = first; i < std::min(first + kWarpSize, threads_); ++i) {
+          if (fibers_[i]->state != State::kReady) continue;
+          stuck = false;
+          if (goes_on) ready.push_back(i);
+        }
       }
-      if (ready.empty()) {
-        if (!release()) return;
-        continue;
-      }
+      if (stuck && !open_block_barrier()) return;
       std::shuffle(ready.begin(), ready.end(), random);
       for (const unsigned i : ready) resume(i);
     }
@@ -193,6 +238,7 @@ class Machine {
         dim3(i % block_size.x, i / block_size.x % block_size.y, i / block_size.x / block_size.y);
     fiber.state = State::kReady;
     fiber.turn = 0;
+    fiber.copies.assign(1, {});
     if (!fiber.stack) fiber.stack.reset(new char[kStackBytes]);
     fiber.context.prepare(fiber.stack.get(), &Machine::enter);
   }
@@ -234,18 +280,20 @@ class Machine {
 #endif
   }
 
-  // Nobody can go on: open the barriers that are complete.  False when all threads are done.
-  bool release() {
-    bool opened = false, all_done = true;
+  void open_warp_barriers() {
     for (unsigned warp = 0; warp < threads_; warp += kWarpSize) {
       const unsigned end = std::min(warp + kWarpSize, threads_);
       bool complete = true;
-      for (unsigned i = warp; i < end; ++i) complete &= fibers_[i]->state == State::kAtWarpBarrier;
+      for (unsigned i = warp; complete && i < end; ++i) {
+        complete = fibers_[i]->state == State::kAtWarpBarrier;
+      }
       for (unsigned i = warp; complete && i < end; ++i) fibers_[i]->state = State::kReady;
-      opened |= complete;
     }
-    if (opened) return true;
-    bool complete = true;
+  }
+
+  // When nobody can go on.  False when all threads are done.
+  bool open_block_barrier() {
+    bool complete = true, all_done = true;
     for (unsigned i = 0; i < threads_; ++i) {
       all_done &= fibers_[i]->state == State::kDone;
       complete &= fibers_[i]->state == State::kAtBlockBarrier;
@@ -269,6 +317,12 @@ class Machine {
 template <typename Kernel, typename... Arguments>
 void launch(Kernel kernel, dim3 grid, dim3 block, Arguments... arguments) {
   Machine::get().run_grid(grid, block, [&] { kernel(arguments...); });
+}
+
+template <typename Kernel, typename... Arguments>
+void launch_dynamic(Kernel kernel, dim3 grid, dim3 block, size_t bytes, Arguments... arguments) {
+  Machine::get().dynamic_bytes = bytes;
+  launch(kernel, grid, block, arguments...);
 }
 
 template <typename T>
@@ -320,5 +374,10 @@ T atomicAdd(T* address, T value) {
 #define CAFFE_COMPAT_SHARED(type, name, count) \
   type* const name =                           \
       static_cast<type*>(host_cuda::Machine::get().shared(__LINE__, sizeof(type) * (count)))
+#define CAFFE_COMPAT_DYNAMIC_SHARED(name) \
+  char* const name = static_cast<char*>(  \
+      host_cuda::Machine::get().shared(0, host_cuda::Machine::get().dynamic_bytes))
+#define CAFFE_COMPAT_LAUNCH_DYNAMIC(kernel, grid, block, bytes, stream, ...) \
+  host_cuda::launch_dynamic(kernel, grid, block, bytes, __VA_ARGS__)
 #define CAFFE_COMPAT_LAUNCH(kernel, grid, block, stream, ...) \
   host_cuda::launch(kernel, grid, block, __VA_ARGS__)

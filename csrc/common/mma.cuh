@@ -1,54 +1,100 @@
-// Tensor-core products behind a wrapper: PTX on the device, the same arithmetic across a warp of
-// fibers on the host.
+// Tensor-core products and the loads of their operands behind wrappers: PTX on the device, the same
+// arithmetic across a warp of fibers on the host.
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "common/cuda_utils.cuh"
 
 namespace caffe_compat {
 
-// One lane's share of a 16 x 8 (A, row-major), 8 x 8 (B, column-major) and 16 x 8 (C) matrix.  With
-// row = lane / 4 and column = lane % 4, as PTX lays out mma.m16n8k8:
+// One lane's share of A (16 rows, row-major), B (8 columns, column-major) and C (16 x 8), as PTX
+// lays them out for mma.m16n8k8 (TF32: a word holds one number) and mma.m16n8k16 (16-bit types: two
+// neighbours along k).  With row = lane / 4, column = lane % 4, and k counted in words:
 //   a: (row, column), (row + 8, column), (row, column + 4), (row + 8, column + 4)
 //   b: (column, row), (column + 4, row)
 //   c: (row, 2 column), (row, 2 column + 1), (row + 8, 2 column), (row + 8, 2 column + 1)
 struct FragmentA {
-  float values[4];
+  uint32_t words[4];
 };
 struct FragmentB {
-  float values[2];
+  uint32_t words[2];
 };
 struct FragmentC {
   float values[4];
 };
+
+// Stands for the type of a TF32 number: a float32 of which the tensor core reads the upper 19 bits.
+struct Tf32 {};
+
+__host__ __device__ __forceinline__ uint32_t float_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+__host__ __device__ __forceinline__ float bits_float(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
 
 // Nearest number with TF32's 10 bits of mantissa, ties away from zero.
 __device__ __forceinline__ float round_to_tf32(float value) {
 #if defined(__CUDA_ARCH__)
   uint32_t bits;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return __uint_as_float(bits);
+  return bits_float(bits);
 #else
-  uint32_t bits;
-  std::memcpy(&bits, &value, sizeof bits);
+  uint32_t bits = float_bits(value);
   if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
-  std::memcpy(&value, &bits, sizeof bits);
-  return value;
+  return bits_float(bits);
 #endif
 }
 
-// c += a b, by all lanes of a warp together; a and b hold TF32 numbers.
-__device__ __forceinline__ void multiply_tf32(const FragmentA& a, const FragmentB& b,
-                                              FragmentC& c) {
+// value = big + small up to half of float32's last bit or so.  big is cut, not rounded, and small
+// is rounded by an addition to its bits, because cvt.rna runs at a fraction of the rate of plain
+// arithmetic.  An infinity or a NaN stays in big.
+__device__ __forceinline__ void split_to_tf32(float value, uint32_t& big, uint32_t& small) {
+  big = float_bits(value) & 0xffffe000u;
+  small = (float_bits(value - bits_float(big)) + 0x1000u) & 0xffffe000u;
+}
+
+#if !defined(__CUDACC__)
+namespace host_twin {
+
+template <typename Number>
+float number_in(uint32_t word, unsigned element) {
+  if constexpr (std::is_same_v<Number, Tf32>) {
+    return bits_float(word & 0xffffe000u);
+  } else {
+    Number pair[2];
+    std::memcpy(pair, &word, sizeof word);
+    return static_cast<float>(pair[element]);
+  }
+}
+
+}  // namespace host_twin
+#endif
+
+// c += a b, by all lanes of a warp together.  Number: Tf32, c10::BFloat16 or c10::Half.
+template <typename Number>
+__device__ __forceinline__ void multiply_add(const FragmentA& a, const FragmentB& b, FragmentC& c) {
 #if defined(__CUDA_ARCH__)
-  asm volatile(
-      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c.values[0]), "+f"(c.values[1]), "+f"(c.values[2]), "+f"(c.values[3])
-      : "r"(__float_as_uint(a.values[0])), "r"(__float_as_uint(a.values[1])),
-        "r"(__float_as_uint(a.values[2])), "r"(__float_as_uint(a.values[3])),
-        "r"(__float_as_uint(b.values[0])), "r"(__float_as_uint(b.values[1])));
+#define CAFFE_COMPAT_MMA(shape_and_types)                                                   \
+  asm volatile("mma.sync.aligned." shape_and_types                                          \
+               " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                     \
+               : "+f"(c.values[0]), "+f"(c.values[1]), "+f"(c.values[2]), "+f"(c.values[3]) \
+               : "r"(a.words[0]), "r"(a.words[1]), "r"(a.words[2]), "r"(a.words[3]),        \
+                 "r"(b.words[0]), "r"(b.words[1]))
+  if constexpr (std::is_same_v<Number, Tf32>) {
+    CAFFE_COMPAT_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
+  } else if constexpr (std::is_same_v<Number, c10::BFloat16>) {
+    CAFFE_COMPAT_MMA("m16n8k16.row.col.f32.bf16.bf16.f32");
+  } else {
+    CAFFE_COMPAT_MMA("m16n8k16.row.col.f32.f16.f16.f32");
+  }
+#undef CAFFE_COMPAT_MMA
 #elif !defined(__CUDACC__)
   struct Lane {
     FragmentA a;
@@ -56,12 +102,50 @@ __device__ __forceinline__ void multiply_tf32(const FragmentA& a, const Fragment
   };
   host_cuda::Machine& machine = host_cuda::Machine::get();
   const auto lanes = machine.gather(Lane{a, b});
-  const unsigned lane = machine.lane();
+  const unsigned lane = machine.lane(), per_word = std::is_same_v<Number, Tf32> ? 1 : 2;
   for (unsigned i = 0; i < 4; ++i) {
     const unsigned row = lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
-    for (unsigned k = 0; k < 8; ++k) {
-      c.values[i] += lanes[row % 8 * 4 + k % 4]->a.values[row / 8 + 2 * (k / 4)] *
-                     lanes[column * 4 + k % 4]->b.values[k / 4];
+    for (unsigned k = 0; k < 8 * per_word; ++k) {
+      const unsigned word = k / per_word, element = k % per_word;
+      c.values[i] +=
+          host_twin::number_in<Number>(
+              lanes[row % 8 * 4 + word % 4]->a.words[row / 8 + 2 * (word / 4)], element) *
+          host_twin::number_in<Number>(lanes[column * 4 + word % 4]->b.words[word / 4], element);
+    }
+  }
+#endif
+}
+
+// Four matrices of 8 rows of 16 bytes in shared memory, by all lanes of a warp together: lane i
+// states the address of row i % 8 of matrix i / 8, and gets as word w
+//   of matrix w: word i % 4 of row i / 4;
+//   transposed, in 16-bit elements: elements i / 4 of rows 2 (i % 4) and 2 (i % 4) + 1.
+template <bool transposed>
+__device__ __forceinline__ void load_matrices(const char* row, uint32_t (&words)[4]) {
+#if defined(__CUDA_ARCH__)
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  if constexpr (transposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(address));
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(address));
+  }
+#elif !defined(__CUDACC__)
+  host_cuda::Machine& machine = host_cuda::Machine::get();
+  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) host_cuda::fail("a misaligned ldmatrix");
+  const auto rows = machine.gather(row);
+  const unsigned lane = machine.lane();
+  for (unsigned w = 0; w < 4; ++w) {
+    if constexpr (transposed) {
+      for (unsigned half = 0; half < 2; ++half) {
+        std::memcpy(reinterpret_cast<char*>(&words[w]) + 2 * half,
+                    *rows[w * 8 + lane % 4 * 2 + half] + lane / 4 * 2, 2);
+      }
+    } else {
+      std::memcpy(&words[w], *rows[w * 8 + lane / 4] + lane % 4 * 4, 4);
     }
   }
 #endif

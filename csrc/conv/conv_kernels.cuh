@@ -17,11 +17,12 @@
 
 namespace caffe_compat {
 
+// y = conv(x, weight) + bias, cut at zero with `relu`.
 template <typename T>
 void conv_forward_cuda(const T* x, const T* weight, const T* bias, T* y, const ConvSizes& s,
-                       ConvMath math, cudaStream_t stream) {
+                       bool relu, ConvMath math, cudaStream_t stream) {
   if (s.batch == 0) return;
-  conv_cuda::multiply(conv_cuda::OutputProduct<T>(x, weight, bias, y, s), 1, math, stream);
+  conv_cuda::multiply(conv_cuda::OutputProduct<T>(x, weight, bias, y, s, relu), 1, math, stream);
 }
 
 template <typename T>

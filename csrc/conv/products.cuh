@@ -39,14 +39,16 @@ struct OutputProduct {
       false;  // neighbouring threads take neighbouring k, or neighbouring n?
   const T *x, *weight, *bias;
   T* y;
+  bool relu;
   Sizes s;
   int64_t rows, columns, depth;
 
-  OutputProduct(const T* x, const T* weight, const T* bias, T* y, const ConvSizes& sizes)
+  OutputProduct(const T* x, const T* weight, const T* bias, T* y, const ConvSizes& sizes, bool relu)
       : x(x),
         weight(weight),
         bias(bias),
         y(y),
+        relu(relu),
         s(sizes),
         rows(s.group_outputs()),
         columns(s.batch * s.out_pixels()),
@@ -79,6 +81,7 @@ struct OutputProduct {
   __device__ void store(int64_t group, int64_t m, int64_t n, A sum) const {
     const int64_t image = n / s.out_pixels(), pixel = n % s.out_pixels(), output = group * rows + m;
     if (bias != nullptr) sum += static_cast<A>(bias[output]);
+    if (relu && sum < 0) sum = 0;
     y[(image * s.outputs + output) * s.out_pixels() + pixel] = static_cast<T>(sum);
   }
 };

@@ -65,10 +65,12 @@ struct TensorSums {
   __device__ static int warp_row() { return threadIdx.x / 32 / 4 * (Tile::kRows / 2); }
   __device__ static int warp_column() { return threadIdx.x / 32 % 4 * (Tile::kColumns / 4); }
 
-  // value = big + small, both TF32; what is left is below float32's last bit.
-  __device__ static void part(float value, float& big, float& small) {
-    big = round_to_tf32(value);
-    if (split) small = round_to_tf32(value - big);
+  __device__ static void part(float value, uint32_t& big, uint32_t& small) {
+    if constexpr (split) {
+      split_to_tf32(value, big, small);
+    } else {
+      big = float_bits(round_to_tf32(value));
+    }
   }
 
   __device__ void add(const TileA<float, Tile>& a, const TileB<float, Tile>& b) {
@@ -82,7 +84,7 @@ struct TensorSums {
 #pragma unroll
         for (int v = 0; v < 4; ++v) {
           const float value = a[k + column + v / 2 * 4][warp_row() + i * 16 + row + v % 2 * 8];
-          part(value, big_a[i].values[v], small_a[i].values[v]);
+          part(value, big_a[i].words[v], small_a[i].words[v]);
         }
       }
 #pragma unroll
@@ -90,7 +92,7 @@ struct TensorSums {
 #pragma unroll
         for (int v = 0; v < 2; ++v) {
           const float value = b[k + column + v * 4][warp_column() + j * 8 + row];
-          part(value, big_b[j].values[v], small_b[j].values[v]);
+          part(value, big_b[j].words[v], small_b[j].words[v]);
         }
       }
 #pragma unroll
@@ -101,13 +103,13 @@ struct TensorSums {
             // Tensor cores truncate when they add: the long sum is kept in rounded float32 outside
             // of them.
             FragmentC sum = {};
-            multiply_tf32(small_a[i], big_b[j], sum);
-            multiply_tf32(big_a[i], small_b[j], sum);
-            multiply_tf32(big_a[i], big_b[j], sum);
+            multiply_add<Tf32>(small_a[i], big_b[j], sum);
+            multiply_add<Tf32>(big_a[i], small_b[j], sum);
+            multiply_add<Tf32>(big_a[i], big_b[j], sum);
 #pragma unroll
             for (int v = 0; v < 4; ++v) sums[i][j].values[v] += sum.values[v];
           } else {
-            multiply_tf32(big_a[i], big_b[j], sums[i][j]);
+            multiply_add<Tf32>(big_a[i], big_b[j], sums[i][j]);
           }
         }
       }

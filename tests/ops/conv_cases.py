@@ -40,3 +40,21 @@ CONV_CASES = [
     ConvCase((2, 140, 4, 4), 72, (1, 3), padding=(0, 1), groups=2),
     ConvCase((1, 2, 19, 17), 3, (3, 3), dilation=(4, 3), padding=(2, 0)),
 ]
+
+# Channels of a group, in and out, that fill 16-byte accesses of a 16-bit type: what the channels_last kernels take.
+NHWC_CASES = [
+    ConvCase((1, 8, 5, 5), 8, (1, 1), stride=(2, 2)),  # one step deep
+    ConvCase((2, 16, 7, 6), 32, (3, 3), padding=(1, 1), groups=2, bias=False),
+    ConvCase((2, 16, 9, 8), 16, (3, 2), (2, 1), (1, 2), (1, 2), 2),
+    ConvCase((1, 8, 7, 9), 8, (2, 3), stride=(2, 3)),
+    ConvCase((1, 8, 6, 6), 8, (3, 3), padding=(4, 4)),  # taps that never touch the image
+    ConvCase((0, 8, 5, 5), 8, (3, 3)),  # no images
+    ConvCase((3, 40, 8, 7), 72, (3, 3), padding=(1, 1)),  # the wide tile, several of them, with ragged ends
+    ConvCase((1, 8, 6, 5), 136, (2, 2)),  # three narrow tiles
+    ConvCase((4, 8, 13, 13), 16, (3, 3), padding=(1, 1), groups=1),  # the weight gradient in parts
+]
+# The same for float32.
+NHWC_FLOAT_CASES = [
+    ConvCase((2, 12, 5, 7), 12, (3, 3), padding=(1, 1), groups=3),
+    ConvCase((1, 4, 6, 5), 12, (3, 2), (2, 1), (1, 0)),
+]

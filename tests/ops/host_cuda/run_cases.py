@@ -34,7 +34,7 @@ def run(library: ctypes.CDLL, call: dict, arrays: dict[str, np.ndarray], seed: i
 
 
 def as_float64(raw: np.ndarray, dtype: str) -> np.ndarray:
-    """Elements of float64, float32 or bfloat16 as float64."""
+    """Elements of a floating type as float64."""
     if dtype == "bfloat16":  # the upper half of a float32
         return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     return raw.view(dtype).astype(np.float64)
