@@ -18,7 +18,8 @@ class Convolution(Layer):
     """Bottoms (N, C, spatial...) -> tops (N, num_output, spatial'...), one top per bottom.
 
     Weight (num_output, C / group, kernel...), bias (num_output,).  ``engine: CAFFE`` runs this
-    package's kernels, ``CUDNN`` PyTorch's; ``DEFAULT`` takes the faster of the two.  With
+    package's operator, ``CUDNN`` PyTorch's; ``DEFAULT`` takes ours for groups on CUDA, where it picks
+    the fastest kernel (ops/conv_choice.py), and PyTorch's elsewhere.  With
     ``axis`` > 1 the axes before it are a larger batch.
     """
 
@@ -83,7 +84,8 @@ class Convolution(Layer):
         missing = overhang(x.shape[2:], self.window)
         if any(missing):
             x = functional.pad(x, [p for size in reversed(missing) for p in (0, size)])
-        if self.spatial_axes == 2 and self.engine == "CAFFE":
+        ours = self.engine == "CAFFE" or (self.engine == "DEFAULT" and self.group > 1 and x.is_cuda)
+        if self.spatial_axes == 2 and ours:
             return conv(x, weight, bias, stride, pad, dilation, self.group)
         if self.spatial_axes == 0:
             # Caffe accepts a net without spatial axes: a 1x1 convolution of vectors.

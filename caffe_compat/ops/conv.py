@@ -10,9 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.ops import extension
+from caffe_compat.ops import conv_choice, extension
+from caffe_compat.ops.conv_paths import memory_format
 
 extension.load()
+if extension.has_cuda():
+    conv_choice.register()
 
 Sizes = int | Sequence[int]
 
@@ -25,15 +28,18 @@ def conv(
     padding: Sizes = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    relu: bool = False,
 ) -> Tensor:
-    """Cross-correlation of input with weight, plus bias.
+    """Cross-correlation of input with weight, plus bias; with ``relu`` cut at zero in the same kernel.
 
     input (N, C, spatial...), weight (outputs, C / groups, kernel...), bias (outputs,), all of one dtype and device:
     float32 or float64, on CUDA also float16 and bfloat16 (accumulated in float32).  The result is
-    (N, outputs, spatial'...), contiguous, with spatial' = (size + 2 pad - dilation (kernel - 1) - 1) // stride + 1.
+    (N, outputs, spatial'...) with spatial' = (size + 2 pad - dilation (kernel - 1) - 1) // stride + 1; with two spatial
+    axes on CUDA in input's layout (channels_last stays channels_last), else contiguous.
 
-    With two spatial axes the kernels are our own (CPU: im2col and one matrix product per image and group, Caffe's own
-    order; CUDA: one implicit matrix product over all groups); with one or three PyTorch's, with more the plain twin.
+    Two spatial axes on the CPU: im2col and one matrix product per image and group, Caffe's own order.  On CUDA: the
+    fastest of our implicit matrix products and cuDNN, see ``conv_choice``.  With one or three axes PyTorch's
+    convolution, with more the plain twin.
     ValueError for shapes that do not fit, TypeError for another dtype.  Not twice differentiable with two spatial axes.
     """
     axes = weight.dim() - 2
@@ -48,12 +54,11 @@ def conv(
         _per_axis("dilation", dilation, axes),
     )
     if axes == 2:
-        return torch.ops.caffe_compat.conv(input, weight, bias, *window, groups)
-    if axes == 1:
-        return functional.conv1d(input, weight, bias, *window, groups)
-    if axes == 3:
-        return functional.conv3d(input, weight, bias, *window, groups)
-    return _reference(input, weight, bias, *window, groups)
+        op = torch.ops.caffe_compat.conv_relu if relu else torch.ops.caffe_compat.conv
+        return op(input, weight, bias, *window, groups)
+    function = {1: functional.conv1d, 3: functional.conv3d}.get(axes, _reference)
+    y = function(input, weight, bias, *window, groups)
+    return y.relu() if relu else y
 
 
 def _per_axis(name: str, value: Sizes, axes: int) -> list[int]:
@@ -72,6 +77,7 @@ def _reference(
     padding: Sizes = 0,
     dilation: Sizes = 1,
     groups: int = 1,
+    relu: bool = False,
 ) -> Tensor:
     """``conv`` in plain PyTorch, over any number of spatial axes: windows as a view, then a matrix product."""
     axes = weight.dim() - 2
@@ -90,9 +96,17 @@ def _reference(
     columns = windows.permute(order).reshape(batch, groups, depth, pixels)
     result = weight.reshape(groups, outputs // groups, depth) @ columns  # (N, groups, outputs / groups, pixels)
     result = result.reshape(batch, outputs, *sizes)
-    return result if bias is None else result + bias.view(-1, *[1] * axes)
+    if bias is not None:
+        result = result + bias.view(-1, *[1] * axes)
+    return result.relu() if relu else result
 
 
+def _kept_layout(tensor: Tensor) -> torch.memory_format:
+    """The layout of a result: that of ``tensor`` on CUDA, contiguous on the CPU."""
+    return memory_format(tensor) if tensor.device.type == "cuda" else torch.contiguous_format
+
+
+@torch.library.register_fake("caffe_compat::conv_relu")
 @torch.library.register_fake("caffe_compat::conv")
 def _conv_fake(
     input: Tensor,
@@ -107,14 +121,16 @@ def _conv_fake(
         (input.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
         for i in range(2)
     ]
-    return input.new_empty((input.shape[0], weight.shape[0], *sizes))
+    shape = (input.shape[0], weight.shape[0], *sizes)
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_kept_layout(input))
 
 
 @torch.library.register_fake("caffe_compat::conv_input_grad")
 def _conv_input_grad_fake(
     grad: Tensor, weight: Tensor, height: int, width: int, stride: Any, padding: Any, dilation: Any, groups: int
 ) -> Tensor:
-    return grad.new_empty((grad.shape[0], weight.shape[1] * groups, height, width))
+    shape = (grad.shape[0], weight.shape[1] * groups, height, width)
+    return torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=_kept_layout(grad))
 
 
 @torch.library.register_fake("caffe_compat::conv_weight_grad")
@@ -124,18 +140,25 @@ def _conv_weight_grad_fake(
     return grad.new_empty((grad.shape[1], input.shape[1] // groups, kernel_h, kernel_w))
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _needed(ctx: Any, inputs: tuple[Any, ...]) -> tuple[Tensor | None, Tensor | None]:
+    """Input and weight as far as the wanted gradients need them: a frozen weight keeps no activations alive."""
     input, weight, _, *ctx.window = inputs
     ctx.input_size, ctx.kernel = input.shape[2:], weight.shape[2:]
-    # Only what the wanted gradients need: a frozen weight keeps no activations alive.
-    ctx.save_for_backward(
-        input if ctx.needs_input_grad[1] else None,
-        weight if ctx.needs_input_grad[0] else None,
-    )
+    return input if ctx.needs_input_grad[1] else None, weight if ctx.needs_input_grad[0] else None
+
+
+def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*_needed(ctx, inputs))
+
+
+def _save_with_output(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*_needed(ctx, inputs), output)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    input, weight = ctx.saved_tensors
+    input, weight, *output = ctx.saved_tensors
+    if output:  # the ReLU behind it
+        grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
     ops = torch.ops.caffe_compat
     return (
         ops.conv_input_grad(grad, weight, *ctx.input_size, *ctx.window) if ctx.needs_input_grad[0] else None,
@@ -150,5 +173,6 @@ def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
 
 
 torch.library.register_autograd("caffe_compat::conv", _backward, setup_context=_save)
+torch.library.register_autograd("caffe_compat::conv_relu", _backward, setup_context=_save_with_output)
 torch.library.register_autograd("caffe_compat::conv_input_grad", _refuse_double_backward)
 torch.library.register_autograd("caffe_compat::conv_weight_grad", _refuse_double_backward)

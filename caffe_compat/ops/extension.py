@@ -14,3 +14,8 @@ def load() -> None:
             f"caffe_compat._C: {error}; build it with `pip install --no-build-isolation -e .` "
             "(again after torch was changed)"
         ) from error
+
+
+def has_cuda() -> bool:
+    """Whether the extension was built with its CUDA kernels."""
+    return bool(import_module("caffe_compat._C").has_cuda)

@@ -139,6 +139,11 @@ __device__ __forceinline__ void load_matrices(const char* row, uint32_t (&words)
   const auto rows = machine.gather(row);
   const unsigned lane = machine.lane();
   for (unsigned w = 0; w < 4; ++w) {
+    unsigned banks = 0;  // a right result, but a slow one, when two rows share their banks
+    for (unsigned i = 0; i < 8; ++i) {
+      banks |= 1u << (reinterpret_cast<uintptr_t>(*rows[w * 8 + i]) / 16 % 8);
+    }
+    if (banks != 0xff) host_cuda::fail("an ldmatrix with bank conflicts");
     if constexpr (transposed) {
       for (unsigned half = 0; half < 2; ++half) {
         std::memcpy(reinterpret_cast<char*>(&words[w]) + 2 * half,

@@ -1,5 +1,6 @@
-// torch.ops.caffe_compat.conv and its two gradients: schemas and autocast.  Autograd and fake
-// kernels are in caffe_compat/ops/conv.py.
+// torch.ops.caffe_compat.conv, conv_relu and their two gradients: schemas and autocast.  Autograd
+// and fake kernels are in caffe_compat/ops/conv.py, the CUDA side in
+// caffe_compat/ops/conv_choice.py.
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>
@@ -8,34 +9,36 @@
 namespace caffe_compat {
 namespace {
 
-at::Tensor conv_autocast(at::ScalarType type, c10::DeviceType device, c10::DispatchKey key,
-                         const at::Tensor& input, const at::Tensor& weight,
-                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                         at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  using Op = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                        at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t);
-  static const auto op =
-      c10::Dispatcher::singleton().findSchemaOrThrow("caffe_compat::conv", "").typed<Op>();
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(key);
-  const auto cast = [&](const at::Tensor& t) { return at::autocast::cached_cast(type, t, device); };
-  return op.call(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : bias, stride,
-                 padding, dilation, groups);
+using Op = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                      at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t);
+
+const c10::TypedOperatorHandle<Op>& find(bool relu) {
+  const auto find_named = [](const char* name) {
+    return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Op>();
+  };
+  static const auto conv = find_named("caffe_compat::conv");
+  static const auto conv_relu = find_named("caffe_compat::conv_relu");
+  return relu ? conv_relu : conv;
 }
 
 // The CPU kernels have no 16-bit form, so autocast leaves them in float32 there.
-at::Tensor conv_autocast_cpu(const at::Tensor& input, const at::Tensor& weight,
-                             const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                             at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  return conv_autocast(at::kFloat, c10::DeviceType::CPU, c10::DispatchKey::AutocastCPU, input,
-                       weight, bias, stride, padding, dilation, groups);
+template <bool relu, c10::DeviceType device>
+at::Tensor conv_autocast(const at::Tensor& input, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                         at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  const bool cuda = device == c10::DeviceType::CUDA;
+  const auto type = cuda ? at::autocast::get_autocast_dtype(at::kCUDA) : at::kFloat;
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(cuda ? c10::DispatchKey::AutocastCUDA
+                                                            : c10::DispatchKey::AutocastCPU);
+  const auto cast = [&](const at::Tensor& t) { return at::autocast::cached_cast(type, t, device); };
+  return find(relu).call(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : bias,
+                         stride, padding, dilation, groups);
 }
 
-at::Tensor conv_autocast_cuda(const at::Tensor& input, const at::Tensor& weight,
-                              const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                              at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  return conv_autocast(at::autocast::get_autocast_dtype(at::kCUDA), c10::DeviceType::CUDA,
-                       c10::DispatchKey::AutocastCUDA, input, weight, bias, stride, padding,
-                       dilation, groups);
+at::Tensor conv_relu_cpu(const at::Tensor& input, const at::Tensor& weight,
+                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                         at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+  return find(false).call(input, weight, bias, stride, padding, dilation, groups).relu_();
 }
 
 }  // namespace
@@ -45,6 +48,9 @@ TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
       "conv(Tensor input, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] "
       "dilation, int groups) -> Tensor");
   m.def(
+      "conv_relu(Tensor input, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, int[2] "
+      "dilation, int groups) -> Tensor");
+  m.def(
       "conv_input_grad(Tensor grad, Tensor weight, SymInt height, SymInt width, int[2] stride, "
       "int[2] padding, int[2] dilation, int groups) -> Tensor");
   m.def(
@@ -52,7 +58,15 @@ TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
       "stride, int[2] padding, int[2] dilation, int groups) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(caffe_compat, AutocastCPU, m) { m.impl("conv", conv_autocast_cpu); }
-TORCH_LIBRARY_IMPL(caffe_compat, AutocastCUDA, m) { m.impl("conv", conv_autocast_cuda); }
+TORCH_LIBRARY_IMPL(caffe_compat, CPU, m) { m.impl("conv_relu", conv_relu_cpu); }
+
+TORCH_LIBRARY_IMPL(caffe_compat, AutocastCPU, m) {
+  m.impl("conv", conv_autocast<false, c10::DeviceType::CPU>);
+  m.impl("conv_relu", conv_autocast<true, c10::DeviceType::CPU>);
+}
+TORCH_LIBRARY_IMPL(caffe_compat, AutocastCUDA, m) {
+  m.impl("conv", conv_autocast<false, c10::DeviceType::CUDA>);
+  m.impl("conv_relu", conv_autocast<true, c10::DeviceType::CUDA>);
+}
 
 }  // namespace caffe_compat

@@ -1,4 +1,5 @@
-// The CUDA side of torch.ops.caffe_compat.conv and its gradients.
+// Our CUDA kernels as operators: conv_kernel and the kernels of its gradients.  caffe_compat/ops/
+// conv_choice.py chooses between them and cuDNN for each call of torch.ops.caffe_compat.conv.
 
 #include <ATen/Context.h>
 #include <ATen/Dispatch.h>
@@ -12,6 +13,7 @@
 
 #include "conv/conv_arguments.h"
 #include "conv/conv_kernels.cuh"
+#include "conv/nhwc/nhwc_cuda.h"
 
 namespace caffe_compat {
 namespace {
@@ -41,70 +43,102 @@ void check_conv_limits(const char* op, const ConvSizes& s) {
                     "and 65535 groups on CUDA");
 }
 
+// The NHWC kernels run where they are asked for and take the sizes; else the NCHW ones do.  Either
+// way the result is channels_last exactly when that was asked for.
+at::Tensor laid_out(const at::Tensor& result, bool channels_last) {
+  return channels_last ? result.contiguous(at::MemoryFormat::ChannelsLast) : result;
+}
+
 at::Tensor conv_on_cuda(const at::Tensor& input, const at::Tensor& weight,
                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                        at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
+                        at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
+                        bool relu, bool channels_last) {
   const ConvSizes s =
       conv_sizes("conv", input.sizes(), weight.sizes(), {stride, padding, dilation, groups});
   check_same_type("conv", "weight", weight, "input", input);
   check_conv_bias("conv", bias, input, s);
   check_conv_limits("conv", s);
   const c10::cuda::CUDAGuard guard(input.device());
+  const ConvMath math = choose_math(input.scalar_type());
+  if (channels_last && conv_nhwc_takes(s, input.scalar_type())) {
+    return conv_nhwc(input, weight, bias, s, relu, math);
+  }
   const at::Tensor x = input.contiguous(), w = weight.contiguous();
   const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
-  at::Tensor y = at::empty({s.batch, s.outputs, s.out_height, s.out_width}, x.options());
+  const at::Tensor y = at::empty({s.batch, s.outputs, s.out_height, s.out_width}, x.options());
   DISPATCH(x.scalar_type(), "conv", [&] {
     conv_forward_cuda(x.const_data_ptr<scalar_t>(), w.const_data_ptr<scalar_t>(),
                       bias ? b.const_data_ptr<scalar_t>() : nullptr, y.mutable_data_ptr<scalar_t>(),
-                      s, choose_math(x.scalar_type()), at::cuda::getCurrentCUDAStream());
+                      s, relu, math, at::cuda::getCurrentCUDAStream());
   });
-  return y;
+  return laid_out(y, channels_last);
 }
 
 at::Tensor conv_input_grad_on_cuda(const at::Tensor& grad, const at::Tensor& weight, int64_t height,
                                    int64_t width, at::IntArrayRef stride, at::IntArrayRef padding,
-                                   at::IntArrayRef dilation, int64_t groups) {
+                                   at::IntArrayRef dilation, int64_t groups, bool channels_last) {
   const ConvSizes s =
       conv_input_grad_sizes(grad, weight, height, width, {stride, padding, dilation, groups});
   check_conv_limits("conv_input_grad", s);
   const c10::cuda::CUDAGuard guard(grad.device());
+  const ConvMath math = choose_math(grad.scalar_type());
+  if (channels_last && conv_nhwc_takes(s, grad.scalar_type())) {
+    return conv_nhwc_input_grad(grad, weight, s, math);
+  }
   const at::Tensor dy = grad.contiguous(), w = weight.contiguous();
-  at::Tensor dx = at::empty({s.batch, s.channels, s.height, s.width}, dy.options());
+  const at::Tensor dx = at::empty({s.batch, s.channels, s.height, s.width}, dy.options());
   DISPATCH(dy.scalar_type(), "conv_input_grad", [&] {
     conv_input_grad_cuda(dy.const_data_ptr<scalar_t>(), w.const_data_ptr<scalar_t>(),
-                         dx.mutable_data_ptr<scalar_t>(), s, choose_math(dy.scalar_type()),
+                         dx.mutable_data_ptr<scalar_t>(), s, math,
                          at::cuda::getCurrentCUDAStream());
   });
-  return dx;
+  return laid_out(dx, channels_last);
 }
 
 at::Tensor conv_weight_grad_on_cuda(const at::Tensor& grad, const at::Tensor& input,
                                     int64_t kernel_h, int64_t kernel_w, at::IntArrayRef stride,
                                     at::IntArrayRef padding, at::IntArrayRef dilation,
-                                    int64_t groups) {
+                                    int64_t groups, bool channels_last) {
   const ConvSizes s =
       conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, {stride, padding, dilation, groups});
   check_conv_limits("conv_weight_grad", s);
   const c10::cuda::CUDAGuard guard(grad.device());
+  const ConvMath math = choose_math(grad.scalar_type());
+  if (channels_last && conv_nhwc_takes(s, grad.scalar_type())) {
+    return conv_nhwc_weight_grad(grad, input, s, math);
+  }
   const at::Tensor dy = grad.contiguous(), x = input.contiguous();
-  at::Tensor dw = at::empty({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());
+  const at::Tensor dw =
+      at::empty({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());
   DISPATCH(dy.scalar_type(), "conv_weight_grad", [&] {
     using A = compute_t<scalar_t>;
     const at::Tensor partial = at::empty({conv_weight_grad_parts(s) * dw.numel()},
                                          dy.options().dtype(c10::CppTypeToScalarType<A>::value));
     conv_weight_grad_cuda(dy.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>(),
-                          dw.mutable_data_ptr<scalar_t>(), partial.mutable_data_ptr<A>(), s,
-                          choose_math(dy.scalar_type()), at::cuda::getCurrentCUDAStream());
+                          dw.mutable_data_ptr<scalar_t>(), partial.mutable_data_ptr<A>(), s, math,
+                          at::cuda::getCurrentCUDAStream());
   });
   return dw;
 }
 
 }  // namespace
 
+TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
+  m.def(
+      "conv_kernel(Tensor input, Tensor weight, Tensor? bias, int[2] stride, int[2] padding, "
+      "int[2] dilation, int groups, bool relu, bool channels_last) -> Tensor");
+  m.def(
+      "conv_input_grad_kernel(Tensor grad, Tensor weight, SymInt height, SymInt width, int[2] "
+      "stride, int[2] padding, int[2] dilation, int groups, bool channels_last) -> Tensor");
+  m.def(
+      "conv_weight_grad_kernel(Tensor grad, Tensor input, SymInt kernel_h, SymInt kernel_w, int[2] "
+      "stride, int[2] padding, int[2] dilation, int groups, bool channels_last) -> Tensor");
+}
+
 TORCH_LIBRARY_IMPL(caffe_compat, CUDA, m) {
-  m.impl("conv", conv_on_cuda);
-  m.impl("conv_input_grad", conv_input_grad_on_cuda);
-  m.impl("conv_weight_grad", conv_weight_grad_on_cuda);
+  m.impl("conv_kernel", conv_on_cuda);
+  m.impl("conv_input_grad_kernel", conv_input_grad_on_cuda);
+  m.impl("conv_weight_grad_kernel", conv_weight_grad_on_cuda);
 }
 
 }  // namespace caffe_compat

@@ -4,7 +4,7 @@ from torch.nn import functional
 
 from caffe_compat.ops import conv
 from caffe_compat.ops.conv import _reference
-from tests.ops.conv_cases import CONV_CASES, ConvCase
+from tests.ops.conv_cases import CONV_CASES, NHWC_CASES, ConvCase
 
 FLOAT64_TOLERANCE = 1e-13  # relative to the largest value; sums of up to 1,000 products
 FLOAT32_TOLERANCE = 5e-6
@@ -32,7 +32,7 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> boo
     return torch.allclose(actual.double(), expected, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("case", CONV_CASES, ids=str)
+@pytest.mark.parametrize("case", [*CONV_CASES, *NHWC_CASES], ids=str)
 def test_equals_the_twin(case: ConvCase, device: torch.device) -> None:
     arguments = make_arguments(case, device)
     tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
@@ -46,6 +46,18 @@ def test_equals_the_twin(case: ConvCase, device: torch.device) -> None:
         for a, e in zip(actual, expected, strict=True):
             assert a.dtype == dtype
             assert close(a, e, tolerance)
+
+
+def test_relu_in_the_same_kernel(device: torch.device) -> None:
+    case = ConvCase((2, 16, 6, 5), 16, (3, 3), padding=(1, 1), groups=2)
+    arguments = make_arguments(case, device)
+    expected = forward_backward(lambda *a: _reference(*a, relu=True), arguments, case)
+    actual = forward_backward(lambda *a: conv(*a, relu=True), arguments, case)
+    for a, e in zip(actual, expected, strict=True):
+        assert close(a, e, FLOAT64_TOLERANCE)
+    assert (expected[0] == 0).any()
+    x = torch.full((1, 2, 3, 3, 3), -1.0, device=device)
+    assert not conv(x, torch.ones(1, 2, 1, 1, 1, device=device), relu=True).any()  # three axes too
 
 
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
@@ -121,6 +133,9 @@ def test_opcheck(device: torch.device) -> None:
     leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
     torch.library.opcheck(ops.conv, (*leaves, *case.window()))
     torch.library.opcheck(ops.conv, (x, weight, None, *case.window()))
+    torch.library.opcheck(ops.conv_relu, (*leaves, *case.window()))
+    last = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.library.opcheck(ops.conv, (last, *leaves[1:], *case.window()))
     grad = torch.ones(2, 4, 5, 5, device=device)
     torch.library.opcheck(ops.conv_input_grad, (grad, weight, 5, 5, *case.window()))
     torch.library.opcheck(ops.conv_weight_grad, (grad, x, 3, 3, *case.window()))
@@ -143,9 +158,10 @@ def test_autocast(device: torch.device) -> None:
     arguments = make_arguments(case, device)
     expected = forward_backward(_reference, arguments, case)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        y = conv(*[t.float() for t in arguments], *case.window())
-    assert y.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
+        y, cut = (conv(*[t.float() for t in arguments], *case.window(), relu=relu) for relu in (False, True))
+    assert y.dtype == cut.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
     assert close(y, expected[0], 2 * HALF_TOLERANCE[torch.bfloat16])
+    assert torch.equal(cut, y.relu())
 
 
 def test_runs_repeat_bit_for_bit(device: torch.device) -> None:

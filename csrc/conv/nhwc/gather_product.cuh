@@ -107,7 +107,9 @@ struct Window {
     }
     inside =
         inside && row < static_cast<uint32_t>(g.height) && column < static_cast<uint32_t>(g.width);
-    offset = image + (static_cast<int64_t>(row) * g.width + column) * g.channels;
+    // Unsigned, because a row outside may be a large number.
+    const uint64_t pixel = uint64_t{row} * static_cast<uint32_t>(g.width) + column;
+    offset = image + static_cast<int64_t>(pixel * static_cast<uint64_t>(g.channels));
     return inside;
   }
 };

@@ -171,7 +171,8 @@ __global__ void __launch_bounds__(kThreads, 2)
     fetch(step + kStages - 1);
     const char* const tile_a = shared + step % kStages * kStageBytes;
     const char* const tile_b = tile_a + TileA::kBytes;
-#pragma unroll
+// Split numbers fill the registers: one half at a time.
+#pragma unroll Format::kSplit ? 1 : 2
     for (int k = 0; k < kDepth; k += kDepth / 2) {
       FragmentA a[Sums::kM];
       FragmentB b[Sums::kN];

@@ -1,0 +1,238 @@
+"""Which path computes a convolution on CUDA: a table measured on the machine, or a rule of thumb.
+
+``benchmarks/tune_conv.py`` times every path for the shapes of a net and writes the table, one section for each GPU, to
+``$CAFFE_COMPAT_CONV_TABLE`` or ``caffe_compat/conv_table.json`` under the user's cache folder.  It is read at the first
+convolution on CUDA.  For what the table does not have:
+
+- one group: cuDNN, whose dense convolutions are fast;
+- several groups whose channels, in and out, fill 16 bytes (8 of a 16-bit type, 4 of float32): our channels_last
+  kernel, for NCHW tensors too: laying them out costs a pass over the bytes;
+- anything else, float64 among it: cuDNN.
+
+``CAFFE_COMPAT_EXACT=1`` takes Caffe's own im2col and matrix products everywhere.  Each choice is logged once.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.errors import CaffeCompatError
+from caffe_compat.ops.conv_paths import PATHS, Window, memory_format
+
+log = logging.getLogger(__name__)
+
+OPERATIONS = ("output", "input_grad", "weight_grad")
+TABLE_VARIABLE = "CAFFE_COMPAT_CONV_TABLE"
+PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64", torch.float32: "fp32"}
+_forced: str | None = None
+
+
+def table_path() -> Path:
+    """Where the table is read from and written to."""
+    if named := os.environ.get(TABLE_VARIABLE):
+        return Path(named)
+    cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_folder) / "caffe_compat" / "conv_table.json"
+
+
+@cache
+def read_table() -> dict[str, dict[str, str]]:
+    """{device name: {key: path}}; empty when there is no table.  CaffeCompatError for a broken one."""
+    path = table_path()
+    if not path.exists():
+        if TABLE_VARIABLE in os.environ:
+            raise CaffeCompatError(f"{path}: no such file, but {TABLE_VARIABLE} names it; run benchmarks/tune_conv.py")
+        return {}
+    try:
+        devices = json.loads(path.read_text())["devices"]
+        table = {device: {key: entry["path"] for key, entry in rows.items()} for device, rows in devices.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CaffeCompatError(f"{path}: not a convolution table ({error!r}); run benchmarks/tune_conv.py") from error
+    for device, rows in table.items():
+        for key, name in rows.items():
+            if name not in PATHS:
+                raise CaffeCompatError(
+                    f"{path}: {device}, {key}: path is {name!r}; expected one of {', '.join(PATHS)}; "
+                    "run benchmarks/tune_conv.py again"
+                )
+    return table
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """As in the table: float32 is ``fp32`` or, where the user allowed it, ``tf32``."""
+    return "tf32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else PRECISIONS[dtype]
+
+
+def table_key(
+    operation: str, precision: str, channels_last: bool, input: Sequence[int], weight: Sequence[int], window: Window
+) -> str:
+    """``output bf16 NHWC 256x96x27x27 256x48x5x5 s1x1 p2x2 d1x1 g2``: sizes of input and weight, then the window."""
+    sizes = ["x".join(map(str, shape)) for shape in (input, weight)]
+    spans = [name + "x".join(map(str, span)) for name, span in zip("spd", window[:3], strict=True)]
+    return " ".join([operation, precision, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window[3]}"])
+
+
+def rule_of_thumb(precision: str, input: Sequence[int], weight: Sequence[int], groups: int) -> str:
+    """The path for sizes that are not in the table; see the head of this file."""
+    per_access = {"fp16": 8, "bf16": 8, "fp32": 4, "tf32": 4}.get(precision)
+    if groups == 1 or per_access is None or weight[1] % per_access or weight[0] // groups % per_access:
+        return "cudnn"
+    return "ours_nhwc"
+
+
+@cache
+def _choose(
+    device: str,
+    operation: str,
+    precision: str,
+    channels_last: bool,
+    input: tuple[int, ...],
+    weight: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> str:
+    window = (list(stride), list(padding), list(dilation), groups)
+    key = table_key(operation, precision, channels_last, input, weight, window)
+    measured = read_table().get(device, {}).get(key)
+    path = measured or rule_of_thumb(precision, input, weight, groups)
+    log.info("convolution %s: %s (%s)", key, path, "measured" if measured else "rule of thumb")
+    return path
+
+
+def forget_choices() -> None:
+    """Read the table again at the next convolution."""
+    _choose.cache_clear()
+    read_table.cache_clear()
+
+
+@contextmanager
+def use_path(name: str) -> Iterator[None]:
+    """Take this path for every convolution on CUDA in the block: for tests and benchmarks."""
+    global _forced
+    if name not in PATHS:
+        raise ValueError(f"use_path: {name!r}; expected one of {', '.join(PATHS)}")
+    before, _forced = _forced, name
+    try:
+        yield
+    finally:
+        _forced = before
+
+
+def output_size(input: Sequence[int], weight: Sequence[int], window: Window) -> list[int]:
+    """Caffe's and PyTorch's rule, rounded down; below 1 where the kernel does not fit."""
+    stride, padding, dilation, _ = window
+    return [(input[2 + i] + 2 * padding[i] - dilation[i] * (weight[2 + i] - 1) - 1) // stride[i] + 1 for i in range(2)]
+
+
+def _go_together(input: Sequence[int], weight: Sequence[int], window: Window, grad: Sequence[int] | None) -> bool:
+    stride, padding, dilation, groups = window
+    if not (len(input) == len(weight) == 4 and len(stride) == len(padding) == len(dilation) == 2):
+        return False
+    if groups < 1 or min(*stride, *dilation, *weight[2:]) < 1 or min(padding) < 0:
+        return False
+    size = output_size(input, weight, window)
+    fits = input[1] == weight[1] * groups and weight[0] % groups == 0 and min(size) > 0
+    return fits and (grad is None or list(grad) == [input[0], weight[0], *size])
+
+
+def _pick(operation: str, first: Tensor, second: Tensor, input: Any, weight: Any, window: Window) -> str:
+    """The path for operands ``first`` (of the gradients: grad) and ``second``, of these sizes of input and weight."""
+    grad = None if operation == "output" else first.shape
+    same = first.dtype == second.dtype and first.device == second.device and first.dtype in PRECISIONS
+    if not same or not _go_together(input, weight, window, grad):
+        return "ours_nchw"  # whose checks say what came and what was expected
+    if _forced is not None:
+        return _forced
+    if os.environ.get("CAFFE_COMPAT_EXACT") == "1":
+        return "caffe"
+    *spans, groups = window
+    device = torch.cuda.get_device_name(first.device)
+    channels_last = memory_format(first) == torch.channels_last
+    sizes = tuple(input), tuple(weight), *map(tuple, spans)
+    return _choose(device, operation, precision_name(first.dtype), channels_last, *sizes, groups)
+
+
+def conv_on_cuda(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+    relu: bool = False,
+) -> Tensor:
+    """``torch.ops.caffe_compat.conv`` on CUDA, and with ``relu`` ``conv_relu``; the result has input's layout."""
+    window = (stride, padding, dilation, groups)
+    path = _pick("output", input, weight, input.shape, weight.shape, window)
+    if bias is not None and (
+        bias.shape != weight.shape[:1] or bias.dtype != input.dtype or bias.device != input.device
+    ):
+        path = "ours_nchw"
+    return PATHS[path].output(input, weight, bias, window, relu).contiguous(memory_format=memory_format(input))
+
+
+def conv_relu_on_cuda(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """``torch.ops.caffe_compat.conv_relu`` on CUDA."""
+    return conv_on_cuda(input, weight, bias, stride, padding, dilation, groups, relu=True)
+
+
+def conv_input_grad_on_cuda(
+    grad: Tensor,
+    weight: Tensor,
+    height: int,
+    width: int,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """``torch.ops.caffe_compat.conv_input_grad`` on CUDA; the result has grad's layout."""
+    window = (stride, padding, dilation, groups)
+    input = (*grad.shape[:1], weight.shape[1] * groups if weight.dim() > 1 else 0, height, width)
+    path = PATHS[_pick("input_grad", grad, weight, input, weight.shape, window)]
+    return path.input_grad(grad, weight, (height, width), window).contiguous(memory_format=memory_format(grad))
+
+
+def conv_weight_grad_on_cuda(
+    grad: Tensor,
+    input: Tensor,
+    kernel_h: int,
+    kernel_w: int,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    groups: int,
+) -> Tensor:
+    """``torch.ops.caffe_compat.conv_weight_grad`` on CUDA; the result is contiguous."""
+    window = (stride, padding, dilation, groups)
+    channels = input.shape[1] // groups if input.dim() > 1 and groups > 0 else 0
+    weight = (*grad.shape[1:2], channels, kernel_h, kernel_w)
+    path = PATHS[_pick("weight_grad", grad, input, input.shape, weight, window)]
+    return path.weight_grad(grad, input, (kernel_h, kernel_w), window).contiguous()
+
+
+def register() -> None:
+    """Make this the CUDA side of the operators."""
+    torch.library.impl("caffe_compat::conv", "cuda", conv_on_cuda)
+    torch.library.impl("caffe_compat::conv_relu", "cuda", conv_relu_on_cuda)
+    torch.library.impl("caffe_compat::conv_input_grad", "cuda", conv_input_grad_on_cuda)
+    torch.library.impl("caffe_compat::conv_weight_grad", "cuda", conv_weight_grad_on_cuda)

@@ -1,0 +1,137 @@
+"""Which path computes a convolution on CUDA; what every path computes, where there is no GPU to run it on."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from caffe_compat.errors import CaffeCompatError
+from caffe_compat.ops import conv_choice
+from caffe_compat.ops.conv import _reference
+from tests.ops.conv_cases import CONV_CASES, ConvCase
+from tests.ops.test_conv import FLOAT64_TOLERANCE, close, forward_backward, make_arguments
+
+WINDOW = ([1, 1], [2, 2], [1, 1], 2)
+CONV2 = ((256, 96, 27, 27), (256, 48, 5, 5))  # input and weight of CaffeNet's conv2
+KEY = "output bf16 NHWC 256x96x27x27 256x48x5x5 s1x1 p2x2 d1x1 g2"
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """No table but what a test writes, and no choice remembered."""
+    monkeypatch.delenv(conv_choice.TABLE_VARIABLE, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    conv_choice.forget_choices()
+    yield
+    conv_choice.forget_choices()
+
+
+def run_path(name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, case: ConvCase):
+    """Output, output with ReLU and the gradients of input and weight, as the CUDA side of the operators runs them."""
+    window = tuple(list(size) for size in case.window()[:3])
+    with conv_choice.use_path(name):
+        y, cut = (conv_choice.conv_on_cuda(x, weight, bias, *window, case.groups, relu=relu) for relu in (False, True))
+        dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+        dy = dy.to(y).contiguous(
+            memory_format=torch.channels_last if not y.is_contiguous() else torch.contiguous_format
+        )
+        dx = conv_choice.conv_input_grad_on_cuda(dy, weight, *x.shape[2:], *window, case.groups)
+        dw = conv_choice.conv_weight_grad_on_cuda(dy, x, *weight.shape[2:], *window, case.groups)
+    return y, cut, dx, dw
+
+
+@pytest.mark.parametrize("channels_last", [False, True], ids=["NCHW", "NHWC"])
+@pytest.mark.parametrize("name", ["cudnn", "cudnn_split", "caffe"])
+def test_paths_equal_the_twin(name: str, channels_last: bool) -> None:
+    for case in CONV_CASES:
+        x, weight, bias = make_arguments(case, torch.device("cpu"))
+        expected = forward_backward(_reference, (x, weight, bias), case)
+        if channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        y, cut, dx, dw = run_path(name, x, weight, bias, case)
+        for actual, wanted in zip((y, dx, dw), expected, strict=False):
+            assert close(actual, wanted, FLOAT64_TOLERANCE), case
+        assert torch.equal(cut, y.relu())
+        for result, source in ((y, x), (dx, y)):
+            assert result.is_contiguous() == source.is_contiguous() or 1 in result.shape[1:], case
+
+
+@pytest.mark.parametrize(
+    ("precision", "groups", "weight", "path"),
+    [
+        ("bf16", 2, (256, 48, 5, 5), "ours_nhwc"),
+        ("fp32", 2, (8, 4, 3, 3), "ours_nhwc"),
+        ("bf16", 2, (8, 4, 3, 3), "cudnn"),  # four channels are half an access
+        ("tf32", 2, (6, 4, 3, 3), "cudnn"),  # three outputs of a group
+        ("fp64", 2, (256, 48, 5, 5), "cudnn"),
+        ("bf16", 1, (384, 256, 3, 3), "cudnn"),
+    ],
+)
+def test_rule_of_thumb(precision: str, groups: int, weight: tuple[int, ...], path: str) -> None:
+    assert conv_choice.rule_of_thumb(precision, (1, weight[1] * groups, 9, 9), weight, groups) == path
+
+
+def choose(device: str = "GPU") -> str:
+    sizes = (*CONV2, *map(tuple, WINDOW[:3]))
+    return conv_choice._choose(device, "output", "bf16", True, *sizes, 2)
+
+
+def write_table(path: Path, name: str = "cudnn_split") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"devices": {"GPU": {KEY: {"path": name, "ms": {name: 0.1}}}}}))
+
+
+def test_the_table_decides_and_each_choice_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert choose() == "ours_nhwc"
+    write_table(conv_choice.table_path())
+    assert choose() == "ours_nhwc"  # read once
+    conv_choice.forget_choices()
+    with caplog.at_level(logging.INFO):
+        assert [choose() for _ in range(3)] == ["cudnn_split"] * 3
+    assert [record.getMessage() for record in caplog.records] == [f"convolution {KEY}: cudnn_split (measured)"]
+    assert choose("another GPU") == "ours_nhwc"
+
+
+def test_the_key_names_every_size() -> None:
+    assert conv_choice.table_key("output", "bf16", True, *CONV2, WINDOW) == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (None, "no such file, but CAFFE_COMPAT_CONV_TABLE names it"),
+        ("{", "not a convolution table"),
+        ("{}", "not a convolution table"),
+        ('{"devices": {"GPU": {"k": {"path": "x"}}}}', "GPU, k: path is 'x'; expected one of ours_nchw"),
+    ],
+)
+def test_a_broken_table_is_refused(content: str | None, text: str, tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "table.json"
+    monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(path))
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CaffeCompatError, match=text):
+        choose()
+
+
+def test_exact_takes_caffes_own_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CAFFE_COMPAT_EXACT", "1")
+    x, weight = torch.zeros(CONV2[0], device="meta"), torch.zeros(CONV2[1], device="meta")
+    assert conv_choice._pick("output", x, weight, x.shape, weight.shape, WINDOW) == "caffe"
+
+
+def test_arguments_that_do_not_fit_go_to_the_checks_of_our_kernels() -> None:
+    x, weight = torch.zeros(CONV2[0], device="meta"), torch.zeros(CONV2[1], device="meta")
+    for wrong in (weight.half(), weight[:, :5], weight[0], weight[:, :, :, :0]):
+        assert conv_choice._pick("output", x, wrong, x.shape, wrong.shape, WINDOW) == "ours_nchw"
+    assert conv_choice._pick("input_grad", x, weight, x.shape, weight.shape, WINDOW) == "ours_nchw"  # not a grad
+
+
+def test_an_unknown_path_is_refused() -> None:
+    with pytest.raises(ValueError, match="use_path: 'fast'; expected one of ours_nchw"), conv_choice.use_path("fast"):
+        pass
