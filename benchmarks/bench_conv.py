@@ -1,101 +1,113 @@
-"""Grouped convolution, output and both gradients: ours beside PyTorch's (oneDNN or cuDNN), in both layouts.
+"""Grouped convolution, output and both gradients: ours beside PyTorch's (oneDNN or cuDNN), torch.compile and the floor.
 
     python benchmarks/bench_conv.py                     # conv2, conv4, conv5 of CaffeNet
     python benchmarks/bench_conv.py --model deploy.prototxt --batch 64 --json out.json
 
-On CUDA also in TF32 and bfloat16, and the error of each float32 result against float64.
+On CUDA in fp32, TF32 and bfloat16, each with its error against float64.  ``split`` cuts the channels into groups, runs
+a dense convolution for each and joins the results; ``parts`` is the same without cutting and joining, for nets that
+never join.  ``floor`` copies as many bytes as the call must move.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from conv_shapes import CAFFENET, OPERATIONS, PRECISIONS, Operands, Shape, read_shapes, set_tf32
 from timing import Contestants, machine, median_ms, print_table
 from torch import Tensor
-from torch.nn.functional import conv2d
 
-from caffe_compat.ops import conv
+from caffe_compat.ops.conv import conv
+from caffe_compat.ops.conv_paths import PATHS
+from caffe_compat.ops.conv_paths import Path as ConvPath
 
-# input (C, H, W), weight, stride, padding, groups
-Shape = tuple[tuple[int, ...], tuple[int, ...], int, int, int]
-CAFFENET: dict[str, Shape] = {
-    "conv2": ((96, 27, 27), (256, 48, 5, 5), 1, 2, 2),
-    "conv4": ((384, 13, 13), (384, 192, 3, 3), 1, 1, 2),
-    "conv5": ((384, 13, 13), (256, 192, 3, 3), 1, 1, 2),
-}
+ERROR_BATCH = 4
+
+OPERATOR = ConvPath(
+    lambda input, weight, bias, window, relu: conv(input, weight, bias, *window, relu=relu),
+    lambda grad, weight, size, window: torch.ops.caffe_compat.conv_input_grad(grad, weight, *size, *window),
+    lambda grad, input, kernel, window: torch.ops.caffe_compat.conv_weight_grad(grad, input, *kernel, *window),
+)
 
 
-def read_shapes(model: Path) -> dict[str, Shape]:
-    """The convolution layers with groups of a prototxt with Input layers."""
-    from caffe_compat import Net
+def our_paths(device: torch.device) -> dict[str, tuple[ConvPath, bool]]:
+    """Path and whether its tensors are channels_last; ``ours`` is the operator, which on CUDA chooses its path."""
+    if device.type == "cuda":
+        kernels = {"kernel NCHW": (PATHS["ours_nchw"], False), "kernel NHWC": (PATHS["ours_nhwc"], True)}
+        return {"ours": (OPERATOR, True), **kernels}
+    return {"ours": (OPERATOR, False)}
 
-    net = Net(model, phase="TEST")
-    found: dict[str, Shape] = {}
-    for name, layer in net.layers.items():
-        if layer.type == "Convolution" and layer.group > 1:
-            _, stride, pad, _ = layer.window
-            shape = net.blob_shapes[layer.param.bottom[0]][1:]
-            found[name] = shape, tuple(layer.blob_shapes[0]), stride[0], pad[0], layer.group
+
+def torch_paths() -> dict[str, tuple[ConvPath, bool]]:
+    return {
+        "torch NCHW": (PATHS["cudnn"], False),
+        "torch NHWC": (PATHS["cudnn"], True),
+        "split NHWC": (PATHS["cudnn_split"], True),
+    }
+
+
+def compiled() -> ConvPath:
+    """PyTorch's convolution as torch.compile makes it."""
+    torch._dynamo.reset()
+    return ConvPath(*(torch.compile(function) for function in PATHS["cudnn"]))
+
+
+def part_calls(shape: Shape, batch: int, device: torch.device, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    """One dense convolution for each group, on tensors of its own."""
+    outputs, channels, *kernel = shape.weight
+    dense = Shape(
+        (channels, *shape.input[1:]), (outputs // shape.groups, channels, *kernel), shape.stride, shape.padding, 1
+    )
+    parts = [Operands(dense, batch, device, dtype, True).calls(PATHS["cudnn"]) for _ in range(shape.groups)]
+    return {name: lambda name=name: [part[name]() for part in parts] for name in OPERATIONS}
+
+
+def floor_call(operands: Operands) -> Callable[[], Tensor]:
+    """A copy that reads and writes half of the bytes of the three tensors each."""
+    tensors = (operands.x, operands.weight, operands.dy)
+    half = torch.empty(
+        sum(t.numel() * t.element_size() for t in tensors) // 2, dtype=torch.uint8, device=operands.x.device
+    )
+    return half.clone
+
+
+def cases(shape: Shape, batch: int, device: torch.device, dtype: torch.dtype, compile: bool) -> dict[str, Contestants]:
+    """{operation: contestants}"""
+    layouts = [Operands(shape, batch, device, dtype, channels_last) for channels_last in (False, True)]
+    paths = our_paths(device) | torch_paths()
+    if compile:
+        paths["compile"] = (compiled(), True)
+    calls = {name: layouts[channels_last].calls(path) for name, (path, channels_last) in paths.items()}
+    calls["parts NHWC"] = part_calls(shape, batch, device, dtype)
+    floor = floor_call(layouts[0])
+    return {what: {name: call[what] for name, call in calls.items()} | {"floor": floor} for what in OPERATIONS}
+
+
+def errors(shape: Shape, device: torch.device, dtype: torch.dtype) -> dict[str, dict[str, float]]:
+    """{operation: {who: largest error against float64, relative to the largest value}}"""
+    found: dict[str, dict[str, float]] = {what: {} for what in OPERATIONS}
+    for name, (path, channels_last) in (our_paths(device) | torch_paths()).items():
+        operands = Operands(shape, ERROR_BATCH, device, dtype, channels_last)
+        exact = Operands(shape, ERROR_BATCH, device, dtype, channels_last)
+        exact.x, exact.weight, exact.dy = (t.double() for t in (operands.x, operands.weight, operands.dy))
+        for what in OPERATIONS:
+            expected = exact.calls(PATHS["cudnn"])[what]()
+            result = operands.calls(path)[what]().double()
+            found[what][name] = ((result - expected).abs().max() / expected.abs().max()).item()
     return found
 
 
-def cases(shape: Shape, batch: int, device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, Contestants]]:
-    """Contestants for output, input gradient and weight gradient."""
-    size, weight_size, stride, padding, groups = shape
-    x = torch.randn(batch, *size, device=device, dtype=dtype)
-    weight = torch.randn(weight_size, device=device, dtype=dtype) * 0.05
-    window = ([stride] * 2, [padding] * 2, [1, 1])
-    dy = torch.randn_like(conv2d(x, weight, None, *window, groups))
-    ops = torch.ops.caffe_compat
-
-    def torch_backward(x: Tensor, dy: Tensor, mask: list[bool]) -> object:
-        return torch.ops.aten.convolution_backward(dy, x, weight, None, *window, False, [0, 0], groups, mask)
-
-    x_last, dy_last = (t.contiguous(memory_format=torch.channels_last) for t in (x, dy))
-    yield (
-        "output",
-        {
-            "ours": lambda: conv(x, weight, None, *window, groups),
-            "torch": lambda: conv2d(x, weight, None, *window, groups),
-            "torch NHWC": lambda: conv2d(x_last, weight, None, *window, groups),
-        },
-    )
-    yield (
-        "input gradient",
-        {
-            "ours": lambda: ops.conv_input_grad(dy, weight, *size[1:], *window, groups),
-            "torch": lambda: torch_backward(x, dy, [True, False, False]),
-            "torch NHWC": lambda: torch_backward(x_last, dy_last, [True, False, False]),
-        },
-    )
-    yield (
-        "weight gradient",
-        {
-            "ours": lambda: ops.conv_weight_grad(dy, x, *weight_size[2:], *window, groups),
-            "torch": lambda: torch_backward(x, dy, [False, True, False]),
-            "torch NHWC": lambda: torch_backward(x_last, dy_last, [False, True, False]),
-        },
-    )
-
-
-def errors(shape: Shape, device: torch.device) -> dict[str, float]:
-    """Largest error of the float32 output against float64, relative to the largest value; batch 4."""
-    size, weight_size, stride, padding, groups = shape
-    x, weight = torch.randn(4, *size, device=device), torch.randn(weight_size, device=device)
-    exact = conv2d(x.double(), weight.double(), None, stride, padding, 1, groups)
-    results = {
-        "ours": conv(x, weight, None, stride, padding, 1, groups),
-        "torch": conv2d(x, weight, None, stride, padding, 1, groups),
-    }
-    return {name: ((y - exact).abs().max() / exact.abs().max()).item() for name, y in results.items()}
-
-
-def set_tf32(allow: bool) -> None:
-    """For our kernels and for PyTorch's alike."""
-    torch.backends.cuda.matmul.allow_tf32 = allow
-    torch.backends.cudnn.allow_tf32 = allow
+def print_summary(tables: dict[str, dict[str, dict[str, float]]]) -> None:
+    """One column for each precision: ours, and how many times as long PyTorch's grouped convolution takes."""
+    print("\nours, median ms (torch's better layout takes so many times as long)")
+    print(f"{'':34}" + "".join(f"{precision:>22}" for precision in tables))
+    for row in next(iter(tables.values())):
+        cells = []
+        for table in tables.values():
+            best = min(table[row]["torch NCHW"], table[row]["torch NHWC"])
+            cells.append(f"{table[row]['ours']:.3f} ({best / table[row]['ours']:.2f})")
+        print(f"{row:34}" + "".join(f"{cell:>22}" for cell in cells))
 
 
 def main() -> None:
@@ -104,32 +116,43 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="default 32 on the CPU, 256 on CUDA")
     parser.add_argument("--model", type=Path, help="shapes from the grouped convolutions of this prototxt")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--no-compile", action="store_true", help="without torch.compile, which takes a while to warm up"
+    )
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
 
     device = torch.device(arguments.device)
     batch = arguments.batch or (256 if device.type == "cuda" else 32)
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
-    precisions = {"fp32": (torch.float32, False)}
-    if device.type == "cuda":
-        precisions |= {"tf32": (torch.float32, True), "bf16": (torch.bfloat16, True)}
-        torch.backends.cudnn.benchmark = True
+    precisions = PRECISIONS if device.type == "cuda" else {"fp32": PRECISIONS["fp32"]}
+    torch.backends.cudnn.benchmark = True
 
-    tables = {}
+    tables: dict[str, dict[str, dict[str, float]]] = {}
+    relative: dict[str, dict[str, dict[str, float]]] = {}
     for precision, (dtype, tf32) in precisions.items():
         set_tf32(tf32)
-        tables[precision] = {
-            f"{name} {what}": median_ms(contestants, device, arguments.rounds)
-            for name, shape in shapes.items()
-            for what, contestants in cases(shape, batch, device, dtype)
-        }
+        tables[precision], relative[precision] = {}, {}
+        for name, shape in shapes.items():
+            for what, contestants in cases(shape, batch, device, dtype, not arguments.no_compile).items():
+                tables[precision][f"{name} {what}"] = median_ms(contestants, device, arguments.rounds)
+            for what, row in errors(shape, device, dtype).items():
+                relative[precision][f"{name} {what}"] = row
         print_table(f"Grouped convolution, batch {batch}, {precision}", tables[precision])
+        print(f"Error against float64, of the largest value, batch {ERROR_BATCH}")
+        for row_name, row in relative[precision].items():
+            print(f"{row_name:34}" + ", ".join(f"{who} {error:.2e}" for who, error in row.items()))
     set_tf32(False)
-    relative = {name: errors(shape, device) for name, shape in shapes.items()}
-    for name, row in relative.items():
-        print(f"{name}: relative error of fp32 output " + ", ".join(f"{who} {e:.2e}" for who, e in row.items()))
+    print_summary(tables)
     if arguments.json:
-        results = {"machine": machine(device), "ms": tables, "relative_error": relative}
+        gigaflop = {name: shape.gigaflop(batch) for name, shape in shapes.items()}
+        results = {
+            "machine": machine(device),
+            "batch": batch,
+            "gigaflop": gigaflop,
+            "ms": tables,
+            "relative_error": relative,
+        }
         arguments.json.write_text(json.dumps(results, indent=1))
 
 

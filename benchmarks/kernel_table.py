@@ -2,7 +2,9 @@
 
     python benchmarks/kernel_table.py [--nvcc PATH] [--architectures 80,90] [--out docs/kernels.md]
 
-Needs nvcc, no GPU: nothing here is measured.  Registers, spills and shared memory are ptxas's own report.
+Needs nvcc, no GPU: nothing here is measured.  Registers, spills and shared memory are ptxas's own report; loads and
+tensor-core instructions are counted in the machine code where cuobjdump is found: on PATH, beside nvcc, or in the
+Triton package that comes with PyTorch.
 """
 
 import argparse
@@ -22,10 +24,16 @@ import torch
 from caffe_compat.atomic_file import write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("lrn/lrn_cuda.cu", "pool/pool_cuda.cu", "conv/conv_cuda.cu")
+# Heading, and the file below csrc/.
+SOURCES = (
+    ("LRN", "lrn/lrn_cuda.cu"),
+    ("Max pooling and its chain with LRN", "pool/pool_cuda.cu"),
+    ("Convolution, channels_last", "conv/nhwc/nhwc_cuda.cu"),
+    ("Convolution, NCHW", "conv/conv_cuda.cu"),
+)
 THREADS = 256  # kThreads
 REGISTERS_PER_SM, THREADS_PER_SM = 65536, 2048
-SHARED_PER_SM = {"80": 164 * 1024, "90": 228 * 1024}
+SHARED_PER_SM = {"80": 164 * 1024, "86": 100 * 1024, "89": 100 * 1024}  # newer data-centre GPUs: 228 KiB
 
 
 @dataclass(frozen=True)
@@ -34,46 +42,65 @@ class Gpu:
 
     name: str
     bytes_per_s: float
-    fp32_flops: float
-    tf32_flops: float
+    flops: dict[str, float]  # by kind of product
 
 
-GPUS = (Gpu("A100", 2.04e12, 19.5e12, 156e12), Gpu("H100", 3.35e12, 67e12, 495e12))
+GPUS = (
+    Gpu("A100", 2.04e12, {"float32": 19.5e12, "TF32": 156e12, "bf16": 312e12}),
+    Gpu("H100", 3.35e12, {"float32": 67e12, "TF32": 495e12, "bf16": 990e12}),
+)
 
 
 @dataclass(frozen=True)
 class Kernel:
+    """One kernel for one architecture."""
+
     name: str
     architecture: str
     registers: int
     spill_bytes: int
     shared_bytes: int
+    code: str  # the machine code, empty without cuobjdump
 
     def occupancy(self) -> float:
         """Part of an SM's threads that can be resident."""
         # Registers are given out to warps in units of 256, so 8 a thread.
         by_registers = REGISTERS_PER_SM // (-(-self.registers // 8) * 8 * THREADS)
-        by_shared = SHARED_PER_SM.get(self.architecture, 228 * 1024) // max(self.shared_bytes + 1024, 1)
+        by_shared = SHARED_PER_SM.get(self.architecture, 228 * 1024) // (self.shared_bytes + 1024)
         return min(by_registers, by_shared, THREADS_PER_SM // THREADS) * THREADS / THREADS_PER_SM
+
+    def load_bits(self) -> int:
+        """Width of the widest load from global memory."""
+        widths = [0]
+        for modifiers in re.findall(r"\bLDG(?:STS)?\.([\w.]*)", self.code):
+            parts = set(modifiers.split("."))
+            narrow = 8 if parts & {"U8", "S8"} else 16 if parts & {"U16", "S16"} else 32
+            widths.append(128 if "128" in parts else 64 if "64" in parts else narrow)
+        return max(widths)
+
+    def count(self, instruction: str) -> int:
+        return len(re.findall(rf"\b{instruction}\b", self.code))
 
 
 @dataclass(frozen=True)
 class Work:
-    """One operator call of CaffeNet at batch 256 in float32, with the least it must move and compute."""
+    """One operator call of CaffeNet at batch 256, with the least it must move and compute."""
 
     name: str
+    outputs: int  # elements of the result
     megabytes: float
     gigaflop: float
-    tensor_products: int = 0  # TF32 products for each float32 one; 0: no tensor cores
+    kind: str = "float32"  # of product
+    products: int = 1  # for each multiplication of the definition
 
 
 def lrn_work() -> list[Work]:
-    """Bytes: each tensor once.  About 25 operations an output forward, 45 backward."""
+    """Float32; each tensor once.  About 25 operations an output forward, 45 backward."""
     rows = []
     for name, shape in (("norm1", (256, 96, 27, 27)), ("norm2", (256, 256, 13, 13))):
         count = torch.Size(shape).numel()
-        rows.append(Work(f"LRN {name} forward", 2 * count * 4e-6, 25 * count * 1e-9))
-        rows.append(Work(f"LRN {name} backward", 3 * count * 4e-6, 45 * count * 1e-9))
+        rows.append(Work(f"LRN {name} forward", count, 2 * count * 4e-6, 25 * count * 1e-9))
+        rows.append(Work(f"LRN {name} backward", count, 3 * count * 4e-6, 45 * count * 1e-9))
     return rows
 
 
@@ -92,13 +119,13 @@ def pool_work() -> list[Work]:
     ):
         inputs, outputs = 256 * channels * size**2, 256 * channels * out_size**2
         megabytes = (4 * inputs + (9 if lrn else 5) * outputs) * 1e-6
-        rows.append(Work(f"{name} forward", megabytes, (36 + 25 * lrn) * outputs * 1e-9))
-        rows.append(Work(f"{name} backward", megabytes, (40 + 45 * lrn) * outputs * 1e-9))
+        rows.append(Work(f"{name} forward", outputs, megabytes, (36 + 25 * lrn) * outputs * 1e-9))
+        rows.append(Work(f"{name} backward", outputs, megabytes, (40 + 45 * lrn) * outputs * 1e-9))
     return rows
 
 
 def conv_work() -> list[Work]:
-    """Operands and result once; two operations for each product."""
+    """Operands and result once; two operations for each product.  The gradients move and compute as much."""
     rows = []
     for name, channels, outputs, kernel, groups, size in (
         ("conv2", 96, 256, 5, 2, 27),
@@ -107,21 +134,43 @@ def conv_work() -> list[Work]:
     ):
         pixels = 256 * size * size
         weights = outputs * channels // groups * kernel * kernel
-        megabytes = (pixels * (channels + outputs) + weights) * 4e-6
+        elements = pixels * (channels + outputs) + weights
         gigaflop = 2 * pixels * weights * 1e-9
-        for math, products in (("FMA", 0), ("TF32", 1), ("split TF32", 3)):
-            rows.append(Work(f"{name} forward, dgrad or wgrad, {math}", megabytes, gigaflop, products))
+        for math, kind, products, size_of in (
+            ("FMA", "float32", 1, 4),
+            ("split TF32", "TF32", 3, 4),
+            ("TF32", "TF32", 1, 4),
+            ("bf16", "bf16", 1, 2),
+        ):
+            rows.append(Work(f"{name} {math}", pixels * outputs, elements * size_of * 1e-6, gigaflop, kind, products))
     return rows
 
 
 def roofline_ms(work: Work, gpu: Gpu) -> float:
     """The longer of the time to move the bytes and the time to compute."""
-    rate = gpu.tf32_flops / work.tensor_products if work.tensor_products else gpu.fp32_flops
-    return 1e3 * max(work.megabytes * 1e6 / gpu.bytes_per_s, work.gigaflop * 1e9 / rate)
+    compute_s = work.gigaflop * 1e9 * work.products / gpu.flops[work.kind]
+    return 1e3 * max(work.megabytes * 1e6 / gpu.bytes_per_s, compute_s)
 
 
-def compile_report(nvcc: str, source: Path, architecture: str) -> str:
-    """What ptxas says about the kernels of one file."""
+def find_cuobjdump(nvcc: str) -> str | None:
+    """On PATH, beside nvcc or in Triton; it finds nvdisasm beside itself."""
+    folders = [Path(nvcc).resolve().parent]
+    folders.append(Path(sysconfig.get_paths()["purelib"]) / "triton" / "backends" / "nvidia" / "bin")
+    return shutil.which("cuobjdump") or shutil.which("cuobjdump", path=os.pathsep.join(map(str, folders)))
+
+
+def machine_code(cuobjdump: str | None, cubin: str) -> dict[str, str]:
+    """{mangled name: machine code}; empty without cuobjdump."""
+    if cuobjdump is None:
+        return {}
+    environment = os.environ | {"PATH": f"{Path(cuobjdump).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+    text = subprocess.run([cuobjdump, "-sass", cubin], capture_output=True, text=True, check=True, env=environment)
+    names_and_code = re.split(r"\n\s*Function : (\S+)", text.stdout)
+    return dict(zip(names_and_code[1::2], names_and_code[2::2], strict=True))
+
+
+def compile_kernels(nvcc: str, cuobjdump: str | None, source: Path, architecture: str) -> list[Kernel]:
+    """The kernels of one file, with what ptxas and cuobjdump say about them."""
     include = [f"-I{ROOT / 'csrc'}"]
     torch_include = Path(torch.__file__).parent / "include"
     include += [f"-I{torch_include}", f"-I{torch_include / 'torch' / 'csrc' / 'api' / 'include'}"]
@@ -129,15 +178,16 @@ def compile_report(nvcc: str, source: Path, architecture: str) -> str:
     if pip_include.is_dir():
         include += ["-isystem", str(pip_include)]
     with tempfile.TemporaryDirectory() as folder:
+        cubin = f"{folder}/kernels.cubin"
         command = [nvcc, "-std=c++20", "-O3", "--expt-relaxed-constexpr", "-Xptxas", "-v", *include]
-        command += [f"-gencode=arch=compute_{architecture},code=sm_{architecture}", "-cubin", str(source)]
-        result = subprocess.run([*command, "-o", f"{folder}/kernels.cubin"], capture_output=True, text=True)
-    if result.returncode != 0:
-        sys.exit(f"{source}: nvcc failed\n{result.stderr[-2000:]}")
-    return result.stderr
+        command += [f"-gencode=arch=compute_{architecture},code=sm_{architecture}", "-cubin", str(source), "-o", cubin]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode != 0:
+            sys.exit(f"{source}: nvcc failed\n{result.stderr[-2000:]}")
+        return read_report(result.stderr, architecture, machine_code(cuobjdump, cubin))
 
 
-def read_report(text: str, architecture: str) -> list[Kernel]:
+def read_report(text: str, architecture: str, code: dict[str, str]) -> list[Kernel]:
     """The kernels in ptxas's report, by their readable names."""
     pattern = re.compile(
         r"Compiling entry function '(\w+)'.*?(\d+) bytes spill stores, (\d+) bytes spill loads.*?Used (\d+) registers"
@@ -148,60 +198,91 @@ def read_report(text: str, architecture: str) -> list[Kernel]:
     mangled = "\n".join(name for name, *_ in found)
     names = subprocess.run(["c++filt"], input=mangled, capture_output=True, text=True, check=True).stdout.splitlines()
     kernels = []
-    for name, (_, stores, loads, registers, rest) in zip(names, found, strict=True):
-        shared = re.search(r"(\d+) bytes smem", rest)
-        kernels.append(
-            Kernel(
-                readable(name), architecture, int(registers), int(stores) + int(loads), int(shared[1]) if shared else 0
-            )
-        )
+    for full_name, (symbol, stores, loads, registers, rest) in zip(names, found, strict=True):
+        name, shared = readable(full_name), re.search(r"(\d+) bytes smem", rest)
+        shared_bytes = int(shared[1]) if shared else dynamic_bytes(name)
+        spilled = int(stores) + int(loads)
+        kernels.append(Kernel(name, architecture, int(registers), spilled, shared_bytes, code.get(symbol, "")))
     return sorted(kernels, key=lambda kernel: kernel.name)
+
+
+def dynamic_bytes(name: str) -> int:
+    """Shared memory that a launch asks for: four stages, each of 64 bytes for every row and column of the tile."""
+    match = re.match(r"(gather_product|weight_grad)<.*, (\d+)>", name)
+    return 4 * 64 * (128 + int(match[2])) if match else 0
 
 
 def readable(name: str) -> str:
     """``forward_walk<float, 4, 2, 4>`` from the full signature."""
-    name = re.sub(r"caffe_compat::|lrn_cuda::|conv_cuda::|c10::|\(anonymous namespace\)::|^void ", "", name)
+    name = re.sub(r"(caffe_compat|\w+_cuda|c10|\(anonymous namespace\))::|^void ", "", name)
     return re.sub(r">\(.*$", ">", name).replace("> >", ">>").strip()
 
 
-def make_document(kernels: list[Kernel], release: str) -> str:
+def both(values: list[str]) -> str:
+    """One value for each architecture, or the one that they share."""
+    return values[0] if len(set(values)) == 1 else " / ".join(values)
+
+
+def kernel_row(kernels: list[Kernel]) -> str:
+    """One kernel on all architectures."""
+    cells = [
+        both([str(k.registers) for k in kernels]),
+        both([str(k.spill_bytes) for k in kernels]),
+        both([str(k.shared_bytes) for k in kernels]),
+        both([f"{k.occupancy():.0%}" for k in kernels]),
+        both([f"{k.load_bits()}" if k.code else "?" for k in kernels]),
+        *(both([str(k.count(name)) if k.code else "?" for k in kernels]) for name in ("HMMA", "LDGSTS", "LDSM")),
+    ]
+    return f"| `{kernels[0].name}` | " + " | ".join("" if cell == "0" else cell for cell in cells) + " |"
+
+
+def make_document(sections: dict[str, list[Kernel]], architectures: list[str], release: str) -> str:
     """The whole of docs/kernels.md."""
+    rates = [
+        f"{gpu.name} {gpu.bytes_per_s / 1e12:.2f} TB/s, "
+        + ", ".join(f"{rate / 1e12:g} TFLOP/s {kind}" for kind, rate in gpu.flops.items())
+        for gpu in GPUS
+    ]
     lines = [
         "# CUDA kernels, as compiled",
         "",
         f"Written by `benchmarks/kernel_table.py` with nvcc {release}. **Computed, not measured**: no GPU was used.",
         "",
-        "## Roofline of CaffeNet's calls, batch 256, float32",
+        "## Roofline of CaffeNet's calls, batch 256",
         "",
         "The least time that the bytes (each tensor once) and the arithmetic allow at the data sheet's rates:",
-        ", ".join(
-            f"{gpu.name} {gpu.bytes_per_s / 1e12:.2f} TB/s, {gpu.fp32_flops / 1e12:g} TFLOP/s float32, "
-            f"{gpu.tf32_flops / 1e12:g} TFLOP/s TF32"
-            for gpu in GPUS
-        )
-        + ".",
+        "; ".join(rates) + ".",
+        "LRN and pooling are float32; a convolution's row holds for its output and either gradient.",
         "",
-        "| call | MB | GFLOP | FLOP per byte | " + " | ".join(f"{gpu.name}, ms, computed" for gpu in GPUS) + " |",
+        "| call | bytes an output | FLOP an output | FLOP a byte | "
+        + " | ".join(f"{gpu.name}, ms, computed" for gpu in GPUS)
+        + " |",
         "|---|---|---|---|" + "---|" * len(GPUS),
     ]
     for work in [*lrn_work(), *pool_work(), *conv_work()]:
         times = " | ".join(f"{roofline_ms(work, gpu):.3f}" for gpu in GPUS)
-        intensity = work.gigaflop * 1e3 / work.megabytes
-        lines.append(f"| {work.name} | {work.megabytes:.0f} | {work.gigaflop:.1f} | {intensity:.1f} | {times} |")
+        each = f"{work.megabytes * 1e6 / work.outputs:.1f} | {work.gigaflop * 1e9 / work.outputs:.0f}"
+        lines.append(f"| {work.name} | {each} | {work.gigaflop * 1e3 / work.megabytes:.1f} | {times} |")
+    names = " / ".join(f"sm_{architecture}" for architecture in architectures)
     lines += [
         "",
-        "## What ptxas reports",
+        "## What the compiler made",
         "",
-        "Occupancy is what registers, shared memory and blocks of 256 threads allow. The numbers in a name are its",
-        "template arguments: `walk` elements an access, reach of the window, channels a step; `line` elements, reach;",
-        "`Tile` rows and columns of the product.",
+        f"Two values are {names}. Occupancy is what registers, shared memory and blocks of 256 threads allow. Loads:",
+        "bits of the widest access to global memory. HMMA: tensor-core instructions, LDGSTS: asynchronous copies to",
+        "shared memory, LDSM: ldmatrix, each as often as it stands in the code. An empty cell is 0.",
         "",
-        "| kernel | sm | registers | spilled bytes | shared bytes | occupancy |",
-        "|---|---|---|---|---|---|",
+        "The numbers in a name are its template arguments: `walk` elements an access, reach of the window, channels a",
+        "step; `line` elements, reach; `Tile` rows and columns of the product; `gather_product` columns and",
+        "`weight_grad` rows of a tile that has 128 of the other; `Format<type, true>` splits float32 into two TF32",
+        "numbers.",
     ]
-    for k in kernels:
-        numbers = f"{k.architecture} | {k.registers} | {k.spill_bytes} | {k.shared_bytes} | {k.occupancy():.0%}"
-        lines.append(f"| `{k.name}` | {numbers} |")
+    for heading, kernels in sections.items():
+        lines += ["", f"### {heading}", ""]
+        lines += ["| kernel | registers | spilled bytes | shared bytes | occupancy | loads | HMMA | LDGSTS | LDSM |"]
+        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        for name in sorted({kernel.name for kernel in kernels}):
+            lines.append(kernel_row([kernel for kernel in kernels if kernel.name == name]))
     return "\n".join(lines) + "\n"
 
 
@@ -215,11 +296,19 @@ def main() -> int:
         sys.exit("kernel_table.py: no nvcc on PATH; name one with --nvcc")
     version = subprocess.run([arguments.nvcc, "--version"], capture_output=True, text=True, check=True).stdout
     release = re.search(r"V(\d+\.\d+\.\d+)", version)
-    jobs = [(ROOT / "csrc" / source, sm) for sm in arguments.architectures.split(",") for source in SOURCES]
+    architectures = arguments.architectures.split(",")
+    cuobjdump = find_cuobjdump(arguments.nvcc)
+    if cuobjdump is None:
+        print("kernel_table.py: no cuobjdump; the columns from the machine code stay empty", file=sys.stderr)
+    jobs = [(ROOT / "csrc" / source, sm) for _, source in SOURCES for sm in architectures]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reports = list(pool.map(lambda job: compile_report(arguments.nvcc, *job), jobs))
-    kernels = [k for (_, sm), report in zip(jobs, reports, strict=True) for k in read_report(report, sm)]
-    write_text(arguments.out, make_document(kernels, release[1] if release else "of unknown release"))
+        results = list(pool.map(lambda job: compile_kernels(arguments.nvcc, cuobjdump, *job), jobs))
+    sections: dict[str, list[Kernel]] = {heading: [] for heading, _ in SOURCES}
+    for i, kernels in enumerate(results):
+        sections[SOURCES[i // len(architectures)][0]] += kernels
+    text = make_document(sections, architectures, release[1] if release else "of unknown release")
+    write_text(arguments.out, text)
+    kernels = [kernel for result in results for kernel in result]
     spilling = [f"{kernel.name} (sm_{kernel.architecture})" for kernel in kernels if kernel.spill_bytes]
     print(f"{arguments.out}: {len(kernels)} kernels, {len(spilling)} with spills: {', '.join(spilling) or 'none'}")
     return 0
