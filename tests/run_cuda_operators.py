@@ -13,6 +13,7 @@ from torch import Tensor
 
 from caffe_compat.data.batch_transform import batch_transform
 from caffe_compat.ops import conv, lrn, pool
+from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.solver.rules import RULES
 
 SHAPES = ((2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5))
@@ -23,6 +24,8 @@ CONVOLUTIONS = (
     (6, (8, 3, 5, 5), 2, 2, 1, 2),
     (6, (6, 1, 3, 2), 1, 2, 2, 6),
     (70, (66, 35, 3, 3), 1, 1, 1, 2),
+    (16, (32, 8, 3, 3), 2, 1, 1, 2),  # whole 16-byte accesses: the channels_last kernels
+    (40, (72, 40, 2, 3), 1, 1, 2, 1),
 )
 COUNTS = (5000, 1, 0, 257, 4096, 3)
 
@@ -52,8 +55,9 @@ def run_conv() -> None:
             weight = torch.randn(weight_shape, device="cuda", dtype=torch.float32).to(x.dtype).requires_grad_()
             bias = torch.randn(weight_shape[0], device="cuda").to(x.dtype).requires_grad_()
             sizes = [x.shape[2 + i] + 2 * padding - dilation * (weight_shape[2 + i] - 1) for i in (0, 1)]
-            if min(sizes) > 0:
-                backward(conv(x, weight, bias, stride, padding, dilation, groups))
+            for path, relu in itertools.product(("ours_nchw", "ours_nhwc"), (False, True) if min(sizes) > 0 else ()):
+                with use_path(path):
+                    backward(conv(x, weight, bias, stride, padding, dilation, groups, relu))
 
 
 def run_pool() -> None:

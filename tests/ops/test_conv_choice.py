@@ -104,19 +104,25 @@ def test_the_key_names_every_size() -> None:
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (None, "no such file, but CAFFE_COMPAT_CONV_TABLE names it"),
         ("{", "not a convolution table"),
         ("{}", "not a convolution table"),
         ('{"devices": {"GPU": {"k": {"path": "x"}}}}', "GPU, k: path is 'x'; expected one of ours_nchw"),
     ],
 )
-def test_a_broken_table_is_refused(content: str | None, text: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_broken_table_is_refused(content: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "table.json"
     monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(path))
-    if content is not None:
-        path.write_text(content)
+    path.write_text(content)
     with pytest.raises(CaffeCompatError, match=text):
         choose()
+
+
+def test_a_named_table_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(tmp_path / "table.json"))
+    assert choose() == "ours_nhwc"
+    assert "table.json: no such file, but CAFFE_COMPAT_CONV_TABLE names it" in caplog.text
 
 
 def test_exact_takes_caffes_own_products(monkeypatch: pytest.MonkeyPatch) -> None:
