@@ -10,6 +10,7 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.fillers import fill
 from caffe_compat.layers.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.layers.registry import register
+from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
 
 
@@ -18,8 +19,8 @@ class Convolution(Layer):
     """Bottoms (N, C, spatial...) -> tops (N, num_output, spatial'...), one top per bottom.
 
     Weight (num_output, C / group, kernel...), bias (num_output,).  ``engine: CAFFE`` runs this
-    package's operator, ``CUDNN`` PyTorch's; ``DEFAULT`` takes ours for groups on CUDA, where it picks
-    the fastest kernel (ops/conv_choice.py), and PyTorch's elsewhere.  With
+    package's operator, ``CUDNN`` PyTorch's; ``DEFAULT`` takes ours for groups on a GPU
+    that benchmarks/tune_conv.py has measured, PyTorch's elsewhere.  With
     ``axis`` > 1 the axes before it are a larger batch.
     """
 
@@ -79,13 +80,17 @@ class Convolution(Layer):
         y = self._run(x, weight, bias)
         return y if self.axis == 1 else y.reshape(*lead, *y.shape[1:])
 
+    def _takes_ours(self, x: Tensor) -> bool:
+        return self.engine == "CAFFE" or (
+            self.engine == "DEFAULT" and self.group > 1 and x.is_cuda and conv_choice.is_tuned(x.device)
+        )
+
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         _, stride, pad, dilation = self.window
         missing = overhang(x.shape[2:], self.window)
         if any(missing):
             x = functional.pad(x, [p for size in reversed(missing) for p in (0, size)])
-        ours = self.engine == "CAFFE" or (self.engine == "DEFAULT" and self.group > 1 and x.is_cuda)
-        if self.spatial_axes == 2 and ours:
+        if self.spatial_axes == 2 and self._takes_ours(x):
             return conv(x, weight, bias, stride, pad, dilation, self.group)
         if self.spatial_axes == 0:
             # Caffe accepts a net without spatial axes: a 1x1 convolution of vectors.

@@ -2,7 +2,7 @@
 
     chain                                                        operator
     [ReLU] Pooling (MAX) [ReLU] [LRN (ACROSS_CHANNELS)]          ops.max_pool, ops.relu_pool_lrn
-    Convolution [ReLU, unless max pooling follows]               ops.fast_conv, on the CPU
+    Convolution [ReLU, unless max pooling follows]               ops.fast_conv on the CPU, ops.conv on a tuned GPU
     InnerProduct [ReLU]                                          ops.linear
 
 A chain is found by the layers' types and fields.  Whether its operator takes the tensor at hand is asked at each run;
@@ -23,7 +23,8 @@ from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.relu import ReLU
 from caffe_compat.net.graph import Graph, Step
-from caffe_compat.ops import fast_conv, linear, max_pool, relu_pool_lrn
+from caffe_compat.ops import conv, fast_conv, linear, max_pool, relu_pool_lrn
+from caffe_compat.ops.conv_choice import is_tuned
 
 
 @dataclass
@@ -85,11 +86,16 @@ class ConvChain(Chain):
 
     def operate(self, bottom: Tensor) -> Tensor | None:
         layer = self.convolution
-        takes = bottom.device.type == "cpu" and bottom.dtype == torch.float32 and bottom.dim() == 4
-        if not takes or torch.is_autocast_enabled("cpu") or any(overhang(bottom.shape[2:], layer.window)):
+        if bottom.dim() != 4 or any(overhang(bottom.shape[2:], layer.window)):
             return None
         _, stride, pad, dilation = layer.window
         bias = layer.blob(1) if len(layer.blobs) > 1 else None
+        if bottom.is_cuda:
+            if not is_tuned(bottom.device):
+                return None
+            return conv(bottom, layer.blob(0), bias, stride, pad, dilation, layer.group, self.relu)
+        if bottom.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return None
         return fast_conv(bottom, layer.blob(0), bias, stride, pad, dilation, layer.group, self.relu)
 
 

@@ -9,6 +9,9 @@ convolution on CUDA.  For what the table does not have:
   kernel, for NCHW tensors too: laying them out costs a pass over the bytes;
 - anything else, float64 among it: cuDNN.
 
+A Convolution layer with ``engine: DEFAULT`` asks here only once a table for its GPU is there (``is_tuned``): until
+somebody has timed and checked the kernels on that GPU it takes cuDNN.
+
 ``CAFFE_COMPAT_EXACT=1`` takes Caffe's own im2col and matrix products everywhere.  Each choice is logged once.
 """
 
@@ -64,6 +67,12 @@ def read_table() -> dict[str, dict[str, str]]:
                     "run benchmarks/tune_conv.py again"
                 )
     return table
+
+
+@torch.compiler.assume_constant_result
+def is_tuned(device: torch.device) -> bool:
+    """Whether there is a table for this CUDA device."""
+    return device.type == "cuda" and torch.cuda.get_device_name(device) in read_table()
 
 
 def precision_name(dtype: torch.dtype) -> str:
