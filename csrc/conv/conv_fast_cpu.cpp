@@ -131,33 +131,76 @@ at::Tensor winograd_output(const WinogradPlan& plan, const at::Tensor& x,
   return y;
 }
 
-at::Tensor winograd_weight_grad(const WinogradPlan& plan, const at::Tensor& dy,
-                                const at::Tensor& x) {
+// Sums of all tiles at once, the places of a row shared out among the threads: for weights so large
+// that one sum for each thread would not fit into the caches.
+void sum_together(const WinogradPlan& plan, const float* input, const float* grad, float* sums) {
+  constexpr int64_t kCacheNumbers = 2 << 20;
   const auto& [kernels, s] = plan;
-  const at::Tensor sums = buffer(kernels->weight_size(s));
-  const at::Tensor scratch = buffer(kernels->pair_size(s));
-  const float* grad = dy.const_data_ptr<float>();
-  const float* input = x.const_data_ptr<float>();
+  const int64_t most = std::max<int64_t>(64, kCacheNumbers / kernels->pair_size(s, 1));
+  const int64_t chunks = (s.tiles() + most - 1) / most;
+  const int64_t size = (s.tiles() + chunks - 1) / chunks;
+  const at::Tensor scratch = buffer(kernels->pair_size(s, size));
   float* pair = scratch.mutable_data_ptr<float>();
-  float* sum = sums.mutable_data_ptr<float>();
-  for (int64_t begin = 0; begin < s.tiles(); begin += kernels->chunk_tiles(s)) {
-    const int64_t chunk = std::min(kernels->chunk_tiles(s), s.tiles() - begin);
+  for (int64_t begin = 0; begin < s.tiles(); begin += size) {
+    const int64_t chunk = std::min(size, s.tiles() - begin);
     for (int row = 0; row < s.out_tile + s.kernel - 1; ++row) {
       share(chunk, [&](int64_t first, int64_t last) {
-        kernels->transform_pair(s, input, grad, row, begin + first, begin + last, begin, pair);
+        kernels->transform_pair(s, input, grad, row, begin + first, begin + last, begin, chunk,
+                                pair);
       });
       share(kernels->multiply_tasks(s), [&](int64_t first, int64_t last) {
-        kernels->multiply_pair(s, pair, row, chunk, begin > 0, sum, first, last);
+        kernels->multiply_pair(s, pair, row, chunk, begin > 0, sums, first, last);
       });
     }
+  }
+}
+
+// One sum for each of `parts` ranges of tiles: no thread waits for another.
+void sum_apart(const WinogradPlan& plan, const float* input, const float* grad, int64_t parts,
+               float* sums) {
+  constexpr int64_t kCacheNumbers = 128 << 10;  // half of a core's second cache
+  const auto& [kernels, s] = plan;
+  const int64_t size = std::max<int64_t>(16, kCacheNumbers / kernels->pair_size(s, 1));
+  share(parts, [&](int64_t first_part, int64_t last_part) {
+    const at::Tensor scratch = buffer(kernels->pair_size(s, size));
+    float* pair = scratch.mutable_data_ptr<float>();
+    for (int64_t part = first_part; part < last_part; ++part) {
+      const int64_t first = s.tiles() * part / parts, last = s.tiles() * (part + 1) / parts;
+      float* sum = sums + part * kernels->weight_size(s);
+      for (int64_t begin = first; begin < last; begin += size) {
+        const int64_t chunk = std::min(size, last - begin);
+        for (int row = 0; row < s.out_tile + s.kernel - 1; ++row) {
+          kernels->transform_pair(s, input, grad, row, begin, begin + chunk, begin, chunk, pair);
+          kernels->multiply_pair(s, pair, row, chunk, begin > first, sum, 0,
+                                 kernels->multiply_tasks(s));
+        }
+      }
+    }
+  });
+}
+
+at::Tensor winograd_weight_grad(const WinogradPlan& plan, const at::Tensor& dy,
+                                const at::Tensor& x) {
+  // Decided by the sizes alone, so that the result does not depend on the number of threads.
+  constexpr int64_t kMostParts = 8, kMostApart = 1 << 20;
+  const auto& [kernels, s] = plan;
+  const int64_t size = kernels->weight_size(s);
+  const int64_t parts = size <= kMostApart ? std::min(kMostParts, s.tiles()) : 1;
+  const at::Tensor sums = buffer(parts * size);
+  float* sum = sums.mutable_data_ptr<float>();
+  if (size <= kMostApart) {
+    sum_apart(plan, x.const_data_ptr<float>(), dy.const_data_ptr<float>(), parts, sum);
+  } else {
+    sum_together(plan, x.const_data_ptr<float>(), dy.const_data_ptr<float>(), sum);
   }
   const int64_t taps = s.kernel * s.kernel, channels = s.group_channels();
   const at::Tensor dw = at::empty({s.outputs, channels, s.kernel, s.kernel}, x.options());
   const WinogradWeights<float> weights = {dw.mutable_data_ptr<float>(),
                                           s.group_outputs() * channels * taps, channels * taps,
                                           taps, false};
-  share(kernels->weight_tasks(s),
-        [&](int64_t first, int64_t last) { kernels->weight_grad(s, sum, weights, first, last); });
+  share(kernels->weight_tasks(s), [&](int64_t first, int64_t last) {
+    kernels->weight_grad(s, sum, parts, weights, first, last);
+  });
   return dw;
 }
 

@@ -52,19 +52,21 @@ struct WinogradKernels {
                  const float* bias, bool relu, float* out, float* scratch, int64_t first_task,
                  int64_t last_task);
 
-  // --- gradient of the weights: for each chunk of tiles and each row of the transformed tiles
-  // transform_pair, then multiply_pair over all their tasks; at the end weight_grad ---
-  int64_t (*chunk_tiles)(const WinogradShape&);
-  int64_t (*pair_size)(const WinogradShape&);  // scratch of one row of a chunk
+  // --- gradient of the weights: for chunks of tiles and each row of the transformed tiles
+  // transform_pair, then multiply_pair over all its tasks; at the end weight_grad ---
+  int64_t (*pair_size)(const WinogradShape&, int64_t chunk_size);  // scratch of one row of a chunk
+  // For some tiles of the chunk that begins at `chunk_first`.
   void (*transform_pair)(const WinogradShape&, const float* input, const float* grad, int row,
                          int64_t first_tile, int64_t last_tile, int64_t chunk_first,
-                         float* scratch);
+                         int64_t chunk_size, float* scratch);
   int64_t (*multiply_tasks)(const WinogradShape&);
-  // `sums` has weight_size numbers; `add` is false for the first chunk.
+  // `sums` has weight_size numbers, written if not `add`.
   void (*multiply_pair)(const WinogradShape&, const float* scratch, int row, int64_t chunk_size,
                         bool add, float* sums, int64_t first_task, int64_t last_task);
-  void (*weight_grad)(const WinogradShape&, const float* sums, const WinogradWeights<float>&,
-                      int64_t first_task, int64_t last_task);  // weight_tasks of them
+  // Of the sum of `count` sums in their order; weight_tasks of them.
+  void (*weight_grad)(const WinogradShape&, const float* sums, int64_t count,
+                      const WinogradWeights<float>&, int64_t first_task,
+                      int64_t last_task);  // weight_tasks of them
 };
 
 // Null where there is no such kernel: m x m outputs of r x r taps, (2, 3), (4, 3) and (2, 5).

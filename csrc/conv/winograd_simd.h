@@ -176,14 +176,20 @@ struct WinogradSimd {
         });
   }
 
-  static void weight_grad(S s, const float* sums, const WinogradWeights<float>& weights,
-                          int64_t first, int64_t last) {
+  static void weight_grad(S s, const float* sums, int64_t count,
+                          const WinogradWeights<float>& weights, int64_t first, int64_t last) {
     alignas(64) float taps[r * r][kLanes];
+    const int64_t size = weight_size(s);
     for_each_weight_vector(
         s, sums, first, last,
         [&](int64_t group, int64_t o, int64_t outputs, int64_t c, const float* from, int64_t step) {
           transform<W::kWeightGrad, r, t>(
-              [&](int i, int j) { return Floats::load(from + (i * t + j) * step); },
+              [&](int i, int j) {
+                const float* place = from + (i * t + j) * step;
+                Floats sum = Floats::load(place);
+                for (int64_t k = 1; k < count; ++k) sum = sum + Floats::load(place + k * size);
+                return sum;
+              },
               [&](int i, int j, Floats value) { value.store(taps[i * r + j]); });
           for (int64_t lane = 0; lane < outputs; ++lane) {
             float* to = weights.find(group, o + lane, c);
@@ -321,16 +327,7 @@ struct WinogradSimd {
     const int64_t inputs = (s.group_channels() + kLanes - 1) / kLanes * kLanes;
     return s.groups * (inputs + Panels(s.group_outputs()).columns());
   }
-  static int64_t chunk_tiles(S s) {
-    constexpr int64_t kCacheNumbers = 2 << 20;
-    const int64_t most = std::max<int64_t>(64, kCacheNumbers / (t * pair_columns(s)));
-    const int64_t chunks = std::max<int64_t>(1, (s.tiles() + most - 1) / most);
-    return (s.tiles() + chunks - 1) / chunks;
-  }
-  static int64_t zeros_size(S s) {
-    return (std::max(s.group_channels(), s.group_outputs()) + kSkew - 1) / kSkew * kSkew;
-  }
-  static int64_t pair_size(S s) { return t * pair_columns(s) * chunk_tiles(s); }
+  static int64_t pair_size(S s, int64_t chunk) { return t * pair_columns(s) * chunk; }
 
   static int64_t input_vectors(S s) { return (s.group_channels() + kLanes - 1) / kLanes; }
   static float* input_panel(S s, float* scratch, int64_t chunk, int64_t group, int64_t vector) {
@@ -343,8 +340,7 @@ struct WinogradSimd {
 
   template <int row>
   static void transform_pair_row(S s, const float* input, const float* grad, int64_t first,
-                                 int64_t last, int64_t chunk_first, float* scratch) {
-    const int64_t chunk = std::min(chunk_tiles(s), s.tiles() - chunk_first);
+                                 int64_t last, int64_t chunk_first, int64_t chunk, float* scratch) {
     const Panels panels(s.group_outputs());
     const int64_t channels = s.group_channels(), outputs = s.group_outputs();
     alignas(64) static const float zero[kLanes] = {};
@@ -390,9 +386,9 @@ struct WinogradSimd {
   }
 
   static void transform_pair(S s, const float* input, const float* grad, int row, int64_t first,
-                             int64_t last, int64_t chunk_first, float* scratch) {
+                             int64_t last, int64_t chunk_first, int64_t chunk, float* scratch) {
     unrolled<t>([&](auto i) {
-      if (i == row) transform_pair_row<i>(s, input, grad, first, last, chunk_first, scratch);
+      if (i == row) transform_pair_row<i>(s, input, grad, first, last, chunk_first, chunk, scratch);
     });
   }
 
@@ -429,8 +425,8 @@ struct WinogradSimd {
   }
 
   static constexpr WinogradKernels kKernels = {
-      weight_size, weight_tasks, transform_weights, output_tasks,   output_scratch, output,
-      chunk_tiles, pair_size,    transform_pair,    multiply_tasks, multiply_pair,  weight_grad};
+      weight_size, weight_tasks,   transform_weights, output_tasks,  output_scratch, output,
+      pair_size,   transform_pair, multiply_tasks,    multiply_pair, weight_grad};
 };
 
 inline const WinogradKernels* find_winograd(int out_tile, int kernel) {

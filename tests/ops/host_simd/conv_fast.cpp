@@ -105,24 +105,28 @@ Floats winograd_output(const WinogradKernels& kernels, const WinogradShape& s, c
 
 Floats winograd_weight_grad(const WinogradKernels& kernels, const WinogradShape& s, const Floats& x,
                             const Floats& dy, int64_t channel_taps) {
-  Floats sums = poisoned(kernels.weight_size(s));
-  for (int64_t begin = 0; begin < s.tiles(); begin += kernels.chunk_tiles(s)) {
-    const int64_t chunk = std::min(kernels.chunk_tiles(s), s.tiles() - begin);
+  // Two sums, the first of one chunk of tiles, the second of the rest.
+  const int64_t size = kernels.weight_size(s);
+  const int64_t chunks = std::min<int64_t>(4, s.tiles()), parts = std::min<int64_t>(2, chunks);
+  Floats sums = poisoned(parts * size);
+  for (int64_t i = 0; i < chunks; ++i) {
+    const int64_t begin = s.tiles() * i / chunks, chunk = s.tiles() * (i + 1) / chunks - begin;
     for (int row = 0; row < s.out_tile + s.kernel - 1; ++row) {
-      Floats pair = poisoned(kernels.pair_size(s));
+      Floats pair = poisoned(kernels.pair_size(s, chunk));
       last_first(chunk, [&](int64_t first, int64_t last) {
         kernels.transform_pair(s, x.data(), dy.data(), row, begin + first, begin + last, begin,
-                               pair.data());
+                               chunk, pair.data());
       });
       last_first(kernels.multiply_tasks(s), [&](int64_t first, int64_t last) {
-        kernels.multiply_pair(s, pair.data(), row, chunk, begin > 0, sums.data(), first, last);
+        kernels.multiply_pair(s, pair.data(), row, chunk, i > 1, sums.data() + (i > 0) * size,
+                              first, last);
       });
     }
   }
   Floats dw = poisoned(s.outputs * channel_taps);
   const int64_t taps = s.kernel * s.kernel;
   last_first(kernels.weight_tasks(s), [&](int64_t first, int64_t last) {
-    kernels.weight_grad(s, sums.data(),
+    kernels.weight_grad(s, sums.data(), parts,
                         {dw.data(), s.group_outputs() * channel_taps, channel_taps, taps, false},
                         first, last);
   });
@@ -209,8 +213,8 @@ void check_level(const char* level, const WinogradKernels* (*winograd)(int, int)
       check_winograd(level, kernels, s, m);
     }
   }
-  // Enough tiles for several chunks of the weight gradient.
-  check_winograd(level, *winograd(2, 3), sizes(10, 128, 23, 23, 128, 3, 3, 1, 1, 1), 2);
+  // Products of more rows than one pass of multiply_pair takes.
+  check_winograd(level, *winograd(2, 3), sizes(8, 10, 23, 23, 12, 3, 3, 1, 1, 1), 2);
   check_rows(level, rows, sizes(1, 1, 1, 1, 1, 1, 1, 1, 0, 1));
   check_rows(level, rows, sizes(2, 3, 23, 27, 9, 11, 11, 4, 0, 1));
   check_rows(level, rows, sizes(2, 3, 41, 30, 96, 7, 5, 2, 0, 1));
