@@ -131,27 +131,35 @@ at::Tensor winograd_output(const WinogradPlan& plan, const at::Tensor& x,
   return y;
 }
 
-// Sums of all tiles at once, the places of a row shared out among the threads: for weights so large
-// that one sum for each thread would not fit into the caches.
+// One sum of all tiles, for weights so large that one for each thread would not fit into the
+// caches. A row of the transformed tiles is a task of its own; where the threads are too many for
+// that they share out each row.
 void sum_together(const WinogradPlan& plan, const float* input, const float* grad, float* sums) {
-  constexpr int64_t kCacheNumbers = 2 << 20;
+  constexpr int64_t kCacheNumbers = 1 << 20;
   const auto& [kernels, s] = plan;
   const int64_t most = std::max<int64_t>(64, kCacheNumbers / kernels->pair_size(s, 1));
   const int64_t chunks = (s.tiles() + most - 1) / most;
-  const int64_t size = (s.tiles() + chunks - 1) / chunks;
-  const at::Tensor scratch = buffer(kernels->pair_size(s, size));
-  float* pair = scratch.mutable_data_ptr<float>();
-  for (int64_t begin = 0; begin < s.tiles(); begin += size) {
-    const int64_t chunk = std::min(size, s.tiles() - begin);
-    for (int row = 0; row < s.out_tile + s.kernel - 1; ++row) {
-      share(chunk, [&](int64_t first, int64_t last) {
-        kernels->transform_pair(s, input, grad, row, begin + first, begin + last, begin, chunk,
-                                pair);
-      });
-      share(kernels->multiply_tasks(s), [&](int64_t first, int64_t last) {
-        kernels->multiply_pair(s, pair, row, chunk, begin > 0, sums, first, last);
-      });
+  const int64_t size = (s.tiles() + chunks - 1) / chunks, rows = s.out_tile + s.kernel - 1;
+  const auto sum_rows = [&](int64_t first_row, int64_t last_row) {
+    const at::Tensor scratch = buffer(kernels->pair_size(s, size));
+    float* pair = scratch.mutable_data_ptr<float>();
+    for (int row = static_cast<int>(first_row); row < last_row; ++row) {
+      for (int64_t begin = 0; begin < s.tiles(); begin += size) {
+        const int64_t chunk = std::min(size, s.tiles() - begin);
+        share(chunk, [&](int64_t first, int64_t last) {
+          kernels->transform_pair(s, input, grad, row, begin + first, begin + last, begin, chunk,
+                                  pair);
+        });
+        share(kernels->multiply_tasks(s), [&](int64_t first, int64_t last) {
+          kernels->multiply_pair(s, pair, row, chunk, begin > 0, sums, first, last);
+        });
+      }
     }
+  };
+  if (rows % at::get_num_threads() == 0) {
+    share(rows, sum_rows);  // within it `share` is a plain call
+  } else {
+    sum_rows(0, rows);
   }
 }
 
