@@ -23,10 +23,11 @@ TITLES = {
     "lrn": "Local response normalisation",
     "pool": "Max pooling and its chains",
     "conv": "Grouped convolution",
+    "fastconv": "Convolution for training on the CPU",
     "linear": "InnerProduct with few images",
     "data": "Data path",
 }
-CPU_ONLY = ("linear",)  # PyTorch's elsewhere
+CPU_ONLY = ("fastconv", "linear")  # PyTorch's elsewhere
 NOT_ON_GPU = "**Not measured on a GPU yet.** `make test-gpu`, on a machine with one, measures it."
 NOTES = ROOT / "benchmarks" / "notes.md"  # what bounds the numbers and what was tried, by hand
 Rows = Mapping[str, Mapping[str, float]]

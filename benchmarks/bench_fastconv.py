@@ -1,9 +1,9 @@
 """fast_conv on the CPU, output and both gradients, beside oneDNN (PyTorch) in both layouts and Caffe's own im2col.
 
-    python benchmarks/bench_conv_cpu.py                     # the five convolutions of CaffeNet, batch 32
-    python benchmarks/bench_conv_cpu.py --model deploy.prototxt --batch 64 --json out.json
+    python benchmarks/bench_fastconv.py                     # the five convolutions of CaffeNet, batch 32
+    python benchmarks/bench_fastconv.py --model deploy.prototxt --batch 64 --json out.json
 
-"ours 4" and "ours 6" allow Winograd's tiles up to that size; "floor" is the multiplications of the definition at the
+"ours" and "ours 4" allow Winograd's tiles of up to 6 and 4; "floor" is the multiplications of the definition at the
 peak rate, which is sgemm's in this run unless --peak names it.  Errors are the largest against float64, relative to the
 largest value, on normal numbers.
 """
@@ -29,7 +29,7 @@ CAFFENET: dict[str, Shape] = {
     "conv4": ((384, 13, 13), (384, 192, 3, 3), 1, 1, 2),
     "conv5": ((384, 13, 13), (256, 192, 3, 3), 1, 1, 2),
 }
-TILES = (4, 6)
+TILES = {"ours": 6, "ours 4": 4}
 CPU = torch.device("cpu")
 Calls = dict[str, Callable[[], Tensor]]
 
@@ -66,7 +66,7 @@ def make_calls(shape: Shape, batch: int) -> Iterator[tuple[str, Calls, Callable[
 
     yield (
         "output",
-        {f"ours {t}": lambda t=t: ops.conv_fast(x_last, weight, None, *window, groups, False, t) for t in TILES}
+        {who: lambda t=t: ops.conv_fast(x_last, weight, None, *window, groups, False, t) for who, t in TILES.items()}
         | {
             "torch": lambda: conv2d(x, weight, None, *window, groups),
             "torch NHWC": lambda: conv2d(x_last, weight, None, *window, groups),
@@ -78,8 +78,8 @@ def make_calls(shape: Shape, batch: int) -> Iterator[tuple[str, Calls, Callable[
         yield (
             "input gradient",
             {
-                f"ours {t}": lambda t=t: ops.conv_fast_input_grad(dy_last, weight, *size[1:], *window, groups, t)
-                for t in TILES
+                who: lambda t=t: ops.conv_fast_input_grad(dy_last, weight, *size[1:], *window, groups, t)
+                for who, t in TILES.items()
             }
             | {
                 "torch": lambda: backward(x, dy, weight, 0),
@@ -91,8 +91,8 @@ def make_calls(shape: Shape, batch: int) -> Iterator[tuple[str, Calls, Callable[
     yield (
         "weight gradient",
         {
-            f"ours {t}": lambda t=t: ops.conv_fast_weight_grad(dy_last, x_last, *weight_size[2:], *window, groups, t)
-            for t in TILES
+            who: lambda t=t: ops.conv_fast_weight_grad(dy_last, x_last, *weight_size[2:], *window, groups, t)
+            for who, t in TILES.items()
         }
         | {
             "torch": lambda: backward(x, dy, weight, 1),
@@ -141,7 +141,7 @@ def main() -> None:
                 errors[f"{name} {what}"] = relative_errors(calls, exact())
     rows["all"] = {who: sum(row[who] for row in rows.values()) for who in next(iter(rows.values()))}
     print(f"peak {peak:.0f} GFLOP/s on {torch.get_num_threads()} threads")
-    print_table(f"Convolution, batch {arguments.batch}", rows, "ours 6")
+    print_table(f"Convolution, batch {arguments.batch}", rows)
     print("\nLargest error against float64, relative to the largest value")
     for label, row in errors.items():
         print(f"{label:34}" + "  ".join(f"{who} {error:.1e}" for who, error in row.items()))
