@@ -14,7 +14,7 @@ from tests.ops.conv_cases import CONV_CASES, ConvCase
 from tests.ops.test_conv import close, forward_backward, make_arguments
 
 ROOT = Path(__file__).parents[2]
-# Relative to the largest value.  Tiles of 6 lose up to four bits (fast_conv's docstring).
+# Relative to the largest value.  Tiles of 6 lose up to four bits: see fast_conv's docstring.
 TOLERANCES = {0: 5e-6, 4: 5e-6, 6: 2e-5}
 
 SAME = {"kernel": (3, 3), "padding": (1, 1)}
