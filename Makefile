@@ -17,7 +17,7 @@ reproduce: $(VENV)/ready ## re-run the paper on the default data: OUT=folder, AR
 	$(BIN)/python reproduce/run_paper.py --split 0 --out $(OUT) $(ARGS)
 
 test: $(VENV)/ready lint ## lint, then all tests
-	$(BIN)/python -m pytest -n 2 --maxprocesses 2 $(ARGS)
+	$(BIN)/python -m pytest -n 2 --maxprocesses 2 --dist loadgroup $(ARGS)
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)

@@ -96,7 +96,7 @@ build() {
 
 run_tests() {
   # What runs CUDA kernels on the host has been tested elsewhere.
-  step tests 150 "$python" -m pytest -q -rs -m "not slow" -n 8 -p no:cacheprovider -k "not host_cuda" \
+  step tests 150 "$python" -m pytest -q -rs -m "not slow" -n 8 -p no:cacheprovider -k "not test_host" \
     tests/ops tests/layers tests/net tests/data tests/solver tests/test_precision.py tests/test_golden_nets.py || true
 }
 

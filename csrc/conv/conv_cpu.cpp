@@ -11,6 +11,7 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include "common/cpu_types.h"
 #include "conv/conv_arguments.h"
 #include "conv/im2col.h"
 
@@ -89,17 +90,6 @@ void for_each_image(const ConvSizes& s, at::ScalarType type, const Task& task) {
     at::parallel_for(0, s.batch, 1, run);
   } else {
     run(0, s.batch);
-  }
-}
-
-template <typename Run>
-void run_for_cpu_type(const char* op, const at::Tensor& tensor, const Run& run) {
-  if (tensor.scalar_type() == at::kFloat) {
-    run(float{});
-  } else {
-    TORCH_CHECK_TYPE(tensor.scalar_type() == at::kDouble, op, ": input is ", describe(tensor),
-                     "; expected float32 or float64 on the CPU");
-    run(double{});
   }
 }
 

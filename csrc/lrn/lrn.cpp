@@ -6,22 +6,12 @@
 #include <ATen/ops/empty_like.h>
 #include <torch/library.h>
 
+#include "common/cpu_types.h"
 #include "lrn/lrn_arguments.h"
 #include "lrn/lrn_cpu.h"
 
 namespace caffe_compat {
 namespace {
-
-template <typename Run>
-void run_for_cpu_type(const char* op, const at::Tensor& input, const Run& run) {
-  if (input.scalar_type() == at::kFloat) {
-    run(float{});
-  } else {
-    TORCH_CHECK_TYPE(input.scalar_type() == at::kDouble, op, ": input is ", describe(input),
-                     "; expected float32 or float64 on the CPU");
-    run(double{});
-  }
-}
 
 at::Tensor lrn_cpu(const at::Tensor& input, int64_t local_size, double alpha, double beta, double k,
                    bool within_channel) {

@@ -10,6 +10,7 @@
 
 #include <tuple>
 
+#include "common/cpu_types.h"
 #include "lrn/lrn_arguments.h"
 #include "lrn/lrn_cpu.h"
 #include "pool/pool_arguments.h"
@@ -17,17 +18,6 @@
 
 namespace caffe_compat {
 namespace {
-
-template <typename Run>
-void run_for_cpu_type(const char* op, const at::Tensor& input, const Run& run) {
-  if (input.scalar_type() == at::kFloat) {
-    run(float{});
-  } else {
-    TORCH_CHECK_TYPE(input.scalar_type() == at::kDouble, op, ": input is ", describe(input),
-                     "; expected float32 or float64 on the CPU");
-    run(double{});
-  }
-}
 
 std::tuple<at::Tensor, at::Tensor> max_pool_cpu(const at::Tensor& input, at::IntArrayRef kernel,
                                                 at::IntArrayRef stride, at::IntArrayRef padding,

@@ -1,4 +1,4 @@
-"""Our own convolution kernels on a GPU, whatever the choice would be; test_host_cuda.py needs none."""
+"""Our own convolution kernels on a GPU, whatever the choice would be; test_host_conv.py needs none."""
 
 from collections.abc import Iterator
 

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from caffe_compat.ops.lrn import _reference as lrn_reference
+from tests.ops.host_kernels import TOLERANCES, Case, build, host_marks, random, raw, run
 from tests.ops.pool_cases import POOL_CASES, PoolCase
-from tests.ops.test_host_cuda import TOLERANCES, Case, build, pytestmark, random, raw, run  # noqa: F401
 
-DTYPES = TOLERANCES | {"float16": 2e-3}
+pytestmark = host_marks("pool")
+
+DTYPES = TOLERANCES
 OUTPUT, POOLED, TAPS, GRADIENT = range(4)  # what a call returns, see host_cuda/pool.cpp
 NO_TAP = 255
 ALPHA, K = 0.3, 2.0

@@ -1,4 +1,4 @@
-"""Runs the host build of the CUDA kernels on prepared cases; called by test_host_cuda.py under AddressSanitizer.
+"""Runs the host build of the CUDA kernels on prepared cases; called by host_kernels.py under AddressSanitizer.
 
     python run_cases.py KERNELS.so CASES.npz
 
