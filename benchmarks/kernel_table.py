@@ -108,8 +108,8 @@ def pool_work() -> list[Work]:
     """Bytes: input (or its gradient), output and one byte for its taps, with LRN also the pooled values.
 
     About 4 operations a tap forward (two comparisons, two selections); backward the 9 windows' shares of 4 pixels are
-    about 40 an output.  LRN's as above.  All are bound by bytes on both GPUs: what decides is whether 16 to 20 KB a SM
-    are in flight, and the kernels' occupancy below gives 20 KB and more.
+    about 40 an output.  LRN's as above.  By bytes and these operations all are bound by bytes; the instructions around
+    them (addresses, comparisons) may well bound the float32 backward pass and the 16-bit kernels instead.
     """
     rows = []
     for name, channels, size, out_size, lrn in (

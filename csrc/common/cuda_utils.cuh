@@ -3,7 +3,8 @@
 // *_cuda.cu files tie them to PyTorch.
 //
 // Rules: sizes and offsets are 64-bit; each launch goes through CAFFE_COMPAT_LAUNCH, which checks
-// it; no fast-math; no float atomics.
+// it; no fast-math (LRN's float32 roots are the device's own, within 2^-22: lrn_device.cuh); no
+// float atomics.
 #pragma once
 
 #include <c10/util/BFloat16.h>
