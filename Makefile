@@ -45,7 +45,7 @@ fidelity: $(VENV)/ready ## compare with what Caffe 1.0 computed; writes docs/fid
 
 bench: $(VENV)/ready ## all benchmarks on this machine, then docs/benchmarks.md: BENCH_OUT=folder for the numbers
 	mkdir -p $(BENCH_OUT)
-	for name in lrn pool conv linear data; do \
+	for name in lrn pool conv fastconv linear data; do \
 		test ! -f benchmarks/bench_$$name.py || $(BIN)/python benchmarks/bench_$$name.py --json $(BENCH_OUT)/bench_$$name.json || exit; done
 	$(BIN)/python benchmarks/bench_train.py --layers --json $(BENCH_OUT)/bench_train.json
 	$(BIN)/python benchmarks/make_report.py $(BENCH_OUT)

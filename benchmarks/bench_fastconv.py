@@ -4,7 +4,7 @@
     python benchmarks/bench_fastconv.py --model deploy.prototxt --batch 64 --json out.json
 
 "ours" and "ours 4" allow Winograd's tiles of up to 6 and 4; "floor" is the multiplications of the definition at the
-peak rate, which is sgemm's in this run unless --peak names it.  Errors are the largest against float64, relative to the
+peak rate measured in the same run unless --peak names it.  Errors are the largest against float64, relative to the
 largest value, on normal numbers.
 """
 
@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from timing import Contestants, machine, median_ms, print_table
+from floor import measure_rates
+from timing import machine, median_ms, print_table
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -108,24 +109,18 @@ def relative_errors(calls: Calls, exact: Tensor) -> dict[str, float]:
     return {name: ((call().double() - exact).abs().max() / largest).item() for name, call in calls.items()}
 
 
-def sgemm_gflops(size: int = 2048) -> float:
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    contestants: Contestants = {"mm": lambda: a @ b}
-    return 2e-6 * size**3 / median_ms(contestants, CPU)["mm"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--model", type=Path, help="shapes from the convolutions of this prototxt")
     parser.add_argument("--layers", nargs="*", help="only these")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--peak", type=float, help="GFLOP/s for the floor; default: what sgemm reaches")
+    parser.add_argument("--peak", type=float, help="GFLOP/s for the floor; default: measured")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
 
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
-    peak = arguments.peak or sgemm_gflops()
+    peak = arguments.peak or 1e3 * measure_rates(CPU, torch.float32)["tflops"]
     rows: dict[str, dict[str, float]] = {}
     errors: dict[str, dict[str, float]] = {}
     with torch.no_grad():

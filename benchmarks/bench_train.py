@@ -5,7 +5,7 @@
 
 All contestants run in one process, in turns, so that a slower or faster minute of the machine hits all of them; the
 tables show medians.  The floor is the arithmetic of convolutions and inner products, counted from the shapes, at the
-rate of a large matrix product measured in the same run.  On the CPU freed memory stays with the process, as in fast
+rate of a large product measured in the same run.  On the CPU freed memory stays with the process, as in fast
 mode, for all contestants: torch gains by that, too; --plain-malloc leaves the allocator as it is, for all.
 """
 

@@ -99,8 +99,8 @@ def train_section(run: Run, images: Path) -> Iterator[str]:
             lines = [(n, f"{ms:.1f}", f"{1e3 * batch / ms:,.0f}", f"{best / ms:.2f}") for n, ms in entries]
             yield table([f"{precision}, {part}", "ms", "images/s", "times the best torch"], lines)
         yield (
-            f"Floor: {found['gflop']:.0f} GFLOP at {found['tflops']:.3g} TFLOP/s, a large matrix product in the same "
-            f"run; copies ran at {found['copy_gb_s']:.1f} GB/s."
+            f"Floor: {found['gflop']:.0f} GFLOP at {found['tflops']:.3g} TFLOP/s, the best of a large product in the "
+            f"same run; copies ran at {found['copy_gb_s']:.1f} GB/s."
         )
         for name, why in found["left_out"].items():
             yield f"{name} could not run: {why}."
