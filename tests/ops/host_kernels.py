@@ -1,4 +1,4 @@
-"""Runs CUDA kernels' own source on the host under AddressSanitizer and UBSan (csrc/common/host_cuda.h).
+"""Runs kernels' own source, CUDA's too, on the host under AddressSanitizer and UBSan (csrc/common/host_cuda.h).
 
 A test builds ``host_cuda/<op>.cpp`` with ``build`` and gives ``run`` a list of cases; the calls run in a process of
 their own, in which only NumPy is loaded (``host_cuda/run_cases.py``).
@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,13 @@ def index_case(
     return call | {"tolerance": 0.0}, all_arrays
 
 
-def build(source: str, folder: Path) -> Path:
-    """The kernels of ``source`` as a shared library."""
+def build(source: str, folder: Path, sources: Path = FOLDER, kernels: Sequence[str] = ()) -> Path:
+    """``sources``/``source``.cpp, with these files of csrc/, as a shared library in ``folder``."""
     library = folder / f"{source}.so"
-    include = [f"-I{path}" for path in (ROOT / "csrc", Path(torch.__file__).parent / "include")]
-    command = ["g++", *FLAGS, *SANITIZE, *include, str(FOLDER / f"{source}.cpp"), "-o", str(library)]
+    # What stands in for other headers comes first.
+    include = [f"-I{path}" for path in (sources, ROOT / "csrc", Path(torch.__file__).parent / "include")]
+    command = ["g++", *FLAGS, *SANITIZE, *include, str(sources / f"{source}.cpp")]
+    command += [*(str(ROOT / "csrc" / name) for name in kernels), "-o", str(library)]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     return library
