@@ -56,14 +56,15 @@ pack() {
 }
 
 check_machine() {
-  "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' ||
-    refuse "PyTorch of $python sees no CUDA device; this script is for a machine with a GPU"
+  "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
+    refuse "$python has no PyTorch that sees a CUDA device (PYTHON=command names another); this script is for a machine with a GPU"
   command -v nvcc >/dev/null || [[ -n ${CUDA_HOME:-} ]] || refuse "there is no nvcc on PATH; set CUDA_HOME"
   local missing
   missing=$("$python" - <<'PY'
 from importlib.util import find_spec
 
 needed = {"protobuf": "google.protobuf", "lmdb": "lmdb", "h5py": "h5py", "opencv-python-headless": "cv2", "numpy": "numpy"}
+needed |= {"pytest-xdist": "xdist", "execnet": "execnet"}  # tests run side by side
 needed |= {name: name for name in ("safetensors", "rich", "pytest", "hypothesis", "pybind11", "ninja", "matplotlib")}
 
 

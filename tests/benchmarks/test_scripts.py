@@ -122,8 +122,8 @@ def test_gpu_script_refuses_unknown_parts(tmp_path: Path) -> None:
 def test_gpu_script_refuses_a_machine_without_gpu(tmp_path: Path) -> None:
     done = run_gpu_script(tmp_path, CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2
-    assert "sees no CUDA device" in done.stdout
-    assert "sees no CUDA device" in (tmp_path / "log.txt").read_text()
+    assert "no PyTorch that sees a CUDA device" in done.stdout
+    assert "no PyTorch that sees a CUDA device" in (tmp_path / "log.txt").read_text()
 
 
 STAND_IN = """#!/bin/bash
