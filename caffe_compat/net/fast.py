@@ -9,6 +9,7 @@ A chain is found by the layers' types and fields.  Whether its operator takes th
 where it does not, and where a layer in the chain has hooks, its layers run one by one.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +29,7 @@ from caffe_compat.ops.conv_choice import is_tuned
 
 
 @dataclass
-class Chain:
+class Chain(ABC):
     """Steps of which each reads only what the one before it writes."""
 
     steps: list[Step]
@@ -54,9 +55,9 @@ class Chain:
         for step in self.steps:
             step.run(values)
 
+    @abstractmethod
     def operate(self, bottom: Tensor) -> Tensor | None:
         """The last top; None where the operator does not take this bottom."""
-        raise NotImplementedError
 
 
 @dataclass

@@ -194,8 +194,9 @@ class Net(nn.Module):
             return self.steps
         if self._chains is None:
             self._chains = find_chains(self._graph)
-        hidden = set().union(*(unit.hidden for unit in self._chains if isinstance(unit, Chain)))
-        return self._chains if hidden.isdisjoint(wanted) else self.steps
+        wanted = set(wanted)
+        inside = wanted and any(isinstance(unit, Chain) and unit.hidden & wanted for unit in self._chains)
+        return self.steps if inside else self._chains
 
     def _source_values(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {}

@@ -112,15 +112,12 @@ def _conv_fake(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
     groups: int,
 ) -> Tensor:
-    sizes = [
-        (input.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
-        for i in range(2)
-    ]
+    sizes = conv_choice.output_size(input.shape, weight.shape, (stride, padding, dilation, groups))
     shape = (input.shape[0], weight.shape[0], *sizes)
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_kept_layout(input))
 
@@ -155,17 +152,21 @@ def _save_with_output(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None
     ctx.save_for_backward(*_needed(ctx, inputs), output)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _gradients(ctx: Any, grad: Tensor, input_grad: Any, weight_grad: Any) -> tuple[Tensor | None, ...]:
+    """Of input, weight and bias, as far as they are wanted, by these two operators."""
     input, weight, *output = ctx.saved_tensors
     if output:  # the ReLU behind it
         grad = torch.ops.aten.threshold_backward(grad, output[0], 0)
-    ops = torch.ops.caffe_compat
     return (
-        ops.conv_input_grad(grad, weight, *ctx.input_size, *ctx.window) if ctx.needs_input_grad[0] else None,
-        ops.conv_weight_grad(grad, input, *ctx.kernel, *ctx.window) if ctx.needs_input_grad[1] else None,
+        input_grad(grad, weight, *ctx.input_size, *ctx.window) if ctx.needs_input_grad[0] else None,
+        weight_grad(grad, input, *ctx.kernel, *ctx.window) if ctx.needs_input_grad[1] else None,
         grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
-        *[None] * 4,
     )
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    ops = torch.ops.caffe_compat
+    return *_gradients(ctx, grad, ops.conv_input_grad, ops.conv_weight_grad), *[None] * 4
 
 
 def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:

@@ -3,15 +3,15 @@
 N C H W in shape comments: batch, channels, height, width.
 """
 
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 from caffe_compat.ops import extension
-from caffe_compat.ops.conv import Sizes, _per_axis
+from caffe_compat.ops.conv import Sizes, _gradients, _needed, _per_axis
 from caffe_compat.ops.conv import _reference as _conv_reference
+from caffe_compat.ops.conv_choice import output_size
 
 extension.load()
 
@@ -84,17 +84,14 @@ def _conv_fast_fake(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
     groups: int,
     relu: bool,
     largest_tile: int,
 ) -> Tensor:
-    sizes = [
-        (input.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
-        for i in range(2)
-    ]
+    sizes = output_size(input.shape, weight.shape, (stride, padding, dilation, groups))
     return _empty(input, input.shape[0], weight.shape[0], *sizes)
 
 
@@ -121,28 +118,14 @@ def _weight_grad_fake(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, stride, padding, dilation, groups, ctx.relu, largest_tile = inputs
-    ctx.window = (stride, padding, dilation, groups, largest_tile)
-    ctx.input_size, ctx.kernel = input.shape[2:], weight.shape[2:]
-    # Only what the wanted gradients need: a frozen weight keeps no activations alive.
-    ctx.save_for_backward(
-        input if ctx.needs_input_grad[1] else None,
-        weight if ctx.needs_input_grad[0] else None,
-        output if ctx.relu else None,
-    )
+    *arguments, relu, largest_tile = inputs
+    operands = _needed(ctx, (*arguments, largest_tile))
+    ctx.save_for_backward(*operands, *([output] if relu else []))
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    input, weight, output = ctx.saved_tensors
     ops = torch.ops.caffe_compat
-    if ctx.relu:
-        grad = torch.ops.aten.threshold_backward(grad, output, 0)
-    return (
-        ops.conv_fast_input_grad(grad, weight, *ctx.input_size, *ctx.window) if ctx.needs_input_grad[0] else None,
-        ops.conv_fast_weight_grad(grad, input, *ctx.kernel, *ctx.window) if ctx.needs_input_grad[1] else None,
-        grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None,
-        *[None] * 6,
-    )
+    return *_gradients(ctx, grad, ops.conv_fast_input_grad, ops.conv_fast_weight_grad), *[None] * 6
 
 
 def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
