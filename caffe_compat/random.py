@@ -11,22 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat import extension
 
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @cache
 def _engine_type() -> Any:
-    try:
-        import torch  # noqa: F401  the extension is linked against its libraries
-
-        from caffe_compat import _C
-    except ImportError as error:
-        raise CaffeCompatError(
-            f"the extension is not built: run `pip install --no-build-isolation -e .` ({error})"
-        ) from error
-    return _C.CaffeRandom
+    return extension.require("the random stream").CaffeRandom
 
 
 class CaffeGenerator:

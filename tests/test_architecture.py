@@ -8,7 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ["errors", "atomic_file", "proto", "random", "precision", "memory", "ops", "layers", "data", "net", "solver"]
+ROOMS = [
+    "errors",
+    "atomic_file",
+    "extension",
+    "proto",
+    "random",
+    "precision",
+    "memory",
+    "ops",
+    "layers",
+    "data",
+    "net",
+    "solver",
+]
 ROOMS += ["pycaffe", "tools", "cli"]
 FILES = sorted((ROOT / "caffe_compat").rglob("*.py"))
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from caffe_compat import random
 from caffe_compat.layers.base import Layer, LayerContext
-from caffe_compat.layers.registry import layer_types
+from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.tools._golden import relative_error
 from tests.layer_draws import DRAWS, Dice, Draw

@@ -5,29 +5,16 @@ The same results, bit for bit, as ``Transformer`` on each image in turn.
 
 import sys
 from collections.abc import Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
 
+from caffe_compat import extension
 from caffe_compat.data.thread_map import ThreadMap
 from caffe_compat.data.transformer import Transformer
-from caffe_compat.errors import CaffeCompatError, DataError
+from caffe_compat.errors import DataError
 
 _ENCODED, _BAD = 3, 4  # kinds in ImageBatch.headers()
-
-
-@cache
-def _extension() -> Any:
-    try:
-        import torch  # noqa: F401  the extension is linked against its libraries
-
-        from caffe_compat import _C
-    except ImportError as error:
-        raise CaffeCompatError(
-            f"the extension is not built: run `pip install --no-build-isolation -e .` ({error})"
-        ) from error
-    return _C
 
 
 class BatchMaker:
@@ -46,7 +33,7 @@ class BatchMaker:
 
     def open_records(self, values: Sequence[Any]) -> tuple[Any, dict[int, DataError]]:
         """Parse serialized Datums and decode the encoded ones."""
-        batch = _extension().ImageBatch(list(values), self.map.threads)
+        batch = extension.require("making batches").ImageBatch(list(values), self.map.threads)
         kinds = batch.headers()[:, 0]
         problems = {int(i): DataError(batch.error(i)) for i in np.flatnonzero(kinds == _BAD)}
         encoded = [int(i) for i in np.flatnonzero(kinds == _ENCODED)]
@@ -57,7 +44,7 @@ class BatchMaker:
 
     def open_images(self, images: Sequence[np.ndarray | DataError]) -> tuple[Any, dict[int, DataError]]:
         """Take decoded (C, H, W) uint8 images, any strides; an error in place of one is a problem."""
-        batch = _extension().ImageBatch(len(images))
+        batch = extension.require("making batches").ImageBatch(len(images))
         problems = self._put(batch, dict(enumerate(images)))
         return batch, problems | self._misfits(batch, problems)
 

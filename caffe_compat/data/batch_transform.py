@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat import extension
 
 
 def batch_transform(
@@ -46,12 +46,7 @@ def _load() -> None:
     global _loaded
     if _loaded:
         return
-    try:
-        from caffe_compat import _C  # noqa: F401  registers the operator
-    except ImportError as error:
-        raise CaffeCompatError(
-            f"the extension is not built: run `pip install --no-build-isolation -e .` ({error})"
-        ) from error
+    extension.require("batch_transform")
 
     @torch.library.register_fake("caffe_compat::batch_transform")
     def fake(images: Tensor, windows: Tensor, mean: Any, scale: float, height: int, width: int) -> Tensor:

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
-from caffe_compat.layers.neuron import NeuronLayer, refuse_in_place
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import NeuronLayer, refuse_in_place
 
 
 @register("AbsVal")

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
-from caffe_compat.layers.indices import to_indices
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.indices import to_indices
 
 
 @register("BatchReindex")

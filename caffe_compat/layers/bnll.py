@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
-from caffe_compat.layers.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
 
 
 class _BNLL(torch.autograd.Function):

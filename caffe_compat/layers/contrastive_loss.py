@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.loss import check_same_batch
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.loss import check_same_batch
 
 # Caffe adds this to the distance that it divides by in the gradient.
 _DISTANCE_OFFSET = 1e-4

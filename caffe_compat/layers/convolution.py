@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.fillers import fill
-from caffe_compat.layers.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.layers.shared.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
 

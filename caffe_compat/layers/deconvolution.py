@@ -8,9 +8,9 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.convolution import Convolution
-from caffe_compat.layers.fillers import fill
-from caffe_compat.layers.geometry import Window, deconv_sizes
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.layers.shared.geometry import Window, deconv_sizes
 
 
 @register("Deconvolution")

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
-from caffe_compat.layers.fillers import fill
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
 
 _LEGACY_FIELDS = ("num", "channels", "height", "width")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
-from caffe_compat.layers.neuron import is_in_place
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import is_in_place
 
 
 class _UnstableProduct(torch.autograd.Function):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
-from caffe_compat.layers.neuron import NeuronLayer, is_in_place
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place
 
 
 class _ELU(torch.autograd.Function):

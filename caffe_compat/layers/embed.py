@@ -4,9 +4,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
-from caffe_compat.layers.fillers import fill
-from caffe_compat.layers.indices import to_indices
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.layers.shared.indices import to_indices
 
 
 @register("Embed")

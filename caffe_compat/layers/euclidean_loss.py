@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.loss import check_same_batch
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.loss import check_same_batch
 
 
 @register("EuclideanLoss")

@@ -5,9 +5,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
-from caffe_compat.layers.indices import to_indices
-from caffe_compat.layers.loss import check_same_batch
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.indices import to_indices
+from caffe_compat.layers.shared.loss import check_same_batch
 
 
 @register("HingeLoss")

@@ -4,8 +4,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.geometry import conv_sizes, overhang, read_conv_window
 
 
 @register("Im2col")

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.indices import to_indices
-from caffe_compat.layers.loss import check_same_batch, normalization_mode, normalizer
 from caffe_compat.layers.multinomial_logistic_loss import LOG_THRESHOLD
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.indices import to_indices
+from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer
 from caffe_compat.proto import read_blob
 
 

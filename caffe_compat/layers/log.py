@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
-from caffe_compat.layers.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
 
 
 class _LogInPlace(torch.autograd.Function):

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.lstm_unit import run_lstm_unit
-from caffe_compat.layers.recurrent import Recurrent
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.recurrent import Recurrent
 
 
 @register("LSTM")

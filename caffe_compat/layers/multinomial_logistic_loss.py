@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.indices import to_indices
-from caffe_compat.layers.loss import check_same_batch
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.indices import to_indices
+from caffe_compat.layers.shared.loss import check_same_batch
 
 LOG_THRESHOLD = 1e-20  # Caffe's floor under a probability
 

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
-from caffe_compat.layers.geometry import pooled_size
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.geometry import pooled_size
 from caffe_compat.ops.pool import CPU_DTYPES, CUDA_DTYPES, MOST_TAPS, max_pool
 
 FLT_MAX = torch.finfo(torch.float32).max  # an empty window has -FLT_MAX, in float64 too

@@ -4,9 +4,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
-from caffe_compat.layers.fillers import fill
-from caffe_compat.layers.neuron import NeuronLayer
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.layers.shared.neuron import NeuronLayer
 
 DEFAULT_SLOPE = 0.25
 

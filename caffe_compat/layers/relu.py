@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
-from caffe_compat.layers.neuron import NeuronLayer, is_in_place
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place
 
 
 class _InPlaceLeakyReLU(torch.autograd.Function):

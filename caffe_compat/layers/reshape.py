@@ -5,8 +5,8 @@ import math
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.neuron import refuse_in_place
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import refuse_in_place
 
 
 @register("Reshape")

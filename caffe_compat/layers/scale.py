@@ -2,10 +2,10 @@
 
 from torch import Tensor
 
-from caffe_compat.layers.aligned import align, aligned_shape, check_aligned
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.fillers import fill
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.aligned import align, aligned_shape, check_aligned
+from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
 
 

@@ -5,8 +5,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.loss import check_same_batch, normalization_mode, normalizer
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer
 
 
 @register("SigmoidCrossEntropyLoss")

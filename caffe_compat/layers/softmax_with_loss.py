@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.loss import check_same_batch, normalization_mode, normalizer
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer
 
 # Caffe floors probabilities at the smallest normal float before the logarithm.
 LOG_FLT_MIN = float(torch.log(torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float64)))

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from caffe_compat.layers.neuron import NeuronLayer
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.neuron import NeuronLayer
 
 
 @register("TanH")

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer
 from caffe_compat.layers.convolution import Convolution
-from caffe_compat.layers.geometry import overhang
 from caffe_compat.layers.inner_product import InnerProduct
 from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.relu import ReLU
+from caffe_compat.layers.shared.geometry import overhang
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.ops import conv, fast_conv, linear, max_pool, relu_pool_lrn
 from caffe_compat.ops.conv_choice import is_tuned

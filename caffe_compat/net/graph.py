@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
-from caffe_compat.layers.registry import layer_types
 from caffe_compat.net.checks import check_blob_counts, check_layer_types, warn_unread_fields
+from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import caffe_pb2
 
 AUTOMATIC = "(automatic)"  # Caffe's name for the top that a loss layer makes up

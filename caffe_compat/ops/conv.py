@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.ops import conv_choice, extension
+from caffe_compat import extension
+from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv_paths import memory_format
 
 extension.load()

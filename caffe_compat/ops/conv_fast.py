@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from caffe_compat.ops import extension
+from caffe_compat import extension
 from caffe_compat.ops.conv import Sizes, _gradients, _needed, _per_axis
 from caffe_compat.ops.conv import _reference as _conv_reference
 from caffe_compat.ops.conv_choice import output_size

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.ops import extension
+from caffe_compat import extension
 
 extension.load()
 

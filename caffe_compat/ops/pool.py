@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.ops import extension
+from caffe_compat import extension
 from caffe_compat.ops.lrn import _reference as _lrn_reference
 
 extension.load()

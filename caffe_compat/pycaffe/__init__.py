@@ -4,7 +4,7 @@ Nets are run layer by layer over blobs, whose ``data`` and ``diff`` are writable
 """
 
 from caffe_compat.layers.python import UserLayer as Layer
-from caffe_compat.layers.registry import layer_types
+from caffe_compat.net.layer_types import layer_types
 from caffe_compat.pycaffe import proto
 from caffe_compat.pycaffe.mode import (
     set_device,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.geometry import Window
+from caffe_compat.layers.shared.geometry import Window
 from caffe_compat.tools._onnx_graph import Converter, LayerStep, OnnxGraph
 
 CONVERTERS: dict[str, Converter] = {}

@@ -8,7 +8,7 @@ import pytest
 
 from caffe_compat.data import encode_datum, write_lmdb
 from caffe_compat.layers.base import LayerContext
-from caffe_compat.layers.registry import layer_types
+from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import parse_net
 
 COUNT, SHAPE = 10, (3, 12, 14)

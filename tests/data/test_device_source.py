@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from caffe_compat.data import encode_datum, loader, write_lmdb
-from caffe_compat.data.data_layer import Data
 from caffe_compat.data.device_source import DeviceSource
+from caffe_compat.data.layers.data import Data
 from caffe_compat.data.loader import Batch
 from caffe_compat.proto import caffe_pb2, parse_message
 from caffe_compat.solver.fast import make_batches_on

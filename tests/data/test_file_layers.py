@@ -135,7 +135,7 @@ def test_libc_random_is_glibc_s() -> None:
 
 
 def test_hdf5_output_writes_all_passes(tmp_path: Path) -> None:
-    from caffe_compat.layers.registry import layer_types
+    from caffe_compat.net.layer_types import layer_types
     from caffe_compat.proto import parse_net
 
     path = tmp_path / "out.h5"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.cpp_extension import include_paths
 
-from caffe_compat.ops import extension
+from caffe_compat import extension
 
 ROOT = Path(__file__).parents[2]
 ROUNDING = 1e-12  # float64; the same formulas

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from caffe_compat import extension
 from caffe_compat.errors import SolverError
-from caffe_compat.ops import extension
 
 REGULARIZATIONS = ("L2", "L1")
 

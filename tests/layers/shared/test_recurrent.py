@@ -5,10 +5,10 @@ import torch
 
 from caffe_compat import random
 from caffe_compat.errors import NetError
-from caffe_compat.layers.fillers import fill
 from caffe_compat.layers.lstm import LSTM
-from caffe_compat.layers.recurrent import Recurrent
 from caffe_compat.layers.rnn import RNN
+from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.layers.shared.recurrent import Recurrent
 from tests.layers.harness import make_layer, noise, randomize, run
 
 X, CONT = (3, 2, 5), (3, 2)

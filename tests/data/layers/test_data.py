@@ -96,7 +96,7 @@ def test_threads_end(database: Path, make_layer: Callable) -> None:
 
 def test_thread_of_a_forgotten_layer_ends(database: Path) -> None:
     from caffe_compat.layers.base import LayerContext
-    from caffe_compat.layers.registry import layer_types
+    from caffe_compat.net.layer_types import layer_types
     from caffe_compat.proto import parse_net
 
     param = parse_net(f"layer {{ name: 'forgotten' {text(database)} }}").layer[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.fillers import fill
+from caffe_compat.layers.shared.fillers import fill
 
 
 class Recurrent(Layer):

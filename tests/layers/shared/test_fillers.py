@@ -10,11 +10,11 @@ from google.protobuf import text_format
 
 from caffe_compat import random
 from caffe_compat.errors import NetError
-from caffe_compat.layers.fillers import fill
+from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.net import Net
 from caffe_compat.proto import caffe_pb2
 
-GOLDEN = sorted((Path(__file__).parents[1] / "golden/filler").iterdir())
+GOLDEN = sorted((Path(__file__).parents[2] / "golden/filler").iterdir())
 #: the golden cases' own: the stream is the same to the bit, sums may round differently
 CAFFE_TOLERANCE = 1e-6
 
