@@ -56,7 +56,7 @@ CAFFENET = {
 def read_chains(model: Path) -> dict[str, Chain]:
     """The chains that the net's fast mode runs as one, of a prototxt with Input layers."""
     from caffe_compat import Net
-    from caffe_compat.net.fast import PoolChain, find_chains
+    from caffe_compat.net.chains import PoolChain, find_chains
 
     net = Net(model, phase="TEST")
     shapes = net.blob_shapes_in_order

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 
 
 @register("Accuracy")
@@ -18,6 +19,8 @@ class Accuracy(Layer):
     bottom_count = (2, 2)
     top_count = (1, 2)
     has_backward = False
+    graph_safe = True
+    drawing_kind = "loss"
 
     def setup(self, scores: Shape, labels: Shape) -> None:
         param = self.param.accuracy_param
@@ -57,3 +60,13 @@ class Accuracy(Layer):
         seen = scores.new_zeros(classes).index_add_(0, label.flatten(), counted.flatten().to(scores.dtype))
         hits = scores.new_zeros(classes).index_add_(0, label.flatten(), right.flatten().to(scores.dtype))
         return accuracy, hits / seen.clamp(min=1)
+
+    def index_limits(self, scores: Shape, labels: Shape) -> dict[int, int]:
+        return {1: scores[self.axis % len(scores)]}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, c, h = dice.integer(1, 4), dice.integer(2, 6), dice.integer(1, 3)
+        ignore = f"ignore_label: {dice.integer(0, c - 1)}" if dice.integer(0, 1) else ""
+        fields = f"accuracy_param {{ top_k: {dice.integer(1, c)} {ignore} }}"
+        return Example(fields, [dice.normal(n, c, h), dice.indices(c, n, h)], tops=dice.integer(1, 2))

@@ -1,10 +1,16 @@
 """ArgMax: indices, or values, of the top_k largest numbers."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("ArgMax")
@@ -17,6 +23,7 @@ class ArgMax(Layer):
 
     param_fields = ("argmax_param",)
     has_backward = False
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.argmax_param
@@ -54,3 +61,23 @@ class ArgMax(Layer):
         values, places = scores.flip(axis).sort(dim=axis, descending=True, stable=True)
         indices = scores.shape[axis] - 1 - places.narrow(axis, 0, self.top_k)
         return values.narrow(axis, 0, self.top_k), indices.to(scores.dtype)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.top_k > 1 or self.out_max_val:
+            self.fail("ArgMax with top_k above 1 or out_max_val has no ONNX form: TopK breaks ties the other way")
+        value, axis = step.bottoms[0], self.axis
+        if axis is None:
+            shape = step.bottom_shapes[0]
+            value, axis = graph.reshape(value, (shape[0], count(shape, 1))), 1
+        found = graph.add("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
+        return [graph.reshape(graph.to_float(found), step.top_shapes[0])]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = (dice.integer(1, 3), *dice.shape(1, 3))
+        axis = dice.integer(0, len(shape) - 1)
+        if dice.integer(0, 1):
+            fields = f"axis: {axis - len(shape) * dice.integer(0, 1)} top_k: {dice.integer(1, shape[axis])}"
+        else:
+            fields = f"top_k: {dice.integer(1, count(shape, 1))}"
+        return Example(f"argmax_param {{ {fields} out_max_val: {dice.switch()} }}", [dice.normal(*shape)])

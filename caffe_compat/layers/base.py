@@ -6,13 +6,17 @@ N C H W in shape comments: batch, channels, height, width.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.proto import Source
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 Shape = tuple[int, ...]
 
@@ -27,6 +31,18 @@ class LayerContext:
     solver_count: int = 1
     dtype: torch.dtype = field(default=torch.float32)  # of parameters and of data read
     skip_bad_records: int = 0  # how many unreadable records a data layer may pass over
+    shapes_only: bool = False  # parameters have shapes but neither memory nor values (torch's meta device)
+
+
+@dataclass(frozen=True)
+class SharedMemory:
+    """All tops of a layer are views of one blob's memory, as in Caffe: of bottom 0, or of parameter 0.
+
+    ``diff``: the gradients are one memory, too; without it those of the tops are added up into the bottom's.
+    """
+
+    of_parameter: bool = False
+    diff: bool = True
 
 
 class Layer(nn.Module):
@@ -35,6 +51,9 @@ class Layer(nn.Module):
 
     The gradient comes from autograd; where Caffe's differs from PyTorch's, the layer's
     ``forward`` goes through a ``torch.autograd.Function`` of its own.
+
+    Whatever else the package wants to know of a type stands in its class, too: ``graph_safe``, ``shared_memory``,
+    ``index_limits``, ``flops``, ``to_onnx``, ``drawing_kind``, ``drawing_details``, ``example``.
     """
 
     type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
@@ -55,6 +74,21 @@ class Layer(nn.Module):
     no_gradient_bottoms: ClassVar[tuple[int, ...]] = ()
     #: those of them that force_backward asks for all the same, so that backward refuses, as in Caffe
     forced_bottoms: ClassVar[tuple[int, ...]] = ()
+    #: a source whose tops the caller of the net writes
+    is_input: ClassVar[bool] = False
+    #: hands one blob to several readers; tables and comparisons of layers leave it out
+    is_split: ClassVar[bool] = False
+    #: whether forward and backward can be recorded as a CUDA graph: no work on the host that changes from pass to
+    #: pass, no look at values on the device.  Not inherited: each class says it of itself.
+    graph_safe: ClassVar[bool] = False
+    #: why not, for the log
+    graph_obstacle: ClassVar[str] = "is of a class that does not say graph_safe = True"
+    #: what the layer does, as `caffe-compat draw` colours it: weights, shape, loss or other (sources tell themselves)
+    drawing_kind: ClassVar[str] = "other"
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        cls.graph_safe = bool(vars(cls).get("graph_safe", False))
 
     def __init__(self, param: Any, context: LayerContext | None = None) -> None:
         """``param``: the (upgraded) LayerParameter message."""
@@ -81,6 +115,41 @@ class Layer(nn.Module):
 
     # forward(self, *bottoms: Tensor) -> Tensor | tuple[Tensor, ...] is nn.Module's
 
+    # -- what other rooms ask -----------------------------------------------------------
+
+    def shared_memory(self, need_backward: bool) -> SharedMemory | None:
+        """How the tops share another blob's memory in Caffe; None where they have their own.
+
+        The values of the tops are then those of the blob itself.  ``need_backward``: whether this layer has a backward
+        pass in its net.
+        """
+        return None
+
+    def index_limits(self, *bottom_shapes: Any, **_: Any) -> dict[int, int]:
+        """Bottoms that hold whole numbers (labels, rows of a table, flags): {bottom: the first number too large}."""
+        return {}
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        """Multiplications and additions of the forward pass; 0 where they are no matrix products and add little."""
+        return 0
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        """Add the layer to an ONNX graph in its TEST form; returns the names of its tops' values.
+
+        A type that does not implement this has no ONNX form; a layer that has none (``self.fail``) raises NetError.
+        """
+        self.fail(f"{self.type} has no ONNX form")
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        """Lines that `caffe-compat draw` puts under the name of a layer with this LayerParameter."""
+        return []
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        """A random valid layer of this type with bottoms; by default one without fields on a bottom of any shape."""
+        return Example("", [dice.normal(*dice.shape())])
+
     # -- parameters ("blobs" in Caffe) --------------------------------------------------
 
     def add_blob(
@@ -95,8 +164,9 @@ class Layer(nn.Module):
         ``name`` is the attribute and state_dict name (``weight``, ``bias``, ...).  Blobs keep
         the order in which they are added, which is the order in a caffemodel.
         """
-        tensor = torch.zeros(tuple(shape), dtype=self.context.dtype)
-        if fill is not None:
+        shapes_only = self.context.shapes_only
+        tensor = torch.zeros(tuple(shape), dtype=self.context.dtype, device="meta" if shapes_only else None)
+        if fill is not None and not shapes_only:
             try:
                 fill(tensor)
             except NetError as error:

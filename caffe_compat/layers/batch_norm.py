@@ -1,11 +1,18 @@
 """BatchNorm: normalise each channel by the batch's mean and variance, or by running averages."""
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 SMALLEST_EPS = torch.finfo(torch.float32).tiny
 
@@ -20,6 +27,7 @@ class BatchNorm(Layer):
     """
 
     param_fields = ("batch_norm_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.batch_norm_param
@@ -64,3 +72,19 @@ class BatchNorm(Layer):
     def _update(self, mean: Tensor, variance: Tensor) -> None:
         for i, value in enumerate((mean, variance, torch.ones_like(self.blob(2)))):
             self.blob(i).mul_(self.fraction).add_(value)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if not self.use_global_stats:
+            self.fail("BatchNorm on the batch's own statistics has no ONNX form; use the TEST phase")
+        mean, variance, factor = (blob.detach().double().cpu().numpy() for blob in self.blobs)
+        scale = 0.0 if factor[0] == 0 else 1 / factor[0]
+        ones, zeros = np.ones_like(mean), np.zeros_like(mean)
+        parameters = [graph.constant(value) for value in (ones, zeros, mean * scale, variance * scale)]
+        return [graph.add("BatchNormalization", step.bottoms[0], *parameters, epsilon=self.eps)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = (dice.integer(2, 4), *dice.shape(1, 3))
+        stats = dice.switch() if count(shape) > 4 * shape[1] else "true"
+        fields = f"batch_norm_param {{ use_global_stats: {stats} eps: {dice.pick(0.001, 0.1)} }}"
+        return Example(fields, [dice.normal(*shape)], positive_blobs=True)

@@ -1,11 +1,17 @@
 """Bias: add a blob, learned or a second bottom, that is broadcast over the bottom."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.aligned import align, aligned_shape, check_aligned
+from caffe_compat.layers.shared.aligned import align, aligned_example, aligned_shape, check_aligned, onnx_operand
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Bias")
@@ -15,6 +21,7 @@ class Bias(Layer):
 
     param_fields = ("bias_param",)
     bottom_count = (1, 2)
+    graph_safe = True
 
     def setup(self, bottom: Shape, bias: Shape | None = None) -> None:
         param = self.param.bias_param
@@ -29,3 +36,11 @@ class Bias(Layer):
 
     def forward(self, bottom: Tensor, bias: Tensor | None = None) -> Tensor:
         return bottom + align(self.blob(0) if bias is None else bias, bottom, self.axis)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        bias = onnx_operand(graph, step, self.blob(0) if self.blobs else None, self.axis)
+        return [graph.add("Add", step.bottoms[0], bias)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        return aligned_example(dice, "bias_param")

@@ -1,6 +1,6 @@
 """BNLL: log(1 + exp(x)), the binomial normal log likelihood."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -9,6 +9,9 @@ from torch.nn import functional
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _BNLL(torch.autograd.Function):
@@ -29,9 +32,14 @@ class _BNLL(torch.autograd.Function):
 class BNLL(NeuronLayer):
     """In place the gradient is sigmoid(top), as in Caffe, not sigmoid(bottom)."""
 
+    graph_safe = True
+
     def setup(self, bottom: Shape) -> None:
         self.in_place = is_in_place(self)
         warn_in_place_gradient(self)
 
     def forward(self, bottom: Tensor) -> Tensor:
         return _BNLL.apply(bottom, self.in_place)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.add("Softplus", step.bottoms[0])]

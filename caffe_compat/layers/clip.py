@@ -1,13 +1,17 @@
 """Clip: x limited to [min, max]."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _Clip(torch.autograd.Function):
@@ -32,6 +36,7 @@ class Clip(NeuronLayer):
     """The gradient passes where min <= x <= max, both ends included; in place, everywhere."""
 
     param_fields = ("clip_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.clip_param
@@ -43,3 +48,13 @@ class Clip(NeuronLayer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return _Clip.apply(bottom, self.low, self.high, self.in_place)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        # In this order min wins where min > max, as in Caffe.
+        below = graph.add("Min", step.bottoms[0], graph.constant(self.high))
+        return [graph.add("Max", below, graph.constant(self.low))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        fields = f"clip_param {{ min: {dice.number(-2, 0)} max: {dice.number(0, 2)} }}"
+        return Example(fields, [dice.normal(*dice.shape())])

@@ -1,10 +1,16 @@
 """Concat: bottoms joined along one axis."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, SharedMemory
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Concat")
@@ -13,6 +19,8 @@ class Concat(Layer):
 
     param_fields = ("concat_param",)
     bottom_count = (1, None)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, *bottoms: Shape) -> None:
         param = self.param.concat_param
@@ -35,3 +43,20 @@ class Concat(Layer):
 
     def forward(self, *bottoms: Tensor) -> Tensor:
         return torch.cat(bottoms, self.axis) if len(bottoms) > 1 else bottoms[0]
+
+    def shared_memory(self, need_backward: bool) -> SharedMemory | None:
+        return SharedMemory() if len(self.param.bottom) == 1 else None
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.add("Concat", *step.bottoms, axis=self.axis)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = list(dice.shape())
+        axis = dice.integer(0, len(shape) - 1)
+        bottoms = []
+        for _ in range(dice.integer(1, 4)):
+            shape[axis] = dice.integer(1, 4)
+            bottoms.append(dice.normal(*shape))
+        field = f"concat_dim: {axis}" if dice.integer(0, 1) else f"axis: {axis - len(shape) * dice.integer(0, 1)}"
+        return Example(f"concat_param {{ {field} }}", bottoms)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.loss import check_same_batch
 
 # Caffe adds this to the distance that it divides by in the gradient.
@@ -47,6 +48,7 @@ class ContrastiveLoss(Layer):
     bottom_count = (3, 3)
     is_loss = True
     no_gradient_bottoms = (2,)
+    graph_safe = True
 
     def setup(self, a: Shape, b: Shape, similar: Shape) -> None:
         param = self.param.contrastive_loss_param
@@ -63,3 +65,12 @@ class ContrastiveLoss(Layer):
         flags = similar.detach().flatten().trunc() != 0
         diff = a.reshape(a.shape[0], -1) - b.reshape(b.shape[0], -1)
         return _PairLoss.apply(diff, flags, self.margin, self.legacy).sum() / (2 * a.shape[0])
+
+    def index_limits(self, a: Shape, b: Shape, similar: Shape) -> dict[int, int]:
+        return {2: 2}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, c = dice.integer(1, 5), dice.integer(1, 5)
+        fields = f"contrastive_loss_param {{ margin: {dice.number(0.5, 4)} legacy_version: {dice.switch()} }}"
+        return Example(fields, [dice.normal(n, c), dice.normal(n, c), dice.indices(2, n)])

@@ -1,6 +1,7 @@
 """Convolution with groups, over any number of spatial axes."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -8,10 +9,14 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
-from caffe_compat.layers.shared.geometry import conv_sizes, overhang, read_conv_window
+from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, read_conv_window, window_details
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Convolution")
@@ -28,6 +33,9 @@ class Convolution(Layer):
     bottom_count = (1, None)
     top_count = (1, None)
     equal_counts = True
+    graph_safe = True
+    drawing_kind = "weights"
+    onnx_operator: ClassVar[str] = "Conv"
 
     def setup(self, *bottoms: Shape) -> None:
         param = self.param.convolution_param
@@ -101,6 +109,43 @@ class Convolution(Layer):
             function = (functional.conv1d, functional.conv2d, functional.conv3d)[self.spatial_axes - 1]
             return function(x, weight, bias, stride, pad, dilation, self.group)
         return _convolve_nd(x, weight, bias, stride, pad, dilation, self.group)
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        # Each output takes one filter: all weights of its channel.
+        return sum(2 * count(top) * count(self.blob_shapes[0], 1) for top in top_shapes)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.axis != 1 or self.spatial_axes < 1:
+            self.fail("ONNX convolves over axis 1 and at least one spatial axis only")
+        parameters = [graph.constant(blob) for blob in self.blobs]
+        attributes = {
+            "kernel_shape": self.window.kernel,
+            "strides": self.window.stride,
+            "pads": [*self.window.pad, *self._end_pads(step)],
+            "dilations": self.window.dilation,
+            "group": self.group,
+        }
+        return [graph.add(self.onnx_operator, bottom, *parameters, **attributes) for bottom in step.bottoms]
+
+    def _end_pads(self, step: "OnnxStep") -> Sequence[int]:
+        return end_pads(step.bottom_shapes[0][2:], step.top_shapes[0][2:], self.window)
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        conv = param.convolution_param
+        group = f", group {conv.group}" if conv.group > 1 else ""
+        return [f"{conv.num_output} outputs{group}", *window_details(conv)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        group = dice.integer(1, 3)
+        shape = dice.image(group * dice.integer(1, 3))
+        kernel, dilation = dice.integer(1, 3), dice.integer(1, 2)
+        window = f"kernel_size: {kernel} stride: {dice.integer(1, 3)} pad: {dice.integer(0, 2)} dilation: {dilation}"
+        if dice.integer(0, 1):
+            window = f"kernel_h: {kernel} kernel_w: {dice.integer(1, 4)} stride_h: 2 stride_w: 1 pad_h: 1 pad_w: 0"
+        fields = f"num_output: {group * dice.integer(1, 3)} group: {group} bias_term: {dice.switch()} {window}"
+        return Example(f"convolution_param {{ {fields} }}", [dice.normal(*shape)])
 
 
 def _convolve_nd(

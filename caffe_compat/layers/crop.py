@@ -1,9 +1,15 @@
 """Crop: cut a bottom to the size of another."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Crop")
@@ -15,6 +21,8 @@ class Crop(Layer):
 
     param_fields = ("crop_param",)
     bottom_count = (2, 2)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape, like: Shape) -> None:
         self.axis = self.canonical_axis(self.param.crop_param.axis, len(bottom), "crop_param.axis")
@@ -38,3 +46,20 @@ class Crop(Layer):
         for axis, offset in enumerate(self.offsets, self.axis):
             bottom = bottom.narrow(axis, offset, like.shape[axis])
         return bottom
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        axes = range(self.axis, self.axis + len(self.offsets))
+        ends = [start + step.top_shapes[0][axis] for start, axis in zip(self.offsets, axes, strict=True)]
+        return [graph.add("Slice", step.bottoms[0], graph.sizes(self.offsets), graph.sizes(ends), graph.sizes(axes))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.image()
+        axis = dice.integer(0, 3)
+        sizes = [dice.integer(1, size) for size in shape]
+        offsets = [dice.integer(0, size - kept) for size, kept in zip(shape, sizes, strict=True)][axis:]
+        if dice.integer(0, 1):
+            offsets = [min(offsets)]
+        text = " ".join(f"offset: {offset}" for offset in offsets)
+        fields = f"crop_param {{ axis: {axis - 4 * dice.integer(0, 1)} {text} }}"
+        return Example(fields, [dice.normal(*shape), dice.normal(*sizes)])

@@ -1,16 +1,20 @@
 """Deconvolution: the transpose of Convolution, over any number of spatial axes."""
 
+from collections.abc import Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Shape
+from caffe_compat.layers.base import Shape, count
 from caffe_compat.layers.convolution import Convolution
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.geometry import Window, deconv_sizes
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxStep
 
 
 @register("Deconvolution")
@@ -20,6 +24,9 @@ class Deconvolution(Convolution):
     Weight (C, num_output / group, kernel...), bias (num_output,).  PyTorch's kernels run it,
     whatever the ``engine``.
     """
+
+    graph_safe = True
+    onnx_operator = "ConvTranspose"
 
     def _add_conv_blobs(self, param: Any) -> None:
         shape = (self.channels, self.num_output // self.group, *self.window.kernel)
@@ -43,6 +50,12 @@ class Deconvolution(Convolution):
         ]
         _, stride, pad, dilation = self.window
         return function(x, weight, bias, stride, pad, groups=self.group, dilation=dilation)
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        return sum(2 * count(bottom) * count(self.blob_shapes[0], 1) for bottom in bottom_shapes)
+
+    def _end_pads(self, step: "OnnxStep") -> Sequence[int]:
+        return self.window.pad
 
 
 def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int) -> Tensor:

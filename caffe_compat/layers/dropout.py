@@ -1,12 +1,18 @@
 """Dropout: in TRAIN, zero each value with probability ``dropout_ratio`` and scale up the rest."""
 
+from typing import TYPE_CHECKING, Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.random import generator, is_seeded
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @torch.library.custom_op("caffe_compat::dropout_mask", mutates_args=())
@@ -35,6 +41,7 @@ class Dropout(Layer):
 
     param_fields = ("dropout_param",)
     _made = 0
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         ratio = self.param.dropout_param.dropout_ratio
@@ -54,3 +61,17 @@ class Dropout(Layer):
             mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
             return bottom * mask * (1.0 / (1.0 - self.ratio))
         return functional.dropout(bottom, self.ratio)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.phase != "TEST":
+            self.fail("Dropout in TRAIN has no ONNX form; use the TEST phase")
+        return step.bottoms
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        return [f"ratio {param.dropout_param.dropout_ratio:g}"]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        fields = f"phase: TEST dropout_param {{ dropout_ratio: {dice.number(0.1, 0.9)} }}"
+        return Example(fields, [dice.normal(*dice.shape())])

@@ -25,6 +25,7 @@ class DummyData(Layer):
     bottom_count = (0, 0)
     top_count = (1, None)
     is_source = True
+    graph_safe = True
 
     def setup(self) -> None:
         param = self.param.dummy_data_param

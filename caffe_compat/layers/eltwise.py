@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import is_in_place
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _UnstableProduct(torch.autograd.Function):
@@ -86,6 +90,7 @@ class Eltwise(Layer):
 
     param_fields = ("eltwise_param",)
     bottom_count = (2, None)
+    graph_safe = True
 
     def setup(self, *bottoms: Shape) -> None:
         param = self.param.eltwise_param
@@ -127,3 +132,28 @@ class Eltwise(Layer):
             # Not torch.maximum: ties go by Caffe's rule, and a nan never wins over a later blob.
             top = torch.where(top > bottom, top, bottom) if i == 1 else torch.where(bottom > top, bottom, top)
         return top
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.in_place:
+            self.fail("Eltwise in place has no ONNX form; rename the top")
+        if self.operation == "SUM":
+            terms = [graph.scale(bottom, coeff) for bottom, coeff in zip(step.bottoms, self.coeffs, strict=True)]
+            return [graph.add("Sum", *terms)]
+        if self.operation == "MAX":
+            return [graph.add("Max", *step.bottoms)]
+        top = step.bottoms[0]
+        for bottom in step.bottoms[1:]:
+            top = graph.add("Mul", top, bottom)
+        return [top]
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        return [param.eltwise_param.EltwiseOp.Name(param.eltwise_param.operation)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape, number = dice.shape(), dice.integer(2, 4)
+        operation = dice.pick("SUM", "PROD", "MAX")
+        coefficients = " ".join(f"coeff: {dice.number(-2, 2)}" for _ in range(number)) if operation == "SUM" else ""
+        fields = f"operation: {operation} stable_prod_grad: {dice.switch()} {coefficients}"
+        return Example(f"eltwise_param {{ {fields} }}", [dice.normal(*shape) for _ in range(number)])

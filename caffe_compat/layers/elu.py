@@ -1,13 +1,17 @@
 """ELU: x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2015)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _ELU(torch.autograd.Function):
@@ -30,6 +34,7 @@ class ELU(NeuronLayer):
     a negative alpha."""
 
     param_fields = ("elu_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         self.alpha = float(self.param.elu_param.alpha)
@@ -37,3 +42,10 @@ class ELU(NeuronLayer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return _ELU.apply(bottom, self.alpha, self.in_place)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.add("Elu", step.bottoms[0], alpha=self.alpha)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        return Example(f"elu_param {{ alpha: {dice.number(0, 2)} }}", [dice.normal(*dice.shape())])

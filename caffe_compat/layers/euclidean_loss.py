@@ -4,6 +4,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.loss import check_same_batch
 
 
@@ -13,6 +14,7 @@ class EuclideanLoss(Layer):
 
     bottom_count = (2, 2)
     is_loss = True
+    graph_safe = True
 
     def infer_shapes(self, a: Shape, b: Shape) -> list[Shape]:
         check_same_batch(self, a, b)
@@ -22,3 +24,8 @@ class EuclideanLoss(Layer):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         return (a - b.reshape(a.shape)).square().sum() / (2 * a.shape[0])
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        return Example("", [dice.normal(*shape), dice.normal(*shape)])

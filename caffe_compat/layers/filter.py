@@ -6,6 +6,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 
 
 @register("Filter")
@@ -17,6 +18,7 @@ class Filter(Layer):
 
     bottom_count = (2, None)
     top_count = (1, None)
+    graph_obstacle = "has tops whose sizes depend on the data"
 
     def __init__(self, param: Any, context: LayerContext | None = None) -> None:
         super().__init__(param, context)
@@ -40,3 +42,14 @@ class Filter(Layer):
         *data, selector = bottoms
         kept = selector.detach().flatten().nonzero().squeeze(1)
         return tuple(bottom.index_select(0, kept) for bottom in data)
+
+    def index_limits(self, *bottoms: Shape) -> dict[int, int]:
+        return {len(bottoms) - 1: 2}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, number = dice.integer(2, 5), dice.integer(1, 3)
+        chosen = dice.indices(2, n)
+        chosen[dice.integer(0, n - 1)] = 1
+        bottoms = [dice.normal(n, *dice.shape(1, 2)) for _ in range(number)]
+        return Example("", [*bottoms, chosen], tops=number)

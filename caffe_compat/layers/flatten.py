@@ -1,10 +1,16 @@
 """Flatten: the axes from ``axis`` to ``end_axis`` become one."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.base import Layer, Shape, SharedMemory, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import refuse_in_place
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Flatten")
@@ -12,6 +18,8 @@ class Flatten(Layer):
     """(a, b, c, d) -> (a, b*c*d) by default.  end_axis = axis - 1 inserts an axis of size 1."""
 
     param_fields = ("flatten_param",)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:
         refuse_in_place(self)
@@ -27,3 +35,17 @@ class Flatten(Layer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return bottom.reshape(self.infer_shapes(tuple(bottom.shape))[0])
+
+    def shared_memory(self, need_backward: bool) -> SharedMemory | None:
+        # Caffe joins the diffs in its backward pass only.
+        return SharedMemory(diff=need_backward)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.reshape(step.bottoms[0], step.top_shapes[0])]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        start = dice.integer(0, len(shape) - 1)
+        fields = f"axis: {start} end_axis: {dice.integer(start, len(shape) - 1) - len(shape)}"
+        return Example(f"flatten_param {{ {fields} }}", [dice.normal(*shape)])

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
 from caffe_compat.layers.shared.loss import check_same_batch
 
@@ -19,6 +20,7 @@ class HingeLoss(Layer):
     bottom_count = (2, 2)
     is_loss = True
     no_gradient_bottoms = (1,)
+    graph_safe = True
 
     def setup(self, scores: Shape, labels: Shape) -> None:
         param = self.param.hinge_loss_param
@@ -35,3 +37,11 @@ class HingeLoss(Layer):
         sign = torch.ones_like(flat).scatter(1, label.unsqueeze(1), -1.0)
         margins = functional.relu(1 + sign * flat)
         return (margins.square() if self.squared else margins).sum() / flat.shape[0]
+
+    def index_limits(self, scores: Shape, labels: Shape) -> dict[int, int]:
+        return {1: count(scores, 1)}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, c = dice.integer(1, 5), dice.integer(2, 5)
+        return Example(f"hinge_loss_param {{ norm: {dice.pick('L1', 'L2')} }}", [dice.normal(n, c), dice.indices(c, n)])

@@ -1,11 +1,18 @@
 """Im2col: every window of the bottom as a column of values."""
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.geometry import conv_sizes, overhang, read_conv_window
+from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, read_conv_window
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Im2col")
@@ -14,6 +21,7 @@ class Im2col(Layer):
     in the order C, kernel axes.  Reads the window of ``convolution_param``."""
 
     param_fields = ("convolution_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.convolution_param
@@ -40,3 +48,25 @@ class Im2col(Layer):
         # (..., C, spatial'..., kernel...) -> (..., C, kernel..., spatial'...)
         sizes, kernels = range(first, first + self.spatial_axes), range(first + self.spatial_axes, x.dim())
         return x.permute(*range(first), *kernels, *sizes).flatten(self.axis, self.axis + self.spatial_axes)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        # A convolution with one-hot filters, one for each value of a window.
+        if self.axis != 1:
+            self.fail("ONNX convolves over axis 1 only")
+        channels, window = step.bottom_shapes[0][1], self.window
+        values = count(window.kernel)
+        filters = np.tile(np.eye(values).reshape(values, 1, *window.kernel), (channels, 1, *[1] * len(window.kernel)))
+        attributes = {
+            "kernel_shape": window.kernel,
+            "strides": window.stride,
+            "pads": [*window.pad, *end_pads(step.bottom_shapes[0][2:], step.top_shapes[0][2:], window)],
+            "dilations": window.dilation,
+            "group": channels,
+        }
+        return [graph.add("Conv", step.bottoms[0], graph.constant(filters), **attributes)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        window = f"kernel_size: {dice.integer(1, 3)} stride: {dice.integer(1, 2)} pad: {dice.integer(0, 2)}"
+        fields = f"convolution_param {{ {window} dilation: {dice.integer(1, 2)} }}"
+        return Example(fields, [dice.normal(*dice.image())])

@@ -9,8 +9,9 @@ from caffe_compat.errors import ProtoError
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.multinomial_logistic_loss import LOG_THRESHOLD
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
-from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer
+from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
 from caffe_compat.proto import read_blob
 
 
@@ -43,6 +44,7 @@ class InfogainLoss(Layer):
     is_loss = True
     no_gradient_bottoms = (1, 2)
     forced_bottoms = (2,)
+    graph_safe = True
 
     weights: Tensor
 
@@ -99,3 +101,12 @@ class InfogainLoss(Layer):
         if self.num_tops < 2:
             return loss
         return loss, torch.softmax(scores.detach(), axis)
+
+    def index_limits(self, scores: Shape, *others: Shape) -> dict[int, int]:
+        return {1: scores[self.axis % len(scores)]}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, c, h = dice.integer(1, 4), dice.integer(2, 5), dice.integer(1, 3)
+        bottoms = [dice.normal(n, c, h), dice.indices(c, n, h), dice.normal(c, c)]
+        return Example(f"loss_param {{ {random_normalization(dice)} }}", bottoms)

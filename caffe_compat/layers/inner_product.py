@@ -1,11 +1,18 @@
 """InnerProduct: a fully connected layer over the axes from ``axis`` on."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("InnerProduct")
@@ -14,6 +21,8 @@ class InnerProduct(Layer):
     ``axis`` on.  Bottom (..., K axes) -> top (..., num_output)."""
 
     param_fields = ("inner_product_param",)
+    graph_safe = True
+    drawing_kind = "weights"
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.inner_product_param
@@ -40,3 +49,22 @@ class InnerProduct(Layer):
         weight = self.blob(0).t() if self.transpose else self.blob(0)
         bias = self.blob(1) if len(self._blob_names) > 1 else None
         return functional.linear(bottom.flatten(self.axis), weight, bias)
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        return 2 * count(top_shapes[0]) * self.inputs
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        rows = graph.add("Reshape", step.bottoms[0], graph.sizes([-1, self.inputs]))
+        parameters = [graph.constant(blob) for blob in self.blobs]
+        product = graph.add("Gemm", rows, *parameters, transB=0 if self.transpose else 1)
+        return [graph.reshape(product, step.top_shapes[0])]
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        return [f"{param.inner_product_param.num_output} outputs"]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        fields = f"num_output: {dice.integer(1, 5)} axis: {dice.axis(len(shape))} transpose: {dice.switch()}"
+        return Example(f"inner_product_param {{ {fields} bias_term: {dice.switch()} }}", [dice.normal(*shape)])

@@ -15,6 +15,8 @@ class Input(Layer):
     bottom_count = (0, 0)
     top_count = (1, None)
     is_source = True
+    graph_safe = True
+    is_input = True
 
     def setup(self) -> None:
         shapes, tops = self.param.input_param.shape, self.num_tops

@@ -1,14 +1,18 @@
 """Log: log_base(shift + scale * x)."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _LogInPlace(torch.autograd.Function):
@@ -34,6 +38,7 @@ class Log(NeuronLayer):
     """base -1, the default, stands for e."""
 
     param_fields = ("log_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.log_param
@@ -56,3 +61,12 @@ class Log(NeuronLayer):
             bottom = bottom + self.shift
         top = torch.log(bottom)
         return top if self.outer == 1 else top * self.outer
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        base = graph.shift(graph.scale(step.bottoms[0], self.scale), self.shift)
+        return [graph.scale(graph.add("Log", base), self.outer)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        base, scale, shift = dice.pick(-1, 0.5, 2), dice.number(0.1, 2), dice.number(0, 1)
+        return Example(f"log_param {{ base: {base} scale: {scale} shift: {shift} }}", [dice.positive(*dice.shape())])

@@ -1,11 +1,17 @@
 """LRN: local response normalisation (Krizhevsky et al., NIPS 2012, section 3.3)."""
 
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.ops.lrn import lrn
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("LRN")
@@ -17,6 +23,7 @@ class LRN(Layer):
     """
 
     param_fields = ("lrn_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.lrn_param
@@ -38,3 +45,25 @@ class LRN(Layer):
         if self.engine == "CUDNN" and self.norm_region == "ACROSS_CHANNELS":
             return functional.local_response_norm(bottom, self.local_size, self.alpha, self.beta, self.k)
         return lrn(bottom, self.local_size, self.alpha, self.beta, self.k, self.norm_region)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.norm_region == "ACROSS_CHANNELS":
+            window = {"size": self.local_size, "alpha": self.alpha, "beta": self.beta, "bias": self.k}
+            return [graph.add("LRN", step.bottoms[0], **window)]
+        pad = self.local_size // 2
+        square = graph.add("Mul", step.bottoms[0], step.bottoms[0])
+        kernel = [self.local_size] * 2
+        mean = graph.add("AveragePool", square, kernel_shape=kernel, pads=[pad] * 4, count_include_pad=1)
+        scale = graph.add("Pow", graph.shift(graph.scale(mean, self.alpha), 1.0), graph.constant(-self.beta))
+        return [graph.add("Mul", step.bottoms[0], scale)]
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        return [f"size {param.lrn_param.local_size}"]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        region = dice.pick("ACROSS_CHANNELS", "WITHIN_CHANNEL")
+        k = f"k: {dice.pick(1, 2)}" if region == "ACROSS_CHANNELS" else ""
+        fields = f"local_size: {dice.pick(1, 3, 5)} alpha: {dice.number(0.01, 2)} beta: {dice.number(0.5, 1)} {k}"
+        return Example(f"lrn_param {{ {fields} norm_region: {region} }}", [dice.normal(*dice.image())])

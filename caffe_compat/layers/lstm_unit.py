@@ -7,6 +7,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 
 
 class _LSTMUnit(torch.autograd.Function):
@@ -51,6 +52,7 @@ class LSTMUnit(Layer):
     bottom_count = (3, 3)
     top_count = (2, 2)
     no_gradient_bottoms = (2,)
+    graph_safe = True
 
     def infer_shapes(self, c_prev: Shape, gates: Shape, cont: Shape) -> list[Shape]:
         if len(c_prev) != 3 or gates != (1, c_prev[1], 4 * c_prev[2]) or cont != (1, c_prev[1]) or c_prev[0] != 1:
@@ -59,3 +61,11 @@ class LSTMUnit(Layer):
 
     def forward(self, c_prev: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
         return run_lstm_unit(c_prev, gates, cont.detach())
+
+    def index_limits(self, c_prev: Shape, gates: Shape, cont: Shape) -> dict[int, int]:
+        return {2: 2}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, d = dice.integer(1, 4), dice.integer(1, 4)
+        return Example("", [dice.normal(1, n, d), dice.normal(1, n, 4 * d), dice.indices(2, 1, n)], tops=2)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
 from caffe_compat.layers.shared.loss import check_same_batch
 
@@ -35,6 +36,7 @@ class MultinomialLogisticLoss(Layer):
     bottom_count = (2, 2)
     is_loss = True
     no_gradient_bottoms = (1,)
+    graph_safe = True
 
     def infer_shapes(self, probabilities: Shape, labels: Shape) -> list[Shape]:
         check_same_batch(self, probabilities, labels)
@@ -46,3 +48,11 @@ class MultinomialLogisticLoss(Layer):
         flat = probabilities.reshape(probabilities.shape[0], -1)
         label = to_indices(self, labels, flat.shape[1], "label").reshape(-1, 1)
         return -_FlooredLog.apply(flat.gather(1, label)).sum() / flat.shape[0]
+
+    def index_limits(self, probabilities: Shape, labels: Shape) -> dict[int, int]:
+        return {1: count(probabilities, 1)}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, c = dice.integer(1, 5), dice.integer(2, 5)
+        return Example("", [dice.probabilities(n, c), dice.indices(c, n)])

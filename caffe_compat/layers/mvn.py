@@ -1,13 +1,17 @@
 """MVN: mean-variance normalisation of each channel, or of each image."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import is_in_place, warn_in_place_gradient
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _DivideByStd(torch.autograd.Function):
@@ -43,6 +47,7 @@ class MVN(Layer):
     """
 
     param_fields = ("mvn_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.mvn_param
@@ -64,3 +69,17 @@ class MVN(Layer):
         if self.normalize_variance:
             groups = _DivideByStd.apply(groups, self.eps, self.in_place)
         return groups.reshape(x.shape)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        value = graph.reshape(step.bottoms[0], step.top_shapes[0])
+        axes = graph.sizes([1, 2, 3] if self.across_channels else [2, 3])
+        centred = graph.add("Sub", value, graph.add("ReduceMean", value, axes))
+        if not self.normalize_variance:
+            return [centred]
+        variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)
+        return [graph.add("Div", centred, graph.shift(graph.add("Sqrt", variance), self.eps))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        fields = f"normalize_variance: {dice.switch()} across_channels: {dice.switch()} eps: 0.01"
+        return Example(f"mvn_param {{ {fields} }}", [dice.normal(*dice.image())])

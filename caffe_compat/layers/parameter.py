@@ -1,9 +1,15 @@
 """Parameter: a learned blob as a top, without a bottom."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, SharedMemory
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Parameter")
@@ -12,6 +18,7 @@ class Parameter(Layer):
 
     param_fields = ("parameter_param",)
     bottom_count = (0, 0)
+    graph_safe = True
 
     def setup(self) -> None:
         self.add_blob("weight", tuple(self.param.parameter_param.shape.dim))
@@ -21,3 +28,14 @@ class Parameter(Layer):
 
     def forward(self) -> Tensor:
         return self.blob(0)
+
+    def shared_memory(self, need_backward: bool) -> SharedMemory | None:
+        return SharedMemory(of_parameter=True)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.constant(self.blob(0))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        dims = " ".join(f"dim: {size}" for size in dice.shape())
+        return Example(f"parameter_param {{ shape {{ {dims} }} }}", [])

@@ -1,16 +1,21 @@
 """Pooling over two spatial axes: MAX, AVE and STOCHASTIC, with Caffe's sizes and divisors."""
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.geometry import pooled_size
+from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.geometry import pooled_size, window_details
 from caffe_compat.ops.pool import CPU_DTYPES, CUDA_DTYPES, MOST_TAPS, max_pool
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 FLT_MAX = torch.finfo(torch.float32).max  # an empty window has -FLT_MAX, in float64 too
 
@@ -39,6 +44,8 @@ class Pooling(Layer):
 
     param_fields = ("pooling_param",)
     top_count = (1, 2)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.pooling_param
@@ -209,3 +216,51 @@ class Pooling(Layer):
         threshold = torch.rand_like(total) * total
         chosen = (windows.cumsum(-1) < threshold.unsqueeze(-1)).sum(-1, keepdim=True)
         return windows.gather(-1, chosen.clamp(max=windows.shape[-1] - 1)).squeeze(-1)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        # Pad, then pool without rounding: ONNX's own ceil_mode drops other windows than Caffe.
+        if self.num_tops > 1:
+            self.fail("the second top (mask) has no ONNX form; remove it")
+        if self.method == "STOCHASTIC":
+            self.fail("STOCHASTIC pooling has no ONNX form")
+        sizes, outputs = step.bottom_shapes[0][2:], step.top_shapes[0][2:]
+        kernel = sizes if self.global_pooling else self.kernel
+        ends = [(outputs[i] - 1) * self.stride[i] + kernel[i] - self.pad[i] - sizes[i] for i in (0, 1)]
+        pads = [0, 0, *self.pad, 0, 0, *(max(0, end) for end in ends)]
+        value = step.bottoms[0]
+        if any(pads):
+            fill = -FLT_MAX if self.method == "MAX" else 0.0
+            value = graph.add("Pad", value, graph.sizes(pads), graph.constant(fill), mode="constant")
+        if self.method == "MAX":
+            return [graph.add("MaxPool", value, kernel_shape=kernel, strides=self.stride)]
+        top = graph.add("AveragePool", value, kernel_shape=kernel, strides=self.stride)
+        correction = self._average_correction(sizes, outputs, kernel)
+        return [top if np.all(correction == 1) else graph.add("Mul", top, graph.constant(correction))]
+
+    def _average_correction(self, sizes: Shape, outputs: Shape, kernel: Shape) -> np.ndarray:
+        """Kernel area over Caffe's divisor, the window clipped to the padded bottom; (1, 1, H', W')."""
+        factors = []
+        for i in (0, 1):
+            starts = np.arange(outputs[i]) * self.stride[i] - self.pad[i]
+            lengths = np.minimum(starts + kernel[i], sizes[i] + self.pad[i]) - starts
+            if lengths.min() < 1:
+                self.fail("an AVE window wholly outside the bottom (nan in Caffe) has no ONNX form")
+            factors.append(kernel[i] / lengths)
+        return np.outer(*factors)[None, None]
+
+    @classmethod
+    def drawing_details(cls, param: Any) -> list[str]:
+        pool = param.pooling_param
+        method = pool.PoolMethod.Name(pool.pool)
+        return [f"{method}, global" if pool.global_pooling else method, *window_details(pool)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        method = dice.pick("MAX", "AVE")
+        tops = dice.integer(1, 2) if method == "MAX" else 1
+        kernel = dice.integer(1, 4)
+        window = f"kernel_size: {kernel} stride: {dice.integer(1, kernel)} pad: {dice.integer(0, kernel - 1)}"
+        if dice.integer(0, 4) == 0:
+            window = "global_pooling: true"
+        fields = f"pool: {method} {window} round_mode: {dice.pick('CEIL', 'FLOOR')}"
+        return Example(f"pooling_param {{ {fields} }}", [dice.normal(*dice.image())], tops=tops)

@@ -1,13 +1,17 @@
 """Power: (shift + scale * x) ^ power."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place, warn_in_place_gradient
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _Power(torch.autograd.Function):
@@ -38,6 +42,7 @@ class Power(NeuronLayer):
     """
 
     param_fields = ("power_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.power_param
@@ -68,3 +73,12 @@ class Power(NeuronLayer):
     def _base(self, point: Tensor) -> Tensor:
         scaled = point if self.scale == 1 else point * self.scale
         return scaled if self.shift == 0 else scaled + self.shift
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        base = graph.shift(graph.scale(step.bottoms[0], self.scale), self.shift)
+        return [base if self.power == 1 else graph.add("Pow", base, graph.constant(self.power))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        fields = f"power: {dice.pick(0, 1, 2, 3, 0.5, -1)} scale: {dice.number(0.1, 2)} shift: {dice.pick(0, 0.5)}"
+        return Example(f"power_param {{ {fields} }}", [dice.positive(*dice.shape())])

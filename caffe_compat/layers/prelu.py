@@ -1,12 +1,18 @@
 """PReLU: max(x, 0) + slope * min(x, 0), the slopes learned (He et al. 2015)."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.neuron import NeuronLayer
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 DEFAULT_SLOPE = 0.25
 
@@ -17,6 +23,7 @@ class PReLU(NeuronLayer):
     the bottom is the slope."""
 
     param_fields = ("prelu_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         self._check_axes(bottom)
@@ -43,3 +50,11 @@ class PReLU(NeuronLayer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return functional.prelu(bottom, self.blob(0).reshape(-1))
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        trailing = [1] * (len(step.bottom_shapes[0]) - 2)
+        return [graph.add("PRelu", step.bottoms[0], graph.constant(self.blob(0).reshape(-1, *trailing)))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        return Example(f"prelu_param {{ channel_shared: {dice.switch()} }}", [dice.normal(*dice.shape(2, 4))])

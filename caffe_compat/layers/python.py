@@ -144,6 +144,7 @@ class Python(Layer):
     param_fields = ("python_param",)
     bottom_count = (0, None)
     top_count = (0, None)
+    graph_obstacle = "runs Python code on the host"
 
     def __init__(self, param: Any, context: LayerContext | None = None) -> None:
         super().__init__(param, context)

@@ -1,9 +1,15 @@
 """Reduction: sum, sum of absolute values, sum of squares, or mean over the last axes."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Reduction")
@@ -14,6 +20,7 @@ class Reduction(Layer):
     """
 
     param_fields = ("reduction_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.reduction_param
@@ -31,3 +38,14 @@ class Reduction(Layer):
             items = items * items
         top = items.mean(-1) if self.operation == "MEAN" else items.sum(-1)
         return top if self.coeff == 1 else top * self.coeff
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        operators = {"SUM": "ReduceSum", "ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
+        axes = graph.sizes(range(len(step.top_shapes[0]), len(step.bottom_shapes[0])))
+        return [graph.scale(graph.add(operators[self.operation], step.bottoms[0], axes, keepdims=0), self.coeff)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        fields = f"operation: {dice.pick('SUM', 'ASUM', 'SUMSQ', 'MEAN')} axis: {dice.axis(len(shape))}"
+        return Example(f"reduction_param {{ {fields} coeff: {dice.number(-2, 2)} }}", [dice.normal(*shape)])

@@ -1,6 +1,6 @@
 """ReLU: max(x, 0) + negative_slope * min(x, 0)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -8,7 +8,11 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _InPlaceLeakyReLU(torch.autograd.Function):
@@ -32,6 +36,7 @@ class ReLU(NeuronLayer):
     top's sign, which differs only for a negative slope."""
 
     param_fields = ("relu_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         self.negative_slope = float(self.param.relu_param.negative_slope)
@@ -44,3 +49,12 @@ class ReLU(NeuronLayer):
         if self.negative_slope < 0 and self.in_place:
             return _InPlaceLeakyReLU.apply(bottom, self.negative_slope)
         return functional.leaky_relu(bottom, self.negative_slope)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.negative_slope == 0:
+            return [graph.add("Relu", step.bottoms[0])]
+        return [graph.add("LeakyRelu", step.bottoms[0], alpha=self.negative_slope)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        return Example(f"relu_param {{ negative_slope: {dice.pick(0, 0.1)} }}", [dice.normal(*dice.shape())])

@@ -1,12 +1,17 @@
 """Reshape: the same numbers in other axes."""
 
 import math
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.base import Layer, Shape, SharedMemory, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import refuse_in_place
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Reshape")
@@ -18,6 +23,8 @@ class Reshape(Layer):
     """
 
     param_fields = ("reshape_param",)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:
         refuse_in_place(self)
@@ -63,3 +70,16 @@ class Reshape(Layer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return bottom.reshape(self.infer_shapes(tuple(bottom.shape))[0])
+
+    def shared_memory(self, need_backward: bool) -> SharedMemory | None:
+        return SharedMemory()
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.reshape(step.bottoms[0], step.top_shapes[0])]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape(2, 4)
+        start = dice.integer(0, len(shape) - 1)
+        axis = start - dice.integer(0, 1) * (len(shape) + 1)
+        return Example(f"reshape_param {{ axis: {axis} shape {{ dim: -1 dim: 1 }} }}", [dice.normal(*shape)])

@@ -19,6 +19,7 @@ class RNN(Recurrent):
     """
 
     state_names = ("h",)
+    graph_safe = True
 
     def step_blobs(self) -> dict[str, Shape]:
         size = self.num_output

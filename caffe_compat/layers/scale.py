@@ -1,12 +1,18 @@
 """Scale: multiply by a blob, learned or a second bottom, that is broadcast over the bottom."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.aligned import align, aligned_shape, check_aligned
+from caffe_compat.layers.shared.aligned import align, aligned_example, aligned_shape, check_aligned, onnx_operand
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Scale")
@@ -17,6 +23,7 @@ class Scale(Layer):
 
     param_fields = ("scale_param",)
     bottom_count = (1, 2)
+    graph_safe = True
 
     def setup(self, bottom: Shape, scale: Shape | None = None) -> None:
         param = self.param.scale_param
@@ -48,3 +55,14 @@ class Scale(Layer):
         top = bottom * align(self.blob(0) if scale is None else scale, bottom, self.axis)
         # The bias is the last blob, whether or not the scale is one too.
         return top + align(self.blob(-1), bottom, self.axis) if self.bias_term else top
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        scale = onnx_operand(graph, step, self.blob(0) if len(step.bottoms) == 1 else None, self.axis)
+        top = graph.add("Mul", step.bottoms[0], scale)
+        if self.bias_term:
+            top = graph.add("Add", top, onnx_operand(graph, step, self.blob(-1), self.axis))
+        return [top]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        return aligned_example(dice, "scale_param", f"bias_term: {dice.switch()}")

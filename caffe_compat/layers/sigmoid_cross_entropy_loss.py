@@ -6,7 +6,8 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer
+from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
 
 
 @register("SigmoidCrossEntropyLoss")
@@ -20,6 +21,7 @@ class SigmoidCrossEntropyLoss(Layer):
     bottom_count = (2, 2)
     is_loss = True
     no_gradient_bottoms = (1,)
+    graph_safe = True
 
     def setup(self, scores: Shape, targets: Shape) -> None:
         param = self.param.loss_param
@@ -44,3 +46,10 @@ class SigmoidCrossEntropyLoss(Layer):
             valid = counted.sum().to(scores.dtype)
         outer = scores.shape[0]
         return losses.sum() / normalizer(self.mode, outer, count(scores.shape, 1), valid)
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        ignore = "ignore_label: 1" if dice.integer(0, 1) else ""
+        fields = f"loss_param {{ {random_normalization(dice)} {ignore} }}"
+        return Example(fields, [dice.normal(*shape), dice.indices(2, *shape)])

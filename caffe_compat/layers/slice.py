@@ -1,11 +1,16 @@
 """Slice: one bottom cut along an axis into several tops."""
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, SharedMemory
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Slice")
@@ -14,6 +19,8 @@ class Slice(Layer):
 
     param_fields = ("slice_param",)
     top_count = (1, None)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.slice_param
@@ -51,3 +58,22 @@ class Slice(Layer):
 
     def forward(self, bottom: Tensor) -> tuple[Tensor, ...]:
         return bottom.split(self._sizes(tuple(bottom.shape), bottom.shape[self.axis]), self.axis)
+
+    def shared_memory(self, need_backward: bool) -> SharedMemory | None:
+        return SharedMemory() if self.num_tops == 1 else None
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        lengths = [shape[self.axis] for shape in step.top_shapes]
+        return graph.add_many("Split", [step.bottoms[0], graph.sizes(lengths)], len(lengths), axis=self.axis)
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = list(dice.shape())
+        axis, tops = dice.integer(0, len(shape) - 1), dice.integer(1, 3)
+        if dice.integer(0, 1):
+            shape[axis] = tops * dice.integer(1, 3)
+            points = ""
+        else:
+            shape[axis] = 6
+            points = " ".join(f"slice_point: {p}" for p in sorted(dice.rng.permutation(range(1, 6))[: tops - 1]))
+        return Example(f"slice_param {{ axis: {axis} {points} }}", [dice.normal(*shape)], tops=tops)

@@ -1,15 +1,22 @@
 """Softmax along one axis."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Softmax")
 class Softmax(Layer):
     param_fields = ("softmax_param",)
+    graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         self.axis = int(self.param.softmax_param.axis)
@@ -20,3 +27,11 @@ class Softmax(Layer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.softmax(bottom, self.axis)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.add("Softmax", step.bottoms[0], axis=self.axis)]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        return Example(f"softmax_param {{ axis: {dice.axis(len(shape))} }}", [dice.normal(*shape)])

@@ -8,7 +8,8 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer
+from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
 
 # Caffe floors probabilities at the smallest normal float before the logarithm.
 LOG_FLT_MIN = float(torch.log(torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float64)))
@@ -43,6 +44,7 @@ class SoftmaxWithLoss(Layer):
     top_count = (1, 2)
     is_loss = True
     no_gradient_bottoms = (1,)
+    graph_safe = True
 
     def setup(self, scores: Shape, labels: Shape) -> None:
         if self.num_tops > 1:
@@ -77,3 +79,13 @@ class SoftmaxWithLoss(Layer):
             label = torch.where(label == self.ignore_label, torch.zeros_like(label), label)
         losses = _FlooredLogLoss.apply(flat, label, counted)
         return losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
+
+    def index_limits(self, scores: Shape, labels: Shape) -> dict[int, int]:
+        return {1: scores[self.axis % len(scores)]}
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        n, c, h = dice.integer(1, 4), dice.integer(2, 6), dice.integer(1, 3)
+        ignore = f"ignore_label: {dice.integer(0, c - 1)}" if dice.integer(0, 1) else ""
+        fields = f"loss_param {{ {random_normalization(dice)} {ignore} }}"
+        return Example(fields, [dice.normal(n, c, h), dice.indices(c, n, h)])

@@ -6,6 +6,7 @@ from torch import Tensor
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.proto import caffe_pb2
 
 
@@ -15,6 +16,8 @@ class SPP(Layer):
     ``pyramid_height: 1`` top (N, C, 1, 1)."""
 
     param_fields = ("spp_param",)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:
         self.height = int(self.param.spp_param.pyramid_height)
@@ -53,3 +56,10 @@ class SPP(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         tops = [pooling(bottom) for pooling in self._poolings(bottom.shape[2], bottom.shape[3])]
         return tops[0] if self.height == 1 else torch.cat([top.flatten(1) for top in tops], 1)
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        fields = f"pyramid_height: {dice.integer(1, 3)} pool: {dice.pick('MAX', 'AVE')}"
+        # Three levels, 4 x 4 bins, need at least 7 x 7.
+        shape = dice.integer(1, 3), dice.integer(1, 4), dice.integer(7, 9), dice.integer(7, 9)
+        return Example(f"spp_param {{ {fields} }}", [dice.normal(*shape)])

@@ -1,10 +1,15 @@
 """TanH: the hyperbolic tangent."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.neuron import NeuronLayer
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("TanH")
@@ -12,6 +17,10 @@ class TanH(NeuronLayer):
     """``engine`` chose between equal results in Caffe and changes nothing here."""
 
     param_fields = ("tanh_param",)
+    graph_safe = True
 
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.tanh(bottom)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        return [graph.add("Tanh", step.bottoms[0])]

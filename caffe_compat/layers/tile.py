@@ -1,9 +1,15 @@
 """Tile: the bottom repeated along one axis."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Tile")
@@ -11,6 +17,8 @@ class Tile(Layer):
     """(..., D, ...) -> (..., D * tiles, ...), the whole block of the axes from ``axis`` on each time."""
 
     param_fields = ("tile_param",)
+    graph_safe = True
+    drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.tile_param
@@ -27,3 +35,14 @@ class Tile(Layer):
         repeats = [1] * bottom.dim()
         repeats[self.axis] = self.tiles
         return bottom.repeat(repeats)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        repeats = [1] * len(step.bottom_shapes[0])
+        repeats[self.axis] = self.tiles
+        return [graph.add("Tile", step.bottoms[0], graph.sizes(repeats))]
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.shape()
+        fields = f"tile_param {{ axis: {dice.axis(len(shape))} tiles: {dice.integer(1, 4)} }}"
+        return Example(fields, [dice.normal(*shape)])

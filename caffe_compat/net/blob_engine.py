@@ -18,7 +18,7 @@ from caffe_compat.net.graph import Step
 from caffe_compat.net.net import Net
 
 
-class Blob:
+class TensorBlob:
     """A value (``data``) and its gradient (``diff``), both contiguous and of one shape.
 
     ``reshape`` keeps the memory, and with it the leading values, when the new count fits.
@@ -26,8 +26,8 @@ class Blob:
     """
 
     def __init__(self, shape: Shape, like: Tensor) -> None:
-        self._data_owner: Blob | ParamBlob | None = None
-        self._diff_owner: Blob | ParamBlob | None = None
+        self._data_owner: TensorBlob | ParamBlob | None = None
+        self._diff_owner: TensorBlob | ParamBlob | None = None
         self._like = like
         self._data = like.new_zeros(0)
         self._diff: Tensor | None = None
@@ -47,7 +47,7 @@ class Blob:
         self._data = tensor.detach().view(-1)
         self.shape = tuple(tensor.shape)
 
-    def use_memory(self, owner: "Blob | ParamBlob", diff: bool) -> None:
+    def use_memory(self, owner: "TensorBlob | ParamBlob", diff: bool) -> None:
         """From now on be another view of ``owner``'s data, and with ``diff`` of its gradient."""
         self._data_owner = owner
         self._diff_owner = owner if diff else None
@@ -99,13 +99,6 @@ class ParamBlob:
             raise NetError(f"a parameter of shape {self.shape} cannot become {tuple(shape)}; edit the prototxt instead")
 
 
-def _shares_memory(step: Step) -> bool:
-    """True for a layer whose tops are its bottom's memory (Parameter: its parameter's)."""
-    if step.layer.type in ("Concat", "Slice"):
-        return len(step.bottoms) == len(step.tops) == 1
-    return step.layer.type in ("Split", "Reshape", "Flatten", "Parameter")
-
-
 @dataclass
 class _Record:
     """What one layer's forward left for its backward."""
@@ -119,20 +112,18 @@ class BlobEngine:
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        self.blobs = [Blob(shape, net._anchor) for shape in net.blob_shapes_in_order]
+        self.blobs = [TensorBlob(shape, net._anchor) for shape in net.blob_shapes_in_order]
         self.params = [
             [ParamBlob(p, s) for p, s in zip(step.layer.blobs, step.layer.blob_shapes, strict=True)]
             for step in net.steps
         ]
         self._records: dict[int, _Record] = {}
-        for step, params in zip(net.steps, self.params, strict=True):
-            if step.layer.type == "Parameter":
-                self.blobs[step.tops[0]].use_memory(params[0], diff=True)
-            elif _shares_memory(step):
-                # Caffe's Flatten joins the diffs in its backward only; its Split adds them up.
-                joined = step.need_backward if step.layer.type == "Flatten" else step.layer.type != "Split"
+        self._shared = [step.shared_memory for step in net.steps]
+        for step, params, shared in zip(net.steps, self.params, self._shared, strict=True):
+            if shared is not None:
+                owner = params[0] if shared.of_parameter else self.blobs[step.bottoms[0]]
                 for index in step.tops:
-                    self.blobs[index].use_memory(self.blobs[step.bottoms[0]], joined)
+                    self.blobs[index].use_memory(owner, shared.diff)
         self._hold_inputs()
         self._weigh_losses()
 
@@ -148,9 +139,10 @@ class BlobEngine:
 
         As in Caffe that happens once: a top that outgrows its memory in a reshape loses its weights.
         """
-        for step in self.net.steps:
+        for step, shared in zip(self.net.steps, self._shared, strict=True):
+            of_parameter = shared is not None and shared.of_parameter
             for index, weight in zip(step.tops, step.loss_weights, strict=True):
-                if weight and step.layer.type != "Parameter":
+                if weight and not of_parameter:
                     self.blobs[index].diff.fill_(weight)
 
     def reshape(self) -> None:
@@ -175,7 +167,7 @@ class BlobEngine:
         """Run one layer on its bottoms' data; returns its weighted loss."""
         step = self.net.steps[number]
         layer = step.layer
-        if isinstance(layer, Input) or _shares_memory(step):
+        if isinstance(layer, Input) or self._shared[number] is not None:
             pass  # their tops share memory with the value
         elif layer.is_source:
             for index, value in zip(step.tops, layer.next_batch(), strict=True):
@@ -228,11 +220,11 @@ class BlobEngine:
         step = self.net.steps[number]
         if not step.need_backward or step.layer.is_source:
             return
-        if step.layer.type == "Split":
-            self._backward_split(step)
+        shared = self._shared[number]
+        if shared is not None:
+            if not shared.diff:
+                self._add_up_diffs(step)
             return
-        if _shares_memory(step):
-            return  # the diffs are one
         needed = [j for j, need in enumerate(step.bottom_need_backward) if need]
         self._check_differentiable(step, needed)
         record = self._records.get(number)
@@ -272,7 +264,8 @@ class BlobEngine:
             if j in layer.no_gradient_bottoms:
                 layer.fail(f"cannot backpropagate to bottom {j} (labels); remove its propagate_down or lr_mult below")
 
-    def _backward_split(self, step: Step) -> None:
+    def _add_up_diffs(self, step: Step) -> None:
+        """Set the bottom's diff to the sum of the tops'."""
         if step.bottom_need_backward[0]:
             total = self.blobs[step.bottoms[0]].diff
             total.zero_()

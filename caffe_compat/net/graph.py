@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.layers.base import Layer, LayerContext, Shape
-from caffe_compat.net.checks import check_blob_counts, check_layer_types, warn_unread_fields
+from caffe_compat.layers.base import Layer, LayerContext, Shape, SharedMemory
+from caffe_compat.net.layer_checks import check_blob_counts, check_layer_types, warn_unread_fields
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import caffe_pb2
 
@@ -27,6 +27,17 @@ class Step:
     bottom_need_backward: list[bool] = field(default_factory=list)
     detach: list[bool] = field(default_factory=list)
     param_need_backward: list[bool] = field(default_factory=list)
+
+    @property
+    def shared_memory(self) -> SharedMemory | None:
+        """How the tops share another blob's memory; see ``Layer.shared_memory``."""
+        return self.layer.shared_memory(self.need_backward)
+
+    @property
+    def passes_on(self) -> bool:
+        """Whether the tops are bottom 0's own values."""
+        shared = self.shared_memory
+        return shared is not None and not shared.of_parameter
 
     def run(self, values: dict[int, Tensor]) -> None:
         """Read the bottoms from ``values`` and put the tops there."""
@@ -81,6 +92,11 @@ class Graph:
         self.outputs = sorted(self._available)
         self._mark_backward()
 
+    @property
+    def params(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters of the layers that have any, in Caffe's order of blobs."""
+        return {step.layer.name: step.layer.blobs for step in self.steps if step.layer.blobs}
+
     def set_top_shapes(self, step: Step, shapes: Iterable[Shape]) -> None:
         """Note the shapes of the blobs that ``step`` writes."""
         for index, shape in zip(step.tops, shapes, strict=True):
@@ -126,7 +142,7 @@ class Graph:
                 self._index_of[name] = self._new_blob(name)
             step.tops.append(self._index_of[name])
             self._available.add(name)
-            if param.type == "Input":
+            if layer.is_input:
                 self.inputs.append(name)
         if layer.is_loss:
             for _ in range(len(step.tops), layer.top_count[0]):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape
-from caffe_compat.net.fast import Chain, find_chains
-from caffe_compat.net.filter import filter_net, phase_value
+from caffe_compat.net.chains import Chain, find_chains
 from caffe_compat.net.graph import Graph, Step
+from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
 from caffe_compat.precision import precision
@@ -26,7 +26,7 @@ class Net(nn.Module):
     ``weights``: path of a ``.caffemodel`` or ``.caffemodel.h5`` to copy by layer name.
     ``phase``: "TRAIN" or "TEST"; ``level`` and ``stages`` enter the layers' include rules.
     ``dtype``: of parameters and blobs, float32 (as Caffe) or float64.
-    ``fast``: chains of layers run as one operator each (``net/fast.py`` lists them); also an attribute that may be
+    ``fast``: chains of layers run as one operator each (``net/chains.py`` lists them); also an attribute that may be
     set at any time.  Blobs inside a chain are made only when ``extract`` asks for them.
     ``solver_rank``/``solver_count``: this process's share of the data in parallel training.
 
@@ -115,7 +115,7 @@ class Net(nn.Module):
     @property
     def params(self) -> dict[str, list[nn.Parameter]]:
         """Parameters of the layers that have any, in Caffe's order of blobs."""
-        return {step.layer.name: step.layer.blobs for step in self.steps if step.layer.blobs}
+        return self._graph.params
 
     @property
     def blob_shapes(self) -> dict[str, Shape]:
@@ -207,7 +207,7 @@ class Net(nn.Module):
             used += len(known)
             if len(known) == len(names):
                 tops = tuple(given[name] for name in names)
-            elif known and step.layer.type != "Input":
+            elif known and not step.layer.is_input:
                 missing = ", ".join(name for name in names if name not in given)
                 step.layer.fail(f"{', '.join(known)} given but not {missing}: give every top of a data layer, or none")
             else:
@@ -262,17 +262,17 @@ class Net(nn.Module):
 
         Layers that this net lacks are ignored and reported; a shape that differs is a NetError.
         """
-        return copy_weights(self, weights)
+        return copy_weights(self._graph, weights)
 
     def share_with(self, other: "Net") -> None:
         """Use the parameters of ``other``'s layers of the same name in place of our own, as a
         solver's test nets do.  NetError where counts or shapes differ."""
-        share_weights(self, other)
+        share_weights(self._graph, other._graph)
 
     def save(self, path: str | os.PathLike[str], hdf5: bool | None = None) -> None:
         """Write parameters so that Caffe can read them: HDF5 when ``hdf5``, or when it is None and
         the name ends in ``.h5``; a binary caffemodel otherwise."""
-        save_weights(self, path, os.fspath(path).endswith(".h5") if hdf5 is None else hdf5)
+        save_weights(self._graph, path, os.fspath(path).endswith(".h5") if hdf5 is None else hdf5)
 
     def close(self) -> None:
         """Release the data layers' files and threads."""

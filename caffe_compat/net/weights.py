@@ -1,14 +1,15 @@
-"""Parameters in and out of a Net: copied by layer name, saved as Caffe saves them."""
+"""Parameters in and out of a net's graph: copied by layer name, saved as Caffe saves them."""
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_compat.errors import NetError
+from caffe_compat.net.graph import Graph
 from caffe_compat.proto import (
     LayerWeights,
     is_hdf5,
@@ -18,9 +19,6 @@ from caffe_compat.proto import (
     write_caffemodel,
     write_hdf5_weights,
 )
-
-if TYPE_CHECKING:
-    from caffe_compat.net.net import Net
 
 
 @dataclass
@@ -32,7 +30,7 @@ class CopyReport:
     missing: list[str] = field(default_factory=list)  # with parameters here, not in the source
 
 
-def copy_weights(net: "Net", source: str | os.PathLike[str] | Any) -> CopyReport:
+def copy_weights(graph: Graph, source: str | os.PathLike[str] | Any) -> CopyReport:
     """Caffe's CopyTrainedLayersFrom.  Nothing is changed when anything does not fit."""
     if not isinstance(source, str | os.PathLike):
         layers, origin, partial = message_weights(source), "<message>", False
@@ -42,34 +40,34 @@ def copy_weights(net: "Net", source: str | os.PathLike[str] | Any) -> CopyReport
         layers, origin, partial = read_caffemodel(source), os.fspath(source), False
     report = CopyReport()
     plan: list[tuple[Tensor, np.ndarray]] = []
-    targets = {step.layer.name: step.layer for step in reversed(net.steps)}  # the first of equal names
+    targets = {step.layer.name: step.layer for step in reversed(graph.steps)}  # the first of equal names
     for weights in layers:
         layer = targets.get(weights.name)
         if layer is None:
             report.ignored.append(weights.name)
             continue
-        plan += _match(net, weights, origin, partial)
+        plan += _match(graph, weights, origin, partial)
         if weights.blobs:
             report.copied.append(weights.name)
     known = set(report.copied)
-    report.missing = [name for name in net.params if name not in known]
+    report.missing = [name for name in graph.params if name not in known]
     with torch.no_grad():
         for target, array in plan:
             target.copy_(torch.from_numpy(np.array(array, copy=True)).view(target.shape))
     return report
 
 
-def _match(net: "Net", weights: LayerWeights, origin: str, partial: bool) -> list[tuple[Tensor, np.ndarray]]:
-    layer = next(step.layer for step in net.steps if step.layer.name == weights.name)
+def _match(graph: Graph, weights: LayerWeights, origin: str, partial: bool) -> list[tuple[Tensor, np.ndarray]]:
+    layer = next(step.layer for step in graph.steps if step.layer.name == weights.name)
     place = f'{origin}: layer "{weights.name}"'
     blobs = layer.blobs
     # An HDF5 file leaves out parameters that are shared from another layer.
     absent = [i for i in range(len(blobs)) if i >= len(weights.blobs) or weights.blobs[i] is None]
-    shared = {i for i in absent if partial and _is_shared(net, layer.name, i)}
+    shared = {i for i in absent if partial and _is_shared(graph, layer.name, i)}
     if len(weights.blobs) > len(blobs) or set(absent) - shared:
         raise NetError(
             f"{place}: has {sum(b is not None for b in weights.blobs)} parameter blob(s), the net's layer "
-            f"({net.source}) has {len(blobs)}; rename the layer to train it from scratch"
+            f"({graph.context.source.name}) has {len(blobs)}; rename the layer to train it from scratch"
         )
     matched: list[tuple[Tensor, np.ndarray]] = []
     for i, (target, array) in enumerate(zip(blobs, weights.blobs, strict=False)):
@@ -78,7 +76,7 @@ def _match(net: "Net", weights: LayerWeights, origin: str, partial: bool) -> lis
         if not _shapes_agree(layer.blob_shapes[i], array.shape, weights.legacy[i]):
             raise NetError(
                 f"{place}: param {i} has shape {tuple(array.shape)} in the file and {layer.blob_shapes[i]} in the net "
-                f"({net.source}); to train this layer from scratch instead of copying it, rename the layer"
+                f"({graph.context.source.name}); rename the layer to train it from scratch instead of copying it"
             )
         matched.append((target, array))
     return matched
@@ -91,14 +89,14 @@ def _shapes_agree(ours: tuple[int, ...], theirs: tuple[int, ...], legacy: bool) 
     return tuple(ours) == tuple(theirs)
 
 
-def _is_shared(net: "Net", layer_name: str, index: int) -> bool:
-    return not any(p.layer == layer_name and p.index == index for p in net.learnable)
+def _is_shared(graph: Graph, layer_name: str, index: int) -> bool:
+    return not any(p.layer == layer_name and p.index == index for p in graph.learnable)
 
 
-def share_weights(net: "Net", other: "Net") -> None:
+def share_weights(graph: Graph, other: Graph) -> None:
     """Caffe's ShareTrainedLayersWith: nothing is shared when anything does not fit."""
     plan = []
-    ours = {step.layer.name: step.layer for step in reversed(net.steps)}
+    ours = {step.layer.name: step.layer for step in reversed(graph.steps)}
     for step in other.steps:
         source, layer = step.layer, ours.get(step.layer.name)
         if layer is None:
@@ -116,19 +114,19 @@ def share_weights(net: "Net", other: "Net") -> None:
         layer.share_blob(i, parameter)
 
 
-def save_weights(net: "Net", path: str | os.PathLike[str], hdf5: bool) -> None:
+def save_weights(graph: Graph, path: str | os.PathLike[str], hdf5: bool) -> None:
     """Write all parameters.  The file is whole or absent."""
     arrays: dict[str, list[np.ndarray | None]] = {
         step.layer.name: [_to_array(p, s) for p, s in zip(step.layer.blobs, step.layer.blob_shapes, strict=True)]
-        for step in net.steps
+        for step in graph.steps
     }
     if hdf5:
         for name, blobs in arrays.items():
-            arrays[name] = [None if _is_shared(net, name, i) else a for i, a in enumerate(blobs)]
+            arrays[name] = [None if _is_shared(graph, name, i) else a for i, a in enumerate(blobs)]
         write_hdf5_weights(path, arrays)
     else:
-        param = type(net.param)(name=net.name)
-        param.layer.extend(net.param.layer)
+        param = type(graph.param)(name=graph.param.name)
+        param.layer.extend(graph.param.layer)
         write_caffemodel(path, param, arrays)
 
 

@@ -3,15 +3,14 @@
 import numpy as np
 import torch
 
-from caffe_compat.net.blob_engine import Blob as EngineBlob
-from caffe_compat.net.blob_engine import ParamBlob
+from caffe_compat.net.blob_engine import ParamBlob, TensorBlob
 
 
 class Blob:
     """``data`` and ``diff`` are writable views on the CPU.  On a GPU they are copies that are
     written back before the next pass of the net."""
 
-    def __init__(self, blob: EngineBlob | ParamBlob) -> None:
+    def __init__(self, blob: TensorBlob | ParamBlob) -> None:
         self._blob = blob
         self._copies: dict[str, np.ndarray] = {}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from caffe_compat.data.layers.memory_data import MemoryData
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer
 from caffe_compat.net import Net as CoreNet
@@ -182,8 +183,8 @@ class Net:
     def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
         """Give the net's MemoryData layer its images (N, C, H, W) and labels (N)."""
         for view in self.layers:
-            if view.type == "MemoryData":
-                view.layer.reset(data, np.reshape(labels, -1))  # type: ignore[operator]
+            if isinstance(view.layer, MemoryData):
+                view.layer.reset(data, np.reshape(labels, -1))
                 return
         raise NetError(f"{self.core.source}: no MemoryData layer; set_input_arrays is for nets that have one")
 

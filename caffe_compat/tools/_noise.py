@@ -6,22 +6,42 @@ from caffe_compat.net import Net
 
 
 def noise_inputs(net: Net, seed: int = 0) -> dict[str, np.ndarray]:
-    """Normal float32 values for every Input blob; zeros for those read as labels or indices."""
+    """float32 values for every Input blob: valid indices where a layer reads it as labels, rows or flags, zeros where
+    it takes no gradient from it (targets), and normal numbers elsewhere."""
     generator = np.random.default_rng(seed)
-    labels = _label_blobs(net)
-    return {
-        name: np.zeros(net.blob_shapes[name], np.float32)
-        if name in labels
-        else generator.standard_normal(net.blob_shapes[name]).astype(np.float32)
-        for name in net.inputs
-    }
+    limits, targets = _index_limits(net), _targets(net)
+    inputs: dict[str, np.ndarray] = {}
+    for name in net.inputs:
+        shape, index = net.blob_shapes[name], net.blob_names.index(name)
+        if index in limits:
+            inputs[name] = generator.integers(0, limits[index], shape).astype(np.float32)
+        elif index in targets:
+            inputs[name] = np.zeros(shape, np.float32)
+        else:
+            inputs[name] = generator.standard_normal(shape).astype(np.float32)
+    return inputs
 
 
-def _label_blobs(net: Net) -> set[str]:
-    """Blobs whose readers take no gradient from them, also through Splits."""
+def _index_limits(net: Net) -> dict[int, int]:
+    """Blobs that a layer reads as indices, also behind layers that pass values on: {blob: first number too large}."""
+    limits: dict[int, int] = {}
+    for step in reversed(net.steps):
+        shapes = [net.blob_shapes_in_order[i] for i in step.bottoms]
+        found = step.layer.index_limits(*shapes)
+        if step.passes_on:
+            found[0] = min((limits[top] for top in step.tops if top in limits), default=0)
+        for bottom, limit in found.items():
+            if limit:
+                blob = step.bottoms[bottom]
+                limits[blob] = min(limit, limits.get(blob, limit))
+    return limits
+
+
+def _targets(net: Net) -> set[int]:
+    """Blobs whose readers take no gradient from them."""
     marked: set[int] = set()
     for step in reversed(net.steps):
         marked.update(step.bottoms[j] for j in step.layer.no_gradient_bottoms if j < len(step.bottoms))
-        if step.layer.type == "Split" and marked.issuperset(step.tops):
+        if step.passes_on and marked.issuperset(step.tops):
             marked.update(step.bottoms)
-    return {net.blob_names[i] for i in marked}
+    return marked

@@ -152,7 +152,7 @@ def _read_npz(path: Path) -> Blobs:
 
 def _in_order(net: Net) -> list[str]:
     """Blob names in the order of the layers that write them last (in-place layers write again)."""
-    steps = [step for step in net.steps if step.layer.type != "Split"]
+    steps = [step for step in net.steps if not step.layer.is_split]
     last = {net.blob_names[i]: number for number, step in enumerate(steps) for i in step.tops}
     return sorted(last, key=last.__getitem__)
 

@@ -72,7 +72,7 @@ def write_safetensors(net: Net, path: Path) -> None:
 
 def write_exported(net: Net, path: Path) -> None:
     """A ``torch.export`` program that takes the net's inputs by name and returns a dict of outputs."""
-    sources = [step.layer for step in net.steps if step.layer.is_source and step.layer.type != "Input"]
+    sources = [step.layer for step in net.steps if step.layer.is_source and not step.layer.is_input]
     if sources:
         sources[0].fail("a data layer cannot be exported; convert a deploy net, with Input layers")
     inputs = {name: torch.from_numpy(value) for name, value in noise_inputs(net).items()}
@@ -93,13 +93,12 @@ def write_onnx(net: Net, path: Path) -> None:
         raise CaffeCompatError("writing ONNX needs the onnx package; pip install 'caffe-compat[onnx]'")
     import onnx
 
-    from caffe_compat.tools._onnx_graph import to_onnx
-    from caffe_compat.tools._onnx_layers import CONVERTERS
+    from caffe_compat.tools._onnx import to_onnx
 
     size_bytes = sum(parameter.numel() * 4 for parameter in net.parameters())
     if size_bytes >= ONNX_LIMIT_BYTES:
         raise CaffeCompatError(f"{net.source}: {size_bytes} bytes of parameters; an ONNX file holds less than 2 GiB")
-    model = to_onnx(net, CONVERTERS)
+    model = to_onnx(net)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from caffe_compat.atomic_file import atomic_path, write_text
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.net.filter import filter_net, phase_value
+from caffe_compat.layers.base import Layer
+from caffe_compat.net.layer_types import layer_types
+from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.proto import read_net_with_source
 from caffe_compat.tools._net_arguments import add_net_arguments, stages_of
 
@@ -21,11 +23,6 @@ COLOURS = {
     "shape": "lightyellow",
     "loss": "lightpink",
     "other": "white",
-}
-_KINDS = {
-    "source": ("Data", "DummyData", "HDF5Data", "ImageData", "Input", "MemoryData", "WindowData"),
-    "weights": ("Convolution", "Deconvolution", "Embed", "InnerProduct", "LSTM", "RNN"),
-    "shape": ("Concat", "Crop", "Flatten", "Pooling", "Reshape", "SPP", "Slice", "Tile"),
 }
 
 
@@ -60,11 +57,13 @@ def to_dot(net_param: Any, rankdir: str = "TB") -> str:
         '  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=11];',
         '  edge [fontname="Helvetica", fontsize=9];',
     ]
+    types = layer_types()
     producer: dict[str, int] = {}
     unread: set[str] = set()
     for i, layer in enumerate(net_param.layer):
-        label = "\n".join([layer.name, layer.type, *_details(layer)])
-        lines.append(f"  layer{i} [label={_quote(label)}, fillcolor={COLOURS[_kind(layer.type)]}];")
+        layer_class = types.get(layer.type, Layer)  # a type that we lack is drawn all the same
+        label = "\n".join([layer.name, layer.type, *layer_class.drawing_details(layer)])
+        lines.append(f"  layer{i} [label={_quote(label)}, fillcolor={COLOURS[_kind(layer_class)]}];")
         for name in layer.bottom:
             if name not in producer:
                 raise CaffeCompatError(f'layer "{layer.name}": unknown bottom blob "{name}"')
@@ -92,47 +91,10 @@ def render(dot: str, out: Path) -> None:
             raise CaffeCompatError(f"{out}: dot ended with {done.returncode}: {done.stderr.decode().strip()}")
 
 
-def _kind(layer_type: str) -> str:
-    if layer_type.endswith("Loss") or layer_type == "Accuracy":
-        return "loss"
-    return next((kind for kind, types in _KINDS.items() if layer_type in types), "other")
-
-
-def _details(layer: Any) -> list[str]:
-    """What one wants to see at a glance: sizes of windows and outputs."""
-    if layer.type in ("Convolution", "Deconvolution"):
-        param = layer.convolution_param
-        group = f", group {param.group}" if param.group > 1 else ""
-        return [f"{param.num_output} outputs{group}", *_window(param)]
-    if layer.type == "Pooling":
-        param = layer.pooling_param
-        method = param.PoolMethod.Name(param.pool)
-        return [f"{method}, global" if param.global_pooling else method, *_window(param)]
-    if layer.type == "InnerProduct":
-        return [f"{layer.inner_product_param.num_output} outputs"]
-    if layer.type == "LRN":
-        return [f"size {layer.lrn_param.local_size}"]
-    if layer.type == "Dropout":
-        return [f"ratio {layer.dropout_param.dropout_ratio:g}"]
-    if layer.type == "Eltwise":
-        return [layer.eltwise_param.EltwiseOp.Name(layer.eltwise_param.operation)]
-    return []
-
-
-def _window(param: Any) -> list[str]:
-    texts = [f"{name} {_per_axis(param, name)}" for name in ("kernel", "stride", "pad") if _per_axis(param, name)]
-    return [", ".join(texts)] if texts else []
-
-
-def _per_axis(param: Any, name: str) -> str:
-    """``3``, or ``3x5`` per axis; empty when not given."""
-    if param.HasField(f"{name}_h") or param.HasField(f"{name}_w"):
-        return f"{getattr(param, f'{name}_h')}x{getattr(param, f'{name}_w')}"
-    field = param.DESCRIPTOR.fields_by_name["kernel_size" if name == "kernel" else name]
-    value = getattr(param, field.name)
-    if isinstance(value, int):
-        return str(value) if param.HasField(field.name) else ""
-    return "x".join(map(str, value))
+def _kind(layer_class: type[Layer]) -> str:
+    if layer_class.is_source:
+        return "source"
+    return "loss" if layer_class.is_loss else layer_class.drawing_kind
 
 
 def _quote(text: str) -> str:

@@ -4,13 +4,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.net import Net
 from caffe_compat.tools._net_arguments import add_net_arguments, open_net
 
 NOTE = (
-    "FLOPs: multiplications and additions of one forward pass in Convolution, Deconvolution, InnerProduct, LSTM and "
-    "RNN layers; the others add little."
+    "FLOPs: multiplications and additions of one forward pass in layers that are matrix products (Convolution, "
+    "InnerProduct, LSTM, ...); the others add little."
 )
 
 
@@ -48,7 +47,7 @@ def summarize(net: Net) -> list[Row]:
     seen: set[int] = set()
     rows = []
     for step in net.steps:
-        if step.layer.type == "Split":
+        if step.layer.is_split:
             continue
         new = [p for p in step.layer.blobs if id(p) not in seen]
         seen.update(id(p) for p in new)
@@ -59,26 +58,10 @@ def summarize(net: Net) -> list[Row]:
                 ", ".join(f"{net.blob_names[i]} {'x'.join(map(str, shapes[i])) or 'scalar'}" for i in step.tops),
                 sum(p.numel() for p in step.layer.blobs),
                 sum(p.numel() for p in new),
-                flops(step.layer, [shapes[i] for i in step.bottoms], [shapes[i] for i in step.tops]),
+                step.layer.flops([shapes[i] for i in step.bottoms], [shapes[i] for i in step.tops]),
             )
         )
     return rows
-
-
-def flops(layer: Layer, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
-    """Twice the multiply-adds of one forward pass; 0 for layers that are not matrix products."""
-    if layer.type == "Convolution":
-        # Each output takes one filter: all weights of its channel.
-        return sum(2 * count(top) * count(layer.blob_shapes[0], 1) for top in tops)
-    if layer.type == "Deconvolution":
-        return sum(2 * count(bottom) * count(layer.blob_shapes[0], 1) for bottom in bottoms)
-    if layer.type == "InnerProduct":
-        outputs = tops[0][-1]
-        return 2 * count(tops[0]) * (count(layer.blob_shapes[0]) // outputs)
-    if layer.type in ("LSTM", "RNN"):
-        matrices = sum(count(shape) for shape in layer.blob_shapes if len(shape) == 2)
-        return 2 * count(bottoms[0], 0, 2) * matrices
-    return 0
 
 
 def table(rows: Sequence[Row]) -> str:

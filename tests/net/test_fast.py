@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat import Net
-from caffe_compat.net.fast import Chain, find_chains
+from caffe_compat.net.chains import Chain, find_chains
 from caffe_compat.proto import parse_net
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,7 @@ from caffe_compat.tools._noise import noise_inputs
 
 pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-from caffe_compat.tools._onnx_graph import to_onnx  # noqa: E402  (needs onnx)
-from caffe_compat.tools._onnx_layers import CONVERTERS  # noqa: E402
+from caffe_compat.tools._onnx import has_onnx_form, to_onnx  # noqa: E402  (needs onnx)
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 #: other kernels add up in another order
@@ -26,7 +25,7 @@ def convertible() -> list[Path]:
     cases = []
     for case in find_cases(GOLDEN, ("net",)):
         net = Net(case / "net.prototxt", phase="TEST")
-        if all(step.layer.type == "Input" or step.layer.type in CONVERTERS for step in net.steps):
+        if all(step.layer.is_input or has_onnx_form(step.layer) for step in net.steps):
             cases.append(case)
     return cases
 
@@ -54,7 +53,7 @@ def test_same_numbers(case: Path) -> None:
     net = Net(case / "net.prototxt", phase="TEST").eval()
     if case.name in REFUSED:
         with pytest.raises(NetError, match=r"no ONNX form|ONNX convolves"):
-            to_onnx(net, CONVERTERS)
+            to_onnx(net)
         return
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -65,7 +64,7 @@ def test_same_numbers(case: Path) -> None:
         inputs = {name: np.abs(value) + np.float32(0.1) for name, value in inputs.items()}
     with torch.no_grad():
         expected = net(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-    session = onnxruntime.InferenceSession(to_onnx(net, CONVERTERS).SerializeToString())
+    session = onnxruntime.InferenceSession(to_onnx(net).SerializeToString())
     wanted = {value.name for value in session.get_inputs()}
     found = session.run(net.outputs, {name: value for name, value in inputs.items() if name in wanted})
     for name, value in zip(net.outputs, found, strict=True):
@@ -75,4 +74,4 @@ def test_same_numbers(case: Path) -> None:
 def test_all_layers_without_a_form_are_named() -> None:
     net = Net(GOLDEN / "nets" / "caffenet_mini" / "net.prototxt", phase="TEST")
     with pytest.raises(NetError, match=r'"loss" \(SoftmaxWithLoss\), "accuracy" \(Accuracy\); convert a deploy net'):
-        to_onnx(net, CONVERTERS)
+        to_onnx(net)

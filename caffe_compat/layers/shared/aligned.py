@@ -1,8 +1,14 @@
 """Scale and Bias: a blob whose axes line up with the bottom's from ``axis`` on."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 def aligned_shape(layer: Layer, bottom: Shape, axis: int, num_axes: int, message: str) -> Shape:
@@ -29,5 +35,29 @@ def check_aligned(layer: Layer, bottom: Shape, blob: Shape, axis: int, message: 
 
 def align(blob: Tensor, bottom: Tensor, axis: int) -> Tensor:
     """``blob`` with axes of size 1 appended, so that it broadcasts over ``bottom``."""
-    start = axis % bottom.dim() if blob.dim() else 0
-    return blob.reshape(*blob.shape, *[1] * (bottom.dim() - start - blob.dim()))
+    return blob.reshape(_broadcast_shape(tuple(blob.shape), bottom.dim(), axis))
+
+
+def _broadcast_shape(blob: Shape, axes: int, axis: int) -> Shape:
+    start = axis % axes if blob else 0
+    return (*blob, *[1] * (axes - start - len(blob)))
+
+
+def onnx_operand(graph: "OnnxGraph", step: "OnnxStep", blob: Tensor | None, axis: int) -> str:
+    """Parameter ``blob``, or without one the second bottom, as a value that broadcasts over bottom 0."""
+    axes = len(step.bottom_shapes[0])
+    if blob is not None:
+        return graph.constant(blob.reshape(_broadcast_shape(tuple(blob.shape), axes, axis)))
+    return graph.reshape(step.bottoms[1], _broadcast_shape(step.bottom_shapes[1], axes, axis))
+
+
+def aligned_example(dice: Dice, message: str, more_fields: str = "") -> Example:
+    """A layer whose blob is a parameter, or its second bottom; ``message``: the ``*_param`` with its fields."""
+    shape = dice.shape(2, 4)
+    axis = dice.integer(0, len(shape) - 1)
+    axes = dice.integer(0, len(shape) - axis)
+    if dice.integer(0, 1):
+        fields = f"axis: {axis} num_axes: {dice.pick(-1, axes)} {more_fields}"
+        return Example(f"{message} {{ {fields} }}", [dice.normal(*shape)])
+    fields = f"axis: {0 if axes == 0 else axis} {more_fields}"
+    return Example(f"{message} {{ {fields} }}", [dice.normal(*shape), dice.normal(*shape[axis : axis + axes])])

@@ -92,6 +92,12 @@ def overhang(sizes: Sequence[int], window: Window) -> Shape:
     )
 
 
+def end_pads(sizes: Sequence[int], outputs: Sequence[int], window: Window) -> list[int]:
+    """The pad at each axis' end, for ONNX; more than given where Caffe's one window overhangs a small bottom."""
+    axes = zip(sizes, outputs, window.extent, window.stride, window.pad, strict=True)
+    return [max(pad, (output - 1) * stride + extent - pad - size) for size, output, extent, stride, pad in axes]
+
+
 def deconv_sizes(sizes: Sequence[int], window: Window) -> Shape:
     """Deconvolution: stride (size - 1) + extent - 2 pad, per axis."""
     return tuple(
@@ -112,3 +118,20 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool, cei
     if padded and (windows - 1) * stride >= size + pad:
         windows -= 1
     return windows
+
+
+def window_details(param: Any) -> list[str]:
+    """Kernel, stride and pad of a ConvolutionParameter or PoolingParameter, as far as they are given, in one line."""
+    texts = [f"{name} {text}" for name in ("kernel", "stride", "pad") if (text := _sizes_text(param, name))]
+    return [", ".join(texts)] if texts else []
+
+
+def _sizes_text(param: Any, name: str) -> str:
+    """``3``, or ``3x5`` per axis; empty when not given."""
+    if param.HasField(f"{name}_h") or param.HasField(f"{name}_w"):
+        return f"{getattr(param, f'{name}_h')}x{getattr(param, f'{name}_w')}"
+    field = "kernel_size" if name == "kernel" else name
+    value = getattr(param, field)
+    if isinstance(value, int):
+        return str(value) if param.HasField(field) else ""
+    return "x".join(map(str, value))

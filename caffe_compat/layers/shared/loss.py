@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.shared.example import Dice
 
 
 def check_same_batch(layer: Layer, data: Shape, label: Shape) -> None:
@@ -30,3 +31,8 @@ def normalizer(mode: str, outer: int, inner: int, valid: Tensor) -> Tensor:
         return torch.clamp(valid, min=1)
     size = {"FULL": outer * inner, "BATCH_SIZE": outer, "NONE": 1}[mode]
     return torch.full_like(valid, max(1, size))
+
+
+def random_normalization(dice: Dice) -> str:
+    """A field of LossParameter for ``Layer.example``."""
+    return f"normalization: {dice.pick('FULL', 'VALID', 'BATCH_SIZE', 'NONE')}"

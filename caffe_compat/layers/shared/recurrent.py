@@ -3,6 +3,7 @@
 T N H in shape comments: timesteps, independent streams, hidden units.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 
 
@@ -31,6 +33,7 @@ class Recurrent(Layer):
     bottom_count = (2, None)
     top_count = (1, None)
     no_gradient_bottoms = (1,)
+    drawing_kind = "weights"
 
     def setup(self, *bottoms: Shape) -> None:
         param = self.param.recurrent_param
@@ -65,7 +68,7 @@ class Recurrent(Layer):
                 filler = param.bias_filler if name.endswith("bias") else param.weight_filler
                 if step == 0:
                     self.add_blob(name, shape, partial(fill, filler=filler))
-                else:
+                elif not self.context.shapes_only:
                     # Caffe fills a shared parameter in every step, which moves the random stream on.
                     fill(torch.empty(shape, dtype=self.context.dtype), filler)
 
@@ -129,3 +132,18 @@ class Recurrent(Layer):
                 setattr(self, f"last_{name}", x.new_zeros(1, x.shape[1], self.num_output))
         # Copies, because the buffers are overwritten before backward reads these.
         return [getattr(self, f"last_{name}").clone() for name in self.state_names]
+
+    def index_limits(self, *bottom_shapes: Shape) -> dict[int, int]:
+        return {1: 2}
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        matrices = sum(count(shape) for shape in self.blob_shapes if len(shape) == 2)
+        return 2 * count(bottom_shapes[0], 0, 2) * matrices
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        t, n, d = dice.integer(1, 4), dice.integer(1, 3), dice.integer(1, 4)
+        bottoms = [dice.normal(t, n, d), dice.indices(2, t, n)]
+        if dice.integer(0, 1):
+            bottoms.append(dice.normal(n, dice.integer(1, 3)))
+        return Example(f"recurrent_param {{ num_output: {dice.integer(1, 4)} }}", bottoms)

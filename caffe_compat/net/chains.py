@@ -5,13 +5,15 @@
     Convolution [ReLU, unless max pooling follows]               ops.fast_conv on the CPU, ops.conv on a tuned GPU
     InnerProduct [ReLU]                                          ops.linear
 
-A chain is found by the layers' types and fields.  Whether its operator takes the tensor at hand is asked at each run;
-where it does not, and where a layer in the chain has hooks, its layers run one by one.
+A chain is found by the layers' types and fields (``Chain.find``; ``CHAINS`` lists the classes).  Whether its operator
+takes the tensor at hand is asked at each run.  Where it does not, and where a layer in the chain has hooks, its layers
+run one by one.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -45,7 +47,7 @@ class Chain(ABC):
         bottom = values[first.bottoms[0]]
         top = None
         if not any(_has_hooks(step.layer) for step in self.steps):
-            # Behind a cut inside the chain no layer has parameters, so that the whole of it then is without gradients.
+            # Parameters come first in a chain.  Where a later layer cuts off the gradient, they get none either.
             cut = any(step.detach[0] for step in self.steps[1:])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
                 top = self.operate(bottom.detach() if first.detach[0] else bottom)
@@ -54,6 +56,14 @@ class Chain(ABC):
             return
         for step in self.steps:
             step.run(values)
+
+    @classmethod
+    @abstractmethod
+    def find(cls, line: Sequence[Step]) -> Self | None:
+        """The chain of this kind with which ``line`` begins; None where there is none.
+
+        Each step of a line reads only what the one before it writes.
+        """
 
     @abstractmethod
     def operate(self, bottom: Tensor) -> Tensor | None:
@@ -67,6 +77,22 @@ class PoolChain(Chain):
     pooling: Pooling
     relu: bool
     lrn: LRN | None
+
+    @classmethod
+    def find(cls, line: Sequence[Step]) -> Self | None:
+        """Pooling alone gains nothing: at least one of the others must be there."""
+        layers: list[Layer | None] = [*(step.layer for step in line), None, None, None]  # room to look ahead
+        before = _is_relu(layers[0])
+        pooling = layers[before]
+        if not isinstance(pooling, Pooling) or pooling.method != "MAX" or pooling.engine == "CUDNN":
+            return None
+        behind = not before and _is_relu(layers[1])
+        count = 1 + before + behind
+        lrn = layers[count]
+        if not (isinstance(lrn, LRN) and lrn.norm_region == "ACROSS_CHANNELS" and lrn.engine != "CUDNN"):
+            lrn = None
+        count += lrn is not None
+        return cls(list(line[:count]), pooling, before or behind, lrn) if count > 1 else None
 
     def operate(self, bottom: Tensor) -> Tensor | None:
         window = self.pooling.max_pool_window(bottom)
@@ -84,6 +110,18 @@ class ConvChain(Chain):
 
     convolution: Convolution
     relu: bool
+
+    @classmethod
+    def find(cls, line: Sequence[Step]) -> Self | None:
+        """ReLU is left to a chain with max pooling where one follows."""
+        convolution = line[0].layer if line else None
+        # Deconvolution is a Convolution too.
+        if type(convolution) is not Convolution or convolution.axis != 1 or convolution.spatial_axes != 2:
+            return None
+        if convolution.engine != "DEFAULT":
+            return None
+        relu = len(line) > 1 and _is_relu(line[1].layer) and not PoolChain.find(line[1:])
+        return cls(list(line[: 1 + relu]), convolution, relu)
 
     def operate(self, bottom: Tensor) -> Tensor | None:
         layer = self.convolution
@@ -107,10 +145,22 @@ class LinearChain(Chain):
     product: InnerProduct
     relu: bool
 
+    @classmethod
+    def find(cls, line: Sequence[Step]) -> Self | None:
+        product = line[0].layer if line else None
+        if not isinstance(product, InnerProduct) or product.axis != 1 or product.transpose:
+            return None
+        relu = len(line) > 1 and _is_relu(line[1].layer)
+        return cls(list(line[: 1 + relu]), product, relu)
+
     def operate(self, bottom: Tensor) -> Tensor | None:
         layer = self.product
         bias = layer.blob(1) if len(layer.blobs) > 1 else None
         return linear(bottom.flatten(1), layer.blob(0), bias, self.relu)
+
+
+#: in the order in which they are looked for
+CHAINS: tuple[type[Chain], ...] = (PoolChain, ConvChain, LinearChain)
 
 
 def find_chains(graph: Graph) -> list[Step | Chain]:
@@ -121,7 +171,7 @@ def find_chains(graph: Graph) -> list[Step | Chain]:
         if id(step) in taken:
             continue
         line = _line_from(place, graph.steps)
-        chain = _pool_chain(line) or _conv_chain(line) or _linear_chain(line)
+        chain = next((found for kind in CHAINS if (found := kind.find(line))), None)
         units.append(chain or step)
         taken.update(id(s) for s in (chain.steps if chain else [step]))
     return units
@@ -146,37 +196,3 @@ def _has_hooks(layer: Layer) -> bool:
 
 def _is_relu(layer: Layer | None) -> bool:
     return isinstance(layer, ReLU) and layer.negative_slope == 0 and layer.engine != "CUDNN"
-
-
-def _pool_chain(line: Sequence[Step]) -> PoolChain | None:
-    layers: list[Layer | None] = [*(step.layer for step in line), None, None, None]  # room to look ahead
-    before = _is_relu(layers[0])
-    pooling = layers[before]
-    if not isinstance(pooling, Pooling) or pooling.method != "MAX" or pooling.engine == "CUDNN":
-        return None
-    behind = not before and _is_relu(layers[1])
-    count = 1 + before + behind
-    lrn = layers[count]
-    if not (isinstance(lrn, LRN) and lrn.norm_region == "ACROSS_CHANNELS" and lrn.engine != "CUDNN"):
-        lrn = None
-    count += lrn is not None
-    return PoolChain(list(line[:count]), pooling, before or behind, lrn) if count > 1 else None
-
-
-def _conv_chain(line: Sequence[Step]) -> ConvChain | None:
-    convolution = line[0].layer if line else None
-    # Deconvolution is a Convolution too.
-    if type(convolution) is not Convolution or convolution.axis != 1 or convolution.spatial_axes != 2:
-        return None
-    if convolution.engine != "DEFAULT":
-        return None
-    relu = len(line) > 1 and _is_relu(line[1].layer) and not _pool_chain(line[1:])
-    return ConvChain(list(line[: 1 + relu]), convolution, relu)
-
-
-def _linear_chain(line: Sequence[Step]) -> LinearChain | None:
-    product = line[0].layer if line else None
-    if not isinstance(product, InnerProduct) or product.axis != 1 or product.transpose:
-        return None
-    relu = len(line) > 1 and _is_relu(line[1].layer)
-    return LinearChain(list(line[: 1 + relu]), product, relu)
