@@ -3,33 +3,17 @@
 Winograd's filtering, in our fast mode on the CPU and in cuDNN, needs fewer multiplications and may come below.
 """
 
-from math import prod
-
 import torch
 from timing import median_ms
 
 from caffe_compat import Net
+from caffe_compat.net.flops import training_flops
 
 
 def count_flops(net: Net) -> dict[str, int]:
-    """FLOPs (2 for a multiply and add) of one training pass, by layer: convolutions and inner products only.
-
-    Forward, weight gradient and input gradient take as many each; there is no input gradient at the net's input.
-    """
-    flops = {}
-    sources = {index for step in net.steps if step.layer.is_source for index in step.tops}
-    shapes = net.blob_shapes_in_order
-    for step in net.steps:
-        layer = step.layer
-        if layer.type == "Convolution":
-            depth = prod(layer.blob_shapes[0][1:])
-            forward = sum(2 * prod(shapes[top]) * depth for top in step.tops)
-        elif layer.type == "InnerProduct":
-            forward = 2 * prod(shapes[step.tops[0]]) * layer.inputs
-        else:
-            continue
-        flops[layer.name] = forward * (2 if step.bottoms[0] in sources else 3)
-    return flops
+    """FLOPs (2 for a multiply and add) of one training pass, by layer, where there are any."""
+    flops = {step.layer.name: training_flops(step, net.blob_shapes_in_order) for step in net.steps}
+    return {name: count for name, count in flops.items() if count}
 
 
 def measure_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from caffe_compat import __version__, tools
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.proto import extend_schema
+from caffe_compat.tools._extensions import add_extension_arguments, load_extensions
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -85,12 +85,7 @@ def _run(command: str, words: Sequence[str]) -> int:
         allow_abbrev=False,
     )
     tool.add_arguments(parser)
-    parser.add_argument(
-        "--schema",
-        action="append",
-        metavar="FILE",
-        help="a .proto file with the fields of a Caffe fork; may be repeated",
-    )
+    add_extension_arguments(parser)
     try:
         plain, switched_off = from_gflags(parser, words)
         args = parser.parse_args(plain)
@@ -98,8 +93,7 @@ def _run(command: str, words: Sequence[str]) -> int:
         return int(stop.code or 0)
     for name in switched_off:
         setattr(args, name, False)
-    for path in args.schema or ():
-        extend_schema(path)
+    load_extensions(args)
     return int(tool.run(args))
 
 

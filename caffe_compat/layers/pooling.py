@@ -185,9 +185,9 @@ class Pooling(Layer):
 
     def _clipped_lengths(self, bottom: Tensor, kernel: tuple[int, int], axis: int, windows: int) -> Tensor:
         # 0 or less for a window outside the padded bottom, where Caffe divides 0 by 0 as well.
-        size, pad, stride = bottom.shape[2 + axis], self.pad[axis], self.stride[axis]
-        starts = range(-pad, windows * stride - pad, stride)
-        return bottom.new_tensor([min(start + kernel[axis], size + pad) - start for start in starts])
+        end = bottom.shape[2 + axis] + self.pad[axis]
+        starts = torch.arange(windows, device=bottom.device) * self.stride[axis] - self.pad[axis]
+        return ((starts + kernel[axis]).clamp(max=end) - starts).to(bottom.dtype)
 
     def _pad_to_windows(self, bottom: Tensor, kernel: tuple[int, int], value: float) -> tuple[Tensor, tuple[int, int]]:
         """Pad so that every window lies inside; also the number of windows per axis."""

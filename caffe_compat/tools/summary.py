@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe_compat.net import Net
+from caffe_compat.net.flops import forward_flops
 from caffe_compat.tools._net_arguments import add_net_arguments, open_net
 
 NOTE = (
@@ -58,7 +59,7 @@ def summarize(net: Net) -> list[Row]:
                 ", ".join(f"{net.blob_names[i]} {'x'.join(map(str, shapes[i])) or 'scalar'}" for i in step.tops),
                 sum(p.numel() for p in step.layer.blobs),
                 sum(p.numel() for p in new),
-                step.layer.flops([shapes[i] for i in step.bottoms], [shapes[i] for i in step.tops]),
+                forward_flops(step, shapes),
             )
         )
     return rows
