@@ -22,7 +22,7 @@ from train_contestants import Contestant, Setting, make_contestants
 
 from caffe_compat import Net
 from caffe_compat.memory import keep_freed_memory
-from caffe_compat.precision import PRECISIONS, set_precision
+from caffe_compat.precision import PRECISIONS, use_precision
 from caffe_compat.proto import read_net
 
 ROOT = Path(__file__).parent.parent
@@ -51,7 +51,6 @@ def _is_for_test(layer) -> bool:
 
 def bench(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
     """Milliseconds of each contestant, and the floor, in one precision."""
-    set_precision(precision)
     torch.backends.cudnn.benchmark = True  # for everybody
     net, fast_net = (load_net(args.model, args.batch).to(device) for _ in range(2))
     data = torch.randn(net.blob_shapes["data"], device=device)
@@ -83,7 +82,6 @@ def drop_failing(contestants: dict[str, Contestant]) -> dict[str, str]:
 
 def bench_layers(args: argparse.Namespace, device: torch.device) -> dict[str, dict[str, float]]:
     """Forward and backward of each layer alone, in float32: ours plain beside torch's module in both layouts."""
-    set_precision("fp32")
     net = load_net(args.model, args.batch).to(device)
     rows = {}
     for step in net.steps:
@@ -174,7 +172,8 @@ def main() -> None:
         "layers": {},
     }
     for precision in precisions:
-        results["precisions"][precision] = bench(args, device, precision)
+        with use_precision(precision):
+            results["precisions"][precision] = bench(args, device, precision)
         save(results, args.json)  # what there is, should time run out
     if args.layers:
         results["layers"] = bench_layers(args, device)

@@ -27,7 +27,6 @@ from caffe_compat import Solver
 from caffe_compat.data import write_lmdb
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.data.mean import compute_mean, write_mean
-from caffe_compat.precision import set_precision
 from caffe_compat.proto import read_net, read_solver
 from caffe_compat.solver import Log
 from reproduce.datasets import glyphs
@@ -139,7 +138,6 @@ def main() -> None:
         for precision in ("fp32", "tf32", "bf16") if device.type == "cuda" else ("fp32", "bf16"):
             runs[precision] = train(param, device, precision, SEED)
         runs["fp32, another seed"] = train(param, device, "fp32", OTHER_SEED)
-    set_precision("fp32")
     results = {"machine": machine(device), "data": data, "iterations": args.iterations, "runs": runs}
     for name, run in runs.items():
         print(f"{name:20} loss at the end {run['loss'][-1][1]:.4f}, test accuracy {run['accuracy'][-1][1]:.4f}")

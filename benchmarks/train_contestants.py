@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_twin import TorchTwin
 
 from caffe_compat import Net
-from caffe_compat.precision import autocast, keep_losses_in_float32, set_precision
+from caffe_compat.precision import autocast, keep_losses_in_float32
 from caffe_compat.solver import SGD
 from caffe_compat.solver.graphs import CudaRecorder, GraphedStep
 
@@ -42,8 +42,10 @@ class Setting:
 
 
 def make_contestants(net: Net, fast_net: Net, setting: Setting, compiled: bool) -> dict[str, Contestant]:
-    """All of them by name.  ``net`` and ``fast_net``: two nets of one file; the second one's weights are replaced."""
-    set_precision(setting.precision)
+    """All of them by name, to run in the precision of ``setting`` (``use_precision``).
+
+    ``net`` and ``fast_net``: two nets of one file; the second one's weights are replaced.
+    """
     fast_net.share_with(net)
     fast_net.fast = True
     if setting.precision == "bf16":

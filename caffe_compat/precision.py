@@ -1,37 +1,66 @@
-"""How float32 matrix products are computed on CUDA: accurately, unless somebody asks for speed."""
+"""How float32 products are computed on CUDA: accurately, unless somebody asks for speed."""
 
-import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-log = logging.getLogger(__name__)
-
 PRECISIONS = ("fp32", "tf32", "bf16")
-_chosen: str | None = None
+_current = "fp32"
 
 
-def set_precision(name: str) -> None:
-    """``fp32``: TF32 off, Caffe's numbers (the default).  ``tf32``: tensor cores, 10-bit mantissas.
-    ``bf16``: TF32, and the solver runs its passes under bfloat16 autocast (parameters, updates and
-    losses stay float32).
+def precision() -> str:
+    """The precision in force: that of the innermost ``use_precision``, ``fp32`` outside."""
+    return _current
 
-    Process-wide, as PyTorch's own switches are.  Raises ValueError for another name.
-    """
-    global _chosen
+
+def check_precision(name: str) -> str:
+    """``name``; ValueError where it is none of ``PRECISIONS``."""
     if name not in PRECISIONS:
         raise ValueError(f"precision is {name!r}; expected one of {', '.join(PRECISIONS)}")
-    _chosen = name
-    allow = name != "fp32"
-    torch.backends.cudnn.allow_tf32 = allow
-    torch.backends.cuda.matmul.allow_tf32 = allow
-    log.info("float32 products use %s", "TF32" if allow else "full float32 (TF32 off)")
+    return name
+
+
+@contextmanager
+def use_precision(name: str) -> Iterator[None]:
+    """Compute in this precision inside the block, forward and backward.
+
+    ``fp32``: TF32 off, Caffe's numbers.  ``tf32``: tensor cores, 10-bit mantissas.  ``bf16``: TF32, and a solver runs
+    its passes under bfloat16 autocast (parameters, updates and losses stay float32).
+
+    PyTorch's own switches (``torch.backends``) follow for as long as the block lasts, and are put back behind it; as
+    they are one for the process, so is this.  Outside of any block the package's convolutions are ``fp32`` whatever the
+    switches say; matrix products follow the switches, which PyTorch leaves off.  A backward pass computes in the
+    precision in force when it runs.  Under torch.compile the switches alone count.
+
+    Raises ValueError for another name.
+    """
+    global _current
+    before, _current = _current, check_precision(name)
+    try:
+        with switched(tf32=name != "fp32"):
+            yield
+    finally:
+        _current = before
+
+
+@contextmanager
+def switched(tf32: bool) -> Iterator[None]:
+    """PyTorch's switches for float32 convolutions and matrix products on CUDA, set for the block and put back."""
+    cudnn: Any = torch.backends.cudnn  # whose attributes are made at run time
+    matmul: Any = torch.backends.cuda.matmul
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    try:
+        yield
+    finally:
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision = before
 
 
 def autocast(device: torch.device, name: str | None = None) -> torch.autocast:
-    """The context for a forward pass in precision ``name`` (None: the chosen one): bfloat16 for ``bf16``, else none.
+    """The context for a forward pass in precision ``name`` (None: that in force): bfloat16 for ``bf16``, else none.
 
     Inside, convolutions and inner products take and give bfloat16 (sums in float32) from float32 parameters; pooling,
     LRN and the like keep the type of their blob and compute in float32 (on the CPU, where they have no 16-bit form,
@@ -49,11 +78,3 @@ def keep_losses_in_float32(layers: Iterable[nn.Module]) -> None:
 
 def _widen(layer: nn.Module, bottoms: tuple[Any, ...]) -> tuple[Tensor, ...]:
     return tuple(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x for x in bottoms)
-
-
-def precision() -> str:
-    """The chosen precision; makes ``fp32`` effective when nobody has chosen."""
-    if _chosen is None:
-        set_precision("fp32")
-    assert _chosen is not None
-    return _chosen

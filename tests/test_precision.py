@@ -1,11 +1,9 @@
 """Precision switches: accurate unless asked, and bfloat16 training close to float32."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
-from caffe_compat import Solver, precision
+from caffe_compat import Net, Solver, precision
 from caffe_compat.proto import caffe_pb2, parse_net
 from caffe_compat.solver import Log
 
@@ -20,20 +18,32 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "t" top: "loss
 BF16_TOLERANCE = 2e-2  # 8 bits of mantissa
 
 
-@pytest.fixture(autouse=True)
-def restore() -> Iterator[None]:
-    yield
-    precision.set_precision("fp32")
+def switches() -> tuple[str, str]:
+    """PyTorch's own: of cuDNN's convolutions and of cuBLAS."""
+    return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
 
 
-def test_tf32_is_off_unless_asked_for() -> None:
-    precision.set_precision("fp32")
-    assert not torch.backends.cudnn.allow_tf32
-    assert not torch.backends.cuda.matmul.allow_tf32
-    precision.set_precision("tf32")
-    assert torch.backends.cudnn.allow_tf32
-    with pytest.raises(ValueError, match="expected one of fp32, tf32, bf16"):
-        precision.set_precision("fp8")
+def test_precision_is_scoped() -> None:
+    before = switches()
+    assert precision.precision() == "fp32"
+    with precision.use_precision("tf32"):
+        assert (precision.precision(), switches()) == ("tf32", ("tf32", "tf32"))
+        with precision.use_precision("fp32"):
+            assert (precision.precision(), switches()) == ("fp32", ("ieee", "ieee"))
+        assert (precision.precision(), switches()) == ("tf32", ("tf32", "tf32"))
+    assert (precision.precision(), switches()) == ("fp32", before)
+    with pytest.raises(ZeroDivisionError), precision.use_precision("tf32"):
+        _ = 1 / 0
+    assert (precision.precision(), switches()) == ("fp32", before)
+    with pytest.raises(ValueError, match="expected one of fp32, tf32, bf16"), precision.use_precision("fp8"):
+        pass
+
+
+def test_building_and_running_a_net_changes_no_switch() -> None:
+    before = switches()
+    net = Net(parse_net(NET))
+    net.forward_with_loss()[1].backward()
+    assert switches() == before
 
 
 def make_solver(name: str) -> Solver:

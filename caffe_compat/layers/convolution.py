@@ -14,6 +14,7 @@ from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, read_conv_window, window_details
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
+from caffe_compat.ops.torch_conv import torch_conv
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -102,12 +103,12 @@ class Convolution(Layer):
             return conv(x, weight, bias, stride, pad, dilation, self.group)
         if self.spatial_axes == 0:
             # Caffe accepts a net without spatial axes: a 1x1 convolution of vectors.
-            return functional.conv1d(x.unsqueeze(-1), weight.reshape(*weight.shape[:2], 1), bias, groups=self.group)[
-                ..., 0
-            ]
+            y = torch_conv(
+                x.unsqueeze(-1), weight.unsqueeze(-1), bias, stride=(1,), padding=(0,), dilation=(1,), groups=self.group
+            )
+            return y[..., 0]
         if self.spatial_axes <= 3:
-            function = (functional.conv1d, functional.conv2d, functional.conv3d)[self.spatial_axes - 1]
-            return function(x, weight, bias, stride, pad, dilation, self.group)
+            return torch_conv(x, weight, bias, stride=stride, padding=pad, dilation=dilation, groups=self.group)
         return _convolve_nd(x, weight, bias, stride, pad, dilation, self.group)
 
     def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:

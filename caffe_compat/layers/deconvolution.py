@@ -1,20 +1,20 @@
 """Deconvolution: the transpose of Convolution, over any number of spatial axes."""
 
-from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Shape, count
+from caffe_compat.layers.base import Shape
 from caffe_compat.layers.convolution import Convolution
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.geometry import Window, deconv_sizes
+from caffe_compat.ops.torch_conv import torch_conv
 
 if TYPE_CHECKING:
-    from caffe_compat.onnx_graph import OnnxStep
+    pass
 
 
 @register("Deconvolution")
@@ -41,21 +41,15 @@ class Deconvolution(Convolution):
         return tops
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if self.spatial_axes == 0:
-            return functional.conv_transpose1d(x.unsqueeze(-1), weight.unsqueeze(-1), bias, groups=self.group)[..., 0]
         if self.spatial_axes > 3:
             return _deconvolve_nd(x, weight, bias, self.window, self.group)
-        function = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[
-            self.spatial_axes - 1
-        ]
         _, stride, pad, dilation = self.window
-        return function(x, weight, bias, stride, pad, groups=self.group, dilation=dilation)
-
-    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
-        return sum(2 * count(bottom) * count(self.blob_shapes[0], 1) for bottom in bottom_shapes)
-
-    def _end_pads(self, step: "OnnxStep") -> Sequence[int]:
-        return self.window.pad
+        if self.spatial_axes == 0:
+            x, weight, stride, pad, dilation = x.unsqueeze(-1), weight.unsqueeze(-1), (1,), (0,), (1,)
+        y = torch_conv(
+            x, weight, bias, stride=stride, padding=pad, dilation=dilation, groups=self.group, transposed=True
+        )
+        return y if self.spatial_axes else y[..., 0]
 
 
 def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int) -> Tensor:

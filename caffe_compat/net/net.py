@@ -15,7 +15,6 @@ from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
-from caffe_compat.precision import precision
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
 
 
@@ -54,7 +53,6 @@ class Net(nn.Module):
         fast: bool = False,
     ) -> None:
         super().__init__()
-        precision()  # TF32 off unless asked for
         from_file = isinstance(model, str | os.PathLike)
         full, origin = read_net_with_source(model)
         origin = source or origin

@@ -4,11 +4,12 @@ The names are looked up in the current schema each time, so write ``caffe_pb2.La
 rather than importing the class: ``extend_schema`` replaces all classes.
 """
 
+import copyreg
 from typing import Any
 
-from caffe_compat.proto.schema import Schema, load_caffe_schema
+from google.protobuf.message import Message
 
-_schema = load_caffe_schema()
+from caffe_compat.proto.schema import Schema, load_caffe_schema
 
 
 def current_schema() -> Schema:
@@ -20,6 +21,23 @@ def use_schema(schema: Schema) -> None:
     """Replace all names of this module."""
     global _schema
     _schema = schema
+    for message_class in schema.classes.values():
+        copyreg.pickle(message_class, _reduce_message)
+
+
+def _reduce_message(message: Message) -> tuple[Any, tuple[str, bytes]]:
+    # The classes belong to no importable module, which pickle would look for.
+    return _restore_message, (message.DESCRIPTOR.full_name, message.SerializePartialToString())
+
+
+def _restore_message(full_name: str, data: bytes) -> Message:
+    message = _schema.classes[full_name]()
+    message.MergeFromString(data)
+    return message
+
+
+_schema: Schema
+use_schema(load_caffe_schema())
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,6 @@ No generated code is involved, so any protobuf version works, and a ``caffe_pb2`
 package in the same process cannot clash with ours.
 """
 
-import copyreg
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,6 @@ class Schema:
         for descriptor in descriptors:
             message_class = message_factory.GetMessageClass(descriptor)
             self.classes[descriptor.full_name] = message_class
-            copyreg.pickle(message_class, _reduce_message)
             self._add_classes(descriptor.nested_types)
             for nested in descriptor.nested_types:
                 if not hasattr(message_class, nested.name):  # protobuf's pure Python classes lack them
@@ -63,16 +61,3 @@ def read_descriptor(path: Path) -> descriptor_pb2.FileDescriptorProto:
     """The only file of a serialized FileDescriptorSet."""
     (file,) = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes()).file
     return file
-
-
-def _reduce_message(message: Message) -> tuple[Any, tuple[str, bytes]]:
-    # The classes belong to no importable module, which pickle would look for.
-    return _restore_message, (message.DESCRIPTOR.full_name, message.SerializePartialToString())
-
-
-def _restore_message(full_name: str, data: bytes) -> Message:
-    from caffe_compat.proto import caffe_pb2
-
-    message = caffe_pb2.current_schema().classes[full_name]()
-    message.MergeFromString(data)
-    return message

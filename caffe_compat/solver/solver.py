@@ -12,7 +12,7 @@ from torch import Tensor
 
 from caffe_compat import random
 from caffe_compat.net import Net
-from caffe_compat.precision import autocast, keep_losses_in_float32, set_precision
+from caffe_compat.precision import autocast, check_precision, keep_losses_in_float32, use_precision
 from caffe_compat.precision import precision as chosen_precision
 from caffe_compat.proto import read_solver, upgrade_solver
 from caffe_compat.solver import snapshot
@@ -44,8 +44,8 @@ class Solver:
     ``skip_bad_records``: how many unreadable records each data layer may pass over (and log).
     ``fast``: fused layers (the same numbers up to rounding) and, on CUDA, batches made on the device and the training
     step as CUDA graphs; where a net cannot be recorded as graphs, the log says why, once.
-    ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), set for the whole process as PyTorch's own
-    switches are; None leaves what is set.
+    ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), in force while the solver trains and
+    tests; None takes what is in force now.
 
     >>> solver = Solver("solver.prototxt")
     >>> solver.net.copy_from("pretrained.caffemodel")
@@ -74,10 +74,8 @@ class Solver:
         self.log = log or Log(enabled=parallel.is_root)
         self.device = device_of(solver_gpus(self.param, "", self.source)) if device is None else torch.device(device)
         check_solver(self.param, self.source)
-        if precision is not None:
-            set_precision(precision)
-        #: of the passes
-        self.precision = precision or chosen_precision()
+        #: of the passes and updates
+        self.precision = check_precision(precision or chosen_precision())
         self.schedule = Schedule(self.param, self.source)
         if parallel.is_root:
             check_snapshot_prefix(self.param, self.source)
@@ -120,6 +118,10 @@ class Solver:
 
     def step(self, iterations: int) -> None:
         """Make ``iterations`` updates, with the tests, displays and snapshots that fall due."""
+        with use_precision(self.precision):
+            self._step(iterations)
+
+    def _step(self, iterations: int) -> None:
         if not self.keep_window:
             self.smoothed.clear()
         self.keep_window = False
@@ -271,13 +273,13 @@ class Solver:
 
     def _forward_train(self) -> Tensor:
         """A forward pass of the train net alone; returns the loss."""
-        with torch.no_grad(), autocast(self.device, self.precision):
+        with use_precision(self.precision), torch.no_grad(), autocast(self.device, self.precision):
             _, loss = self.net.forward_with_loss()
         return loss
 
     def _forward_test(self, net: Net) -> tuple[Mapping[str, Tensor], Tensor]:
         """A forward pass of a test net: (outputs, loss)."""
-        with torch.no_grad(), autocast(self.device, self.precision):
+        with use_precision(self.precision), torch.no_grad(), autocast(self.device, self.precision):
             return net.forward_with_loss()
 
     # -- one iteration ------------------------------------------------------------------

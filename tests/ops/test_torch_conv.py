@@ -1,0 +1,83 @@
+"""PyTorch's convolutions under the precision in force; the CUDA half's own code runs on the CPU here."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from caffe_compat.ops.torch_conv import _Convolution, torch_conv
+from caffe_compat.precision import use_precision
+
+#: axes, groups, transposed
+CASES = [(1, 1, False), (2, 2, False), (3, 1, False), (1, 2, True), (2, 1, True), (3, 2, True)]
+
+
+def operands(axes: int, groups: int, transposed: bool) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    channels, outputs = 4, 6
+    shape = (channels, outputs // groups) if transposed else (outputs, channels // groups)
+    tensors = [
+        torch.randn(2, channels, *[5] * axes, generator=generator),
+        torch.randn(*shape, *[3] * axes, generator=generator),
+        torch.randn(outputs, generator=generator),
+    ]
+    input, weight, bias = (tensor.double().requires_grad_() for tensor in tensors)
+    return input, weight, bias
+
+
+@pytest.mark.parametrize(("axes", "groups", "transposed"), CASES)
+def test_equals_pytorch(axes: int, groups: int, transposed: bool) -> None:
+    tensors = operands(axes, groups, transposed)
+    sizes = {"stride": [2] * axes, "padding": [1] * axes, "dilation": [2] * axes}
+    plain = torch_conv(*tensors, **sizes, groups=groups, transposed=transposed)
+    window = (*map(tuple, sizes.values()), transposed, (0,) * axes, groups)
+    wrapped = _Convolution.apply(*tensors, window)
+    assert torch.equal(wrapped, plain)
+    diff = torch.randn(plain.shape, dtype=plain.dtype)
+    expected = torch.autograd.grad(plain, tensors, diff)
+    assert all(map(torch.equal, torch.autograd.grad(wrapped, tensors, diff), expected))
+
+
+def test_second_derivatives() -> None:
+    tensors = operands(2, 2, False)
+    window = ((1, 1), (1, 1), (1, 1), False, (0, 0), 2)
+    assert torch.autograd.gradgradcheck(lambda *given: _Convolution.apply(*given, window), tensors)
+
+
+class Switches(TorchDispatchMode):
+    """Notes cuDNN's switch whenever a convolution, or its backward, runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, str]] = []
+
+    def __torch_dispatch__(
+        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = str(function)
+        if "convolution" in name:
+            kind = "backward" if "backward" in name else "forward"
+            self.seen.append((kind, torch.backends.cudnn.conv.fp32_precision))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("name", "switch"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
+def test_switches_in_both_passes(name: str, switch: str) -> None:
+    input, weight, bias = operands(2, 1, False)
+    with Switches() as switches, use_precision(name):
+        top = _Convolution.apply(input, weight, bias, ((1, 1), (0, 0), (1, 1), False, (0, 0), 1))
+        top.sum().backward()
+    assert switches.seen == [("forward", switch), ("backward", switch)]
+
+
+def test_fp32_outside_of_any_block() -> None:
+    before = torch.backends.cudnn.conv.fp32_precision
+    input, weight, bias = operands(2, 1, False)
+    with Switches() as switches:
+        top = _Convolution.apply(input, weight, bias, ((1, 1), (0, 0), (1, 1), False, (0, 0), 1))
+        top.sum().backward()
+    assert switches.seen == [("forward", "ieee"), ("backward", "ieee")]
+    assert torch.backends.cudnn.conv.fp32_precision == before
