@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.shared.example import Dice, Example
-from caffe_compat.proto import Source
+from caffe_compat.proto import Source, caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -90,8 +90,8 @@ class Layer(nn.Module):
         super().__init_subclass__(**arguments)
         cls.graph_safe = bool(vars(cls).get("graph_safe", False))
 
-    def __init__(self, param: Any, context: LayerContext | None = None) -> None:
-        """``param``: the (upgraded) LayerParameter message."""
+    def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
+        """``param``: the layer's (upgraded) message."""
         super().__init__()
         self.param = param
         self.name: str = param.name
@@ -141,7 +141,7 @@ class Layer(nn.Module):
         self.fail(f"{self.type} has no ONNX form")
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         """Lines that `caffe-compat draw` puts under the name of a layer with this LayerParameter."""
         return []
 

@@ -1,7 +1,7 @@
 """Convolution with groups, over any number of spatial axes."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, 
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
 from caffe_compat.ops.torch_conv import torch_conv
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -56,7 +57,7 @@ class Convolution(Layer):
         self.engine: str = param.Engine.Name(param.engine)
         self._add_conv_blobs(param)
 
-    def _add_conv_blobs(self, param: Any) -> None:
+    def _add_conv_blobs(self, param: caffe_pb2.ConvolutionParameter) -> None:
         shape = (self.num_output, self.channels // self.group, *self.window.kernel)
         self.add_blob("weight", shape, lambda t: fill(t, param.weight_filler))
         if param.bias_term:
@@ -132,7 +133,7 @@ class Convolution(Layer):
         return end_pads(step.bottom_shapes[0][2:], step.top_shapes[0][2:], self.window)
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         conv = param.convolution_param
         group = f", group {conv.group}" if conv.group > 1 else ""
         return [f"{conv.num_output} outputs{group}", *window_details(conv)]

@@ -1,7 +1,7 @@
 """Deconvolution: the transpose of Convolution, over any number of spatial axes."""
 
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn import functional
@@ -12,6 +12,7 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.geometry import Window, deconv_sizes
 from caffe_compat.ops.torch_conv import torch_conv
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     pass
@@ -28,7 +29,7 @@ class Deconvolution(Convolution):
     graph_safe = True
     onnx_operator = "ConvTranspose"
 
-    def _add_conv_blobs(self, param: Any) -> None:
+    def _add_conv_blobs(self, param: caffe_pb2.ConvolutionParameter) -> None:
         shape = (self.channels, self.num_output // self.group, *self.window.kernel)
         self.add_blob("weight", shape, lambda t: fill(t, param.weight_filler))
         if param.bias_term:

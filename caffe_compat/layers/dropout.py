@@ -1,6 +1,6 @@
 """Dropout: in TRAIN, zero each value with probability ``dropout_ratio`` and scale up the rest."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,6 +9,7 @@ from torch.nn import functional
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.random import generator, is_seeded
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Dropout(Layer):
         return step.bottoms
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         return [f"ratio {param.dropout_param.dropout_ratio:g}"]
 
     @classmethod

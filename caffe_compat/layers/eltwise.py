@@ -11,6 +11,7 @@ from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import is_in_place
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -147,7 +148,7 @@ class Eltwise(Layer):
         return [top]
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         return [param.eltwise_param.EltwiseOp.Name(param.eltwise_param.operation)]
 
     @classmethod

@@ -1,12 +1,11 @@
 """Filter: keep the items of each bottom whose selector is not zero."""
 
-from typing import Any
-
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.proto import caffe_pb2
 
 
 @register("Filter")
@@ -20,7 +19,7 @@ class Filter(Layer):
     top_count = (1, None)
     graph_obstacle = "has tops whose sizes depend on the data"
 
-    def __init__(self, param: Any, context: LayerContext | None = None) -> None:
+    def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
         super().__init__(param, context)
         self.no_gradient_bottoms = self.forced_bottoms = (len(param.bottom) - 1,)  # type: ignore[misc]
 

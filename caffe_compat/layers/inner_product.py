@@ -1,7 +1,7 @@
 """InnerProduct: a fully connected layer over the axes from ``axis`` on."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn import functional
@@ -10,6 +10,7 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -60,7 +61,7 @@ class InnerProduct(Layer):
         return [graph.reshape(product, step.top_shapes[0])]
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         return [f"{param.inner_product_param.num_output} outputs"]
 
     @classmethod

@@ -1,6 +1,6 @@
 """LRN: local response normalisation (Krizhevsky et al., NIPS 2012, section 3.3)."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +9,7 @@ from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.ops.lrn import lrn
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -58,7 +59,7 @@ class LRN(Layer):
         return [graph.add("Mul", step.bottoms[0], scale)]
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         return [f"size {param.lrn_param.local_size}"]
 
     @classmethod

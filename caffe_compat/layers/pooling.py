@@ -13,6 +13,7 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.geometry import pooled_size, window_details
 from caffe_compat.ops.pool import CPU_DTYPES, CUDA_DTYPES, MOST_TAPS, max_pool
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -249,7 +250,7 @@ class Pooling(Layer):
         return np.outer(*factors)[None, None]
 
     @classmethod
-    def drawing_details(cls, param: Any) -> list[str]:
+    def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
         pool = param.pooling_param
         method = pool.PoolMethod.Name(pool.pool)
         return [f"{method}, global" if pool.global_pooling else method, *window_details(pool)]

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.proto import caffe_pb2
 
 Array = npt.NDArray[Any]
 
@@ -105,7 +106,7 @@ class UserLayer:
     phase: int
     blobs: BlobList
 
-    def __init__(self, param: Any) -> None:
+    def __init__(self, param: caffe_pb2.LayerParameter) -> None:
         """``param``: the LayerParameter message."""
 
 
@@ -146,7 +147,7 @@ class Python(Layer):
     top_count = (0, None)
     graph_obstacle = "runs Python code on the host"
 
-    def __init__(self, param: Any, context: LayerContext | None = None) -> None:
+    def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
         super().__init__(param, context)
         self.is_source = not param.bottom  # type: ignore[misc]
         self._in_place = [list(param.bottom).index(top) if top in param.bottom else None for top in param.top]

@@ -45,7 +45,8 @@ class SPP(Layer):
             self.fail(f"a bottom of {height} x {width} is too small for {bins} x {bins} bins; lower pyramid_height")
         param = caffe_pb2.LayerParameter(name=self.name, type="Pooling", top=["pooled"])
         pooling = param.pooling_param
-        pooling.pool = self.param.spp_param.pool  # both enums number the methods alike
+        method = caffe_pb2.SPPParameter.PoolMethod.Name(self.param.spp_param.pool)
+        pooling.MergeFrom(caffe_pb2.PoolingParameter(pool=method))
         pooling.kernel_h, pooling.kernel_w = kernel_h, kernel_w
         pooling.stride_h, pooling.stride_w = kernel_h, kernel_w
         pooling.pad_h, pooling.pad_w = pad_h, pad_w

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +67,7 @@ class Graph:
     none.  Raises NetError, naming the layer, for whatever Caffe would refuse.
     """
 
-    param: Any
+    param: caffe_pb2.NetParameter
     context: LayerContext
     steps: list[Step] = field(default_factory=list)
     blob_names: list[str] = field(default_factory=list)
@@ -102,7 +101,7 @@ class Graph:
         for index, shape in zip(step.tops, shapes, strict=True):
             self.shapes[index] = tuple(shape)
 
-    def _add(self, layer: Layer, param: Any) -> None:
+    def _add(self, layer: Layer, param: caffe_pb2.LayerParameter) -> None:
         warn_unread_fields(layer)
         step = self._connect(layer, param)
         check_blob_counts(layer, len(step.bottoms), len(step.tops))
@@ -113,12 +112,12 @@ class Graph:
         self._adopt_params(step, param)
         self.steps.append(step)
 
-    def _context_for(self, param: Any) -> LayerContext:
+    def _context_for(self, param: caffe_pb2.LayerParameter) -> LayerContext:
         # A layer may fix its own phase in the file.
         phase = caffe_pb2.Phase.Name(param.phase)
         return self.context if phase == self.context.phase else replace(self.context, phase=phase)
 
-    def _connect(self, layer: Layer, param: Any) -> Step:
+    def _connect(self, layer: Layer, param: caffe_pb2.LayerParameter) -> Step:
         step = Step(layer, [], [], [])
         if param.propagate_down and len(param.propagate_down) != len(param.bottom):
             layer.fail(
@@ -155,7 +154,7 @@ class Graph:
         self._need_backward.append(False)
         return len(self.blob_names) - 1
 
-    def _adopt_params(self, step: Step, param: Any) -> None:
+    def _adopt_params(self, step: Step, param: caffe_pb2.LayerParameter) -> None:
         layer = step.layer
         blobs = layer.blobs
         if len(param.param) > len(blobs):
@@ -176,7 +175,7 @@ class Graph:
             for top in step.tops:
                 self._need_backward[top] = True
 
-    def _share_param(self, layer: Layer, i: int, spec: Any, owner: tuple[int, Layer, int]) -> None:
+    def _share_param(self, layer: Layer, i: int, spec: caffe_pb2.ParamSpec, owner: tuple[int, Layer, int]) -> None:
         number, owner_layer, owner_index = owner
         ours, theirs = layer.blob_shapes[i], owner_layer.blob_shapes[owner_index]
         permissive = spec.share_mode == caffe_pb2.ParamSpec.PERMISSIVE
@@ -242,7 +241,7 @@ class Graph:
             step.param_need_backward = [True] * len(step.param_need_backward)
 
 
-def _loss_weights(layer: Layer, param: Any, tops: int) -> list[float]:
+def _loss_weights(layer: Layer, param: caffe_pb2.LayerParameter, tops: int) -> list[float]:
     # Caffe gives a loss layer one weight, so that one with two tops has to name both.
     weights = list(param.loss_weight) or ([1.0] if layer.is_loss else [0.0] * tops)
     if len(weights) != tops:

@@ -2,14 +2,13 @@
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer
-from caffe_compat.proto import Source, fork_of_layer_type
+from caffe_compat.proto import Source, caffe_pb2, fork_of_layer_type
 
 
-def check_layer_types(net_param: Any, types: dict[str, type[Layer]], source: Source) -> None:
+def check_layer_types(net_param: caffe_pb2.NetParameter, types: dict[str, type[Layer]], source: Source) -> None:
     """Raise one NetError that names every layer whose type is unknown."""
     unknown = [layer for layer in net_param.layer if layer.type not in types]
     if not unknown:

@@ -39,7 +39,7 @@ class Net(nn.Module):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Any,
+        model: str | os.PathLike[str] | caffe_pb2.NetParameter,
         weights: str | os.PathLike[str] | None = None,
         phase: str = "TRAIN",
         *,
@@ -255,7 +255,7 @@ class Net(nn.Module):
 
     # -- weights ------------------------------------------------------------------------
 
-    def copy_from(self, weights: str | os.PathLike[str] | Any) -> CopyReport:
+    def copy_from(self, weights: str | os.PathLike[str] | caffe_pb2.NetParameter) -> CopyReport:
         """Copy parameters by layer name from a file or NetParameter, by Caffe's rules.
 
         Layers that this net lacks are ignored and reported; a shape that differs is a NetError.

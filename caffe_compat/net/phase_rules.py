@@ -1,12 +1,10 @@
 """Which layers of a NetParameter take part: include and exclude rules against a NetState."""
 
-from typing import Any
-
 from caffe_compat.errors import NetError
 from caffe_compat.proto import Source, caffe_pb2
 
 
-def filter_net(net_param: Any, source: Source) -> Any:
+def filter_net(net_param: caffe_pb2.NetParameter, source: Source) -> caffe_pb2.NetParameter:
     """A copy of ``net_param`` without the layers that its ``state`` rules out.
 
     Raises NetError when a layer has both include and exclude rules.
@@ -18,7 +16,7 @@ def filter_net(net_param: Any, source: Source) -> Any:
     return filtered
 
 
-def _is_included(layer: Any, state: Any, source: Source) -> bool:
+def _is_included(layer: caffe_pb2.LayerParameter, state: caffe_pb2.NetState, source: Source) -> bool:
     if layer.include and layer.exclude:
         raise NetError(f"{source.layer(layer.name)} has both include and exclude rules; give only one kind")
     if layer.include:
@@ -26,7 +24,7 @@ def _is_included(layer: Any, state: Any, source: Source) -> bool:
     return not any(rule_matches(state, rule) for rule in layer.exclude)
 
 
-def rule_matches(state: Any, rule: Any) -> bool:
+def rule_matches(state: caffe_pb2.NetState, rule: caffe_pb2.NetStateRule) -> bool:
     """True when a NetState meets every condition of a NetStateRule."""
     if rule.HasField("phase") and rule.phase != state.phase:
         return False
@@ -38,10 +36,9 @@ def rule_matches(state: Any, rule: Any) -> bool:
     return stages.issuperset(rule.stage) and stages.isdisjoint(rule.not_stage)
 
 
-def phase_value(phase: str | int) -> int:
+def phase_value(phase: str | int) -> caffe_pb2.Phase:
     """``"TRAIN"``/``"TEST"`` (or the enum's number) -> the enum's number; NetError otherwise."""
-    if isinstance(phase, str) and phase.upper() in ("TRAIN", "TEST"):
-        return int(caffe_pb2.Phase.Value(phase.upper()))
-    if phase in (caffe_pb2.TRAIN, caffe_pb2.TEST):
-        return int(phase)
+    for name, value in (("TRAIN", caffe_pb2.TRAIN), ("TEST", caffe_pb2.TEST)):
+        if phase == value or (isinstance(phase, str) and phase.upper() == name):
+            return value
     raise NetError(f'phase is {phase!r}; expected "TRAIN" or "TEST"')

@@ -1,15 +1,14 @@
 """Split layers for blobs with several readers, named as Caffe names them."""
 
 from collections import defaultdict
-from typing import Any
 
 from caffe_compat.errors import NetError
-from caffe_compat.proto import Source
+from caffe_compat.proto import Source, caffe_pb2
 
 _Place = tuple[int, int]  # (layer index, top index)
 
 
-def insert_splits(net_param: Any, source: Source) -> Any:
+def insert_splits(net_param: caffe_pb2.NetParameter, source: Source) -> caffe_pb2.NetParameter:
     """A copy of ``net_param`` in which every top has at most one reader.
 
     A top that is also a loss (explicit ``loss_weight``) counts the loss as one more reader.
@@ -64,5 +63,5 @@ def insert_splits(net_param: Any, source: Source) -> Any:
     return result
 
 
-def _split_blob(net_param: Any, place: _Place, blob: str, number: int) -> str:
+def _split_blob(net_param: caffe_pb2.NetParameter, place: _Place, blob: str, number: int) -> str:
     return f"{blob}_{net_param.layer[place[0]].name}_{place[1]}_split_{number}"

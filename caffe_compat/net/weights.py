@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from caffe_compat.errors import NetError
 from caffe_compat.net.graph import Graph
 from caffe_compat.proto import (
     LayerWeights,
+    caffe_pb2,
     is_hdf5,
     message_weights,
     read_caffemodel,
@@ -30,7 +30,7 @@ class CopyReport:
     missing: list[str] = field(default_factory=list)  # with parameters here, not in the source
 
 
-def copy_weights(graph: Graph, source: str | os.PathLike[str] | Any) -> CopyReport:
+def copy_weights(graph: Graph, source: str | os.PathLike[str] | caffe_pb2.NetParameter) -> CopyReport:
     """Caffe's CopyTrainedLayersFrom.  Nothing is changed when anything does not fit."""
     if not isinstance(source, str | os.PathLike):
         layers, origin, partial = message_weights(source), "<message>", False

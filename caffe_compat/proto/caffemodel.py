@@ -63,7 +63,7 @@ def read_caffemodel(path: FilePath) -> list[LayerWeights]:
     return _read_layers(buffer, name)
 
 
-def message_weights(net: Any, source: str = "<message>") -> list[LayerWeights]:
+def message_weights(net: caffe_pb2.NetParameter, source: str = "<message>") -> list[LayerWeights]:
     """The same from a NetParameter message of any form."""
     return _read_layers(net.SerializePartialToString(), source)
 
@@ -162,7 +162,7 @@ def _current_type(buffer: Buffer, child: Field, form: _Form, place: str) -> str:
 
 def write_caffemodel(
     path: FilePath,
-    net: Any,
+    net: caffe_pb2.NetParameter,
     blobs: Mapping[str, Sequence[np.ndarray | None]],
     diffs: Mapping[str, Sequence[np.ndarray | None]] | None = None,
 ) -> None:
@@ -190,7 +190,7 @@ def write_caffemodel(
 
 
 def _encode_layer(
-    layer: Any, blobs: Sequence[np.ndarray | None], diffs: Sequence[np.ndarray | None], target: str
+    layer: caffe_pb2.LayerParameter, blobs: Sequence[np.ndarray | None], diffs: Sequence[np.ndarray | None], target: str
 ) -> list[Piece]:
     head, tail = _split_message(layer, _BLOBS)
     pieces: list[Piece] = [head]

@@ -1,10 +1,13 @@
-"""Compile caffe.proto into caffe.desc: ``python -m caffe_compat.proto.compile`` (needs grpcio-tools)."""
+"""Compile caffe.proto: ``python -m caffe_compat.proto.compile`` (needs grpcio-tools).
+
+Rewrites caffe.desc, from which the message classes are made, and caffe_pb2.pyi, which tells type checkers of them.
+"""
 
 import sys
 import tempfile
 from pathlib import Path
 
-from caffe_compat.atomic_file import write_bytes
+from caffe_compat.atomic_file import write_bytes, write_text
 from caffe_compat.errors import ProtoError
 
 FOLDER = Path(__file__).parent
@@ -29,9 +32,31 @@ def compile_schema(proto: Path = FOLDER / "caffe.proto") -> bytes:
     return files.SerializeToString(deterministic=True)
 
 
+#: what caffe_pb2.py has besides the messages, and the head of the file
+STUB_HEAD = """# Made from caffe.proto by `python -m caffe_compat.proto.compile`.
+from caffe_compat.proto.schema import Schema
+
+def current_schema() -> Schema: ...
+def use_schema(schema: Schema) -> None: ...
+
+"""
+
+
+def make_stub(proto: Path = FOLDER / "caffe.proto") -> str:
+    """The text of caffe_pb2.pyi."""
+    from grpc_tools import protoc
+
+    with tempfile.TemporaryDirectory() as folder:
+        status = protoc.main(["protoc", f"-I{proto.parent}", f"--pyi_out={folder}", str(proto)])
+        if status != 0:
+            raise ProtoError(f"{proto}: protoc failed with status {status}; its message is above")
+        return STUB_HEAD + (Path(folder) / f"{proto.stem}_pb2.pyi").read_text()
+
+
 def main() -> int:
-    """Rewrite caffe.desc beside caffe.proto."""
+    """Rewrite both files beside caffe.proto."""
     write_bytes(FOLDER / "caffe.desc", compile_schema())
+    write_text(FOLDER / "caffe_pb2.pyi", make_stub())
     return 0
 
 

@@ -3,7 +3,8 @@
 import difflib
 import os
 import re
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
@@ -21,9 +22,10 @@ _SNIFFED_BYTES = 1 << 16
 _STRING_OR_COMMENT = re.compile(r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')|#[^\n]*""")
 
 Form = Literal["auto", "text", "binary"]
+AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 
-def read_net(source: FilePath | Any) -> Any:
+def read_net(source: FilePath | caffe_pb2.NetParameter) -> caffe_pb2.NetParameter:
     """An upgraded NetParameter from a path (prototxt or caffemodel) or a message, which stays as it was.
 
     Raises ProtoError for anything that Caffe would refuse, with ``file:line:`` in front.
@@ -31,7 +33,7 @@ def read_net(source: FilePath | Any) -> Any:
     return read_net_with_source(source)[0]
 
 
-def read_net_with_source(source: FilePath | Any) -> tuple[Any, Source]:
+def read_net_with_source(source: FilePath | caffe_pb2.NetParameter) -> tuple[caffe_pb2.NetParameter, Source]:
     """Like ``read_net``; also the Source that turns layer names into ``file:line`` for errors."""
     if not isinstance(source, str | os.PathLike):
         net, place = copy_message(source, caffe_pb2.NetParameter()), Source()
@@ -41,14 +43,14 @@ def read_net_with_source(source: FilePath | Any) -> tuple[Any, Source]:
     return net, place
 
 
-def parse_net(text: str, name: str = "<text>") -> Any:
+def parse_net(text: str, name: str = "<text>") -> caffe_pb2.NetParameter:
     """An upgraded NetParameter from prototxt text; ``name`` stands for the file in errors."""
     net = parse_message(text, caffe_pb2.NetParameter(), name)
     upgrade_net(net, Source(name, text))
     return net
 
 
-def read_solver(path: FilePath) -> Any:
+def read_solver(path: FilePath) -> caffe_pb2.SolverParameter:
     """An upgraded SolverParameter.  As in Caffe a missing snapshot_prefix becomes the path without
     its suffix, and one that is a folder gets the file's stem appended.  Raises ProtoError."""
     solver, place = read_message_with_source(path, caffe_pb2.SolverParameter())
@@ -60,7 +62,7 @@ def read_solver(path: FilePath) -> Any:
     return solver
 
 
-def read_message(path: FilePath, message: Any, form: Form = "auto") -> Any:
+def read_message(path: FilePath, message: AnyMessage, form: Form = "auto") -> AnyMessage:
     """Fill ``message`` (an empty one of any type) from a text or binary file and return it.
 
     Nothing is upgraded.  ``form`` "auto" looks at the name's ending and the bytes.  Raises ProtoError.
@@ -68,7 +70,7 @@ def read_message(path: FilePath, message: Any, form: Form = "auto") -> Any:
     return read_message_with_source(path, message, form)[0]
 
 
-def parse_message(text: str, message: Any, name: str = "<text>") -> Any:
+def parse_message(text: str, message: AnyMessage, name: str = "<text>") -> AnyMessage:
     """Fill ``message`` from prototxt text and return it; ProtoError with ``name:line:``."""
     try:
         text_format.Parse(text, message)
@@ -78,7 +80,7 @@ def parse_message(text: str, message: Any, name: str = "<text>") -> Any:
     return message
 
 
-def copy_message(original: Any, message: Any) -> Any:
+def copy_message(original: Message, message: AnyMessage) -> AnyMessage:
     """Fill ``message`` from one of the same type and return it.
 
     ``original`` may be of another schema: one from before ``extend_schema``, or Caffe's own.
@@ -109,7 +111,7 @@ def read_bytes(path: FilePath, limit: int = -1) -> bytes:
         raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
 
 
-def read_message_with_source(path: FilePath, message: Any, form: Form = "auto") -> tuple[Any, Source]:
+def read_message_with_source(path: FilePath, message: AnyMessage, form: Form = "auto") -> tuple[AnyMessage, Source]:
     """Like ``read_message``; also the Source that names places in the file for errors."""
     name = os.fspath(path)
     data = read_bytes(path)
@@ -154,19 +156,20 @@ def _decode(data: bytes, name: str) -> str:
     return text
 
 
-def _check_strings(message: Any, place: str) -> None:
+def _check_strings(message: Message, place: str) -> None:
     """Raise ProtoError for a string that is not UTF-8; protobuf hands these out as bytes."""
     for field, value in message.ListFields():
-        values = [value] if isinstance(value, str | bytes | Message) else value
+        values: Iterable[Any] = [value] if isinstance(value, str | bytes | Message) else value
         if field.type == field.TYPE_STRING and not all(isinstance(item, str) for item in values):
             raise ProtoError(f"{place}: {field.name} of a {message.DESCRIPTOR.name} is not UTF-8: {value!r}")
-        if field.type == field.TYPE_MESSAGE and field.message_type.name != "BlobProto":
+        if field.message_type is not None and field.message_type.name != "BlobProto":
             for child in values:
                 _check_strings(child, place)
 
 
-def _check_required(message: Any, name: str) -> None:
-    missing = message.FindInitializationErrors()
+def _check_required(message: Message, name: str) -> None:
+    # Every message class has this method, but the base class that is known to type checkers.
+    missing: list[str] = getattr(message, "FindInitializationErrors")()  # noqa: B009
     if missing:
         raise ProtoError(f"{name}: required field {missing[0]} is missing")
 

@@ -4,14 +4,13 @@ import argparse
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
 
 from caffe_compat.atomic_file import atomic_path, write_text
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.layers.base import Layer
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.net.phase_rules import filter_net, phase_value
-from caffe_compat.proto import read_net_with_source
+from caffe_compat.proto import caffe_pb2, read_net_with_source
 from caffe_compat.tools._net_arguments import add_net_arguments, stages_of
 
 PICTURES = (".svg", ".png", ".pdf")
@@ -49,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def to_dot(net_param: Any, rankdir: str = "TB") -> str:
+def to_dot(net_param: caffe_pb2.NetParameter, rankdir: str = "TB") -> str:
     """The net as Graphviz text: a box per layer, an arrow per blob, an ellipse per output blob."""
     lines = [
         f"digraph {_quote(net_param.name or 'net')} {{",

@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 import caffe_compat.proto as proto
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.proto.compile import compile_schema
+from caffe_compat.proto.compile import compile_schema, make_stub
 from caffe_compat.proto.extend import extend_schema, merge_schema
 from caffe_compat.proto.schema import load_caffe_schema
 
@@ -57,6 +57,10 @@ def test_every_enum_value_is_caffes():
 
 def test_desc_is_compiled_from_proto():
     assert compile_schema() == (FOLDER / "caffe.desc").read_bytes(), "run python -m caffe_compat.proto.compile"
+
+
+def test_stub_is_made_from_proto():
+    assert make_stub() == (FOLDER / "caffe_pb2.pyi").read_text(), "run python -m caffe_compat.proto.compile"
 
 
 def test_compile_reports_a_syntax_error(tmp_path):

@@ -14,6 +14,7 @@ from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.random import CaffeGenerator, generator
 
 
@@ -65,7 +66,7 @@ class ImageListSource:
     def __init__(
         self,
         images: ImageList,
-        param: Any,
+        param: caffe_pb2.ImageDataParameter,
         transformer: Transformer,
         shuffle_seed: int | None,
         skip: int,

@@ -17,6 +17,7 @@ from caffe_compat.data.window_file import IMAGE, LABEL, X1, WindowFile
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.random import CaffeGenerator, generator
 
 
@@ -56,7 +57,7 @@ class WindowData(SourceLayer):
 class WindowSource:
     """Batches of windows drawn at random, with replacement."""
 
-    def __init__(self, param: Any, transformer: Transformer, seed: int) -> None:
+    def __init__(self, param: caffe_pb2.WindowDataParameter, transformer: Transformer, seed: int) -> None:
         """``param``: a WindowDataParameter.  Raises DataError when the window file cannot be used."""
         self.windows = WindowFile(param.source, param.fg_threshold, param.bg_threshold)
         for kind, rows in (("foreground", self.windows.foreground), ("background", self.windows.background)):

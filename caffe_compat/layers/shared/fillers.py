@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 Real = type[np.float32] | type[np.float64]
 
 
-def fill(tensor: Tensor, filler: Any) -> None:
+def fill(tensor: Tensor, filler: caffe_pb2.FillerParameter) -> None:
     """Fill ``tensor`` in place as the FillerParameter says.
 
     Numbers are made in float64 for a float64 tensor and in float32 for any other, as in Caffe's
@@ -36,17 +36,17 @@ def fill(tensor: Tensor, filler: Any) -> None:
         tensor.copy_(torch.from_numpy(_FILLERS[filler.type](shape, filler, real)))
 
 
-def _constant(shape: Shape, filler: Any, real: Real) -> Array:
+def _constant(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     return np.full(shape, filler.value, real)
 
 
-def _uniform(shape: Shape, filler: Any, real: Real) -> Array:
+def _uniform(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     if not filler.min <= filler.max:
         raise NetError(f"uniform filler: min is {filler.min} and max {filler.max}; expected min <= max")
     return generator().uniform(shape, filler.min, filler.max, real)
 
 
-def _gaussian(shape: Shape, filler: Any, real: Real) -> Array:
+def _gaussian(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     if not filler.std > 0:
         raise NetError(f"gaussian filler: std is {filler.std}; expected more than 0")
     if filler.sparse < -1:
@@ -59,7 +59,7 @@ def _gaussian(shape: Shape, filler: Any, real: Real) -> Array:
     return values
 
 
-def _positive_unitball(shape: Shape, filler: Any, real: Real) -> Array:
+def _positive_unitball(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     _need_axis(shape, filler)
     rows = generator().uniform(shape, 0, 1, real).reshape(shape[0], -1)
     # Summed from left to right in ``real``, as in Caffe; NumPy's sum goes pairwise.
@@ -67,16 +67,16 @@ def _positive_unitball(shape: Shape, filler: Any, real: Real) -> Array:
     return rows.reshape(shape)
 
 
-def _xavier(shape: Shape, filler: Any, real: Real) -> Array:
+def _xavier(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     scale = np.sqrt(real(3) / _fan(shape, filler, real))
     return generator().uniform(shape, -scale, scale, real)
 
 
-def _msra(shape: Shape, filler: Any, real: Real) -> Array:
+def _msra(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     return generator().gaussian(shape, 0, np.sqrt(real(2) / _fan(shape, filler, real)), real)
 
 
-def _fan(shape: Shape, filler: Any, real: Real) -> Any:
+def _fan(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Any:
     """The n of xavier and msra: inputs per output, outputs per input, or the mean of both.
 
     The formulas are Caffe's, which takes axis 1 for the inputs even in InnerProduct's weights.
@@ -89,7 +89,7 @@ def _fan(shape: Shape, filler: Any, real: Real) -> Any:
     return real(fan_out if filler.variance_norm == caffe_pb2.FillerParameter.FAN_OUT else fan_in)
 
 
-def _bilinear(shape: Shape, filler: Any, real: Real) -> Array:
+def _bilinear(shape: Shape, filler: caffe_pb2.FillerParameter, real: Real) -> Array:
     """Weights with which a Deconvolution of stride ceil(width / 2) interpolates (Caffe's formula)."""
     if len(shape) != 4 or shape[2] != shape[3]:
         raise NetError(f"bilinear filler: the blob has shape {shape}; expected 4 axes and a square kernel")
@@ -100,12 +100,12 @@ def _bilinear(shape: Shape, filler: Any, real: Real) -> Array:
     return np.broadcast_to(np.outer(slope, slope).astype(real), shape).copy()
 
 
-def _need_axis(shape: Shape, filler: Any) -> None:
+def _need_axis(shape: Shape, filler: caffe_pb2.FillerParameter) -> None:
     if not shape:
         raise NetError(f"{filler.type} filler: the blob is a scalar; expected at least 1 axis")
 
 
-_FILLERS: dict[str, Callable[[Shape, Any, Real], Array]] = {
+_FILLERS: dict[str, Callable[[Shape, caffe_pb2.FillerParameter, Real], Array]] = {
     "constant": _constant,
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,

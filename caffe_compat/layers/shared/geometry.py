@@ -2,9 +2,10 @@
 output sizes that follow.  Layers and kernels take these results and never redo them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from caffe_compat.layers.base import Shape
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.layers.base import Layer
@@ -24,7 +25,7 @@ class Window(NamedTuple):
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
 
-def read_conv_window(layer: "Layer", param: Any, spatial_axes: int) -> Window:
+def read_conv_window(layer: "Layer", param: caffe_pb2.ConvolutionParameter, spatial_axes: int) -> Window:
     """The window of a ConvolutionParameter for ``spatial_axes`` axes.
 
     Each of kernel, stride, pad is given once, once per axis, or (2-D only) as ``_h`` and ``_w``.
@@ -37,10 +38,18 @@ def read_conv_window(layer: "Layer", param: Any, spatial_axes: int) -> Window:
     return Window(kernel, stride, pad, dilation)
 
 
-def _per_axis(layer: "Layer", param: Any, stem: str, field: str, axes: int, default: int | None, least: int) -> Shape:
+def _per_axis(
+    layer: "Layer",
+    param: caffe_pb2.ConvolutionParameter,
+    stem: str,
+    field: str,
+    axes: int,
+    default: int | None,
+    least: int,
+) -> Shape:
     has_h, has_w = param.HasField(f"{stem}_h"), param.HasField(f"{stem}_w")
     if not (has_h or has_w):
-        return _repeated(layer, param, field, axes, default, least)
+        return _repeated(layer, param, field, axes, default=default, least=least)
     if axes != 2:
         layer.fail(f"{stem}_h and {stem}_w are for 2 spatial axes, the bottom has {axes}; use {field}")
     if len(getattr(param, field)):
@@ -50,7 +59,9 @@ def _per_axis(layer: "Layer", param: Any, stem: str, field: str, axes: int, defa
     return values
 
 
-def _repeated(layer: "Layer", param: Any, field: str, axes: int, default: int | None, least: int) -> Shape:
+def _repeated(
+    layer: "Layer", param: caffe_pb2.ConvolutionParameter, field: str, axes: int, default: int | None, least: int
+) -> Shape:
     given = [int(value) for value in getattr(param, field)]
     if not given and default is not None:
         given = [default]
@@ -120,13 +131,13 @@ def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool, cei
     return windows
 
 
-def window_details(param: Any) -> list[str]:
+def window_details(param: caffe_pb2.ConvolutionParameter | caffe_pb2.PoolingParameter) -> list[str]:
     """Kernel, stride and pad of a ConvolutionParameter or PoolingParameter, as far as they are given, in one line."""
     texts = [f"{name} {text}" for name in ("kernel", "stride", "pad") if (text := _sizes_text(param, name))]
     return [", ".join(texts)] if texts else []
 
 
-def _sizes_text(param: Any, name: str) -> str:
+def _sizes_text(param: caffe_pb2.ConvolutionParameter | caffe_pb2.PoolingParameter, name: str) -> str:
     """``3``, or ``3x5`` per axis; empty when not given."""
     if param.HasField(f"{name}_h") or param.HasField(f"{name}_w"):
         return f"{getattr(param, f'{name}_h')}x{getattr(param, f'{name}_w')}"

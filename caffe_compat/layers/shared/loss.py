@@ -1,12 +1,11 @@
 """What loss layers share: the check of their bottoms, and LossParameter's normalisation modes."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.shared.example import Dice
+from caffe_compat.proto import caffe_pb2
 
 
 def check_same_batch(layer: Layer, data: Shape, label: Shape) -> None:
@@ -15,7 +14,7 @@ def check_same_batch(layer: Layer, data: Shape, label: Shape) -> None:
         layer.fail(f"data has shape {data} and label {label}; expected the same first dimension")
 
 
-def normalization_mode(loss_param: Any) -> str:
+def normalization_mode(loss_param: caffe_pb2.LossParameter) -> str:
     """FULL, VALID, BATCH_SIZE or NONE; the old ``normalize`` flag counts where it alone is set."""
     if not loss_param.HasField("normalization") and loss_param.HasField("normalize"):
         return "VALID" if loss_param.normalize else "BATCH_SIZE"

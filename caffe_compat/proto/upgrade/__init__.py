@@ -6,8 +6,8 @@ legacy inputs and BatchNorm's three params.
 """
 
 import warnings
-from typing import Any
 
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.source import Source
 from caffe_compat.proto.upgrade import batch_norm, data_transform, inputs, solver_type, v0, v1
 from caffe_compat.proto.upgrade.log import UpgradeLog
@@ -17,7 +17,7 @@ __all__ = ["UpgradeLog", "upgrade_net", "upgrade_net_logged", "upgrade_solver"]
 NET_STEPS = (v0, data_transform, v1, inputs, batch_norm)
 
 
-def upgrade_net(net: Any, source: Source | str = "<message>") -> bool:
+def upgrade_net(net: caffe_pb2.NetParameter, source: Source | str = "<message>") -> bool:
     """Upgrade a NetParameter in place; True when something changed.
 
     What an old form holds and the new one cannot express is dropped, as in Caffe, with a
@@ -29,7 +29,7 @@ def upgrade_net(net: Any, source: Source | str = "<message>") -> bool:
     return log.changed
 
 
-def upgrade_net_logged(net: Any, source: Source | str = "<message>") -> UpgradeLog:
+def upgrade_net_logged(net: caffe_pb2.NetParameter, source: Source | str = "<message>") -> UpgradeLog:
     """Like :func:`upgrade_net`, with the warnings handed back instead."""
     log = UpgradeLog(source if isinstance(source, Source) else Source(source))
     for step in NET_STEPS:
@@ -39,7 +39,7 @@ def upgrade_net_logged(net: Any, source: Source | str = "<message>") -> UpgradeL
     return log
 
 
-def upgrade_solver(solver: Any, source: Source | str = "<message>") -> bool:
+def upgrade_solver(solver: caffe_pb2.SolverParameter, source: Source | str = "<message>") -> bool:
     """Upgrade a SolverParameter in place; True when something changed.  Raises ProtoError."""
     if not solver_type.needs_upgrade(solver):
         return False

@@ -2,15 +2,16 @@
 
 from typing import Any
 
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.upgrade.log import UpgradeLog
 
 
-def needs_upgrade(net: Any) -> bool:
+def needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
     """True when the net names inputs."""
     return len(net.input) > 0
 
 
-def upgrade(net: Any, log: UpgradeLog) -> None:
+def upgrade(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
     """Rewrite the inputs in place.  Inputs without sizes (old caffemodels) are just removed."""
     if net.input_shape or net.input_dim:
         _check_sizes(net, log)
@@ -21,7 +22,7 @@ def upgrade(net: Any, log: UpgradeLog) -> None:
         net.ClearField(name)
 
 
-def _check_sizes(net: Any, log: UpgradeLog) -> None:
+def _check_sizes(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
     count = len(net.input)
     field, got, expected = "input_dim", len(net.input_dim), 4 * count
     if net.input_shape:
@@ -34,7 +35,7 @@ def _check_sizes(net: Any, log: UpgradeLog) -> None:
         log.note(f"{got - expected} {field} entries beyond those of the {count} input(s) were dropped")
 
 
-def _input_layer(net: Any) -> Any:
+def _input_layer(net: caffe_pb2.NetParameter) -> Any:
     layer = type(net)().layer.add(name="input", type="Input", top=net.input)
     for i in range(len(net.input)):
         if net.input_shape:

@@ -1,7 +1,5 @@
 """Solvers that name their update rule by the enum ``solver_type`` instead of the string ``type``."""
 
-from typing import Any
-
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
 
@@ -16,12 +14,12 @@ TYPES = {
 }
 
 
-def needs_upgrade(solver: Any) -> bool:
+def needs_upgrade(solver: caffe_pb2.SolverParameter) -> bool:
     """True when the enum is set."""
     return solver.HasField("solver_type")
 
 
-def upgrade(solver: Any, source: str) -> None:
+def upgrade(solver: caffe_pb2.SolverParameter, source: str) -> None:
     """Replace the enum by the string, in place; ProtoError when both are set."""
     if solver.HasField("type"):
         raise ProtoError(f"{source}: both solver_type (old) and type (new) are set; keep only type")

@@ -93,12 +93,12 @@ _BY_TYPE = {
 _NET_FIELDS_KEPT = ("name", "layers", "input", "input_dim", "force_backward")
 
 
-def needs_upgrade(net: Any) -> bool:
+def needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
     """True when any layer has the nested ``layer`` of V0."""
     return any(connection.HasField("layer") for connection in net.layers)
 
 
-def upgrade(net: Any, log: UpgradeLog) -> None:
+def upgrade(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
     """Rewrite ``net`` in place as a V1 net."""
     if net.layer:
         log.fail_net("has both old 'layers' and new 'layer' blocks; write all of them as 'layer'")
@@ -114,10 +114,11 @@ def upgrade(net: Any, log: UpgradeLog) -> None:
     net.layers.extend(layers)
 
 
-def _fold_padding(net: Any, log: UpgradeLog) -> list[Any]:
+def _fold_padding(net: caffe_pb2.NetParameter, log: UpgradeLog) -> list[caffe_pb2.V1LayerParameter]:
     """Copies of the layers without padding layers, whose pad moves into the layer behind them."""
     kept = []
-    producer: dict[str, Any] = dict.fromkeys(net.input)  # blob name -> the layer that made it last
+    # blob name -> the layer that made it last
+    producer: dict[str, caffe_pb2.V1LayerParameter | None] = dict.fromkeys(net.input)
     for original in net.layers:
         connection = type(original)()
         connection.CopyFrom(original)
@@ -142,7 +143,7 @@ def _fold_padding(net: Any, log: UpgradeLog) -> list[Any]:
     return kept
 
 
-def _upgrade_layer(connection: Any, log: UpgradeLog) -> Any:
+def _upgrade_layer(connection: caffe_pb2.V1LayerParameter, log: UpgradeLog) -> caffe_pb2.V1LayerParameter:
     old = connection.layer
     new = caffe_pb2.V1LayerParameter(bottom=connection.bottom, top=connection.top)
     for field, _ in connection.ListFields():
@@ -151,7 +152,7 @@ def _upgrade_layer(connection: Any, log: UpgradeLog) -> Any:
     if old.HasField("type"):
         if old.type not in TYPES:
             log.fail(old.name, f'unknown V0 layer type "{old.type}"; expected one of {", ".join(TYPES)}, padding')
-        new.type = caffe_pb2.V1LayerParameter.LayerType.Value(TYPES[old.type])
+        new.MergeFrom(caffe_pb2.V1LayerParameter(type=TYPES[old.type]))
     for field, value in old.ListFields():
         if field.name == "type":
             continue

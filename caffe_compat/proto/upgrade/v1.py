@@ -1,7 +1,5 @@
 """V1 nets, ``layers { type: CONVOLUTION ... }``, to the current ``layer { type: "Convolution" ... }``."""
 
-from typing import Any
-
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.upgrade.log import UpgradeLog
 
@@ -58,12 +56,12 @@ _PARAM_SPEC = {
 }
 
 
-def needs_upgrade(net: Any) -> bool:
+def needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
     """True when the net has V1 layers."""
     return len(net.layers) > 0
 
 
-def upgrade(net: Any, log: UpgradeLog) -> None:
+def upgrade(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
     """Replace ``layers`` by ``layer``, in place."""
     if net.layer:
         log.fail_net("has both old 'layers' and new 'layer' blocks; write all of them as 'layer'")
@@ -72,7 +70,7 @@ def upgrade(net: Any, log: UpgradeLog) -> None:
     del net.layers[:]
 
 
-def _upgrade_layer(old: Any, new: Any, log: UpgradeLog) -> None:
+def _upgrade_layer(old: caffe_pb2.V1LayerParameter, new: caffe_pb2.LayerParameter, log: UpgradeLog) -> None:
     for field, value in old.ListFields():
         if field.name == "type":
             name = caffe_pb2.V1LayerParameter.LayerType.Name(value)
