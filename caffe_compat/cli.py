@@ -134,7 +134,7 @@ def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[
 
 
 def _is_switch(action: argparse.Action | None) -> bool:
-    return isinstance(action, argparse._StoreTrueAction)
+    return action is not None and action.nargs == 0 and action.const is True
 
 
 if __name__ == "__main__":

@@ -221,6 +221,11 @@ class Layer(nn.Module):
     def close(self) -> None:
         """Release files and threads (sources)."""
 
+    def has_hooks(self) -> bool:
+        """Whether somebody looks at each call of this very module."""
+        hooks = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks, self._backward_pre_hooks)
+        return any(hooks)
+
     # -- messages -----------------------------------------------------------------------
 
     def where(self) -> str:

@@ -112,7 +112,8 @@ class BlobEngine:
 
     def __init__(self, net: Net) -> None:
         self.net = net
-        self.blobs = [TensorBlob(shape, net._anchor) for shape in net.blob_shapes_in_order]
+        like = torch.empty(0, dtype=net.dtype, device=net.device)
+        self.blobs = [TensorBlob(shape, like) for shape in net.blob_shapes_in_order]
         self.params = [
             [ParamBlob(p, s) for p, s in zip(step.layer.blobs, step.layer.blob_shapes, strict=True)]
             for step in net.steps

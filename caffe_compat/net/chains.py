@@ -46,7 +46,7 @@ class Chain(ABC):
         first = self.steps[0]
         bottom = values[first.bottoms[0]]
         top = None
-        if not any(_has_hooks(step.layer) for step in self.steps):
+        if not any(step.layer.has_hooks() for step in self.steps):
             # Parameters come first in a chain.  Where a later layer cuts off the gradient, they get none either.
             cut = any(step.detach[0] for step in self.steps[1:])
             with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
@@ -188,10 +188,6 @@ def _line_from(place: int, steps: Sequence[Step]) -> list[Step]:
             break
         line.append(step)
     return line
-
-
-def _has_hooks(layer: Layer) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks)
 
 
 def _is_relu(layer: Layer | None) -> bool:

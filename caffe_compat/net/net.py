@@ -79,12 +79,13 @@ class Net(nn.Module):
         # Follows .to(): tells where and in which dtype inputs are wanted, even without parameters.
         self.register_buffer("_anchor", torch.zeros(0, dtype=dtype), persistent=False)
 
-        self._graph = Graph(self.param, self.context)
-        self.steps = self._graph.steps
-        self.blob_names = self._graph.blob_names
-        self.learnable = self._graph.learnable
-        self.inputs, self.outputs = self._graph.inputs, self._graph.outputs
-        self._shapes = self._graph.shapes
+        #: the layers, connected
+        self.graph = Graph(self.param, self.context)
+        self.steps = self.graph.steps
+        self.blob_names = self.graph.blob_names
+        self.learnable = self.graph.learnable
+        self.inputs, self.outputs = self.graph.inputs, self.graph.outputs
+        self._shapes = self.graph.shapes
         for step in self.steps:
             self._modules[self._module_name(step.layer.name)] = step.layer
         self._chains: list[Step | Chain] | None = None
@@ -113,7 +114,7 @@ class Net(nn.Module):
     @property
     def params(self) -> dict[str, list[nn.Parameter]]:
         """Parameters of the layers that have any, in Caffe's order of blobs."""
-        return self._graph.params
+        return self.graph.params
 
     @property
     def blob_shapes(self) -> dict[str, Shape]:
@@ -191,7 +192,7 @@ class Net(nn.Module):
         if not self.fast:
             return self.steps
         if self._chains is None:
-            self._chains = find_chains(self._graph)
+            self._chains = find_chains(self.graph)
         wanted = set(wanted)
         inside = wanted and any(isinstance(unit, Chain) and unit.hidden & wanted for unit in self._chains)
         return self.steps if inside else self._chains
@@ -246,9 +247,9 @@ class Net(nn.Module):
         try:
             for step in self.steps:
                 if step.layer.is_source:
-                    self._graph.set_top_shapes(step, [known[i] for i in step.tops])
+                    self.graph.set_top_shapes(step, [known[i] for i in step.tops])
                 else:
-                    self._graph.set_top_shapes(step, step.layer.infer_shapes(*(self._shapes[i] for i in step.bottoms)))
+                    self.graph.set_top_shapes(step, step.layer.infer_shapes(*(self._shapes[i] for i in step.bottoms)))
         except NetError:
             self._shapes[:] = before
             raise
@@ -260,17 +261,17 @@ class Net(nn.Module):
 
         Layers that this net lacks are ignored and reported; a shape that differs is a NetError.
         """
-        return copy_weights(self._graph, weights)
+        return copy_weights(self.graph, weights)
 
     def share_with(self, other: "Net") -> None:
         """Use the parameters of ``other``'s layers of the same name in place of our own, as a
         solver's test nets do.  NetError where counts or shapes differ."""
-        share_weights(self._graph, other._graph)
+        share_weights(self.graph, other.graph)
 
     def save(self, path: str | os.PathLike[str], hdf5: bool | None = None) -> None:
         """Write parameters so that Caffe can read them: HDF5 when ``hdf5``, or when it is None and
         the name ends in ``.h5``; a binary caffemodel otherwise."""
-        save_weights(self._graph, path, os.fspath(path).endswith(".h5") if hdf5 is None else hdf5)
+        save_weights(self.graph, path, os.fspath(path).endswith(".h5") if hdf5 is None else hdf5)
 
     def close(self) -> None:
         """Release the data layers' files and threads."""
