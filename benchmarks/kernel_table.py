@@ -208,12 +208,12 @@ def read_report(text: str, architecture: str, code: dict[str, str]) -> list[Kern
 
 def dynamic_bytes(name: str) -> int:
     """Shared memory that a launch asks for: four stages, each of 64 bytes for every row and column of the tile."""
-    match = re.match(r"(gather_product|weight_grad)<.*, (\d+)>", name)
+    match = re.match(r"(gather_gemm|weight_grad_gemm)<.*, (\d+)>", name)
     return 4 * 64 * (128 + int(match[2])) if match else 0
 
 
 def readable(name: str) -> str:
-    """``forward_walk<float, 4, 2, 4>`` from the full signature."""
+    """``lrn_forward_walk<float, 4, 2, 4>`` from the full signature."""
     name = re.sub(r"(caffe_compat|\w+_cuda|c10|\(anonymous namespace\))::|^void ", "", name)
     return re.sub(r">\(.*$", ">", name).replace("> >", ">>").strip()
 
@@ -250,9 +250,11 @@ def make_document(sections: dict[str, list[Kernel]], architectures: list[str], r
         "",
         "## Roofline of CaffeNet's calls, batch 256",
         "",
-        "The least time that the bytes (each tensor once) and the arithmetic allow at the data sheet's rates:",
+        "The least time of a call: the longer of moving its bytes (each tensor once) and of its arithmetic, at the",
+        "data sheet's rates:",
         "; ".join(rates) + ".",
-        "LRN and pooling are float32; a convolution's row holds for its output and either gradient.",
+        "LRN and pooling are float32; a convolution's row is for its output and for either gradient, which moves and",
+        "computes as much.",
         "",
         "| call | bytes an output | FLOP an output | FLOP a byte | "
         + " | ".join(f"{gpu.name}, ms, computed" for gpu in GPUS)
@@ -268,14 +270,21 @@ def make_document(sections: dict[str, list[Kernel]], architectures: list[str], r
         "",
         "## What the compiler made",
         "",
-        f"Two values are {names}. Occupancy is what registers, shared memory and blocks of 256 threads allow. Loads:",
-        "bits of the widest access to global memory. HMMA: tensor-core instructions, LDGSTS: asynchronous copies to",
-        "shared memory, LDSM: ldmatrix, each as often as it stands in the code. An empty cell is 0.",
+        f"Where a cell has two values they are for {names}. Occupancy: the share of an SM's threads that can be",
+        "resident, by registers, shared memory and blocks of 256 threads. Loads: bits of the widest load from global",
+        "memory. HMMA (tensor-core products), LDGSTS (asynchronous copies to shared memory), LDSM (ldmatrix): how many",
+        "of these instructions stand in the machine code. An empty cell is 0.",
         "",
-        "The numbers in a name are its template arguments: `walk` elements an access, reach of the window, channels a",
-        "step; `line` elements, reach; `Tile` rows and columns of the product; `gather_product` columns and",
-        "`weight_grad` rows of a tile that has 128 of the other; `Format<type, true>` splits float32 into two TF32",
-        "numbers.",
+        "The numbers in a name are its template arguments:",
+        "",
+        "- `lrn_*_walk`: elements of a load, reach of LRN's window (channels to each side), channels of a step;",
+        "  `lrn_*_row`: elements of a load, reach.",
+        "- `pool_*_nchw`: reach of the LRN in the same kernel, 0 for none; `pool_*_nhwc`: elements of a load, reach.",
+        "  `PoolWindow<3, 2>`: kernel and stride known to the compiler; `<0, 0>`: any.",
+        "- `implicit_gemm`: `GemmTile` has the rows and columns of a block's part of the result;",
+        "  `TensorCoreAccumulators<..., true>` splits float32 into two TF32 numbers.",
+        "- `gather_gemm`: columns of a tile of 128 rows; `weight_grad_gemm`: rows of a tile of 128 columns;",
+        "  `NumberFormat<type, true>` splits float32 into two TF32 numbers.",
     ]
     for heading, kernels in sections.items():
         lines += ["", f"### {heading}", ""]

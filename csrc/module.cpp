@@ -7,7 +7,7 @@
 
 TORCH_LIBRARY(caffe_compat, m) {}
 
-void bind_lmdb_batch(pybind11::module_& m);
+void bind_datum_batch(pybind11::module_& m);
 void bind_random(pybind11::module_& m);
 
 PYBIND11_MODULE(_C, m) {
@@ -18,6 +18,6 @@ PYBIND11_MODULE(_C, m) {
 #else
   m.attr("has_cuda") = false;
 #endif
-  bind_lmdb_batch(m);
+  bind_datum_batch(m);
   bind_random(m);
 }

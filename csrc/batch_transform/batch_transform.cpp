@@ -14,13 +14,13 @@ at::Tensor batch_transform_cpu(const at::Tensor& images, const at::Tensor& windo
                                const std::optional<at::Tensor>& mean, double scale, int64_t height,
                                int64_t width) {
   TransformParams params = check_batch_transform(images, windows, mean, scale, height, width);
-  const at::Tensor pixels = images.contiguous(), places = windows.contiguous();
+  const at::Tensor pixels = images.contiguous(), crops = windows.contiguous();
   const at::Tensor mean_values = mean.has_value() ? mean->contiguous() : at::Tensor();
   if (mean.has_value()) params.mean = mean_values.const_data_ptr<float>();
   const int64_t channels = images.size(1), rows = images.size(2), columns = images.size(3);
-  const auto* place = places.const_data_ptr<int32_t>();
+  const auto* corner = crops.const_data_ptr<int32_t>();  // top, left, mirror of each image
   for (int64_t n = 0; n < images.size(0); ++n) {
-    const int64_t top = place[3 * n], left = place[3 * n + 1];
+    const int64_t top = corner[3 * n], left = corner[3 * n + 1];
     TORCH_CHECK_VALUE(top >= 0 && left >= 0 && top + height <= rows && left + width <= columns,
                       "batch_transform: window ", n, " at (", top, ", ", left, ") of ", height, "x",
                       width, " leaves the image ", rows, "x", columns);
@@ -31,10 +31,15 @@ at::Tensor batch_transform_cpu(const at::Tensor& images, const at::Tensor& windo
   float* result = out.mutable_data_ptr<float>();
   params.stream = static_cast<int64_t>(out.nbytes()) > kStreamThreshold;
   run_parallel(images.size(0), at::get_num_threads(), [&](int64_t n) {
-    const ImageView image{
-        in + n * channels * rows * columns, channels, rows, columns, rows * columns, columns, 1};
-    const Window window{place[3 * n], place[3 * n + 1], place[3 * n + 2] != 0};
-    transform_image(image, window, params, result + n * channels * height * width);
+    const ImageView image{.data = in + n * channels * rows * columns,
+                          .channels = channels,
+                          .height = rows,
+                          .width = columns,
+                          .channel_stride = rows * columns,
+                          .row_stride = columns,
+                          .column_stride = 1};
+    const CropWindow crop{corner[3 * n], corner[3 * n + 1], corner[3 * n + 2] != 0};
+    transform_image(image, crop, params, result + n * channels * height * width);
   });
   return out;
 }

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "batch_transform/image_transform.h"
-#include "common/checks.h"
+#include "common/tensor_checks.h"
 
 namespace caffe_compat {
 

@@ -16,22 +16,22 @@ at::Tensor batch_transform(const at::Tensor& images, const at::Tensor& windows,
                            int64_t width) {
   const c10::cuda::CUDAGuard guard(images.device());
   TransformParams params = check_batch_transform(images, windows, mean, scale, height, width);
-  constexpr int64_t kMostValues = (int64_t{1} << 31) - 8;  // an image's places are 32-bit numbers
+  constexpr int64_t kMostValues = (int64_t{1} << 31) - 8;  // offsets within an image are 32-bit
   const int64_t values = images.size(1) * images.size(2) * images.size(3);
   TORCH_CHECK_VALUE(values <= kMostValues, "batch_transform: images is ", describe(images),
                     "; expected less than 2^31 values in an image");
-  const at::Tensor pixels = images.contiguous(), places = windows.contiguous();
+  const at::Tensor pixels = images.contiguous(), crops = windows.contiguous();
   const at::Tensor mean_values = mean.has_value() ? mean->contiguous() : at::Tensor();
   if (mean.has_value()) params.mean = mean_values.const_data_ptr<float>();
-  const BatchTransformSizes sizes{images.size(0),
-                                  static_cast<int>(images.size(1)),
-                                  static_cast<int>(images.size(2)),
-                                  static_cast<int>(images.size(3)),
-                                  static_cast<int>(height),
-                                  static_cast<int>(width)};
+  const BatchTransformSizes sizes{.images = images.size(0),
+                                  .channels = static_cast<int>(images.size(1)),
+                                  .rows = static_cast<int>(images.size(2)),
+                                  .columns = static_cast<int>(images.size(3)),
+                                  .height = static_cast<int>(height),
+                                  .width = static_cast<int>(width)};
   at::Tensor out = at::empty({images.size(0), images.size(1), height, width},
                              images.options().dtype(at::kFloat));
-  batch_transform_cuda(pixels.const_data_ptr<uint8_t>(), places.const_data_ptr<int32_t>(), params,
+  batch_transform_cuda(pixels.const_data_ptr<uint8_t>(), crops.const_data_ptr<int32_t>(), params,
                        sizes, out.mutable_data_ptr<float>(),
                        at::cuda::getCurrentCUDAStream().stream());
   return out;

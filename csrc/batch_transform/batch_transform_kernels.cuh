@@ -1,4 +1,9 @@
 // The CUDA kernel of batch_transform: crop, mirror, mean and scale of a uint8 batch.
+//
+//   out[n, c, h, w] = (images[n, c, top + h, left + w'] - mean) * scale,  w' = w or, mirrored,
+//   width - 1 - w
+//
+// Bytes moved: one for each output read, four written, and the mean, which stays in the caches.
 #pragma once
 
 #include <algorithm>
@@ -19,13 +24,18 @@ struct BatchTransformSizes {
 
 constexpr int kValuesPerThread = 4;
 
-// A row of the grid makes one image (and goes on with others, where there are more images than
-// rows).  A thread makes the four values between two 16-byte borders of `out`; of those that lie
-// across the begin or the end of an image, each image's thread writes its own.  So only the place
-// of an image needs 64 bits.
+// A row of blocks (blockIdx.y) makes one image, and goes on with others where there are more images
+// than rows.  A thread makes the four values between two 16-byte boundaries of `out`.  Where an
+// image ends between two boundaries, a thread of that image and one of the next write their own of
+// the four values:
 //
-// Windows that leave the image are moved to its border instead of read outside: a check on the host
-// would wait for the device.
+//     out          |....|....|....|....|....     16-byte boundaries
+//     images        aaaaaaaaaaaaa bbbbbbbbb
+//
+// So all offsets within an image are 32-bit, and only that of the image itself is 64-bit.
+//
+// Windows that leave the image are moved inside instead of being refused: a check on the host would
+// wait for the device.
 template <MeanKind kMean>
 __global__ void __launch_bounds__(kThreads)
     batch_transform_kernel(const uint8_t* __restrict__ images, const int32_t* __restrict__ windows,
@@ -51,10 +61,10 @@ __global__ void __launch_bounds__(kThreads)
     for (int k = 0; k < kValuesPerThread; ++k) {
       if (first + k < begin || first + k >= end) continue;
       const int column = left + (mirror ? sizes.width - 1 - w : w);
-      const int place = (c * sizes.rows + top + h) * sizes.columns + column;
-      float value = image[place];
+      const int offset = (c * sizes.rows + top + h) * sizes.columns + column;
+      float value = image[offset];
       if (kMean == MeanKind::kPerChannel) value -= mean[c];
-      if (kMean == MeanKind::kImage) value -= mean[place];
+      if (kMean == MeanKind::kImage) value -= mean[offset];
       results[k] = value * scale;
       if (++w == sizes.width) {
         w = 0;
@@ -72,13 +82,12 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-constexpr int64_t kMostRows = 65535;  // of a grid: CUDA's limit
-
-// `out` starts at a 16-byte border; params.stream is not used.  A test lowers `most_rows`.
+// `out` starts at a 16-byte boundary; params.stream is not used.  most_rows: rows of blocks, at
+// most.
 template <typename Stream>
 void batch_transform_cuda(const uint8_t* images, const int32_t* windows,
                           const TransformParams& params, const BatchTransformSizes& sizes,
-                          float* out, Stream stream, int64_t most_rows = kMostRows) {
+                          float* out, Stream stream, int64_t most_rows = kMostGridYZ) {
   if (sizes.images == 0) return;
   const int64_t threads = ceil_div(sizes.window_values(), kValuesPerThread) + 1;
   const dim3 grid(static_cast<unsigned>(ceil_div(threads, kThreads)),

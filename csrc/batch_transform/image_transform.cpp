@@ -1,3 +1,5 @@
+// The CPU kernels of image_transform.h.
+
 #include "batch_transform/image_transform.h"
 
 #include <algorithm>
@@ -43,8 +45,7 @@ CAFFE_COMPAT_INLINE void reverse_copy(const float* in, int64_t count, float* out
   for (; i < count; ++i) out[i] = in[count - 1 - i];
 }
 
-// The same three operations in the same order as Caffe: each loop is one row, written for the
-// vectoriser.
+// One row: Caffe's three operations in Caffe's order, as a loop that compilers vectorise.
 template <class Value, MeanKind kMean>
 CAFFE_COMPAT_INLINE void transform_row(const uint8_t* in, int64_t stride, const float* mean,
                                        float scale, int64_t width, float* __restrict out) {
@@ -56,20 +57,20 @@ CAFFE_COMPAT_INLINE void transform_row(const uint8_t* in, int64_t stride, const 
   }
 }
 
-// A mirrored row goes through `line`: both loops are then plain ones.
+// A mirrored row goes through `line`, so that both the transform and the reversal vectorise.
 template <class Value, MeanKind kMean, bool kMirror, int kStride>
-CAFFE_COMPAT_INLINE void transform_rows(const ImageView& image, const Window& window,
+CAFFE_COMPAT_INLINE void transform_rows(const ImageView& image, const CropWindow& crop,
                                         const TransformParams& params, float* out) {
   const int64_t stride = kStride ? kStride : image.column_stride, width = params.width;
   std::vector<float> line(kMirror ? width : 0);
   for (int64_t c = 0; c < image.channels; ++c) {
     for (int64_t h = 0; h < params.height; ++h, out += width) {
-      const int64_t row = window.top + h;
+      const int64_t row = crop.top + h;
       const uint8_t* in =
-          image.data + c * image.channel_stride + row * image.row_stride + window.left * stride;
+          image.data + c * image.channel_stride + row * image.row_stride + crop.left * stride;
       const float* mean = params.mean;
       if (kMean == MeanKind::kPerChannel) mean += c;
-      if (kMean == MeanKind::kImage) mean += (c * image.height + row) * image.width + window.left;
+      if (kMean == MeanKind::kImage) mean += (c * image.height + row) * image.width + crop.left;
       transform_row<Value, kMean>(in, stride, mean, params.scale, width,
                                   kMirror ? line.data() : out);
       if (kMirror) reverse_copy(line.data(), width, out);
@@ -78,39 +79,40 @@ CAFFE_COMPAT_INLINE void transform_rows(const ImageView& image, const Window& wi
 }
 
 template <class Value, MeanKind kMean, int kStride>
-CAFFE_COMPAT_INLINE void choose_mirror(const ImageView& image, const Window& window,
+CAFFE_COMPAT_INLINE void choose_mirror(const ImageView& image, const CropWindow& crop,
                                        const TransformParams& params, float* out) {
-  if (window.mirror) {
-    transform_rows<Value, kMean, true, kStride>(image, window, params, out);
+  if (crop.mirror) {
+    transform_rows<Value, kMean, true, kStride>(image, crop, params, out);
   } else {
-    transform_rows<Value, kMean, false, kStride>(image, window, params, out);
+    transform_rows<Value, kMean, false, kStride>(image, crop, params, out);
   }
 }
 
 template <class Value, int kStride>
-CAFFE_COMPAT_INLINE void choose_mean(const ImageView& image, const Window& window,
+CAFFE_COMPAT_INLINE void choose_mean(const ImageView& image, const CropWindow& crop,
                                      const TransformParams& params, float* out) {
   switch (params.mean_kind) {
     case MeanKind::kNone:
-      return choose_mirror<Value, MeanKind::kNone, kStride>(image, window, params, out);
+      return choose_mirror<Value, MeanKind::kNone, kStride>(image, crop, params, out);
     case MeanKind::kPerChannel:
-      return choose_mirror<Value, MeanKind::kPerChannel, kStride>(image, window, params, out);
+      return choose_mirror<Value, MeanKind::kPerChannel, kStride>(image, crop, params, out);
     case MeanKind::kImage:
-      return choose_mirror<Value, MeanKind::kImage, kStride>(image, window, params, out);
+      return choose_mirror<Value, MeanKind::kImage, kStride>(image, crop, params, out);
   }
 }
 
-// Planar bytes (a raw Datum) and interleaved colour (a decoded file) have loops of their own.
+// Planar bytes (a raw Datum) and interleaved colour (a decoded file): their strides are constants,
+// so that their loops vectorise.
 CAFFE_COMPAT_MULTIVERSION
-void transform_planar_bytes(const ImageView& image, const Window& window,
+void transform_planar_bytes(const ImageView& image, const CropWindow& crop,
                             const TransformParams& params, float* out) {
-  choose_mean<uint8_t, 1>(image, window, params, out);
+  choose_mean<uint8_t, 1>(image, crop, params, out);
 }
 
 CAFFE_COMPAT_MULTIVERSION
-void transform_bgr_bytes(const ImageView& image, const Window& window,
+void transform_bgr_bytes(const ImageView& image, const CropWindow& crop,
                          const TransformParams& params, float* out) {
-  choose_mean<uint8_t, 3>(image, window, params, out);
+  choose_mean<uint8_t, 3>(image, crop, params, out);
 }
 
 // One row of interleaved colour to a row of each plane.
@@ -144,19 +146,19 @@ bool is_planar_bytes(const ImageView& image) {
 
 }  // namespace
 
-void transform_image(const ImageView& image, const Window& window, const TransformParams& params,
+void transform_image(const ImageView& image, const CropWindow& crop, const TransformParams& params,
                      float* out) {
   const StreamImage stream_image = params.stream ? find_stream_image() : nullptr;
   if (image.is_float) {
-    choose_mean<float, 0>(image, window, params, out);
+    choose_mean<float, 0>(image, crop, params, out);
   } else if (image.column_stride == 1 && params.width >= kStreamWidth && stream_image != nullptr) {
-    stream_image(image, window, params, out);
+    stream_image(image, crop, params, out);
   } else if (image.column_stride == 1) {
-    transform_planar_bytes(image, window, params, out);
+    transform_planar_bytes(image, crop, params, out);
   } else if (image.column_stride == 3) {
-    transform_bgr_bytes(image, window, params, out);
+    transform_bgr_bytes(image, crop, params, out);
   } else {
-    choose_mean<uint8_t, 0>(image, window, params, out);
+    choose_mean<uint8_t, 0>(image, crop, params, out);
   }
 }
 

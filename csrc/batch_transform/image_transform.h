@@ -14,9 +14,10 @@ struct ImageView {
   bool is_float = false;
 };
 
-struct Window {
+// Which part of an image becomes the output, TransformParams::height x width of it.
+struct CropWindow {
   int64_t top, left;
-  bool mirror;
+  bool mirror;  // left to right
 };
 
 enum class MeanKind { kNone, kPerChannel, kImage };
@@ -27,15 +28,16 @@ struct TransformParams {
   const float* mean = nullptr;
   float scale = 1;
   int64_t height = 0, width = 0;  // of the window and of the output
-  // Raw records are written past the caches; wants a run_parallel around it.
+  // Write with non-temporal stores, where the image allows it.  They are seen by other threads only
+  // after a fence, which run_parallel has.
   bool stream = false;
 };
 
-// Outputs of more bytes than this do not stay in a cache until they are used.
+// An output of more bytes would not stay in a cache until it is used: it is streamed.
 constexpr int64_t kStreamThreshold = 8 << 20;
 
 // Writes [channels][height][width].  The window must lie inside the image.
-void transform_image(const ImageView& image, const Window& window, const TransformParams& params,
+void transform_image(const ImageView& image, const CropWindow& crop, const TransformParams& params,
                      float* out);
 
 // Writes the whole image as [channels][height][width] uint8; the image must not be float.

@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "common/checks.h"
+#include "common/tensor_checks.h"
 
 namespace caffe_compat {
 

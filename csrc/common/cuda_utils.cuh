@@ -1,6 +1,9 @@
-// What every CUDA kernel here is written with.  Kernels and launchers in *_kernels.cuh use raw
-// pointers and this file only, so that host_cuda.h can run the same source on the host; the
-// *_cuda.cu files tie them to PyTorch.
+// What every CUDA kernel here is written with.
+//
+// A *_kernels.cuh file holds kernels and their launchers on raw pointers; a *_cuda.cu file ties
+// them to PyTorch.  The former name no CUDA header but this one, so that tests can compile the same
+// source with a C++ compiler and run it on the host: <host_cuda/...> below is in tests/host_cuda,
+// on the include path of those tests only.
 //
 // Rules: sizes and offsets are 64-bit; each launch goes through CAFFE_COMPAT_LAUNCH, which checks
 // it; no fast-math (LRN's float32 roots are the device's own, within 2^-22: lrn_device.cuh); no
@@ -31,13 +34,37 @@
     kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__);                                   \
     C10_CUDA_KERNEL_LAUNCH_CHECK();                                                        \
   } while (false)
+
+namespace caffe_compat {
+
+// The hardware's square root, within 2^-22 of the exact one, in a few instructions where the exact
+// one takes twenty.
+__device__ __forceinline__ float approximate_sqrt(float x) {
+  float y;
+  asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// 16 aligned bytes to global memory as one instruction, where nvcc splits the plain assignment.
+__device__ __forceinline__ void store_16_bytes(const void* from, void* to) {
+  const uint4 words = *reinterpret_cast<const uint4*>(from);
+  asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
+               "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
+               : "memory");
+}
+
+}  // namespace caffe_compat
 #else
-#include "common/host_cuda.h"
+#include <host_cuda/machine.h>
 #endif
 
 namespace caffe_compat {
 
-constexpr int kThreads = 256;
+constexpr int kThreads = 256;           // of a block
+constexpr int64_t kMostGridYZ = 65535;  // CUDA's limit of a grid's y and z
+// Two blocks on each of an H100's 132 SMs.  A constant, so that nothing that is decided by it
+// differs from GPU to GPU.
+constexpr int64_t kFullGridBlocks = 2 * 132;
 
 // The type to compute in: float32 for 16-bit types, else the type itself.
 template <typename T>
@@ -51,34 +78,35 @@ struct Compute<double> {
 template <typename T>
 using compute_t = typename Compute<T>::type;
 
-// N neighbours, moved as one access of up to 16 bytes.
+// N neighbouring elements that one instruction loads or stores: up to 16 bytes.
 template <typename T, int N>
-struct alignas(sizeof(T) * N) Pack {
+struct alignas(sizeof(T) * N) AlignedVector {
   T values[N];
 };
 
-// How many neighbours one access moves at most: 16 bytes of them.
+// The most elements that one instruction moves.
 template <typename T>
-constexpr int kPack = 16 / sizeof(T);
+constexpr int kVectorLength = 16 / sizeof(T);
 
 template <int N, typename T>
 __device__ __forceinline__ void load(const T* from, compute_t<T> (&to)[N]) {
-  const Pack<T, N> pack = *reinterpret_cast<const Pack<T, N>*>(from);
+  const AlignedVector<T, N> vector = *reinterpret_cast<const AlignedVector<T, N>*>(from);
 #pragma unroll
-  for (int i = 0; i < N; ++i) to[i] = static_cast<compute_t<T>>(pack.values[i]);
+  for (int i = 0; i < N; ++i) to[i] = static_cast<compute_t<T>>(vector.values[i]);
 }
 
 template <int N, typename T>
 __device__ __forceinline__ void store(const compute_t<T> (&from)[N], T* to) {
-  Pack<T, N> pack;
+  AlignedVector<T, N> vector;
 #pragma unroll
-  for (int i = 0; i < N; ++i) pack.values[i] = static_cast<T>(from[i]);
-  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+  for (int i = 0; i < N; ++i) vector.values[i] = static_cast<T>(from[i]);
+  *reinterpret_cast<AlignedVector<T, N>*>(to) = vector;
 }
 
-// Whether rows of `row` elements that start at these addresses can be moved in packs of N.
+// Whether rows of `row` elements that start at these addresses can be read and written in vectors
+// of n.
 template <typename T>
-bool packs_fit(int64_t row, int n, const T* a, const T* b, const T* c = nullptr) {
+bool vectors_fit(int64_t row, int n, const T* a, const T* b, const T* c = nullptr) {
   const auto bits = reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) |
                     reinterpret_cast<uintptr_t>(c);
   return row % n == 0 && bits % (n * sizeof(T)) == 0;

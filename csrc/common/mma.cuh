@@ -1,5 +1,5 @@
-// Tensor-core products and the loads of their operands behind wrappers: PTX on the device, the same
-// arithmetic across a warp of fibers on the host.
+// The tensor cores' instructions behind functions: mma (a product of small matrices, by a warp
+// together), ldmatrix (the load of its operands) and the rounding of float32 to TF32.
 #pragma once
 
 #include <cstring>
@@ -39,48 +39,32 @@ __host__ __device__ __forceinline__ float bits_float(uint32_t bits) {
   return value;
 }
 
-// Nearest number with TF32's 10 bits of mantissa, ties away from zero.
-__device__ __forceinline__ float round_to_tf32(float value) {
-#if defined(__CUDA_ARCH__)
-  uint32_t bits;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
-  return bits_float(bits);
-#else
-  uint32_t bits = float_bits(value);
-  if ((bits & 0x7f800000u) != 0x7f800000u) bits = (bits + 0x1000u) & ~0x1fffu;
-  return bits_float(bits);
-#endif
-}
-
 // value = big + small up to half of float32's last bit or so.  big is cut, not rounded, and small
 // is rounded by an addition to its bits, because cvt.rna runs at a fraction of the rate of plain
 // arithmetic.  An infinity or a NaN stays in big.
 __device__ __forceinline__ void split_to_tf32(float value, uint32_t& big, uint32_t& small) {
-  big = float_bits(value) & 0xffffe000u;
-  small = (float_bits(value - bits_float(big)) + 0x1000u) & 0xffffe000u;
+  // TF32 keeps float32's upper 19 bits; half of its last bit is the topmost of the other 13.
+  constexpr uint32_t kTf32Bits = 0xffffe000u, kHalfOfLastBit = 0x1000u;
+  big = float_bits(value) & kTf32Bits;
+  small = (float_bits(value - bits_float(big)) + kHalfOfLastBit) & kTf32Bits;
 }
 
-#if !defined(__CUDACC__)
-namespace host_twin {
+}  // namespace caffe_compat
 
-template <typename Number>
-float number_in(uint32_t word, unsigned element) {
-  if constexpr (std::is_same_v<Number, Tf32>) {
-    return bits_float(word & 0xffffe000u);
-  } else {
-    Number pair[2];
-    std::memcpy(pair, &word, sizeof word);
-    return static_cast<float>(pair[element]);
-  }
+#if defined(__CUDACC__)
+
+namespace caffe_compat {
+
+// Nearest number with TF32's 10 bits of mantissa, ties away from zero.
+__device__ __forceinline__ float round_to_tf32(float value) {
+  uint32_t bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return bits_float(bits);
 }
-
-}  // namespace host_twin
-#endif
 
 // c += a b, by all lanes of a warp together.  Number: Tf32, c10::BFloat16 or c10::Half.
 template <typename Number>
 __device__ __forceinline__ void multiply_add(const FragmentA& a, const FragmentB& b, FragmentC& c) {
-#if defined(__CUDA_ARCH__)
 #define CAFFE_COMPAT_MMA(shape_and_types)                                                   \
   asm volatile("mma.sync.aligned." shape_and_types                                          \
                " {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"                     \
@@ -95,25 +79,6 @@ __device__ __forceinline__ void multiply_add(const FragmentA& a, const FragmentB
     CAFFE_COMPAT_MMA("m16n8k16.row.col.f32.f16.f16.f32");
   }
 #undef CAFFE_COMPAT_MMA
-#elif !defined(__CUDACC__)
-  struct Lane {
-    FragmentA a;
-    FragmentB b;
-  };
-  host_cuda::Machine& machine = host_cuda::Machine::get();
-  const auto lanes = machine.gather(Lane{a, b});
-  const unsigned lane = machine.lane(), per_word = std::is_same_v<Number, Tf32> ? 1 : 2;
-  for (unsigned i = 0; i < 4; ++i) {
-    const unsigned row = lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
-    for (unsigned k = 0; k < 8 * per_word; ++k) {
-      const unsigned word = k / per_word, element = k % per_word;
-      c.values[i] +=
-          host_twin::number_in<Number>(
-              lanes[row % 8 * 4 + word % 4]->a.words[row / 8 + 2 * (word / 4)], element) *
-          host_twin::number_in<Number>(lanes[column * 4 + word % 4]->b.words[word / 4], element);
-    }
-  }
-#endif
 }
 
 // Four matrices of 8 rows of 16 bytes in shared memory, by all lanes of a warp together: lane i
@@ -122,7 +87,6 @@ __device__ __forceinline__ void multiply_add(const FragmentA& a, const FragmentB
 //   transposed, in 16-bit elements: elements i / 4 of rows 2 (i % 4) and 2 (i % 4) + 1.
 template <bool transposed>
 __device__ __forceinline__ void load_matrices(const char* row, uint32_t (&words)[4]) {
-#if defined(__CUDA_ARCH__)
   const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
   if constexpr (transposed) {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
@@ -133,27 +97,10 @@ __device__ __forceinline__ void load_matrices(const char* row, uint32_t (&words)
                  : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
                  : "r"(address));
   }
-#elif !defined(__CUDACC__)
-  host_cuda::Machine& machine = host_cuda::Machine::get();
-  if (reinterpret_cast<uintptr_t>(row) % 16 != 0) host_cuda::fail("a misaligned ldmatrix");
-  const auto rows = machine.gather(row);
-  const unsigned lane = machine.lane();
-  for (unsigned w = 0; w < 4; ++w) {
-    unsigned banks = 0;  // a right result, but a slow one, when two rows share their banks
-    for (unsigned i = 0; i < 8; ++i) {
-      banks |= 1u << (reinterpret_cast<uintptr_t>(*rows[w * 8 + i]) / 16 % 8);
-    }
-    if (banks != 0xff) host_cuda::fail("an ldmatrix with bank conflicts");
-    if constexpr (transposed) {
-      for (unsigned half = 0; half < 2; ++half) {
-        std::memcpy(reinterpret_cast<char*>(&words[w]) + 2 * half,
-                    *rows[w * 8 + lane % 4 * 2 + half] + lane / 4 * 2, 2);
-      }
-    } else {
-      std::memcpy(&words[w], *rows[w * 8 + lane / 4] + lane % 4 * 4, 4);
-    }
-  }
-#endif
 }
 
 }  // namespace caffe_compat
+
+#else
+#include <host_cuda/mma.h>
+#endif

@@ -1,5 +1,5 @@
-// Vectors of float for kernels that a compiler does not vectorise well by itself, one source for
-// AVX2 and AVX-512.
+// Floats, a vector register of float, for kernels that a compiler does not vectorise well by
+// itself: one source for AVX2 (8 lanes) and AVX-512 (16 lanes).
 //
 // A kernel is a header that defines templates in namespace CAFFE_COMPAT_SIMD; `<kernel>_avx2.cpp`
 // and `<kernel>_avx512.cpp` include it after everything else:
@@ -38,7 +38,8 @@ struct Floats {
   CAFFE_COMPAT_SIMD_INLINE void store(float* to, int count) const {
     _mm512_mask_storeu_ps(to, mask(count), value);
   }
-  // Past the caches; `to` must be aligned to the vector, and _mm_sfence() must follow at the end.
+  // A non-temporal store, which leaves the caches alone: `to` must be aligned to the vector, and
+  // _mm_sfence() must follow at the end.
   CAFFE_COMPAT_SIMD_INLINE void stream(float* to) const { _mm512_stream_ps(to, value); }
   CAFFE_COMPAT_SIMD_INLINE float sum() const { return _mm512_reduce_add_ps(value); }
 
@@ -51,6 +52,7 @@ struct Floats {
   friend CAFFE_COMPAT_SIMD_INLINE Floats operator*(Floats a, Floats b) {
     return {_mm512_mul_ps(a.value, b.value)};
   }
+  // b where a or b is NaN.
   friend CAFFE_COMPAT_SIMD_INLINE Floats max(Floats a, Floats b) {
     return {_mm512_max_ps(a.value, b.value)};
   }
@@ -82,7 +84,8 @@ struct Floats {
   CAFFE_COMPAT_SIMD_INLINE void store(float* to, int count) const {
     _mm256_maskstore_ps(to, mask(count), value);
   }
-  // Past the caches; `to` must be aligned to the vector, and _mm_sfence() must follow at the end.
+  // A non-temporal store, which leaves the caches alone: `to` must be aligned to the vector, and
+  // _mm_sfence() must follow at the end.
   CAFFE_COMPAT_SIMD_INLINE void stream(float* to) const { _mm256_stream_ps(to, value); }
   CAFFE_COMPAT_SIMD_INLINE float sum() const {
     __m128 four = _mm_add_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
@@ -99,6 +102,7 @@ struct Floats {
   friend CAFFE_COMPAT_SIMD_INLINE Floats operator*(Floats a, Floats b) {
     return {_mm256_mul_ps(a.value, b.value)};
   }
+  // b where a or b is NaN.
   friend CAFFE_COMPAT_SIMD_INLINE Floats max(Floats a, Floats b) {
     return {_mm256_max_ps(a.value, b.value)};
   }

@@ -18,7 +18,7 @@
 namespace caffe_compat {
 namespace {
 
-// A kernel of one pixel reads the image as it is.
+// Whether a kernel of one pixel reads the image as it is, so that no column matrix is needed.
 bool is_pointwise(const ConvSizes& s) {
   return s.taps() == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_h == 0 && s.pad_w == 0;
 }
@@ -47,7 +47,7 @@ class Columns {
     return buffer_;
   }
 
-  // Where a gradient of the columns goes before `write`.
+  // Where the caller puts the gradient of the columns; write() then makes the image's of it.
   at::Tensor target(const at::Tensor& image) {
     return pointwise_ ? image.view({s_.channels, s_.out_pixels()}) : buffer_;
   }
@@ -81,8 +81,8 @@ at::Tensor group_rows(const at::Tensor& matrix, int64_t group, int64_t groups) {
 template <typename T, typename Task>
 void for_each_image(const ConvSizes& s, at::ScalarType type, const Task& task) {
   const auto run = [&](int64_t begin, int64_t end) {
-    const at::AutoDispatchBelowAutograd
-        no_autograd;  // the threads do not inherit the caller's state
+    // Threads do not inherit the caller's state.
+    const at::AutoDispatchBelowAutograd no_autograd;
     Columns<T> columns(s, type);
     for (int64_t n = begin; n < end; ++n) task(n, columns);
   };
@@ -96,8 +96,8 @@ void for_each_image(const ConvSizes& s, at::ScalarType type, const Task& task) {
 at::Tensor conv_cpu(const at::Tensor& input, const at::Tensor& weight,
                     const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                     at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups) {
-  const ConvSizes s =
-      conv_sizes("conv", input.sizes(), weight.sizes(), {stride, padding, dilation, groups});
+  const ConvWindow window = conv_window("conv", stride, padding, dilation, groups);
+  const ConvSizes s = conv_sizes("conv", input.sizes(), weight.sizes(), window);
   check_same_type("conv", "weight", weight, "input", input);
   check_conv_bias("conv", bias, input, s);
   const at::Tensor x = input.contiguous();
@@ -121,8 +121,8 @@ at::Tensor conv_cpu(const at::Tensor& input, const at::Tensor& weight,
 at::Tensor conv_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weight, int64_t height,
                                int64_t width, at::IntArrayRef stride, at::IntArrayRef padding,
                                at::IntArrayRef dilation, int64_t groups) {
-  const ConvSizes s =
-      conv_input_grad_sizes(grad, weight, height, width, {stride, padding, dilation, groups});
+  const ConvWindow window = conv_window("conv_input_grad", stride, padding, dilation, groups);
+  const ConvSizes s = conv_input_grad_sizes(grad, weight, height, width, window);
   const at::Tensor dy = grad.contiguous();
   const at::Tensor w = weight.contiguous().view({s.outputs, s.depth()});
   at::Tensor dx = at::empty({s.batch, s.channels, s.height, s.width}, dy.options());
@@ -145,8 +145,8 @@ at::Tensor conv_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weight,
 at::Tensor conv_weight_grad_cpu(const at::Tensor& grad, const at::Tensor& input, int64_t kernel_h,
                                 int64_t kernel_w, at::IntArrayRef stride, at::IntArrayRef padding,
                                 at::IntArrayRef dilation, int64_t groups) {
-  const ConvSizes s =
-      conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, {stride, padding, dilation, groups});
+  const ConvWindow window = conv_window("conv_weight_grad", stride, padding, dilation, groups);
+  const ConvSizes s = conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, window);
   const at::Tensor dy = grad.contiguous();
   const at::Tensor x = input.contiguous();
   at::Tensor dw = at::zeros({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());

@@ -1,5 +1,5 @@
-// Our CUDA kernels as operators: conv_kernel and the kernels of its gradients.  caffe_compat/ops/
-// conv_choice.py chooses between them and cuDNN for each call of torch.ops.caffe_compat.conv.
+// Our CUDA kernels as operators: conv_kernel and those of its gradients.  For each call of
+// torch.ops.caffe_compat.conv caffe_compat/ops/conv_choice.py chooses between them and cuDNN.
 
 #include <ATen/Context.h>
 #include <ATen/Dispatch.h>
@@ -28,24 +28,24 @@ ConvMath choose_math(at::ScalarType type) {
   return ConvMath::kSplitTf32;
 }
 
-// What the kernels hold in 32 bits, and what CUDA's grids allow.
+// Refuses what the kernels cannot count in 32 bits or CUDA's grids cannot hold.
 void check_conv_limits(const char* op, const ConvSizes& s) {
   constexpr int64_t most = std::numeric_limits<int32_t>::max();
   const int64_t padded = (s.height + 2 * s.pad_h) * (s.width + 2 * s.pad_w);
   const bool fits = padded <= most && s.outputs * s.taps() <= most && s.depth() <= most &&
                     s.dilation_h * s.kernel_h <= most && s.dilation_w * s.kernel_w <= most &&
                     s.batch * std::max(s.pixels(), s.out_pixels()) / 64 < most;
-  TORCH_CHECK_VALUE(fits && s.groups <= 65535 && s.group_outputs() <= 65535 * 64 &&
-                        s.group_channels() <= 65535 * 64,
+  TORCH_CHECK_VALUE(fits && s.groups <= kMostGridYZ && s.group_outputs() <= kMostGridYZ * 64 &&
+                        s.group_channels() <= kMostGridYZ * 64,
                     op, ": input [", s.batch, ", ", s.channels, ", ", s.height, ", ", s.width,
                     "] with ", s.outputs, " outputs and ", s.groups,
                     " groups; expected at most 2^31 padded pixels, 2^31 weights an output "
                     "and 65535 groups on CUDA");
 }
 
-// The NHWC kernels run where they are asked for and take the sizes; else the NCHW ones do.  Either
-// way the result is channels_last exactly when that was asked for.
-at::Tensor laid_out(const at::Tensor& result, bool channels_last) {
+// Of the NCHW kernels' result, which run where nobody asks for channels_last and where the NHWC
+// kernels do not take the sizes: channels_last exactly when that was asked for.
+at::Tensor to_layout(const at::Tensor& result, bool channels_last) {
   return channels_last ? result.contiguous(at::MemoryFormat::ChannelsLast) : result;
 }
 
@@ -53,8 +53,8 @@ at::Tensor conv_on_cuda(const at::Tensor& input, const at::Tensor& weight,
                         const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                         at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups,
                         bool relu, bool channels_last) {
-  const ConvSizes s =
-      conv_sizes("conv", input.sizes(), weight.sizes(), {stride, padding, dilation, groups});
+  const ConvWindow window = conv_window("conv", stride, padding, dilation, groups);
+  const ConvSizes s = conv_sizes("conv", input.sizes(), weight.sizes(), window);
   check_same_type("conv", "weight", weight, "input", input);
   check_conv_bias("conv", bias, input, s);
   check_conv_limits("conv", s);
@@ -71,14 +71,14 @@ at::Tensor conv_on_cuda(const at::Tensor& input, const at::Tensor& weight,
                       bias ? b.const_data_ptr<scalar_t>() : nullptr, y.mutable_data_ptr<scalar_t>(),
                       s, relu, math, at::cuda::getCurrentCUDAStream());
   });
-  return laid_out(y, channels_last);
+  return to_layout(y, channels_last);
 }
 
 at::Tensor conv_input_grad_on_cuda(const at::Tensor& grad, const at::Tensor& weight, int64_t height,
                                    int64_t width, at::IntArrayRef stride, at::IntArrayRef padding,
                                    at::IntArrayRef dilation, int64_t groups, bool channels_last) {
-  const ConvSizes s =
-      conv_input_grad_sizes(grad, weight, height, width, {stride, padding, dilation, groups});
+  const ConvWindow window = conv_window("conv_input_grad", stride, padding, dilation, groups);
+  const ConvSizes s = conv_input_grad_sizes(grad, weight, height, width, window);
   check_conv_limits("conv_input_grad", s);
   const c10::cuda::CUDAGuard guard(grad.device());
   const ConvMath math = choose_math(grad.scalar_type());
@@ -92,15 +92,15 @@ at::Tensor conv_input_grad_on_cuda(const at::Tensor& grad, const at::Tensor& wei
                          dx.mutable_data_ptr<scalar_t>(), s, math,
                          at::cuda::getCurrentCUDAStream());
   });
-  return laid_out(dx, channels_last);
+  return to_layout(dx, channels_last);
 }
 
 at::Tensor conv_weight_grad_on_cuda(const at::Tensor& grad, const at::Tensor& input,
                                     int64_t kernel_h, int64_t kernel_w, at::IntArrayRef stride,
                                     at::IntArrayRef padding, at::IntArrayRef dilation,
                                     int64_t groups, bool channels_last) {
-  const ConvSizes s =
-      conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, {stride, padding, dilation, groups});
+  const ConvWindow window = conv_window("conv_weight_grad", stride, padding, dilation, groups);
+  const ConvSizes s = conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, window);
   check_conv_limits("conv_weight_grad", s);
   const c10::cuda::CUDAGuard guard(grad.device());
   const ConvMath math = choose_math(grad.scalar_type());
@@ -112,7 +112,7 @@ at::Tensor conv_weight_grad_on_cuda(const at::Tensor& grad, const at::Tensor& in
       at::empty({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());
   DISPATCH(dy.scalar_type(), "conv_weight_grad", [&] {
     using A = compute_t<scalar_t>;
-    const at::Tensor partial = at::empty({conv_weight_grad_parts(s) * dw.numel()},
+    const at::Tensor partial = at::empty({conv_weight_grad_splits(s) * dw.numel()},
                                          dy.options().dtype(c10::CppTypeToScalarType<A>::value));
     conv_weight_grad_cuda(dy.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>(),
                           dw.mutable_data_ptr<scalar_t>(), partial.mutable_data_ptr<A>(), s, math,

@@ -25,9 +25,10 @@ namespace {
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
-// Below these Winograd's products are too thin to pay for the transforms.
+// With fewer, Winograd's products are too thin to pay for the transforms.
 constexpr int64_t kFewestChannels = 8;
-// Images as nets read them; with more channels oneDNN fills its vectors.
+// The kernels of row_conv.h are for images as nets read them: with more channels oneDNN fills its
+// vectors.
 constexpr int64_t kMostRowChannels = 4;
 
 void check_cpu_float(const char* op, const at::Tensor& tensor, const char* name) {
@@ -80,10 +81,19 @@ WinogradPlan plan_winograd(const ConvSizes& s, int64_t largest_tile) {
     if (out_tile + s.kernel_h - 1 > largest_tile) continue;
     const WinogradKernels* kernels = winograd_kernels(out_tile, static_cast<int>(s.kernel_h));
     if (!kernels) continue;
-    const WinogradShape shape = {
-        s.batch,   s.height, s.width, s.channels, s.out_height, s.out_width,
-        s.outputs, s.pad_h,  s.pad_w, s.groups,   out_tile,     static_cast<int>(s.kernel_h)};
-    const int64_t products = shape.tiles_h() * shape.tiles_w() * shape.places();
+    const WinogradShape shape = {.batch = s.batch,
+                                 .height = s.height,
+                                 .width = s.width,
+                                 .channels = s.channels,
+                                 .out_height = s.out_height,
+                                 .out_width = s.out_width,
+                                 .outputs = s.outputs,
+                                 .pad_h = s.pad_h,
+                                 .pad_w = s.pad_w,
+                                 .groups = s.groups,
+                                 .out_tile = out_tile,
+                                 .kernel = static_cast<int>(s.kernel_h)};
+    const int64_t products = shape.tiles_h() * shape.tiles_w() * shape.positions();
     if (products >= fewest) continue;
     fewest = products;
     best = {kernels, shape};
@@ -91,7 +101,7 @@ WinogradPlan plan_winograd(const ConvSizes& s, int64_t largest_tile) {
   return best;
 }
 
-// The gradient of the input is a convolution of the output's gradient.
+// The sizes of the convolution of the output's gradient that gives the input's gradient.
 ConvSizes transposed(const ConvSizes& s) {
   ConvSizes t = s;
   std::swap(t.channels, t.outputs);
@@ -118,24 +128,30 @@ at::Tensor winograd_output(const WinogradPlan& plan, const at::Tensor& x,
   const at::Tensor transformed = buffer(kernels->weight_size(s));
   float* u = transformed.mutable_data_ptr<float>();
   share(kernels->weight_tasks(s), [&](int64_t first, int64_t last) {
-    kernels->transform_weights(s, weights, u, first, last);
+    kernels->transform_weights(s, weights, u, {first, last});
   });
   const at::Tensor y =
       at::empty({s.batch, s.outputs, s.out_height, s.out_width}, x.options(), kLast);
-  const float* from = x.const_data_ptr<float>();
-  float* to = y.mutable_data_ptr<float>();
+  const WinogradOutput arrays = {
+      .input = x.const_data_ptr<float>(),
+      .transformed = u,
+      .bias = bias,
+      .relu = relu,
+      .out = y.mutable_data_ptr<float>(),
+  };
   share(kernels->output_tasks(s), [&](int64_t first, int64_t last) {
     const at::Tensor scratch = buffer(kernels->output_scratch(s));
-    kernels->output(s, from, u, bias, relu, to, scratch.mutable_data_ptr<float>(), first, last);
+    kernels->output(s, arrays, scratch.mutable_data_ptr<float>(), {first, last});
   });
   return y;
 }
 
-// One sum of all tiles, for weights so large that one for each thread would not fit into the
-// caches. A row of the transformed tiles is a task of its own; where the threads are too many for
-// that they share out each row.
+// One array of sums over all tiles, for weights so large that one for each thread would not fit
+// into the caches.  Each thread takes some rows of the transformed tiles, from beginning to end,
+// where that keeps all of them busy; else the threads go through the rows together and share out
+// each.
 void sum_together(const WinogradPlan& plan, const float* input, const float* grad, float* sums) {
-  constexpr int64_t kCacheNumbers = 1 << 20;
+  constexpr int64_t kCacheNumbers = 1 << 20;  // 4 MiB of the L3 cache
   const auto& [kernels, s] = plan;
   const int64_t most = std::max<int64_t>(64, kCacheNumbers / kernels->pair_size(s, 1));
   const int64_t chunks = (s.tiles() + most - 1) / most;
@@ -145,28 +161,27 @@ void sum_together(const WinogradPlan& plan, const float* input, const float* gra
     float* pair = scratch.mutable_data_ptr<float>();
     for (int row = static_cast<int>(first_row); row < last_row; ++row) {
       for (int64_t begin = 0; begin < s.tiles(); begin += size) {
-        const int64_t chunk = std::min(size, s.tiles() - begin);
-        share(chunk, [&](int64_t first, int64_t last) {
-          kernels->transform_pair(s, input, grad, row, begin + first, begin + last, begin, chunk,
-                                  pair);
+        const TileChunk chunk = {begin, std::min(size, s.tiles() - begin)};
+        share(chunk.size, [&](int64_t first, int64_t last) {
+          kernels->transform_pair(s, input, grad, row, chunk, {begin + first, begin + last}, pair);
         });
         share(kernels->multiply_tasks(s), [&](int64_t first, int64_t last) {
-          kernels->multiply_pair(s, pair, row, chunk, begin > 0, sums, first, last);
+          kernels->multiply_pair(s, pair, row, chunk.size, begin > 0, sums, {first, last});
         });
       }
     }
   };
   if (rows % at::get_num_threads() == 0) {
-    share(rows, sum_rows);  // within it `share` is a plain call
+    share(rows, sum_rows);  // share() inside it runs on the calling thread alone
   } else {
     sum_rows(0, rows);
   }
 }
 
-// One sum for each of `parts` ranges of tiles: no thread waits for another.
+// An array of sums for each of `parts` ranges of tiles: no thread waits for another.
 void sum_apart(const WinogradPlan& plan, const float* input, const float* grad, int64_t parts,
                float* sums) {
-  constexpr int64_t kCacheNumbers = 128 << 10;  // half of a core's second cache
+  constexpr int64_t kCacheNumbers = 128 << 10;  // half of an L2 cache of 1 MiB
   const auto& [kernels, s] = plan;
   const int64_t size = std::max<int64_t>(16, kCacheNumbers / kernels->pair_size(s, 1));
   share(parts, [&](int64_t first_part, int64_t last_part) {
@@ -176,11 +191,11 @@ void sum_apart(const WinogradPlan& plan, const float* input, const float* grad, 
       const int64_t first = s.tiles() * part / parts, last = s.tiles() * (part + 1) / parts;
       float* sum = sums + part * kernels->weight_size(s);
       for (int64_t begin = first; begin < last; begin += size) {
-        const int64_t chunk = std::min(size, last - begin);
+        const TileChunk chunk = {begin, std::min(size, last - begin)};
         for (int row = 0; row < s.out_tile + s.kernel - 1; ++row) {
-          kernels->transform_pair(s, input, grad, row, begin, begin + chunk, begin, chunk, pair);
-          kernels->multiply_pair(s, pair, row, chunk, begin > first, sum, 0,
-                                 kernels->multiply_tasks(s));
+          kernels->transform_pair(s, input, grad, row, chunk, {begin, begin + chunk.size}, pair);
+          kernels->multiply_pair(s, pair, row, chunk.size, begin > first, sum,
+                                 {0, kernels->multiply_tasks(s)});
         }
       }
     }
@@ -203,11 +218,13 @@ at::Tensor winograd_weight_grad(const WinogradPlan& plan, const at::Tensor& dy,
   }
   const int64_t taps = s.kernel * s.kernel, channels = s.group_channels();
   const at::Tensor dw = at::empty({s.outputs, channels, s.kernel, s.kernel}, x.options());
-  const WinogradWeights<float> weights = {dw.mutable_data_ptr<float>(),
-                                          s.group_outputs() * channels * taps, channels * taps,
-                                          taps, false};
+  const WinogradWeights<float> weights = {.data = dw.mutable_data_ptr<float>(),
+                                          .group_stride = s.group_outputs() * channels * taps,
+                                          .output_stride = channels * taps,
+                                          .channel_stride = taps,
+                                          .rotated = false};
   share(kernels->weight_tasks(s), [&](int64_t first, int64_t last) {
-    kernels->weight_grad(s, sum, parts, weights, first, last);
+    kernels->weight_grad(s, sum, parts, weights, {first, last});
   });
   return dw;
 }
@@ -219,7 +236,8 @@ const RowConvKernels* plan_rows(const ConvSizes& s) {
   return fits ? row_conv_kernels() : nullptr;
 }
 
-// x with its padding as numbers, and the sizes of a convolution without padding.
+// x with its padding written out as zeros; `s` becomes the sizes of the convolution, now without
+// padding, of the larger image.
 at::Tensor pad_image(const at::Tensor& x, ConvSizes* s) {
   if (s->pad_h == 0 && s->pad_w == 0) return x;
   const at::Tensor padded =
@@ -238,18 +256,24 @@ at::Tensor row_conv_output(const RowConvKernels& kernels, ConvSizes s, const at:
   kernels.pack_weights(s, weight.const_data_ptr<float>(), w);
   const at::Tensor y =
       at::empty({s.batch, s.outputs, s.out_height, s.out_width}, x.options(), kLast);
-  const float* from = x.const_data_ptr<float>();
-  float* to = y.mutable_data_ptr<float>();
+  const RowConvOutput arrays = {
+      .input = x.const_data_ptr<float>(),
+      .packed = w,
+      .bias = bias,
+      .relu = relu,
+      .out = y.mutable_data_ptr<float>(),
+  };
   share(s.batch * s.out_height, [&](int64_t first, int64_t last) {
     const at::Tensor scratch = buffer(kernels.output_scratch(s));
-    kernels.output(s, from, w, bias, relu, to, scratch.mutable_data_ptr<float>(), first, last);
+    kernels.output(s, arrays, scratch.mutable_data_ptr<float>(), {first, last});
   });
   return y;
 }
 
 at::Tensor row_conv_weight_grad(const RowConvKernels& kernels, ConvSizes s, const at::Tensor& dy,
                                 const at::Tensor& input) {
-  // As many partial sums however many threads there are, so that the result is always the same.
+  // The number of partial sums does not depend on the threads, so that the result is always the
+  // same.
   constexpr int64_t kMostSums = 16;
   const at::Tensor x = pad_image(input, &s);
   const int64_t tasks = kernels.grad_tasks(s), parts = std::min(kMostSums, tasks);
@@ -261,8 +285,8 @@ at::Tensor row_conv_weight_grad(const RowConvKernels& kernels, ConvSizes s, cons
     const at::Tensor scratch = buffer(kernels.grad_scratch(s));
     for (int64_t i = first; i < last; ++i) {
       kernels.add_weight_grad(s, from, grad, sum + i * kernels.weight_size(s),
-                              scratch.mutable_data_ptr<float>(), tasks * i / parts,
-                              tasks * (i + 1) / parts);
+                              scratch.mutable_data_ptr<float>(),
+                              {tasks * i / parts, tasks * (i + 1) / parts});
     }
   });
   const at::Tensor dw =
@@ -273,10 +297,10 @@ at::Tensor row_conv_weight_grad(const RowConvKernels& kernels, ConvSizes s, cons
 
 // One of PyTorch's own gradients: `which` is 0 for the input's, 1 for the weight's.
 at::Tensor aten_grad(const at::Tensor& grad, const at::Tensor& input, const at::Tensor& weight,
-                     const ConvGeometry& g, int which) {
+                     const ConvWindow& w, int which) {
   auto grads =
-      at::convolution_backward(grad, input, weight, std::nullopt, g.stride, g.padding, g.dilation,
-                               false, {0, 0}, g.groups, {which == 0, which == 1, false});
+      at::convolution_backward(grad, input, weight, std::nullopt, w.stride, w.padding, w.dilation,
+                               false, {0, 0}, w.groups, {which == 0, which == 1, false});
   return which == 0 ? std::get<0>(grads) : std::get<1>(grads);
 }
 
@@ -285,8 +309,8 @@ at::Tensor conv_fast(const at::Tensor& input, const at::Tensor& weight,
                      at::IntArrayRef padding, at::IntArrayRef dilation, int64_t groups, bool relu,
                      int64_t largest_tile) {
   const char* op = "conv_fast";
-  const ConvGeometry geometry = {stride, padding, dilation, groups};
-  const ConvSizes s = conv_sizes(op, input.sizes(), weight.sizes(), geometry);
+  const ConvWindow window = conv_window(op, stride, padding, dilation, groups);
+  const ConvSizes s = conv_sizes(op, input.sizes(), weight.sizes(), window);
   check_same_type(op, "weight", weight, "input", input);
   check_cpu_float(op, input, "input");
   check_conv_bias(op, bias, input, s);
@@ -296,9 +320,13 @@ at::Tensor conv_fast(const at::Tensor& input, const at::Tensor& weight,
   const float* offsets = bias ? b.const_data_ptr<float>() : nullptr;
   if (const WinogradPlan plan = plan_winograd(s, largest_tile); plan.kernels) {
     const int64_t depth = s.depth();
-    return winograd_output(
-        plan, x, {w.const_data_ptr<float>(), s.group_outputs() * depth, depth, s.taps(), false},
-        offsets, relu);
+    return winograd_output(plan, x,
+                           {.data = w.const_data_ptr<float>(),
+                            .group_stride = s.group_outputs() * depth,
+                            .output_stride = depth,
+                            .channel_stride = s.taps(),
+                            .rotated = false},
+                           offsets, relu);
   }
   if (const RowConvKernels* kernels = plan_rows(s)) {
     return row_conv_output(*kernels, s, x, w, offsets, relu);
@@ -311,27 +339,31 @@ at::Tensor conv_fast(const at::Tensor& input, const at::Tensor& weight,
 at::Tensor conv_fast_input_grad(const at::Tensor& grad, const at::Tensor& weight, int64_t height,
                                 int64_t width, at::IntArrayRef stride, at::IntArrayRef padding,
                                 at::IntArrayRef dilation, int64_t groups, int64_t largest_tile) {
-  const ConvGeometry geometry = {stride, padding, dilation, groups};
-  const ConvSizes s = conv_input_grad_sizes(grad, weight, height, width, geometry);
+  const ConvWindow window = conv_window("conv_input_grad", stride, padding, dilation, groups);
+  const ConvSizes s = conv_input_grad_sizes(grad, weight, height, width, window);
   check_cpu_float("conv_fast_input_grad", grad, "grad");
   const at::AutoDispatchBelowAutograd no_autograd;
   const at::Tensor dy = grad.contiguous(kLast), w = weight.contiguous();
   if (const WinogradPlan plan = plan_winograd(transposed(s), largest_tile); plan.kernels) {
     const int64_t depth = s.depth();
-    return winograd_output(
-        plan, dy, {w.const_data_ptr<float>(), s.group_outputs() * depth, s.taps(), depth, true},
-        nullptr, false);
+    return winograd_output(plan, dy,
+                           {.data = w.const_data_ptr<float>(),
+                            .group_stride = s.group_outputs() * depth,
+                            .output_stride = s.taps(),
+                            .channel_stride = depth,
+                            .rotated = true},
+                           nullptr, false);
   }
-  // Only its sizes matter.
+  // PyTorch reads no value of it, only its sizes.
   const at::Tensor x = at::empty({s.batch, s.channels, height, width}, dy.options(), kLast);
-  return aten_grad(dy, x, w, geometry, 0).contiguous(kLast);
+  return aten_grad(dy, x, w, window, 0).contiguous(kLast);
 }
 
 at::Tensor conv_fast_weight_grad(const at::Tensor& grad, const at::Tensor& input, int64_t kernel_h,
                                  int64_t kernel_w, at::IntArrayRef stride, at::IntArrayRef padding,
                                  at::IntArrayRef dilation, int64_t groups, int64_t largest_tile) {
-  const ConvGeometry geometry = {stride, padding, dilation, groups};
-  const ConvSizes s = conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, geometry);
+  const ConvWindow window = conv_window("conv_weight_grad", stride, padding, dilation, groups);
+  const ConvSizes s = conv_weight_grad_sizes(grad, input, kernel_h, kernel_w, window);
   check_cpu_float("conv_fast_weight_grad", grad, "grad");
   const at::AutoDispatchBelowAutograd no_autograd;
   const at::Tensor dy = grad.contiguous(kLast), x = input.contiguous(kLast);
@@ -342,7 +374,7 @@ at::Tensor conv_fast_weight_grad(const at::Tensor& grad, const at::Tensor& input
     return row_conv_weight_grad(*kernels, s, dy, x);
   }
   const at::Tensor w = at::empty({s.outputs, s.group_channels(), kernel_h, kernel_w}, x.options());
-  return aten_grad(dy, x, w, geometry, 1).contiguous();
+  return aten_grad(dy, x, w, window, 1).contiguous();
 }
 
 }  // namespace

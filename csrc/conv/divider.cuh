@@ -1,4 +1,4 @@
-// Division by a constant, for index arithmetic in kernels.
+// Division by a number that the host knows, for index arithmetic in kernels.
 #pragma once
 
 #include "common/cuda_utils.cuh"
@@ -6,8 +6,8 @@
 namespace caffe_compat {
 namespace conv_cuda {
 
-// Division by a constant of numbers below 2^31, as one multiplication (Granlund and Montgomery,
-// PLDI 1994).
+// Divides numbers below 2^31 by a multiplication and a shift, where a division takes the GPU some
+// twenty instructions (Granlund and Montgomery, PLDI 1994).
 struct Divider {
   uint32_t divisor, multiplier, shift;
 
@@ -20,7 +20,7 @@ struct Divider {
     const uint64_t high = (static_cast<uint64_t>(n) * multiplier) >> 32;
     return static_cast<uint32_t>((high + n) >> shift);
   }
-  __host__ __device__ uint32_t split(uint32_t n, uint32_t& rest) const {
+  __host__ __device__ uint32_t divmod(uint32_t n, uint32_t& rest) const {
     const uint32_t q = quotient(n);
     rest = n - q * divisor;
     return q;

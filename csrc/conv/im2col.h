@@ -9,7 +9,8 @@
 
 namespace caffe_compat {
 
-// Output positions in [first, last) read inside [0, size) at `offset` = tap * dilation - pad.
+// Along one axis: the output positions i in [first, last) whose tap lies inside the input,
+// 0 <= i * stride + offset < size, with offset = tap * dilation - pad.
 struct TapRange {
   int64_t first, last;
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "common/product_simd.h"
+#include "common/small_gemm_simd.h"
 #include "conv/row_conv.h"
 
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
@@ -12,15 +12,17 @@ namespace row_conv {
 
 using S = const ConvSizes&;
 constexpr int kLanes = Floats::kLanes;
-constexpr int64_t kBand = 8;  // output rows whose gradients stay in a core's second cache
+// Output rows of a task of the weight gradient: few enough that their gradients stay in a core's L2
+// cache.
+constexpr int64_t kBand = 8;
 
 inline int64_t row_depth(S s) { return s.kernel_w * s.channels; }
-inline int64_t weight_size(S s) { return Panels(s.outputs).columns() * s.depth(); }
+inline int64_t weight_size(S s) { return ColumnPanels(s.outputs).columns() * s.depth(); }
 
-// Calls body(place in the packed weights) for the weights in their own order.
+// Calls body(index in the packed weights) for each weight, in the order of the weight tensor.
 template <typename Body>
 void for_each_weight(S s, const Body& body) {
-  const Panels panels(s.outputs);
+  const ColumnPanels panels(s.outputs);
   for (int64_t panel = 0; panel < panels.count(); ++panel) {
     const int64_t first = panels.first_column(panel), width = panels.width(panel) * kLanes;
     for (int64_t o = first; o < std::min(first + width, s.outputs); ++o) {
@@ -51,35 +53,34 @@ inline void unpack_weights(S s, const float* sums, int64_t count, float* weight_
 
 inline int64_t output_scratch(S s) { return s.out_width * 3 * kLanes; }
 
-inline void output(S s, const float* input, const float* packed, const float* bias, bool relu,
-                   float* out, float* scratch, int64_t first_task, int64_t last_task) {
-  const Panels panels(s.outputs);
-  const Floats floor = Floats::all(relu ? 0.f : -__builtin_inff());
-  for (int64_t task = first_task; task < last_task; ++task) {
+inline void output(S s, const RowConvOutput& p, float* scratch, TaskRange tasks) {
+  const ColumnPanels panels(s.outputs);
+  const Floats floor = Floats::all(p.relu ? 0.f : -__builtin_inff());
+  for (int64_t task = tasks.first; task < tasks.last; ++task) {
     const int64_t n = task / s.out_height, y = task % s.out_height;
-    const float* from = input + (n * s.height + y * s.stride_h) * s.width * s.channels;
+    const float* from = p.input + (n * s.height + y * s.stride_h) * s.width * s.channels;
     for (int64_t panel = 0; panel < panels.count(); ++panel) {
       const int width = panels.width(panel);
       const int64_t first = panels.first_column(panel), columns = width * kLanes;
-      multiply({.a = from,
-                .a_row = s.stride_w * s.channels,
-                .a_step = 1,
-                .b = packed + first * s.depth(),
-                .b_step = columns,
-                .depth = row_depth(s),
-                .c = scratch,
-                .c_row = columns,
-                .parts = s.kernel_h,
-                .a_part = s.dilation_h * s.width * s.channels},
-               s.out_width, width);
-      float* to = out + task * s.out_width * s.outputs + first;
+      gemm({.a = from,
+            .a_row = s.stride_w * s.channels,
+            .a_step = 1,
+            .b = p.packed + first * s.depth(),
+            .b_step = columns,
+            .depth = row_depth(s),
+            .c = scratch,
+            .c_row = columns,
+            .parts = s.kernel_h,
+            .a_part = s.dilation_h * s.width * s.channels},
+           s.out_width, width);
+      float* to = p.out + task * s.out_width * s.outputs + first;
       const int64_t outputs = std::min(columns, s.outputs - first);
       for (int64_t o = 0; o < outputs; o += kLanes) {
         const int count = static_cast<int>(std::min<int64_t>(kLanes, outputs - o));
-        const Floats offset = bias ? Floats::load(bias + first + o, count) : Floats::zero();
+        const Floats offset = p.bias ? Floats::load(p.bias + first + o, count) : Floats::zero();
         for (int64_t x = 0; x < s.out_width; ++x) {
           const Floats value = Floats::load(scratch + x * columns + o) + offset;
-          // NaN comes through.
+          // NaN comes through: max returns its second operand where one of them is NaN.
           max(floor, value).store(to + x * s.outputs + o, count);
         }
       }
@@ -89,12 +90,12 @@ inline void output(S s, const float* input, const float* packed, const float* bi
 
 inline int64_t bands(S s) { return (s.out_height + kBand - 1) / kBand; }
 inline int64_t grad_tasks(S s) { return s.batch * bands(s); }
-inline int64_t grad_scratch(S s) { return kBand * s.out_width * Panels(s.outputs).columns(); }
+inline int64_t grad_scratch(S s) { return kBand * s.out_width * ColumnPanels(s.outputs).columns(); }
 
 inline void add_weight_grad(S s, const float* input, const float* grad, float* sums, float* scratch,
-                            int64_t first_task, int64_t last_task) {
-  const Panels panels(s.outputs);
-  for (int64_t task = first_task; task < last_task; ++task) {
+                            TaskRange tasks) {
+  const ColumnPanels panels(s.outputs);
+  for (int64_t task = tasks.first; task < tasks.last; ++task) {
     const int64_t n = task / bands(s), y = task % bands(s) * kBand;
     const int64_t rows = std::min(kBand, s.out_height - y), pixels = rows * s.out_width;
     const float* grads = grad + (n * s.out_height + y) * s.out_width * s.outputs;
@@ -111,25 +112,31 @@ inline void add_weight_grad(S s, const float* input, const float* grad, float* s
         }
       }
       for (int64_t kh = 0; kh < s.kernel_h; ++kh) {
-        multiply({.a = image + kh * s.dilation_h * s.width * s.channels,
-                  .a_row = 1,
-                  .a_step = s.stride_w * s.channels,
-                  .b = scratch,
-                  .b_step = columns,
-                  .depth = s.out_width,
-                  .c = sums + first * s.depth() + kh * row_depth(s) * columns,
-                  .c_row = columns,
-                  .add = true,
-                  .parts = rows,
-                  .a_part = s.stride_h * s.width * s.channels},
-                 row_depth(s), width);
+        gemm({.a = image + kh * s.dilation_h * s.width * s.channels,
+              .a_row = 1,
+              .a_step = s.stride_w * s.channels,
+              .b = scratch,
+              .b_step = columns,
+              .depth = s.out_width,
+              .c = sums + first * s.depth() + kh * row_depth(s) * columns,
+              .c_row = columns,
+              .add = true,
+              .parts = rows,
+              .a_part = s.stride_h * s.width * s.channels},
+             row_depth(s), width);
       }
     }
   }
 }
 
-constexpr RowConvKernels kKernels = {weight_size, pack_weights, output_scratch,  output,
-                                     grad_tasks,  grad_scratch, add_weight_grad, unpack_weights};
+constexpr RowConvKernels kKernels = {.weight_size = weight_size,
+                                     .pack_weights = pack_weights,
+                                     .output_scratch = output_scratch,
+                                     .output = output,
+                                     .grad_tasks = grad_tasks,
+                                     .grad_scratch = grad_scratch,
+                                     .add_weight_grad = add_weight_grad,
+                                     .unpack_weights = unpack_weights};
 
 }  // namespace row_conv
 }  // namespace caffe_compat::CAFFE_COMPAT_SIMD

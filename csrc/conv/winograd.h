@@ -1,9 +1,30 @@
 // Convolution of stride 1 by Winograd's minimal filtering F(m x m, r x r), on float32 images with
-// channels last.  Each function works on a part of the task, so that the caller can share it out
-// among threads; the results do not depend on how.
+// channels last.
+//
+//   y = A^T [ sum over channels of (G g G^T) * (B^T d B) ] A          (* is elementwise)
+//
+// A tile d of t x t input pixels, t = m + r - 1, makes m x m outputs.  Each of the t^2 positions in
+// the transformed tiles is a matrix product of its own, so that a block of tiles takes these steps:
+//
+//      image                transformed           products              output
+//    +-----------+          +----------+          +---------+          +-----------+
+//    | tiles of  |          |          |          |         |          | tiles of  |
+//    | t x t     | B^T d B  | tiles    | times    | tiles   | A^T p A  | m x m     |
+//    | that      | -------> |    by    | -------> |   by    | -------> | side      |
+//    | overlap   |          | channels | weights  | outputs |          | by side   |
+//    | by r - 1  |          +----------+          +---------+          +-----------+
+//    +-----------+           one such matrix for each position; the weights are
+//                            G g G^T, at each position (channels by outputs)
+//
+// m^2 outputs cost t^2 products instead of m^2 r^2: for F(4, 3) 36 instead of 144.
+//
+// Each function works on a range of tasks, so that the caller can share them out among threads; the
+// results do not depend on how.
 #pragma once
 
 #include <cstdint>
+
+#include "common/task_range.h"
 
 namespace caffe_compat {
 
@@ -17,7 +38,8 @@ struct WinogradShape {
 
   int64_t group_channels() const { return channels / groups; }
   int64_t group_outputs() const { return outputs / groups; }
-  int64_t places() const {
+  // t^2, in a transformed tile.
+  int64_t positions() const {
     return static_cast<int64_t>(out_tile + kernel - 1) * (out_tile + kernel - 1);
   }
   int64_t tiles_h() const { return (out_height + out_tile - 1) / out_tile; }
@@ -25,16 +47,30 @@ struct WinogradShape {
   int64_t tiles() const { return batch * tiles_h() * tiles_w(); }
 };
 
-// Weights (groups, outputs / groups, channels / groups, r, r) anywhere in memory.
+// Weights (groups, outputs / groups, channels / groups, r, r); the distances between neighbours on
+// the first three axes are free.
 template <typename T>
 struct WinogradWeights {
   T* data;
-  int64_t group_step, output_step, channel_step;
+  int64_t group_stride, output_stride, channel_stride;
   bool rotated;  // by 180 degrees, as for the gradient of the input
 
   T* find(int64_t group, int64_t output, int64_t channel) const {
-    return data + group * group_step + output * output_step + channel * channel_step;
+    return data + group * group_stride + output * output_stride + channel * channel_stride;
   }
+};
+
+// What the output is made from: out = conv(input, weights) + bias, cut at zero with `relu`.
+struct WinogradOutput {
+  const float *input, *transformed;  // transformed: by transform_weights
+  const float* bias;                 // may be null
+  bool relu;
+  float* out;
+};
+
+// Some tiles, in the order of the images, whose transforms are in memory at a time.
+struct TileChunk {
+  int64_t first, size;
 };
 
 struct WinogradKernels {
@@ -43,30 +79,28 @@ struct WinogradKernels {
   int64_t (*weight_size)(const WinogradShape&);
   int64_t (*weight_tasks)(const WinogradShape&);
   void (*transform_weights)(const WinogradShape&, const WinogradWeights<const float>&,
-                            float* transformed, int64_t first_task, int64_t last_task);
-  // Tasks for one group of a block of tiles each, and the numbers of scratch space for one.
+                            float* transformed, TaskRange tasks);
+  // A task is one group of a block of tiles; output_scratch: numbers of scratch space for one.
   int64_t (*output_tasks)(const WinogradShape&);
   int64_t (*output_scratch)(const WinogradShape&);
-  // bias may be null.
-  void (*output)(const WinogradShape&, const float* input, const float* transformed,
-                 const float* bias, bool relu, float* out, float* scratch, int64_t first_task,
-                 int64_t last_task);
+  void (*output)(const WinogradShape&, const WinogradOutput&, float* scratch, TaskRange tasks);
 
-  // --- gradient of the weights: for chunks of tiles and each row of the transformed tiles
-  // transform_pair, then multiply_pair over all its tasks; at the end weight_grad ---
-  int64_t (*pair_size)(const WinogradShape&, int64_t chunk_size);  // scratch of one row of a chunk
-  // For some tiles of the chunk that begins at `chunk_first`.
+  // --- gradient of the weights ---
+  //   dw = G^T [ sum over tiles of (B^T d B) * (A dy A^T) ] G
+  // For each chunk of tiles and each row of the t x t positions: transform_pair writes that row of
+  // both transforms, then multiply_pair adds their products to `sums`.  At the end weight_grad.
+  // pair_size: the numbers of scratch space that one row of a chunk takes.
+  int64_t (*pair_size)(const WinogradShape&, int64_t chunk_size);
   void (*transform_pair)(const WinogradShape&, const float* input, const float* grad, int row,
-                         int64_t first_tile, int64_t last_tile, int64_t chunk_first,
-                         int64_t chunk_size, float* scratch);
+                         const TileChunk& chunk, TaskRange tiles, float* scratch);
   int64_t (*multiply_tasks)(const WinogradShape&);
   // `sums` has weight_size numbers, written if not `add`.
   void (*multiply_pair)(const WinogradShape&, const float* scratch, int row, int64_t chunk_size,
-                        bool add, float* sums, int64_t first_task, int64_t last_task);
-  // Of the sum of `count` sums in their order; weight_tasks of them.
+                        bool add, float* sums, TaskRange tasks);
+  // From `count` arrays of sums, which lie one after another and are added in that order;
+  // weight_tasks of them.
   void (*weight_grad)(const WinogradShape&, const float* sums, int64_t count,
-                      const WinogradWeights<float>&, int64_t first_task,
-                      int64_t last_task);  // weight_tasks of them
+                      const WinogradWeights<float>&, TaskRange tasks);
 };
 
 // Null where there is no such kernel: m x m outputs of r x r taps, (2, 3), (4, 3) and (2, 5).

@@ -3,9 +3,10 @@
 //
 //   y = A^T ((G g) * (B^T d)),                     m + r - 1 numbers d, r weights g
 //
-// made when compiled by the Cook-Toom construction: d and g are polynomials, multiplied by their
-// values at m + r - 2 points and at infinity.  S. Winograd, Arithmetic Complexity of Computations,
-// 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016.
+// The compiler makes them by the Cook-Toom construction: d and g are polynomials, multiplied by
+// their values at m + r - 2 points and at infinity.  S. Winograd, Arithmetic Complexity of
+// Computations, 1980; A. Lavin and S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR
+// 2016.
 //
 // The points decide the rounding errors.  0, +-2/3 and +-3/2 keep the powers small and near each
 // other: on normal inputs a quarter of the largest error of Lavin and Gray's 0, +-1 and +-2.

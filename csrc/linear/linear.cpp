@@ -12,13 +12,14 @@
 
 #include <cstdint>
 
-#include "common/checks.h"
 #include "common/simd_level.h"
+#include "common/tensor_checks.h"
 
 namespace caffe_compat {
 namespace {
 
-constexpr int64_t kStreamedFloats = int64_t(1) << 22;  // a gradient that no cache would keep
+// A weight gradient of so many numbers (16 MiB) would not stay in a cache until it is used.
+constexpr int64_t kStreamedFloats = int64_t(1) << 22;
 
 const LinearKernels* best_kernels() {
 #if CAFFE_COMPAT_HAS_SIMD
@@ -42,7 +43,8 @@ void check_float(const char* op, const char* name, const at::Tensor& tensor) {
                    "; expected float32");
 }
 
-// Both matrices of `op`; `axis` of the second is as long as `axis` of the first.
+// Checks both matrices of `op`: float32, two axes, and `axis` of the first as long as `other_axis`
+// of the second.
 void check_pair(const char* op, const char* name, const at::Tensor& tensor, int64_t axis,
                 const char* other_name, const at::Tensor& other, int64_t other_axis) {
   check_float(op, name, tensor);
@@ -55,9 +57,10 @@ void check_pair(const char* op, const char* name, const at::Tensor& tensor, int6
 
 constexpr int64_t tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 
+// Calls run(range) for parts of [0, count), on all threads.
 template <typename Run>
 void for_ranges(int64_t count, const Run& run) {
-  at::parallel_for(0, count, 1, run);
+  at::parallel_for(0, count, 1, [&](int64_t first, int64_t last) { run(TaskRange{first, last}); });
 }
 
 at::Tensor linear_cpu(const at::Tensor& input, const at::Tensor& weight,
@@ -76,21 +79,24 @@ at::Tensor linear_cpu(const at::Tensor& input, const at::Tensor& weight,
   }
   const at::Tensor x = input.contiguous(), w = weight.contiguous();
   const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
-  const float* b_data = bias ? b.const_data_ptr<float>() : nullptr;
   const int64_t columns = kernels->packed_batch(s.batch);
   const int64_t row_tiles = tiles(s.outputs, kernels->tile_rows);
   at::Tensor y = at::empty({s.batch, s.outputs}, x.options());
   at::Tensor x_rows = at::empty({s.inputs, columns}, x.options());
   at::Tensor scratch = at::empty({row_tiles * kernels->tile_rows, columns}, x.options());
-  const float *x_data = x.const_data_ptr<float>(), *w_data = w.const_data_ptr<float>();
-  float *packed = x_rows.mutable_data_ptr<float>(), *y_data = y.mutable_data_ptr<float>();
-  float* sums = scratch.mutable_data_ptr<float>();
-  for_ranges(s.inputs, [&](int64_t first, int64_t last) {
-    kernels->pack_rows(x_data, s.batch, s.inputs, packed, first, last);
+  const float* x_data = x.const_data_ptr<float>();
+  float *packed = x_rows.mutable_data_ptr<float>(), *sums = scratch.mutable_data_ptr<float>();
+  const LinearForward arrays = {
+      .x_rows = packed,
+      .weight = w.const_data_ptr<float>(),
+      .bias = bias ? b.const_data_ptr<float>() : nullptr,
+      .relu = relu,
+      .output = y.mutable_data_ptr<float>(),
+  };
+  for_ranges(s.inputs, [&](TaskRange range) {
+    kernels->pack_rows(x_data, s.batch, s.inputs, packed, range);
   });
-  for_ranges(row_tiles, [&](int64_t first, int64_t last) {
-    kernels->forward(packed, w_data, b_data, relu, y_data, s, sums, first, last);
-  });
+  for_ranges(row_tiles, [&](TaskRange range) { kernels->forward(arrays, s, sums, range); });
   return y;
 }
 
@@ -105,8 +111,8 @@ at::Tensor linear_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weigh
   at::Tensor scratch = at::empty({panels, s.batch, kernels->tile_columns}, dy.options());
   const float *dy_data = dy.const_data_ptr<float>(), *w_data = w.const_data_ptr<float>();
   float *dx_data = dx.mutable_data_ptr<float>(), *sums = scratch.mutable_data_ptr<float>();
-  for_ranges(panels, [&](int64_t first, int64_t last) {
-    kernels->input_grad(dy_data, w_data, dx_data, s, sums, first, last);
+  for_ranges(panels, [&](TaskRange range) {
+    kernels->input_grad(dy_data, w_data, dx_data, s, sums, range);
   });
   return dx;
 }
@@ -124,11 +130,11 @@ at::Tensor linear_weight_grad_cpu(const at::Tensor& grad, const at::Tensor& inpu
   float *dw_data = dw.mutable_data_ptr<float>(), *packed = x_columns.mutable_data_ptr<float>();
   const bool stream = dw.numel() >= kStreamedFloats && s.inputs % kernels->tile_columns == 0 &&
                       reinterpret_cast<uintptr_t>(dw_data) % 64 == 0;
-  for_ranges(panels, [&](int64_t first, int64_t last) {
-    kernels->pack_columns(x_data, s.batch, s.inputs, packed, first, last);
+  for_ranges(panels, [&](TaskRange range) {
+    kernels->pack_columns(x_data, s.batch, s.inputs, packed, range);
   });
-  for_ranges(panels, [&](int64_t first, int64_t last) {
-    kernels->weight_grad(dy_data, packed, dw_data, stream, s, first, last);
+  for_ranges(panels, [&](TaskRange range) {
+    kernels->weight_grad(dy_data, packed, dw_data, stream, s, range);
   });
   return dw;
 }

@@ -1,15 +1,17 @@
-// Kernels of linear.h, in vectors.
+// The kernels of linear.h for one vector set.
 #pragma once
 
-#include "common/gemm_micro_simd.h"
+#include "common/register_tile_simd.h"
 
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
 namespace {
 
-constexpr int64_t kCacheFloats = 65536;  // a quarter of a second-level cache of 1 MiB
-constexpr int64_t kForwardDepth =
-    512;                            // inputs summed in one register, which also keeps sums accurate
-constexpr int64_t kGradDepth = 32;  // rows of w read side by side
+// What a block of the small operand may take: a quarter of an L2 cache of 1 MiB.
+constexpr int64_t kCacheFloats = 65536;
+// Inputs summed in one register before the sum goes to memory; short sums are also more accurate.
+constexpr int64_t kForwardDepth = 512;
+// Rows of w (outputs) that the input gradient reads side by side.
+constexpr int64_t kGradDepth = 32;
 
 constexpr int64_t tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
 
@@ -25,9 +27,8 @@ CAFFE_COMPAT_SIMD_INLINE void with_rows(int64_t count, Function&& function) {
   }
 }
 
-void pack_columns(const float* from, int64_t rows, int64_t columns, float* to, int64_t first_panel,
-                  int64_t last_panel) {
-  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+void pack_columns(const float* from, int64_t rows, int64_t columns, float* to, TaskRange panels) {
+  for (int64_t panel = panels.first; panel < panels.last; ++panel) {
     const int64_t first = panel * kTileColumns;
     const int64_t count = std::min<int64_t>(columns - first, kTileColumns);
     float* out = to + panel * rows * kTileColumns;
@@ -43,16 +44,16 @@ constexpr int64_t panel_columns(int64_t batch) {
   return batch <= Floats::kLanes ? Floats::kLanes : kTileColumns;
 }
 
-void pack_rows(const float* from, int64_t rows, int64_t columns, float* to, int64_t first_column,
-               int64_t last_column) {
+void pack_rows(const float* from, int64_t rows, int64_t columns, float* to,
+               TaskRange columns_of_from) {
   constexpr int64_t kStep = 16;  // a cache line of each row at a time
   const int64_t width = panel_columns(rows);
   for (int64_t first_row = 0; first_row < rows; first_row += width) {
     const int64_t count = std::min(rows - first_row, width);
     const float* in = from + first_row * columns;
     float* out = to + first_row * columns;
-    for (int64_t first = first_column; first < last_column; first += kStep) {
-      const int64_t last = std::min(first + kStep, last_column);
+    for (int64_t first = columns_of_from.first; first < columns_of_from.last; first += kStep) {
+      const int64_t last = std::min(first + kStep, columns_of_from.last);
       for (int64_t row = 0; row < count; ++row) {
         for (int64_t column = first; column < last; ++column) {
           out[column * width + row] = in[row * columns + column];
@@ -66,43 +67,42 @@ void pack_rows(const float* from, int64_t rows, int64_t columns, float* to, int6
 }
 
 // Writes a tile of outputs, sums[panel][output][item in panel], to its place in y.
-void finish_forward(const float* sums, const float* bias, bool relu, float* output,
-                    const LinearSizes& s, int64_t first_output, int64_t rows) {
+void finish_forward(const LinearForward& p, const float* sums, const LinearSizes& s,
+                    int64_t first_output, int64_t rows) {
   const int64_t width = panel_columns(s.batch);
   for (int64_t item = 0; item < s.batch; ++item) {
     const float* in = sums + item / width * kTileRows * width + item % width;
-    float* out = output + item * s.outputs + first_output;
+    float* out = p.output + item * s.outputs + first_output;
     for (int64_t row = 0; row < rows; ++row) {
       float value = in[row * width];
-      if (bias) value += bias[first_output + row];
-      out[row] = relu && value < 0 ? 0 : value;
+      if (p.bias) value += p.bias[first_output + row];
+      out[row] = p.relu && value < 0 ? 0 : value;
     }
   }
 }
 
-// The sums of all row tiles in scratch, in panels of `vectors` vectors.
+// Leaves the sums of some row tiles in scratch: [tile][panel of `vectors` vectors][output][item].
 template <int vectors>
-void forward_sums(const float* x_rows, const float* weight, const LinearSizes& s, float* scratch,
-                  int64_t first_tile, int64_t last_tile) {
+void forward_sums(const LinearForward& p, const LinearSizes& s, float* scratch, TaskRange range) {
   constexpr int64_t width = vectors * Floats::kLanes;
   const int64_t panels = tiles(s.batch, width);
   const int64_t tile_floats = kTileRows * panels * width;
-  // The block of x stays in the second-level cache while w passes by.
+  // Inputs of a block: its part of x stays in the L2 cache while w passes by.
   const int64_t block =
       std::max<int64_t>(kCacheFloats / (panels * width) / kForwardDepth, 1) * kForwardDepth;
-  std::fill(scratch + first_tile * tile_floats, scratch + last_tile * tile_floats, 0.0f);
+  std::fill(scratch + range.first * tile_floats, scratch + range.last * tile_floats, 0.0f);
   for (int64_t block_start = 0; block_start < s.inputs; block_start += block) {
     const int64_t block_end = std::min(block_start + block, s.inputs);
-    for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+    for (int64_t tile = range.first; tile < range.last; ++tile) {
       const int64_t first_output = tile * kTileRows;
       with_rows(std::min<int64_t>(s.outputs - first_output, kTileRows), [&](auto rows) {
         for (int64_t start = block_start; start < block_end; start += kForwardDepth) {
           const int64_t depth = std::min(kForwardDepth, block_end - start);
           for (int64_t panel = 0; panel < panels; ++panel) {
-            Tile<rows, vectors> sum;
+            RegisterTile<rows, vectors> sum;
             sum.clear();
-            sum.add_product(weight + first_output * s.inputs + start, s.inputs, 1,
-                            x_rows + (panel * s.inputs + start) * width, width, depth);
+            sum.add_product(p.weight + first_output * s.inputs + start, s.inputs, 1,
+                            p.x_rows + (panel * s.inputs + start) * width, width, depth);
             sum.add_to(scratch + tile * tile_floats + panel * kTileRows * width, width);
           }
         }
@@ -111,31 +111,30 @@ void forward_sums(const float* x_rows, const float* weight, const LinearSizes& s
   }
 }
 
-void forward(const float* x_rows, const float* weight, const float* bias, bool relu, float* output,
-             const LinearSizes& s, float* scratch, int64_t first_tile, int64_t last_tile) {
+void forward(const LinearForward& p, const LinearSizes& s, float* scratch, TaskRange range) {
   const int64_t width = panel_columns(s.batch);
   if (width == kTileColumns) {
-    forward_sums<kTileVectors>(x_rows, weight, s, scratch, first_tile, last_tile);
+    forward_sums<kTileVectors>(p, s, scratch, range);
   } else {
-    forward_sums<1>(x_rows, weight, s, scratch, first_tile, last_tile);
+    forward_sums<1>(p, s, scratch, range);
   }
-  for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+  for (int64_t tile = range.first; tile < range.last; ++tile) {
     const int64_t first_output = tile * kTileRows;
-    finish_forward(scratch + tile * kTileRows * tiles(s.batch, width) * width, bias, relu, output,
-                   s, first_output, std::min<int64_t>(s.outputs - first_output, kTileRows));
+    finish_forward(p, scratch + tile * kTileRows * tiles(s.batch, width) * width, s, first_output,
+                   std::min<int64_t>(s.outputs - first_output, kTileRows));
   }
 }
 
 void input_grad(const float* grad, const float* weight, float* result, const LinearSizes& s,
-                float* scratch, int64_t first_panel, int64_t last_panel) {
+                float* scratch, TaskRange range) {
   const int64_t panel_floats = s.batch * kTileColumns;
-  // The sums of a block of panels stay in the second-level cache while w passes by.
+  // The sums of a block of panels stay in the L2 cache while w passes by.
   const int64_t block = std::max<int64_t>(kCacheFloats / panel_floats, 1);
   // The last panel may be narrower than a tile: its part of w goes through a padded copy.
   float edge[kGradDepth * kTileColumns] = {};
-  std::fill(scratch + first_panel * panel_floats, scratch + last_panel * panel_floats, 0.0f);
-  for (int64_t block_start = first_panel; block_start < last_panel; block_start += block) {
-    const int64_t block_end = std::min(block_start + block, last_panel);
+  std::fill(scratch + range.first * panel_floats, scratch + range.last * panel_floats, 0.0f);
+  for (int64_t block_start = range.first; block_start < range.last; block_start += block) {
+    const int64_t block_end = std::min(block_start + block, range.last);
     for (int64_t start = 0; start < s.outputs; start += kGradDepth) {
       const int64_t depth = std::min(kGradDepth, s.outputs - start);
       for (int64_t panel = block_start; panel < block_end; ++panel) {
@@ -152,7 +151,7 @@ void input_grad(const float* grad, const float* weight, float* result, const Lin
         for (int64_t item = 0; item < s.batch; item += kTileRows) {
           with_rows(std::min<int64_t>(s.batch - item, kTileRows), [&](auto rows) {
             float* sums = scratch + panel * panel_floats + item * kTileColumns;
-            Tile<rows> sum;
+            RegisterTile<rows> sum;
             sum.load(sums, kTileColumns);
             const float* numbers = grad + item * s.outputs + start;
             if (item == 0) {
@@ -167,7 +166,7 @@ void input_grad(const float* grad, const float* weight, float* result, const Lin
       }
     }
   }
-  for (int64_t panel = first_panel; panel < last_panel; ++panel) {
+  for (int64_t panel = range.first; panel < range.last; ++panel) {
     const int64_t columns = std::min<int64_t>(s.inputs - panel * kTileColumns, kTileColumns);
     for (int64_t item = 0; item < s.batch; ++item) {
       std::copy_n(scratch + panel * panel_floats + item * kTileColumns, columns,
@@ -177,15 +176,15 @@ void input_grad(const float* grad, const float* weight, float* result, const Lin
 }
 
 void weight_grad(const float* grad, const float* x_columns, float* result, bool stream,
-                 const LinearSizes& s, int64_t first_panel, int64_t last_panel) {
+                 const LinearSizes& s, TaskRange range) {
   const int64_t panel_floats = s.batch * kTileColumns;
   const int64_t block = std::max<int64_t>(kCacheFloats / panel_floats, 1);
-  for (int64_t block_start = first_panel; block_start < last_panel; block_start += block) {
-    const int64_t block_end = std::min(block_start + block, last_panel);
+  for (int64_t block_start = range.first; block_start < range.last; block_start += block) {
+    const int64_t block_end = std::min(block_start + block, range.last);
     for (int64_t output = 0; output < s.outputs; output += kTileRows) {
       with_rows(std::min<int64_t>(s.outputs - output, kTileRows), [&](auto rows) {
         for (int64_t panel = block_start; panel < block_end; ++panel) {
-          Tile<rows> sum;
+          RegisterTile<rows> sum;
           sum.clear();
           sum.add_product(grad + output, 1, s.outputs, x_columns + panel * panel_floats,
                           kTileColumns, s.batch);
@@ -212,7 +211,13 @@ void weight_grad(const float* grad, const float* x_columns, float* result, bool 
 }  // namespace
 
 constexpr LinearKernels make_kernels() {
-  return {kTileRows, kTileColumns, pack_columns, pack_rows, forward, input_grad, weight_grad};
+  return {.tile_rows = kTileRows,
+          .tile_columns = kTileColumns,
+          .pack_columns = pack_columns,
+          .pack_rows = pack_rows,
+          .forward = forward,
+          .input_grad = input_grad,
+          .weight_grad = weight_grad};
 }
 
 }  // namespace caffe_compat::CAFFE_COMPAT_SIMD

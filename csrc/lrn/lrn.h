@@ -3,17 +3,13 @@
 //
 // The window is `size` channels around one (across channels; coefficient = alpha / size), or size x
 // size pixels around one of the same channel (within channel; coefficient = alpha / size^2, k = 1).
-// Outside counts as zero.
+// Outside counts as zero.  `reach` is how far a window goes to each side of its middle.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define CAFFE_COMPAT_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define CAFFE_COMPAT_HOST_DEVICE inline __attribute__((always_inline))
-#endif
+#include "common/host_device.h"
 
 namespace caffe_compat {
 
@@ -33,7 +29,7 @@ struct LrnShape {
   bool channels_last;
 };
 
-// Exponents that need no pow.
+// The exponents that need no pow, and all others.
 enum class LrnPower { kHalf, kThreeQuarters, kOne, kAny };
 
 inline LrnPower lrn_power(double beta) {

@@ -3,7 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "common/checks.h"
+#include "common/tensor_checks.h"
 #include "lrn/lrn.h"
 
 namespace caffe_compat {
@@ -13,7 +13,8 @@ inline LrnParams lrn_params(const char* op, const at::Tensor& input, int64_t loc
   check_rank(op, "input", input, 4);
   TORCH_CHECK_VALUE(local_size > 0 && local_size % 2 == 1, op, ": local_size is ", local_size,
                     "; expected an odd number, as in Caffe");
-  return {local_size, alpha, beta, k, within_channel};
+  return {
+      .size = local_size, .alpha = alpha, .beta = beta, .k = k, .within_channel = within_channel};
 }
 
 // The layout to compute in: channels last where the input has it, else (N, C, H, W).
@@ -24,7 +25,11 @@ inline at::MemoryFormat lrn_layout(const at::Tensor& input) {
 }
 
 inline LrnShape lrn_shape(const at::Tensor& dense) {
-  return {dense.size(0), dense.size(1), dense.size(2), dense.size(3), !dense.is_contiguous()};
+  return {.batch = dense.size(0),
+          .channels = dense.size(1),
+          .height = dense.size(2),
+          .width = dense.size(3),
+          .channels_last = !dense.is_contiguous()};
 }
 
 }  // namespace caffe_compat

@@ -1,5 +1,5 @@
-// All layouts and both regions are one case: sheets of rows, whose lanes are independent vector
-// elements.
+// The CPU kernels of LRN.  Both layouts and both regions are one case here, a "sheet": rows of
+// lanes, which are independent of each other and fill the vector registers.
 //
 //                    row      lanes              window over
 //   across, NCHW     channel  pixels of a tile   rows
@@ -7,8 +7,8 @@
 //   within, NCHW     y        x                  rows and lanes, 1 apart
 //   within, NHWC     y        x and channel      rows and lanes, `channels` apart
 //
-// A sheet is walked once, row by row; only the last rows of a window are live, and stay in the
-// first-level cache.
+// A sheet is walked once, row by row.  Only the rows of the present windows are needed, and they
+// stay in the L1 cache.
 
 #include "lrn/lrn_cpu.h"
 
@@ -25,7 +25,7 @@ namespace {
 
 constexpr int64_t kTileLanes = 128;          // NCHW, across: pixels per sheet
 constexpr int64_t kRowsPerTask = 64;         // NHWC, across: pixels per sheet
-constexpr int64_t kElementsPerTask = 16384;  // do not wake a thread for less
+constexpr int64_t kElementsPerTask = 16384;  // for fewer, waking a thread costs more than it saves
 
 struct Sheet {
   int64_t rows, lanes, row_stride;
@@ -34,28 +34,28 @@ struct Sheet {
 };
 
 template <typename T>
-struct Constants {
+struct SheetConstants {
   T offset, coefficient, beta, gradient;
   int64_t reach;
 
-  Constants(const LrnParams& p, const LrnShape& s)
+  SheetConstants(const LrnParams& p, const LrnShape& s)
       : offset(static_cast<T>(p.offset())),
         coefficient(static_cast<T>(p.coefficient())),
         beta(static_cast<T>(p.beta)),
         gradient(static_cast<T>(2 * p.coefficient() * p.beta)),
-        // A window that sticks out on all sides sums the same elements as a smaller one.
+        // Beyond the size of the array a longer reach sums nothing more.
         reach(std::min(p.reach(),
                        (p.within_channel ? std::max(s.height, s.width) : s.channels) - 1)) {}
 };
 
-// Scratch of one task: rows with zero margins for the window over lanes, and a ring of rows for the
-// backward pass.
+// Scratch space of one task: rows with zero margins for the window over lanes, and for the backward
+// pass a ring of as many rows as a window has.
 template <typename T>
-struct Scratch {
+struct SheetScratch {
   int64_t margin, lanes, ring_rows;
   std::vector<T> memory;
 
-  Scratch(const Sheet& sheet, int64_t reach)
+  SheetScratch(const Sheet& sheet, int64_t reach)
       : margin(reach * sheet.lane_shift),
         lanes(sheet.lanes),
         ring_rows(sheet.over_rows ? 2 * reach + 1 : 1),
@@ -86,13 +86,13 @@ CAFFE_COMPAT_INLINE void add_squares(const T* __restrict x, T* __restrict sums, 
 // Sum of squares over the window of every lane of `row`; the result stays in scratch.
 template <typename T>
 CAFFE_COMPAT_INLINE const T* window_sums(const T* x, const Sheet& s, int64_t row, int64_t reach,
-                                         Scratch<T>& scratch) {
+                                         SheetScratch<T>& scratch) {
   const int64_t first = s.over_rows ? std::max<int64_t>(row - reach, 0) : row;
   const int64_t last = s.over_rows ? std::min(row + reach, s.rows - 1) : row;
   T* __restrict squares = scratch.padded_squares();
   const T* __restrict from = x + first * s.row_stride;
   int64_t next = first + 1;
-  if (last - first == 4) {  // the usual inner window, in one go
+  if (last - first == 4) {  // a window of 5 that is not clipped: the usual case, in one loop
     const T *b = from + s.row_stride, *c = b + s.row_stride, *d = c + s.row_stride,
             *e = d + s.row_stride;
     for (int64_t i = 0; i < s.lanes; ++i) {
@@ -109,8 +109,8 @@ CAFFE_COMPAT_INLINE const T* window_sums(const T* x, const Sheet& s, int64_t row
 }
 
 template <LrnPower power, typename T>
-CAFFE_COMPAT_INLINE void forward_rows(const T* x, T* y, const Sheet& s, const Constants<T>& c,
-                                      Scratch<T>& scratch) {
+CAFFE_COMPAT_INLINE void forward_rows(const T* x, T* y, const Sheet& s, const SheetConstants<T>& c,
+                                      SheetScratch<T>& scratch) {
   for (int64_t row = 0; row < s.rows; ++row) {
     const T* __restrict sums = window_sums(x, s, row, c.reach, scratch);
     const T* __restrict in = x + row * s.row_stride;
@@ -125,7 +125,7 @@ CAFFE_COMPAT_INLINE void forward_rows(const T* x, T* y, const Sheet& s, const Co
 // dx = dy scale^-beta - 2 coefficient beta x (sum over the window of dy y / scale).
 template <LrnPower power, typename T>
 CAFFE_COMPAT_INLINE void backward_rows(const T* dy, const T* x, T* dx, const Sheet& s,
-                                       const Constants<T>& c, Scratch<T>& scratch) {
+                                       const SheetConstants<T>& c, SheetScratch<T>& scratch) {
   const int64_t behind = s.over_rows ? c.reach : 0;  // rows of ratios needed after the current one
   for (int64_t row = 0; row < s.rows + behind; ++row) {
     if (row < s.rows) {
@@ -179,11 +179,11 @@ CAFFE_COMPAT_INLINE void backward_rows(const T* dy, const T* x, T* dx, const She
       break;                                                 \
   }
 
-#define CAFFE_COMPAT_LRN_SHEETS(T)                                                    \
-  CAFFE_COMPAT_MULTIVERSION void forward_sheet(const T* x, T* y, const Sheet& s,      \
-                                               const Constants<T>& c, LrnPower power, \
-                                               Scratch<T>& scratch) {                 \
-    CAFFE_COMPAT_LRN_POWERS(forward_rows)                                             \
+#define CAFFE_COMPAT_LRN_SHEETS(T)                                                         \
+  CAFFE_COMPAT_MULTIVERSION void forward_sheet(const T* x, T* y, const Sheet& s,           \
+                                               const SheetConstants<T>& c, LrnPower power, \
+                                               SheetScratch<T>& scratch) {                 \
+    CAFFE_COMPAT_LRN_POWERS(forward_rows)                                                  \
   }
 #define CAFFE_COMPAT_LRN_ARGS x, y, s, c, scratch
 CAFFE_COMPAT_LRN_SHEETS(float)
@@ -193,8 +193,8 @@ CAFFE_COMPAT_LRN_SHEETS(double)
 
 #define CAFFE_COMPAT_LRN_SHEETS(T)                                                              \
   CAFFE_COMPAT_MULTIVERSION void backward_sheet(const T* dy, const T* x, T* dx, const Sheet& s, \
-                                                const Constants<T>& c, LrnPower power,          \
-                                                Scratch<T>& scratch) {                          \
+                                                const SheetConstants<T>& c, LrnPower power,     \
+                                                SheetScratch<T>& scratch) {                     \
     CAFFE_COMPAT_LRN_POWERS(backward_rows)                                                      \
   }
 #define CAFFE_COMPAT_LRN_ARGS dy, x, dx, s, c, scratch
@@ -218,21 +218,32 @@ void for_each_sheet(const LrnShape& s, bool within_channel, const Visit& visit) 
   if (within_channel) {
     const int64_t shift = s.channels_last ? s.channels : 1, lanes = s.width * shift;
     const int64_t size = s.height * lanes;
-    run(s.batch * image / size, size,
-        [&](int64_t i) { visit(i * size, Sheet{s.height, lanes, lanes, true, shift}); });
+    run(s.batch * image / size, size, [&](int64_t i) {
+      visit(i * size, Sheet{.rows = s.height,
+                            .lanes = lanes,
+                            .row_stride = lanes,
+                            .over_rows = true,
+                            .lane_shift = shift});
+    });
   } else if (s.channels_last) {
     const int64_t rows = s.batch * pixels;
     run((rows + kRowsPerTask - 1) / kRowsPerTask, kRowsPerTask * s.channels, [&](int64_t i) {
       const int64_t first = i * kRowsPerTask;
-      visit(first * s.channels,
-            Sheet{std::min(kRowsPerTask, rows - first), s.channels, s.channels, false, 1});
+      visit(first * s.channels, Sheet{.rows = std::min(kRowsPerTask, rows - first),
+                                      .lanes = s.channels,
+                                      .row_stride = s.channels,
+                                      .over_rows = false,
+                                      .lane_shift = 1});
     });
   } else {
     const int64_t tiles = (pixels + kTileLanes - 1) / kTileLanes;
     run(s.batch * tiles, kTileLanes * s.channels, [&](int64_t i) {
       const int64_t first = i % tiles * kTileLanes;
-      visit(i / tiles * image + first,
-            Sheet{s.channels, std::min(kTileLanes, pixels - first), pixels, true, 0});
+      visit(i / tiles * image + first, Sheet{.rows = s.channels,
+                                             .lanes = std::min(kTileLanes, pixels - first),
+                                             .row_stride = pixels,
+                                             .over_rows = true,
+                                             .lane_shift = 0});
     });
   }
 }
@@ -241,10 +252,10 @@ void for_each_sheet(const LrnShape& s, bool within_channel, const Visit& visit) 
 
 template <typename T>
 void lrn_forward_cpu(const T* x, T* y, const LrnShape& shape, const LrnParams& params) {
-  const Constants<T> constants(params, shape);
+  const SheetConstants<T> constants(params, shape);
   const LrnPower power = lrn_power(params.beta);
   for_each_sheet(shape, params.within_channel, [&](int64_t offset, const Sheet& sheet) {
-    Scratch<T> scratch(sheet, constants.reach);
+    SheetScratch<T> scratch(sheet, constants.reach);
     forward_sheet(x + offset, y + offset, sheet, constants, power, scratch);
   });
 }
@@ -252,10 +263,10 @@ void lrn_forward_cpu(const T* x, T* y, const LrnShape& shape, const LrnParams& p
 template <typename T>
 void lrn_backward_cpu(const T* dy, const T* x, T* dx, const LrnShape& shape,
                       const LrnParams& params) {
-  const Constants<T> constants(params, shape);
+  const SheetConstants<T> constants(params, shape);
   const LrnPower power = lrn_power(params.beta);
   for_each_sheet(shape, params.within_channel, [&](int64_t offset, const Sheet& sheet) {
-    Scratch<T> scratch(sheet, constants.reach);
+    SheetScratch<T> scratch(sheet, constants.reach);
     backward_sheet(dy + offset, x + offset, dx + offset, sheet, constants, power, scratch);
   });
 }

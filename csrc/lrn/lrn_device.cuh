@@ -9,11 +9,11 @@ namespace caffe_compat {
 namespace lrn_cuda {
 
 template <typename A>
-struct Constants {
+struct LrnConstants {
   A offset, coefficient, beta, gradient;
   LrnPower power;
 
-  explicit Constants(const LrnParams& p)
+  explicit LrnConstants(const LrnParams& p)
       : offset(static_cast<A>(p.offset())),
         coefficient(static_cast<A>(p.coefficient())),
         beta(static_cast<A>(p.beta)),
@@ -21,25 +21,10 @@ struct Constants {
         power(lrn_power(p.beta)) {}
 };
 
-// 1 / sqrt(x) and sqrt(x); on the device in float32 the hardware's own, within 2^-22 of the exact
-// ones, in a few instructions where the exact ones take twenty: LRN has so few bytes that these
-// count.
-__device__ __forceinline__ float inverse_root(float x) {
-#if defined(__CUDA_ARCH__)
-  return rsqrtf(x);
-#else
-  return 1 / std::sqrt(x);
-#endif
-}
-__device__ __forceinline__ float root(float x) {
-#if defined(__CUDA_ARCH__)
-  float y;
-  asm("sqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-#else
-  return std::sqrt(x);
-#endif
-}
+// 1 / sqrt(x) and sqrt(x).  In float32 the hardware's own, within 2^-22 of the exact ones, in a few
+// instructions where the exact ones take twenty: LRN moves so few bytes that these count.
+__device__ __forceinline__ float inverse_root(float x) { return rsqrtf(x); }
+__device__ __forceinline__ float root(float x) { return approximate_sqrt(x); }
 __device__ __forceinline__ double inverse_root(double x) { return 1 / std::sqrt(x); }
 __device__ __forceinline__ double root(double x) { return std::sqrt(x); }
 
@@ -49,9 +34,10 @@ struct Powers {
   A raised, inverse;
 };
 
-// With roots_only the exponent is known to need no pow, which saves registers.
+// With roots_only the exponent is known to be 1/2, 3/4 or 1: without a call of pow the kernel takes
+// fewer registers.
 template <bool roots_only, typename A>
-__device__ __forceinline__ Powers<A> powers(A scale, const Constants<A>& c) {
+__device__ __forceinline__ Powers<A> powers(A scale, const LrnConstants<A>& c) {
   if (!roots_only && c.power == LrnPower::kAny) {
     const A inverse = A(1) / scale;
     return {lrn_raise<LrnPower::kAny>(inverse, c.beta), inverse};
@@ -62,25 +48,25 @@ __device__ __forceinline__ Powers<A> powers(A scale, const Constants<A>& c) {
 }
 
 template <int size, typename A>
-__device__ __forceinline__ A scale_of(const A* window, int step, const Constants<A>& c) {
+__device__ __forceinline__ A scale_of(const A* window, int step, const LrnConstants<A>& c) {
   A sum = 0;
 #pragma unroll
   for (int j = 0; j < size; ++j) sum += window[j * step] * window[j * step];
   return c.offset + c.coefficient * sum;
 }
 
-// The middle of 2 reach + 1 channels, normalised.
+// The middle one of the 2 reach + 1 channels of `window`, normalised; they lie `step` apart.
 template <int reach, typename A>
-__device__ __forceinline__ A normalise(const A* window, int step, const Constants<A>& c) {
+__device__ __forceinline__ A normalise(const A* window, int step, const LrnConstants<A>& c) {
   const A scale = scale_of<2 * reach + 1>(window, step, c);
   return window[reach * step] * powers<true>(scale, c).raised;
 }
 
-// The term dy scale^-beta, and the ratio dy y / scale, of the channel whose window starts at
-// `window`.
+// For the gradient: the term dy scale^-beta, and the ratio dy y / scale, of the channel in the
+// middle of `window`.
 template <int reach, typename A>
 __device__ __forceinline__ void term_and_ratio(A dy, const A* window, int step, A& term, A& ratio,
-                                               const Constants<A>& c) {
+                                               const LrnConstants<A>& c) {
   const Powers<A> p = powers<true>(scale_of<2 * reach + 1>(window, step, c), c);
   term = dy * p.raised;
   ratio = term * window[reach * step] * p.inverse;
@@ -89,26 +75,27 @@ __device__ __forceinline__ void term_and_ratio(A dy, const A* window, int step, 
 // The gradient of a channel x from its term and the ratios of the 2 reach + 1 channels around it.
 template <int reach, typename A>
 __device__ __forceinline__ A gradient(A term, A x, const A* ratios, int step,
-                                      const Constants<A>& c) {
+                                      const LrnConstants<A>& c) {
   A total = 0;
 #pragma unroll
   for (int j = 0; j <= 2 * reach; ++j) total += ratios[j * step];
   return term - c.gradient * x * total;
 }
 
-// ---- channels side by side ----------------------------------------------------------------------
+// ---- NHWC: channels lie side by side ------------------------------------------------------------
 
-// Packs of V that hold the `reach` neighbours on one side.
+// Vectors of V channels that hold the `reach` neighbours on one side.
 template <int V>
-constexpr int packs_beside(int reach) {
+constexpr int vectors_beside(int reach) {
   return (reach + V - 1) / V;
 }
 
-// The pack of V channels from `channel` on, with `beside` packs on each side, zero outside the row;
-// channel and the row's `channels` are multiples of V.
+// The vector of V channels from `channel` on, with `beside` vectors on each side, zero outside the
+// row of `channels`; both numbers are multiples of V.
 template <int V, int beside, typename T>
-__device__ __forceinline__ void load_line(const T* row, int64_t channels, int64_t channel,
-                                          compute_t<T> (&to)[(2 * beside + 1) * V]) {
+__device__ __forceinline__ void load_with_neighbours(const T* row, int64_t channels,
+                                                     int64_t channel,
+                                                     compute_t<T> (&to)[(2 * beside + 1) * V]) {
 #pragma unroll
   for (int part = 0; part <= 2 * beside; ++part) {
     const int64_t from = channel + (part - beside) * V;
@@ -120,25 +107,25 @@ __device__ __forceinline__ void load_line(const T* row, int64_t channels, int64_
 }
 
 template <int V, int reach, typename T>
-__device__ __forceinline__ void normalise_line(const T* row, int64_t channels, int64_t channel,
-                                               compute_t<T> (&out)[V],
-                                               const Constants<compute_t<T>>& c) {
-  constexpr int beside = packs_beside<V>(reach);
+__device__ __forceinline__ void normalise_row(const T* row, int64_t channels, int64_t channel,
+                                              compute_t<T> (&out)[V],
+                                              const LrnConstants<compute_t<T>>& c) {
+  constexpr int beside = vectors_beside<V>(reach);
   compute_t<T> line[(2 * beside + 1) * V];
-  load_line<V, beside>(row, channels, channel, line);
+  load_with_neighbours<V, beside>(row, channels, channel, line);
 #pragma unroll
   for (int v = 0; v < V; ++v) out[v] = normalise<reach>(&line[beside * V + v - reach], 1, c);
 }
 
 template <int V, int reach, typename T>
-__device__ __forceinline__ void gradient_line(const T* dy, const T* x, int64_t channels,
-                                              int64_t channel, compute_t<T> (&out)[V],
-                                              const Constants<compute_t<T>>& c) {
+__device__ __forceinline__ void gradient_row(const T* dy, const T* x, int64_t channels,
+                                             int64_t channel, compute_t<T> (&out)[V],
+                                             const LrnConstants<compute_t<T>>& c) {
   using A = compute_t<T>;
-  constexpr int beside_x = packs_beside<V>(2 * reach), beside_dy = packs_beside<V>(reach);
+  constexpr int beside_x = vectors_beside<V>(2 * reach), beside_dy = vectors_beside<V>(reach);
   A line[(2 * beside_x + 1) * V], grads[(2 * beside_dy + 1) * V];
-  load_line<V, beside_x>(x, channels, channel, line);
-  load_line<V, beside_dy>(dy, channels, channel, grads);
+  load_with_neighbours<V, beside_x>(x, channels, channel, line);
+  load_with_neighbours<V, beside_dy>(dy, channels, channel, grads);
   A terms[V + 2 * reach], ratios[V + 2 * reach];  // channels from channel - reach on
 #pragma unroll
   for (int j = 0; j < V + 2 * reach; ++j) {

@@ -1,6 +1,12 @@
-// LRN for any window, both regions, both layouts and any exponent: a block takes a box of the array
-// whose window sums read what the first-level cache holds.  The backward pass keeps the box's terms
-// and ratios, with those of the neighbours, in shared memory.
+// LRN for any window, both regions, both layouts and any exponent: a block owns a box of the array,
+// so small that its window sums find in the L1 cache what they read more than once.  The backward
+// pass keeps the terms and ratios of all that the box touches in shared memory.
+//
+//     +---------------+
+//     |  +---------+  |   own: what the block computes
+//     |  |   own   |  |   touched: own and `reach` elements on both sides along each axis,
+//     |  +---------+  |   clipped to the array
+//     +---------------+
 #pragma once
 
 #include "lrn/lrn_device.cuh"
@@ -22,7 +28,7 @@ struct Axis {
 };
 
 // The three axes of an image, fastest first; images are `image` elements apart.
-struct Box {
+struct BlockBox {
   Axis axes[3];
   int64_t images, image;
 
@@ -35,7 +41,7 @@ struct Box {
 };
 
 // A range of coordinates on the three axes.
-struct Range {
+struct BoxRange {
   int64_t begin[3];
   int length[3];
 
@@ -51,9 +57,9 @@ struct Range {
   }
 };
 
-// This block's own elements, and all that their windows touch; returns the image's offset.
-__device__ __forceinline__ int64_t find_box(const Box& b, int64_t block, Range& own,
-                                            Range& touched) {
+// This block's own elements, and all that their windows touch; returns the offset of its image.
+__device__ __forceinline__ int64_t find_box(const BlockBox& b, int64_t block, BoxRange& own,
+                                            BoxRange& touched) {
 #pragma unroll
   for (int i = 0; i < 3; ++i) {
     const Axis& axis = b.axes[i];
@@ -68,13 +74,14 @@ __device__ __forceinline__ int64_t find_box(const Box& b, int64_t block, Range& 
   return block * b.image;
 }
 
-__device__ __forceinline__ int64_t offset_of(const Box& b, const int64_t (&at)[3]) {
+__device__ __forceinline__ int64_t offset_of(const BlockBox& b, const int64_t (&at)[3]) {
   return at[0] * b.axes[0].stride + at[1] * b.axes[1].stride + at[2] * b.axes[2].stride;
 }
 
 // Sum of value(coordinates) over the window around `at`, clipped to the array.
 template <typename A, typename Value>
-__device__ __forceinline__ A sum_window(const Box& b, const int64_t (&at)[3], const Value& value) {
+__device__ __forceinline__ A sum_window(const BlockBox& b, const int64_t (&at)[3],
+                                        const Value& value) {
   int64_t from[3], to[3], i[3];
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
@@ -93,9 +100,9 @@ __device__ __forceinline__ A sum_window(const Box& b, const int64_t (&at)[3], co
 
 // scale^-beta and 1 / scale of the element at `at`; x is the image.
 template <typename T>
-__device__ __forceinline__ Powers<compute_t<T>> powers_at(const T* x, const Box& b,
+__device__ __forceinline__ Powers<compute_t<T>> powers_at(const T* x, const BlockBox& b,
                                                           const int64_t (&at)[3],
-                                                          const Constants<compute_t<T>>& c) {
+                                                          const LrnConstants<compute_t<T>>& c) {
   using A = compute_t<T>;
   const A sum = sum_window<A>(b, at, [&](const int64_t (&i)[3]) {
     const A value = static_cast<A>(x[offset_of(b, i)]);
@@ -104,12 +111,14 @@ __device__ __forceinline__ Powers<compute_t<T>> powers_at(const T* x, const Box&
   return powers<false>(c.offset + c.coefficient * sum, c);
 }
 
-// Here and below 1 keeps ptxas from so few registers that it spills.
+// Here and below the 1 in __launch_bounds__ keeps ptxas from taking so few registers that it
+// spills.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    forward_tile(const T* __restrict__ x, T* __restrict__ y, Box b, Constants<compute_t<T>> c) {
+    lrn_forward_tile(const T* __restrict__ x, T* __restrict__ y, BlockBox b,
+                     LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
-  Range own, touched;
+  BoxRange own, touched;
   const int64_t image = find_box(b, blockIdx.x, own, touched);
   for (int number = threadIdx.x; number < own.count(); number += blockDim.x) {
     int64_t at[3];
@@ -124,12 +133,12 @@ constexpr int kTouchedMost = 16384 / sizeof(compute_t<T>);
 
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-    backward_tile(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx, Box b,
-                  Constants<compute_t<T>> c) {
+    lrn_backward_tile(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx,
+                      BlockBox b, LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
   CAFFE_COMPAT_SHARED(A, terms, kTouchedMost<T>);
   CAFFE_COMPAT_SHARED(A, ratios, kTouchedMost<T>);
-  Range own, touched;
+  BoxRange own, touched;
   const int64_t image = find_box(b, blockIdx.x, own, touched);
   int64_t at[3];
   for (int number = threadIdx.x; number < touched.count(); number += blockDim.x) {
@@ -151,13 +160,14 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Windows that do not fit shared memory: each ratio is computed anew wherever it is needed.
+// For windows that do not fit into shared memory: each ratio is computed anew wherever it is
+// needed.
 template <typename T>
 __global__ void __launch_bounds__(kThreads, 1)
-    backward_direct(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx, Box b,
-                    Constants<compute_t<T>> c) {
+    lrn_backward_direct(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx,
+                        BlockBox b, LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
-  Range own, touched;
+  BoxRange own, touched;
   const int64_t image = find_box(b, blockIdx.x, own, touched);
   for (int number = threadIdx.x; number < own.count(); number += blockDim.x) {
     int64_t at[3];
@@ -173,9 +183,10 @@ __global__ void __launch_bounds__(kThreads, 1)
   }
 }
 
-// Boxes of up to `most` touched elements; axes with a window grow first, but the fastest one has at
-// least a warp's width where it can.
-inline Box make_box(const LrnShape& s, const LrnParams& p, int64_t most) {
+// Boxes of up to `most` touched elements.  The axis whose elements are neighbours in memory gets a
+// warp's width first, where that fits; then the axes with a window grow, for there neighbouring
+// elements share what they read; then the others.
+inline BlockBox make_box(const LrnShape& s, const LrnParams& p, int64_t most) {
   const auto axis = [&](int64_t size, int64_t stride, bool windowed) {
     const int64_t last = size > 0 ? size - 1 : 0;  // a longer reach sums the same elements
     return Axis{size, stride,
@@ -183,7 +194,7 @@ inline Box make_box(const LrnShape& s, const LrnParams& p, int64_t most) {
   };
   const bool within = p.within_channel;
   const int64_t pixels = s.height * s.width;
-  Box b{{}, s.batch, s.channels * pixels};
+  BlockBox b{{}, s.batch, s.channels * pixels};
   const int64_t column = s.channels_last ? s.channels : 1;  // from a pixel to the next
   if (within) {
     const Axis lanes = axis(s.channels, s.channels_last ? 1 : pixels, false);
@@ -198,6 +209,7 @@ inline Box make_box(const LrnShape& s, const LrnParams& p, int64_t most) {
     b.axes[1] = s.channels_last ? lanes : window;
     b.axes[2] = axis(1, 0, false);
   }
+  // Doubles the axis of the box, up to `limit`; false where it may not grow.
   const auto grow = [&](Axis& axis, int64_t limit) {
     const int64_t before = axis.tile, most_here = limit < axis.size ? limit : axis.size;
     if (before >= most_here) return false;
@@ -206,7 +218,8 @@ inline Box make_box(const LrnShape& s, const LrnParams& p, int64_t most) {
     axis.tile = static_cast<int>(before);
     return false;
   };
-  while (grow(b.axes[0], 32)) {
+  constexpr int64_t kWarpSize = 32;
+  while (grow(b.axes[0], kWarpSize)) {
   }
   for (const bool windowed : {true, false}) {
     for (bool grown = true; grown;) {

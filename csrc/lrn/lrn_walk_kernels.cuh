@@ -1,6 +1,21 @@
 // LRN across channels, NCHW, windows of 3 and 5: a thread walks down the channels of V pixels with
-// the window in registers, so that each element is loaded once (and a few at the seams of the
-// walks).
+// the window in registers, so that each element is loaded once (and a few twice, where one walk
+// ends and the next begins).
+//
+// Forward, with a reach of 2, one channel a step:
+//
+//     channel     c-2   c-1    c    c+1   c+2   c+3
+//     step c     [ x     x     x     x     x ]          x[c+2] is loaded, y[c] stored
+//     step c+1         [ x     x     x     x     x ]    x[c+3] is loaded, y[c+1] stored
+//
+// Backward dx[c] needs the ratios dy y / scale of channels c-2 to c+2, and the last of these needs
+// x of channels c to c+4:
+//
+//     channel     c-2   c-1    c    c+1   c+2   c+3   c+4
+//     ratios     [ r     r     r     r     r ]
+//     terms                  [ t     t     t ]
+//     x                      [ x     x     x     x     x ]
+//     step c                              ^ from dy[c+2], loaded    ^ loaded        dx[c] stored
 #pragma once
 
 #include "lrn/lrn_device.cuh"
@@ -8,8 +23,9 @@
 namespace caffe_compat {
 namespace lrn_cuda {
 
-// `columns` packs of V pixels in all images; each is walked in `walks` pieces of `channels_each`.
-struct Walk {
+// `columns` vectors of V pixels in all images, each with all its channels; a column is walked in
+// `walks` pieces of `channels_each` channels.
+struct ChannelWalk {
   int64_t columns, columns_per_image, pixels, channels, channels_each, walks;
 
   __host__ __device__ int64_t blocks(int threads) const {
@@ -18,11 +34,11 @@ struct Walk {
 };
 
 // Where a thread starts: its first channel, and the address offset of channel 0 of its pixels.
-// The pieces of a column are neighbouring blocks, so that what two of them read is still in the
-// second-level cache.
+// False for a thread without a column.  The pieces of a column belong to neighbouring blocks, so
+// that what two of them read is still in the L2 cache.
 template <int V>
-__device__ __forceinline__ bool find_walk(const Walk& w, int64_t block, int threads, int thread,
-                                          int64_t& first, int64_t& base) {
+__device__ __forceinline__ bool find_walk(const ChannelWalk& w, int64_t block, int threads,
+                                          int thread, int64_t& first, int64_t& base) {
   const int64_t column = block / w.walks * threads + thread;
   first = block % w.walks * w.channels_each;
   base = column / w.columns_per_image * w.channels * w.pixels + column % w.columns_per_image * V;
@@ -31,8 +47,8 @@ __device__ __forceinline__ bool find_walk(const Walk& w, int64_t block, int thre
 
 // Channel `c` of this thread's pixels, zero outside.
 template <int V, typename T>
-__device__ __forceinline__ void load_channel(const T* x, const Walk& w, int64_t base, int64_t c,
-                                             compute_t<T> (&to)[V]) {
+__device__ __forceinline__ void load_channel(const T* x, const ChannelWalk& w, int64_t base,
+                                             int64_t c, compute_t<T> (&to)[V]) {
   if (c >= 0 && c < w.channels) {
     load<V>(x + base + c * w.pixels, to);
   } else {
@@ -43,7 +59,8 @@ __device__ __forceinline__ void load_channel(const T* x, const Walk& w, int64_t 
 
 template <typename T, int V, int reach, int step>
 __global__ void __launch_bounds__(kThreads)
-    forward_walk(const T* __restrict__ x, T* __restrict__ y, Walk w, Constants<compute_t<T>> c) {
+    lrn_forward_walk(const T* __restrict__ x, T* __restrict__ y, ChannelWalk w,
+                     LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
   constexpr int carried = 2 * reach;
   int64_t first, base;
@@ -72,23 +89,24 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
-// Pixels that a backward walk takes at once.  16-bit types take 4 in 8 bytes: the registers hold
-// float32, and 8 pixels would not fit; the access of a warp is 256 bytes long all the same.
+// Pixels that a backward walk takes at once.  16-bit types take 4, in 8 bytes: the registers hold
+// them as float32, and 8 pixels would not fit; a warp still reads 256 bytes at a time.
 template <typename T>
-constexpr int kCarriedPack = sizeof(T) == 8 ? 2 : 4;
+constexpr int kBackwardWalkLength = sizeof(T) == 8 ? 2 : 4;
 
-// What the backward walk carries from channel to channel, for V pixels.
+// What the backward walk keeps in registers from channel to channel, for V pixels.
 template <typename A, int V, int reach, int step>
-struct Carried {
+struct BackwardWalk {
   static constexpr int carried = 2 * reach;
   A window[carried + step][V];  // x, channels from channel on
   A ratios[carried + step][V];  // channels from channel - reach on
   A terms[reach + step][V];     // channels from channel on
 
-  // Before the first channel.  read_x(channel, to) and read_dy(channel, to) give zero outside.
+  // To be called before the first channel.  read_x(channel, to) and read_dy(channel, to) give zero
+  // outside.
   template <typename ReadX, typename ReadDy>
   __device__ __forceinline__ void start(int64_t first, const ReadX& read_x, const ReadDy& read_dy,
-                                        const Constants<A>& c) {
+                                        const LrnConstants<A>& c) {
     A early[2 * carried][V];  // x, channels from first - 2 reach on
 #pragma unroll
     for (int j = 0; j < 2 * carried; ++j) read_x(first - carried + j, early[j]);
@@ -106,10 +124,11 @@ struct Carried {
     }
   }
 
-  // Takes in x of channels channel + 2 reach on and dy of channels channel + reach on.
+  // Reads what the gradients of `step` channels from `channel` on still lack: x from channel + 2
+  // reach on and dy from channel + reach on.
   template <typename ReadX, typename ReadDy>
   __device__ __forceinline__ void take(int64_t channel, const ReadX& read_x, const ReadDy& read_dy,
-                                       const Constants<A>& c) {
+                                       const LrnConstants<A>& c) {
     A grads[step][V];
 #pragma unroll
     for (int j = 0; j < step; ++j) {
@@ -126,8 +145,8 @@ struct Carried {
     }
   }
 
-  // The gradient of channel + j.
-  __device__ __forceinline__ A give(int j, int v, const Constants<A>& c) const {
+  // The gradient of channel + j, of pixel v.
+  __device__ __forceinline__ A give(int j, int v, const LrnConstants<A>& c) const {
     return gradient<reach>(terms[j][v], window[j][v], &ratios[j][v], V, c);
   }
 
@@ -146,8 +165,8 @@ struct Carried {
 
 template <typename T, int V, int reach, int step>
 __global__ void __launch_bounds__(kThreads)
-    backward_walk(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx, Walk w,
-                  Constants<compute_t<T>> c) {
+    lrn_backward_walk(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx,
+                      ChannelWalk w, LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
   int64_t first, base;
   if (!find_walk<V>(w, blockIdx.x, blockDim.x, threadIdx.x, first, base)) return;
@@ -155,23 +174,23 @@ __global__ void __launch_bounds__(kThreads)
   const auto read_x = [&](int64_t q, A(&to)[V]) { load_channel<V>(x, w, base, q, to); };
   const auto read_dy = [&](int64_t q, A(&to)[V]) { load_channel<V>(dy, w, base, q, to); };
 
-  Carried<A, V, reach, step> carried;
-  carried.start(first, read_x, read_dy, c);
+  BackwardWalk<A, V, reach, step> walk;
+  walk.start(first, read_x, read_dy, c);
   for (int64_t channel = first; channel < last; channel += step) {
-    carried.take(channel, read_x, read_dy, c);
+    walk.take(channel, read_x, read_dy, c);
 #pragma unroll
     for (int j = 0; j < step; ++j) {
       A out[V];
 #pragma unroll
-      for (int v = 0; v < V; ++v) out[v] = carried.give(j, v, c);
+      for (int v = 0; v < V; ++v) out[v] = walk.give(j, v, c);
       if (channel + j < last) store<V>(out, dx + base + (channel + j) * w.pixels);
     }
-    carried.move_on();
+    walk.move_on();
   }
 }
 
-// Enough threads to fill a large GPU (132 SMs of 2,048), but pieces long enough that their seams
-// cost little.
+// Enough threads to fill a large GPU (132 SMs of 2,048) twice, but pieces so long that what is read
+// twice between them costs little.
 constexpr int64_t kThreadsWanted = 1 << 19;
 constexpr int64_t kLeastChannels = 24;
 
@@ -181,10 +200,15 @@ inline int64_t channels_each(int64_t channels, int64_t columns, int64_t least = 
   return ceil_div(channels, wanted < most ? wanted : most);
 }
 
-inline Walk make_walk(const LrnShape& s, int v, int64_t least = kLeastChannels) {
+inline ChannelWalk make_walk(const LrnShape& s, int v, int64_t least = kLeastChannels) {
   const int64_t pixels = s.height * s.width, columns = s.batch * pixels / v;
   const int64_t each = channels_each(s.channels, columns, least);
-  return {columns, pixels / v, pixels, s.channels, each, ceil_div(s.channels, each)};
+  return {.columns = columns,
+          .columns_per_image = pixels / v,
+          .pixels = pixels,
+          .channels = s.channels,
+          .channels_each = each,
+          .walks = ceil_div(s.channels, each)};
 }
 
 }  // namespace lrn_cuda

@@ -61,7 +61,11 @@ void run_stages(const PoolSizes& all, const Stages& stages) {
 }
 
 LrnShape pooled_shape(const PoolSizes& s) {
-  return {s.batch, s.channels, s.out_height, s.out_width, s.channels_last};
+  return {.batch = s.batch,
+          .channels = s.channels,
+          .height = s.out_height,
+          .width = s.out_width,
+          .channels_last = s.channels_last};
 }
 
 std::tuple<at::Tensor, at::Tensor, at::Tensor> relu_pool_lrn_cpu(

@@ -1,5 +1,5 @@
-// Max pooling with Caffe's windows, alone or in a chain: ReLU before it, LRN across channels behind
-// it.
+// Max pooling with Caffe's windows, alone or in a chain with ReLU before it and LRN across channels
+// behind it.
 //
 // A window of kernel_h x kernel_w taps (numbered row by row) starts at (i * stride_h - pad_h,
 // j * stride_w - pad_w) and is clipped to the input.  The first of equal maxima wins.  `tap` keeps
@@ -23,6 +23,6 @@ struct PoolSizes {
 };
 
 constexpr uint8_t kNoTap = 255;
-constexpr int64_t kMostTaps = 255;
+constexpr int64_t kMostTaps = 255;  // their numbers, 0 to 254, and kNoTap fit into a byte
 
 }  // namespace caffe_compat

@@ -4,12 +4,13 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
-#include "common/checks.h"
+#include "common/tensor_checks.h"
 #include "pool/pool.h"
 
 namespace caffe_compat {
 
-struct PoolWindow {
+// The operators' flat arguments; two numbers each, for rows and columns.
+struct PoolArguments {
   at::IntArrayRef kernel, stride, padding, out_size;
 };
 
@@ -20,7 +21,7 @@ inline at::MemoryFormat pool_layout(const at::Tensor& input) {
              : at::MemoryFormat::Contiguous;
 }
 
-inline PoolSizes pool_sizes(const char* op, at::IntArrayRef input, const PoolWindow& w,
+inline PoolSizes pool_sizes(const char* op, at::IntArrayRef input, const PoolArguments& w,
                             bool channels_last) {
   TORCH_CHECK_VALUE(input.size() == 4, op, ": input is ", input, "; expected 4 axes");
   TORCH_CHECK_VALUE(w.kernel.size() == 2 && w.stride.size() == 2 && w.padding.size() == 2 &&
@@ -40,9 +41,19 @@ inline PoolSizes pool_sizes(const char* op, at::IntArrayRef input, const PoolWin
   }
   TORCH_CHECK_VALUE(w.kernel[0] * w.kernel[1] <= kMostTaps, op, ": kernel ", w.kernel, " has ",
                     w.kernel[0] * w.kernel[1], " taps; expected at most ", kMostTaps);
-  return {input[0],      input[1],     input[2],     input[3],    w.out_size[0],
-          w.out_size[1], w.kernel[0],  w.kernel[1],  w.stride[0], w.stride[1],
-          w.padding[0],  w.padding[1], channels_last};
+  return {.batch = input[0],
+          .channels = input[1],
+          .height = input[2],
+          .width = input[3],
+          .out_height = w.out_size[0],
+          .out_width = w.out_size[1],
+          .kernel_h = w.kernel[0],
+          .kernel_w = w.kernel[1],
+          .stride_h = w.stride[0],
+          .stride_w = w.stride[1],
+          .pad_h = w.padding[0],
+          .pad_w = w.padding[1],
+          .channels_last = channels_last};
 }
 
 // The dense input, and output and tap in its layout, not yet filled.
@@ -51,7 +62,8 @@ struct PoolOutputs {
   at::Tensor input, output, tap;
 };
 
-inline PoolOutputs pool_outputs(const char* op, const at::Tensor& input, const PoolWindow& window) {
+inline PoolOutputs pool_outputs(const char* op, const at::Tensor& input,
+                                const PoolArguments& window) {
   check_rank(op, "input", input, 4);
   const at::MemoryFormat layout = pool_layout(input);
   PoolOutputs out;
@@ -70,9 +82,9 @@ struct PoolGradient {
   at::Tensor grad, tap, input_grad;
 };
 
-// `window.out_size` is not read: tap states it.
+// `window.out_size` is not read: the shape of tap states it.
 inline PoolGradient pool_gradient(const char* op, const at::Tensor& grad, const at::Tensor& tap,
-                                  int64_t height, int64_t width, PoolWindow window) {
+                                  int64_t height, int64_t width, PoolArguments window) {
   check_rank(op, "tap", tap, 4);
   check_same_shape(op, "grad", grad, "tap", tap);
   TORCH_CHECK_VALUE(tap.scalar_type() == at::kByte && tap.device() == grad.device(), op,

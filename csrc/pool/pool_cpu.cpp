@@ -1,9 +1,15 @@
-// Lanes are the channels of one pixel (channels last), or the pixels of one row of a plane.
+// The CPU kernels of max pooling.  Vector lanes are the channels of one pixel (channels last), or
+// the pixels of one row of a plane (NCHW).
 //
 //   channels last   forward: an output pixel, tap by tap
 //                   backward: an input pixel, from the few windows over it
-//   planes          forward: an output row; each input row is split by column modulo stride first,
-//                   so that a tap reads neighbours
+//   planes          forward: an output row; each input row is split into phases (column modulo
+//                   stride) first, so that neighbouring windows find their taps side by side:
+//
+//                       row, stride 2   0 1 2 3 4 5 6 7
+//                       phase 0         0 2 4 6           tap 0 of windows 0 to 3; from 2 on: tap 2
+//                       phase 1         1 3 5 7           tap 1
+//
 //                   backward: an output row's gradients are added tap by tap
 
 #include "pool/pool_cpu.h"
@@ -20,7 +26,7 @@
 namespace caffe_compat {
 namespace {
 
-constexpr int64_t kElementsPerTask = 16384;  // do not wake a thread for less
+constexpr int64_t kElementsPerTask = 16384;  // for fewer, waking a thread costs more than it saves
 
 // The windows or taps from `first` to before `last`.
 struct Span {
@@ -44,7 +50,7 @@ Span windows_over(int64_t i, int64_t stride, int64_t pad, int64_t kernel, int64_
 template <typename T>
 using Index = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
 
-// Lets x, the tap `number` of each lane, win where it is better.
+// In each lane x, the element under tap `number`, becomes the best where it is larger or NaN.
 template <typename T>
 CAFFE_COMPAT_INLINE void offer(const T* __restrict x, int64_t number, int64_t lanes,
                                T* __restrict best, Index<T>* __restrict winner) {
@@ -140,8 +146,8 @@ struct PlaneRow {
     }
   }
 
-  // An input row is split by column modulo stride, with room for the padding and the overhang:
-  // column `c` of the padded row is at phase(c)[0], that of the next window at phase(c)[1].
+  // Where column `column` of the padded row is, in its phase.  The next element of the phase is
+  // `stride` columns further: the same tap of the next window.
   T* phase(int64_t column) { return phases.data() + column % stride * length + column / stride; }
 
   CAFFE_COMPAT_INLINE void read(const T* __restrict row, int64_t width) {
@@ -180,7 +186,7 @@ CAFFE_COMPAT_INLINE void forward_plane(const T* plane, const PoolSizes& s, bool 
   }
 }
 
-// An element is won by few windows, so adding one after the other is as quick as anything.
+// Adds one window after the other: each touches a single element.
 template <typename T>
 void backward_plane(const T* dy, const uint8_t* tap, T* dx, const PoolSizes& s) {
   std::fill(dx, dx + s.pixels(), T(0));

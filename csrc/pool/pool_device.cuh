@@ -10,16 +10,17 @@
 namespace caffe_compat {
 namespace pool_cuda {
 
-// Rows, columns and strides are below 2^30 (pool_cuda.cu checks it); offsets are 64-bit.
-// kernel and stride are square and known when compiling, or both 0 and known only at run time.
+// PoolSizes as the kernels read them.  Rows, columns and strides are below 2^30 (pool_cuda.cu
+// checks it); offsets are 64-bit.  `kernel` and `stride` are those of both axes and known when
+// compiling, or both 0 and known only at run time.
 template <int kernel, int stride>
-struct Window {
+struct PoolWindow {
   static constexpr bool fixed = kernel > 0;
   static constexpr int fixed_kernel = kernel, fixed_stride = stride;
   int height, width, out_height, out_width, pad_h, pad_w;
   int run_kernel_h, run_kernel_w, run_stride_h, run_stride_w;
 
-  explicit Window(const PoolSizes& s)
+  explicit PoolWindow(const PoolSizes& s)
       : height(s.height),
         width(s.width),
         out_height(s.out_height),
@@ -43,11 +44,11 @@ struct Window {
     return (kernel_w() + stride_w() - 1) / stride_w();
   }
 };
-using UsualWindow = Window<3, 2>;
-using AnyWindow = Window<0, 0>;
+using UsualPoolWindow = PoolWindow<3, 2>;
+using AnyPoolWindow = PoolWindow<0, 0>;
 
-// Blocks that an SM must be able to hold.  Left to itself (0), ptxas picks fewer registers than it
-// needs for some of the rarer kernels, and spills.
+// Blocks that an SM must be able to hold, for __launch_bounds__.  Left to itself (0), ptxas gives
+// some of the rarer kernels fewer registers than they need, and spills.
 template <typename T, typename W>
 constexpr int kLeastBlocks = W::fixed && sizeof(T) < 8 ? 0 : 1;
 
@@ -55,52 +56,48 @@ inline bool is_usual(const PoolSizes& s) {
   return s.kernel_h == 3 && s.kernel_w == 3 && s.stride_h == 2 && s.stride_w == 2;
 }
 
-// To global memory, a pack of 16 bytes as one instruction: nvcc splits the plain assignment in the
-// forward kernels' loops.
+// To global memory, a vector of 16 bytes as one instruction: nvcc splits the plain assignment in
+// the forward kernels' loops.
 template <int V, typename T>
 __device__ __forceinline__ void store_whole(const compute_t<T> (&from)[V], T* to) {
-#if defined(__CUDA_ARCH__)
   if constexpr (sizeof(T) * V == 16) {
-    alignas(16) T pack[V];
+    alignas(16) T vector[V];
 #pragma unroll
-    for (int v = 0; v < V; ++v) pack[v] = static_cast<T>(from[v]);
-    const uint4 words = *reinterpret_cast<const uint4*>(pack);
-    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(__cvta_generic_to_global(to)),
-                 "r"(words.x), "r"(words.y), "r"(words.z), "r"(words.w)
-                 : "memory");
-    return;
+    for (int v = 0; v < V; ++v) vector[v] = static_cast<T>(from[v]);
+    store_16_bytes(vector, to);
+  } else {
+    store<V>(from, to);
   }
-#endif
-  store<V>(from, to);
 }
 
-// Bytes that go with V elements, moved as one access.
+// The taps of V elements, one byte each, moved as one access.
 template <int V>
 __device__ __forceinline__ void load_taps(const uint8_t* from, int (&to)[V]) {
-  const Pack<uint8_t, V> pack = *reinterpret_cast<const Pack<uint8_t, V>*>(from);
+  const AlignedVector<uint8_t, V> vector =
+      *reinterpret_cast<const AlignedVector<uint8_t, V>*>(from);
 #pragma unroll
-  for (int v = 0; v < V; ++v) to[v] = pack.values[v];
+  for (int v = 0; v < V; ++v) to[v] = vector.values[v];
 }
 
 template <int V>
 __device__ __forceinline__ void store_taps(const int (&from)[V], uint8_t* to) {
-  Pack<uint8_t, V> pack;
+  AlignedVector<uint8_t, V> vector;
 #pragma unroll
-  for (int v = 0; v < V; ++v) pack.values[v] = static_cast<uint8_t>(from[v]);
-  *reinterpret_cast<Pack<uint8_t, V>*>(to) = pack;
+  for (int v = 0; v < V; ++v) vector.values[v] = static_cast<uint8_t>(from[v]);
+  *reinterpret_cast<AlignedVector<uint8_t, V>*>(to) = vector;
 }
 
 // The maxima of one window in V channels.
 template <typename A, int V>
-struct Best {
+struct WindowMaximum {
   A value[V];
   int tap[V];
 
   template <typename T>
-  __device__ __forceinline__ void take(const Pack<T, V>& pack, int number) {
+  __device__ __forceinline__ void take(const AlignedVector<T, V>& vector, int number) {
 #pragma unroll
     for (int v = 0; v < V; ++v) {
-      const A x = static_cast<A>(pack.values[v]);
+      const A x = static_cast<A>(vector.values[v]);
       if (x > value[v] || x != x) {  // NaN is passed on
         value[v] = x;
         tap[v] = number;
@@ -109,32 +106,38 @@ struct Best {
   }
 };
 
-// `channels` points to pixel (0, 0); neighbours in a row are `pixel` elements apart.  With relu
-// something must beat 0, without it the first tap inside beats nothing.
+// The maximum over the window at (top, left).  `channels` points to pixel (0, 0) of V channels;
+// neighbours in a row are `pixel` elements apart.
+//
+// With relu the maximum starts at 0, and a window without a positive element has no tap.  Without
+// it the maximum starts at -infinity and the tap at the first one inside the input, which is then
+// right for a window of nothing but -infinity, too.
 template <int V, typename W, typename T>
-__device__ __forceinline__ Best<compute_t<T>, V> pool_window(const T* channels, int64_t pixel,
-                                                             const W& w, int top, int left,
-                                                             bool relu) {
+__device__ __forceinline__ WindowMaximum<compute_t<T>, V> pool_window(const T* channels,
+                                                                      int64_t pixel, const W& w,
+                                                                      int top, int left,
+                                                                      bool relu) {
   using A = compute_t<T>;
   constexpr A lowest = -std::numeric_limits<A>::infinity();
   const int first_row = top < 0 ? -top : 0, first_column = left < 0 ? -left : 0;
-  Best<A, V> best;
+  WindowMaximum<A, V> best;
 #pragma unroll
   for (int v = 0; v < V; ++v) {
     best.value[v] = relu ? A(0) : lowest;
     best.tap[v] = relu ? kNoTap : first_row * w.kernel_w() + first_column;
   }
   if constexpr (W::fixed) {
-    // All loads of a row of taps before the first comparison; what is outside never wins.
+    // All loads of a row of taps before the first comparison, so that they wait for memory
+    // together. What is outside counts as -infinity, which never wins.
 #pragma unroll
     for (int r = 0; r < w.kernel_h(); ++r) {
-      Pack<T, V> values[W::fixed_kernel];
+      AlignedVector<T, V> values[W::fixed_kernel];
       const bool row_inside = top + r >= 0 && top + r < w.height;
       const int64_t row = static_cast<int64_t>(top + r) * w.width + left;
 #pragma unroll
       for (int q = 0; q < w.kernel_w(); ++q) {
         if (row_inside && left + q >= 0 && left + q < w.width) {
-          values[q] = *reinterpret_cast<const Pack<T, V>*>(channels + (row + q) * pixel);
+          values[q] = *reinterpret_cast<const AlignedVector<T, V>*>(channels + (row + q) * pixel);
         } else {
 #pragma unroll
           for (int v = 0; v < V; ++v) values[q].values[v] = static_cast<T>(lowest);
@@ -149,7 +152,7 @@ __device__ __forceinline__ Best<compute_t<T>, V> pool_window(const T* channels, 
     for (int r = first_row; r < rows; ++r) {
       const int64_t row = static_cast<int64_t>(top + r) * w.width + left;
       for (int q = first_column; q < columns; ++q) {
-        best.take(*reinterpret_cast<const Pack<T, V>*>(channels + (row + q) * pixel),
+        best.take(*reinterpret_cast<const AlignedVector<T, V>*>(channels + (row + q) * pixel),
                   r * w.kernel_w() + q);
       }
     }
@@ -160,18 +163,29 @@ __device__ __forceinline__ Best<compute_t<T>, V> pool_window(const T* channels, 
 // ---- tiles of the input, for the backward pass --------------------------------------------------
 
 // Input rows (columns) are counted in units of a stride: row h belongs to unit (h + pad) / stride,
-// and the windows that cover it are that unit's own and the windows_h() - 1 before it.
-struct Tiles {
+// and the windows that cover it are the one that starts with that unit and the windows_h() - 1
+// before it.  For a kernel of 3, stride 2, no padding:
+//
+//     row         0   1   2   3   4   5   6   7   8
+//     unit        |   0   |   1   |   2   |   3   | 4 ..
+//     window 0    *   *   *
+//     window 1            *   *   *
+//     window 2                    *   *   *
+//     window 3                            *   *   *
+//
+// A tile of the input is units_h x units_w units.  The windows before its first unit also cover the
+// tile before it, so that both tiles read them.
+struct InputTiling {
   int units_h, units_w;  // of one tile
   int tiles_h, tiles_w;  // in one image
-  int slots_h, slots_w;  // windows that one tile needs, at most
+  int slots_h, slots_w;  // windows that cover one tile, at most
 
   __host__ __device__ int64_t per_image() const { return static_cast<int64_t>(tiles_h) * tiles_w; }
   __host__ __device__ int slots() const { return slots_h * slots_w; }
   __host__ __device__ int units() const { return units_h * units_w; }
 };
 
-struct Tile {
+struct InputTile {
   int unit_top, unit_left;                       // its first unit
   int top, bottom, left, right;                  // rows and columns of the input
   int out_top, out_bottom, out_left, out_right;  // windows that cover them
@@ -182,7 +196,7 @@ struct Tile {
   __device__ __forceinline__ int out_columns() const { return out_right - out_left; }
 };
 
-// Units first to first + units - 1 of one axis.
+// Rows (columns) of the input in units first to first + units - 1, and the windows that cover them.
 __device__ __forceinline__ void tile_axis(int first, int units, int size, int out_size, int stride,
                                           int pad, int windows, int& begin, int& end,
                                           int& out_begin, int& out_end) {
@@ -196,8 +210,9 @@ __device__ __forceinline__ void tile_axis(int first, int units, int size, int ou
 }
 
 template <typename W>
-__device__ __forceinline__ Tile find_tile(const W& w, const Tiles& tiles, int64_t number) {
-  Tile t;
+__device__ __forceinline__ InputTile find_tile(const W& w, const InputTiling& tiles,
+                                               int64_t number) {
+  InputTile t;
   t.unit_top = static_cast<int>(number / tiles.tiles_w) * tiles.units_h;
   t.unit_left = static_cast<int>(number % tiles.tiles_w) * tiles.units_w;
   tile_axis(t.unit_top, tiles.units_h, w.height, w.out_height, w.stride_h(), w.pad_h, w.windows_h(),
@@ -207,12 +222,14 @@ __device__ __forceinline__ Tile find_tile(const W& w, const Tiles& tiles, int64_
   return t;
 }
 
-// Sum of the gradients of the windows that chose input (h, w), in ascending order of the windows,
-// for V channels.  Window (i, j) of the tile has its gradients and taps at
+// Sum of the gradients of the windows that chose input pixel (row, column), in ascending order of
+// the windows, for V channels.  Window (i, j) of the tile has its gradients and taps in shared
+// memory at
 // ((i - out_top) * out_columns + j - out_left) * pitch.
 template <int V, typename W, typename T>
 __device__ __forceinline__ void gather(const T* grads, const uint8_t* taps, int pitch, const W& w,
-                                       const Tile& t, int row, int column, compute_t<T> (&sum)[V]) {
+                                       const InputTile& t, int row, int column,
+                                       compute_t<T> (&sum)[V]) {
 #pragma unroll
   for (int v = 0; v < V; ++v) sum[v] = 0;
   const int unit_h = (row + w.pad_h) / w.stride_h(), unit_w = (column + w.pad_w) / w.stride_w();
@@ -242,7 +259,7 @@ __device__ __forceinline__ void gather(const T* grads, const uint8_t* taps, int 
 // each window is read once for all of them.
 template <int V, typename W, typename T, int stride = W::fixed_stride>
 __device__ __forceinline__ void gather_unit(const T* grads, const uint8_t* taps, int pitch,
-                                            const W& w, const Tile& t, int unit_h, int unit_w,
+                                            const W& w, const InputTile& t, int unit_h, int unit_w,
                                             compute_t<T> (&sum)[stride][stride][V]) {
   constexpr int kernel = W::fixed_kernel, windows = (kernel + stride - 1) / stride;
 #pragma unroll
@@ -281,12 +298,13 @@ __device__ __forceinline__ void gather_unit(const T* grads, const uint8_t* taps,
   }
 }
 
-// Calls put(row, column, sum) for the tile's pixels, of which this thread takes every `step`-th (or
-// every `step`-th unit) from `first` on.
+// Calls put(row, column, sum) for the tile's pixels.  This thread takes every `step`-th of them, or
+// every `step`-th unit where the window is known when compiling, from `first` on.
 template <int V, typename W, typename T, typename Put>
 __device__ __forceinline__ void gather_tile(const T* grads, const uint8_t* taps, int pitch,
-                                            const W& w, const Tiles& tiles, const Tile& t,
-                                            int first, int step, const Put& put) {
+                                            const W& w, const InputTiling& tiles,
+                                            const InputTile& t, int first, int step,
+                                            const Put& put) {
   if constexpr (W::fixed) {
     constexpr int stride = W::fixed_stride;
     for (int p = first; p < tiles.units(); p += step) {
@@ -314,9 +332,9 @@ __device__ __forceinline__ void gather_tile(const T* grads, const uint8_t* taps,
   }
 }
 
-// Tiles of at most `most` units and as many windows; as many columns as possible up to
-// `most_columns`, so that rows are long.  `most` >= windows_h * windows_w.
-inline Tiles make_tiles(const PoolSizes& s, int most, int most_columns) {
+// Tiles of at most `most` units and at most `most` windows; as wide as possible up to
+// `most_columns` units, so that accesses are long.  `most` >= windows_h * windows_w.
+inline InputTiling make_tiles(const PoolSizes& s, int most, int most_columns) {
   const auto units = [](int64_t size, int64_t pad, int64_t stride) {
     return (size - 1 + pad) / stride + 1;
   };
@@ -337,12 +355,12 @@ inline Tiles make_tiles(const PoolSizes& s, int most, int most_columns) {
   // As even as possible: the last tile of an axis should not be a sliver.
   const int64_t tiles_h = ceil_div(all_h, h), tiles_w = ceil_div(all_w, w);
   h = ceil_div(all_h, tiles_h), w = ceil_div(all_w, tiles_w);
-  return {static_cast<int>(h),
-          static_cast<int>(w),
-          static_cast<int>(ceil_div(all_h, h)),
-          static_cast<int>(ceil_div(all_w, w)),
-          static_cast<int>(slots(h, windows_h, s.out_height)),
-          static_cast<int>(slots(w, windows_w, s.out_width))};
+  return {.units_h = static_cast<int>(h),
+          .units_w = static_cast<int>(w),
+          .tiles_h = static_cast<int>(ceil_div(all_h, h)),
+          .tiles_w = static_cast<int>(ceil_div(all_w, w)),
+          .slots_h = static_cast<int>(slots(h, windows_h, s.out_height)),
+          .slots_w = static_cast<int>(slots(w, windows_w, s.out_width))};
 }
 
 }  // namespace pool_cuda

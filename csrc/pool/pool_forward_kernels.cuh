@@ -1,5 +1,8 @@
 // Max pooling forward, alone (reach 0) or with LRN across 2 reach + 1 channels in the same kernel.
 //
+//   pooled = maximum of a window's elements, with relu of 0 and them;  tap = which of them it is
+//   y = LRN(pooled)
+//
 // The fused kernel reads the input once and writes pooled values, taps and LRN's output; nothing
 // goes through memory twice.  CaffeNet's first chain at batch 256 in float32: 297 MB in, 72 + 18 +
 // 72 MB out, where three operators one by one move 1,100 MB.
@@ -13,14 +16,15 @@ namespace pool_cuda {
 
 // ---- NCHW ---------------------------------------------------------------------------------------
 
-// A thread owns one output pixel and walks down the channels, LRN's window in registers.  The
-// pixels of a block are neighbours, so that the overlapping windows of one channel come from the
-// first-level cache, and a block's rows of input are one run of addresses, whatever their width.
+// A thread owns one output pixel and walks down the channels, LRN's window in registers (the
+// picture is in lrn_walk_kernels.cuh).  The pixels of a block are neighbours in the order of the
+// plane, so that what overlapping windows share comes from the L1 cache, and no thread idles where
+// a plane is narrow.
 template <typename T, typename W, int reach>
 __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
-    forward_walk(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
-                 T* __restrict__ y, W w, lrn_cuda::Walk walk, bool relu,
-                 lrn_cuda::Constants<compute_t<T>> c) {
+    pool_forward_nchw(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
+                      T* __restrict__ y, W w, lrn_cuda::ChannelWalk walk, bool relu,
+                      lrn_cuda::LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
   int64_t first, out;  // out: offset of this thread's pixel in channel 0
   if (!lrn_cuda::find_walk<1>(walk, blockIdx.x, blockDim.x, threadIdx.x, first, out)) return;
@@ -35,7 +39,7 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
   // The pooled value of channel q, zero outside; stored by the walk that owns the channel.
   const auto pool = [&](int64_t q) -> A {
     if (q < 0 || q >= walk.channels) return 0;
-    const Best<A, 1> best = pool_window<1>(x + q * plane, 1, w, top, left, relu);
+    const WindowMaximum<A, 1> best = pool_window<1>(x + q * plane, 1, w, top, left, relu);
     if (q >= first && q < last) {
       const int64_t at = out + q * walk.pixels;
       pooled[at] = static_cast<T>(best.value[0]);
@@ -58,16 +62,17 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
 
 // ---- NHWC ---------------------------------------------------------------------------------------
 
-// Blocks of `pixels_each` output pixels x `packs` packs of V channels.  Where the channels make
-// more than one block, LRN's neighbours beyond the block's own channels are pooled once more.
-struct Lines {
+// A block has `pixels_each` output pixels and `vectors` vectors of V channels.  Where a pixel's
+// channels make more than one block (`channel_blocks`), each also pools the channels beside its own
+// that LRN needs, its halo.
+struct PixelBlocks {
   int64_t pixels, channels;
-  int64_t chunks;  // blocks side by side in the channels
-  int packs, pixels_each;
+  int64_t channel_blocks;
+  int vectors, pixels_each;
 };
 constexpr int kPixelsAThread = 4;
 
-// An output pixel of the batch, or a distance between two, without a division for each step.
+// An output pixel of the batch, or a distance between two; advance() goes on without a division.
 struct OutPixel {
   int64_t image;
   int row, column;
@@ -88,63 +93,66 @@ struct OutPixel {
 
 template <typename T, typename W, int V, int reach>
 __global__ void __launch_bounds__(kThreads, (V == 8 ? 1 : kLeastBlocks<T, W>))
-    forward_line(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
-                 T* __restrict__ y, W w, Lines lines, bool relu,
-                 lrn_cuda::Constants<compute_t<T>> c) {
+    pool_forward_nhwc(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
+                      T* __restrict__ y, W w, PixelBlocks blocks, bool relu,
+                      lrn_cuda::LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
-  const int halo = reach > 0 && lines.chunks > 1 ? lrn_cuda::packs_beside<V>(reach) : 0;
-  const int row_packs = lines.packs + 2 * halo, row = row_packs * V;
+  const int halo = reach > 0 && blocks.channel_blocks > 1 ? lrn_cuda::vectors_beside<V>(reach) : 0;
+  const int row_vectors = blocks.vectors + 2 * halo, row = row_vectors * V;
   const int64_t first_channel =
-      blockIdx.x % lines.chunks * static_cast<int64_t>(lines.packs) * V - halo * V;
-  const int64_t first_pixel = blockIdx.x / lines.chunks * lines.pixels_each;
-  const int64_t left_over = lines.pixels - first_pixel;
-  const int pixels = left_over < lines.pixels_each ? left_over : lines.pixels_each;
-  // A thread keeps its channels and takes every `together`-th pixel.
+      blockIdx.x % blocks.channel_blocks * static_cast<int64_t>(blocks.vectors) * V - halo * V;
+  const int64_t first_pixel = blockIdx.x / blocks.channel_blocks * blocks.pixels_each;
+  const int64_t left_over = blocks.pixels - first_pixel;
+  const int pixels = left_over < blocks.pixels_each ? left_over : blocks.pixels_each;
+  // A thread keeps its channels and takes every `together`-th pixel of the block.
   const int thread = threadIdx.x;
-  const int pack = thread % row_packs, together = static_cast<int>(blockDim.x) / row_packs;
-  const int64_t channel = first_channel + pack * V;
-  const bool inside = channel >= 0 && channel < lines.channels;
-  const bool own = inside && pack >= halo && pack < halo + lines.packs;
-  const int start = thread / row_packs < together ? thread / row_packs : pixels;
+  const int vector = thread % row_vectors, together = static_cast<int>(blockDim.x) / row_vectors;
+  const int64_t channel = first_channel + vector * V;
+  const bool inside = channel >= 0 && channel < blocks.channels;
+  const bool own = inside && vector >= halo && vector < halo + blocks.vectors;
+  const int start = thread / row_vectors < together ? thread / row_vectors : pixels;
 
-  // Pooled values of the block for LRN, one row of channels after the other.
-  using Values = Pack<T, V>;
+  // Pooled values of the block for LRN: [pixel][channel, halo included].
+  using Values = AlignedVector<T, V>;
   CAFFE_COMPAT_SHARED(Values, memory, reach > 0 ? kPixelsAThread * kThreads : 1);
   T* const shared = reinterpret_cast<T*>(memory);
   OutPixel at(first_pixel + start, w), step(together, w);
   for (int p = start; p < pixels; p += together, at.advance(step, w)) {
-    Best<A, V> best = {};
+    WindowMaximum<A, V> best = {};
     if (inside) {
       const int top = at.row * w.stride_h() - w.pad_h, left = at.column * w.stride_w() - w.pad_w;
-      const T* origin = x + at.image * w.height * w.width * lines.channels + channel;
-      best = pool_window<V>(origin, lines.channels, w, top, left, relu);
+      const T* origin = x + at.image * w.height * w.width * blocks.channels + channel;
+      best = pool_window<V>(origin, blocks.channels, w, top, left, relu);
     }
     if (own) {
-      const int64_t to = (first_pixel + p) * lines.channels + channel;
+      const int64_t to = (first_pixel + p) * blocks.channels + channel;
       store_whole<V>(best.value, pooled + to);
       store_taps<V>(best.tap, tap + to);
     }
-    if constexpr (reach > 0) store<V>(best.value, shared + p * row + pack * V);
+    if constexpr (reach > 0) store<V>(best.value, shared + p * row + vector * V);
   }
   if constexpr (reach > 0) {
     __syncthreads();
     for (int p = start; p < pixels; p += together) {
       if (!own) continue;
       A out[V];
-      lrn_cuda::normalise_line<V, reach>(shared + p * row, row, pack * V, out, c);
-      store_whole<V>(out, y + (first_pixel + p) * lines.channels + channel);
+      lrn_cuda::normalise_row<V, reach>(shared + p * row, row, vector * V, out, c);
+      store_whole<V>(out, y + (first_pixel + p) * blocks.channels + channel);
     }
   }
 }
 
-// At most 64 packs, so that few threads of a block are left over.
-inline Lines make_lines(const PoolSizes& s, int v, int reach) {
-  const int64_t packs = s.channels / v, chunks = ceil_div(packs, 64);
-  const int64_t each = ceil_div(packs, chunks);
-  const int64_t beside = chunks > 1 ? ceil_div(reach, v) : 0;
+// At most 64 vectors, so that few of a block's kThreads threads are left over.
+inline PixelBlocks make_pixel_blocks(const PoolSizes& s, int v, int reach) {
+  const int64_t vectors = s.channels / v, channel_blocks = ceil_div(vectors, 64);
+  const int64_t each = ceil_div(vectors, channel_blocks);
+  const int64_t beside = channel_blocks > 1 ? ceil_div(reach, v) : 0;
   const int64_t together = kThreads / (each + 2 * beside);
-  return {s.batch * s.out_pixels(), s.channels, ceil_div(packs, each), static_cast<int>(each),
-          static_cast<int>(together * kPixelsAThread)};
+  return {.pixels = s.batch * s.out_pixels(),
+          .channels = s.channels,
+          .channel_blocks = ceil_div(vectors, each),
+          .vectors = static_cast<int>(each),
+          .pixels_each = static_cast<int>(together * kPixelsAThread)};
 }
 
 }  // namespace pool_cuda

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "caffe_random.h"
+#include "random/caffe_random.h"
 
 namespace py = pybind11;
 

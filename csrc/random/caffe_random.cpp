@@ -1,11 +1,11 @@
 // setup.py turns off fused multiply-adds, which would round differently from Caffe's builds.
-#include "caffe_random.h"
+#include "random/caffe_random.h"
 
 #include <cmath>
 #include <limits>
 #include <utility>
 
-#include "ziggurat_tables.h"
+#include "random/ziggurat_tables.h"
 
 namespace caffe_compat {
 namespace {

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <string>
 
-#include "mt19937.h"
+#include "random/mt19937.h"
 
 namespace caffe_compat {
 

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "common/checks.h"
+#include "common/tensor_checks.h"
 #include "solver_update/solver_update.h"
 
 namespace caffe_compat {

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(kThreads)
   const int64_t begin = (blockIdx.x - batch.first_block[tensor]) * kUpdateChunk;
   const int64_t end = begin + kUpdateChunk < a.count ? begin + kUpdateChunk : a.count;
 
-  constexpr int N = kPack<T>;
+  constexpr int N = kVectorLength<T>;
   const int64_t packed_end = is_aligned<N>(a) ? begin + (end - begin) / N * N : begin;
   for (int64_t i = begin + threadIdx.x * N; i < packed_end; i += kThreads * N) {
     update_pack<rule, N>(a, i, factors, constants);

@@ -1,4 +1,4 @@
-"""Runs kernels' own source, CUDA's too, on the host under AddressSanitizer and UBSan (csrc/common/host_cuda.h).
+"""Runs kernels' own source, CUDA's too, on the host under AddressSanitizer and UBSan (tests/host_cuda).
 
 A test builds ``host_cuda/<op>.cpp`` with ``build`` and gives ``run`` a list of cases; the calls run in a process of
 their own, in which only NumPy is loaded (``host_cuda/run_cases.py``).
@@ -77,7 +77,9 @@ def build(source: str, folder: Path, sources: Path = FOLDER, kernels: Sequence[s
     """``sources``/``source``.cpp, with these files of csrc/, as a shared library in ``folder``."""
     library = folder / f"{source}.so"
     # What stands in for other headers comes first.
-    include = [f"-I{path}" for path in (sources, ROOT / "csrc", Path(torch.__file__).parent / "include")]
+    include = [
+        f"-I{path}" for path in (sources, ROOT / "csrc", ROOT / "tests", Path(torch.__file__).parent / "include")
+    ]
     command = ["g++", *FLAGS, *SANITIZE, *include, str(sources / f"{source}.cpp")]
     command += [*(str(ROOT / "csrc" / name) for name in kernels), "-o", str(library)]
     result = subprocess.run(command, capture_output=True, text=True)

@@ -62,11 +62,13 @@ def index_calls() -> Iterator[Case]:
         arguments = ["$sizes", "$pixels", len(pixels), 2, 0, False, "$out"]
         yield index_case("conv_offsets", f"stride {stride}", arguments, {"sizes": array, "pixels": pixels}, offsets)
 
-        spots = np.stack([(n * 4096 + 4096 // groups * (groups - 1)) * 31 * 32, row - 2, column], axis=1)
+        origins = np.stack([(n * 4096 + 4096 // groups * (groups - 1)) * 31 * 32, row - 2, column], axis=1)
         arguments = ["$sizes", "$pixels", len(pixels), groups - 1, "$out"]
-        yield index_case("conv_spots", f"stride {stride}", arguments, {"sizes": array, "pixels": pixels}, spots)
+        yield index_case(
+            "conv_column_origins", f"stride {stride}", arguments, {"sizes": array, "pixels": pixels}, origins
+        )
 
-        # The kernel of the input gradient is turned around: tap (2, 0) there is (0, 2) of the convolution.
+        # The kernel of the input gradient is rotated by 180 degrees: tap (2, 0) there is (0, 2) of the convolution.
         count = sizes["batch"] * 31 * 32
         pixels = np.append(generator.integers(0, count, 500), [0, count - 1])
         n, rest = np.divmod(pixels, 31 * 32)

@@ -1,4 +1,4 @@
-"""The CUDA kernel's own source, run on the host (csrc/common/host_cuda.h), against the CPU operator."""
+"""The CUDA kernel's own source, run on the host (tests/host_cuda), against the CPU operator."""
 
 import ctypes
 import shutil
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 def kernels(tmp_path_factory) -> ctypes.CDLL:
     library = tmp_path_factory.mktemp("kernels") / "solver_update.so"
     source = Path(__file__).parent / "host_cuda" / "solver_update.cpp"
-    includes = [f"-I{ROOT / 'csrc'}", *(f"-I{path}" for path in include_paths("cpu"))]
+    includes = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests'}", *(f"-I{path}" for path in include_paths("cpu"))]
     flags = ["-std=c++20", "-O1", "-fPIC", "-shared", "-ffp-contract=off", "-Wno-unknown-pragmas"]
     subprocess.run(["g++", *flags, *includes, str(source), "-o", str(library)], check=True)
     return ctypes.CDLL(str(library))

@@ -1,4 +1,4 @@
-// The channels_last kernels on tensors: any layout comes in, channels_last goes out.
+// The channels_last kernels on tensors: they take any layout and return channels_last.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -1,4 +1,4 @@
-// The versions of stream_image that this machine can run against the plain formula: widths, places
+// The versions of stream_image that this machine can run against the plain formula: widths, offsets
 // in a cache line, mirrors and means, under AddressSanitizer.
 #include "batch_transform/stream_image.h"
 
@@ -14,14 +14,14 @@ namespace {
 std::mt19937 random_source{1};
 int64_t below(int64_t limit) { return random_source() % limit; }
 
-float expected(const ImageView& image, const Window& window, const TransformParams& params,
+float expected(const ImageView& image, const CropWindow& crop, const TransformParams& params,
                int64_t c, int64_t h, int64_t w) {
-  const int64_t row = window.top + h;
-  const int64_t column = window.left + (window.mirror ? params.width - 1 - w : w);
-  const int64_t place = (c * image.height + row) * image.width + column;
-  float value = image.data[place];
+  const int64_t row = crop.top + h;
+  const int64_t column = crop.left + (crop.mirror ? params.width - 1 - w : w);
+  const int64_t offset = (c * image.height + row) * image.width + column;
+  float value = image.data[offset];
   if (params.mean_kind == MeanKind::kPerChannel) value -= params.mean[c];
-  if (params.mean_kind == MeanKind::kImage) value -= params.mean[place];
+  if (params.mean_kind == MeanKind::kImage) value -= params.mean[offset];
   return value * params.scale;
 }
 
@@ -40,20 +40,25 @@ bool check(StreamImage stream_image) {
   const std::unique_ptr<float[]> mean(new float[means]);
   for (int64_t i = 0; i < means; ++i) mean[i] = below(25600) / 100.0f;
   params.mean = mean.get();
-  const ImageView image{pixels.get(), channels, rows, columns, rows * columns, columns, 1};
-  const Window window{below(rows - params.height + 1), below(columns - params.width + 1),
-                      below(2) == 1};
+  const ImageView image{.data = pixels.get(),
+                        .channels = channels,
+                        .height = rows,
+                        .width = columns,
+                        .channel_stride = rows * columns,
+                        .row_stride = columns,
+                        .column_stride = 1};
+  const CropWindow crop{below(rows - params.height + 1), below(columns - params.width + 1),
+                        below(2) == 1};
 
   const int64_t values = channels * params.height * params.width, lead = below(32);
   const std::unique_ptr<float[]> out(new float[lead + values + 16]);
   for (int64_t i = 0; i < lead + values + 16; ++i) out[i] = -1e30f;
-  stream_image(image, window, params, out.get() + lead);
+  stream_image(image, crop, params, out.get() + lead);
   for (int64_t i = 0; i < lead + values + 16; ++i) {
     const int64_t at = i - lead, w = at % params.width, h = at / params.width % params.height;
     const bool inside = at >= 0 && at < values;
     const float wanted =
-        inside ? expected(image, window, params, at / (params.width * params.height), h, w)
-               : -1e30f;
+        inside ? expected(image, crop, params, at / (params.width * params.height), h, w) : -1e30f;
     if (out[i] != wanted) {
       std::printf("value %ld of %ld, width %ld, %ld before: %g, expected %g\n", long(at),
                   long(values), long(params.width), long(lead), out[i], wanted);

@@ -1,6 +1,6 @@
 // The CPU kernels of LRN and max pooling behind the interfaces of host_cuda/lrn.cpp and
 // host_cuda/pool.cpp, so that the same calls test them under AddressSanitizer and UBSan.
-#include "../host_cuda/device_memory.h"
+#include "host_cuda/device_array.h"
 #include "lrn/lrn_cpu.h"
 #include "pool/pool_cpu.h"
 
@@ -21,13 +21,33 @@ void run_lrn(const T* x, const T* dy, T* out, const LrnShape& s, const LrnParams
   result.copy_to(out);
 }
 
+PoolSizes read_sizes(const int64_t* n) {
+  return {.batch = n[0],
+          .channels = n[1],
+          .height = n[2],
+          .width = n[3],
+          .out_height = n[4],
+          .out_width = n[5],
+          .kernel_h = n[6],
+          .kernel_w = n[7],
+          .stride_h = n[8],
+          .stride_w = n[9],
+          .pad_h = n[10],
+          .pad_w = n[11],
+          .channels_last = n[12] != 0};
+}
+
 enum What { kOutput, kPooled, kTaps, kGradient };  // what `out` gets
 
 template <typename T>
 void run_pool(int64_t what, const T* x, const T* dy, const T* pooled, const uint8_t* tap, T* out,
               const PoolSizes& s, bool relu, const LrnParams& lrn) {
   const int64_t in = s.batch * s.channels * s.pixels(), n = s.batch * s.channels * s.out_pixels();
-  const LrnShape shape{s.batch, s.channels, s.out_height, s.out_width, s.channels_last};
+  const LrnShape shape{.batch = s.batch,
+                       .channels = s.channels,
+                       .height = s.out_height,
+                       .width = s.out_width,
+                       .channels_last = s.channels_last};
   if (what == kGradient) {
     const DeviceArray<T> own_dy(dy, n), own_pooled(pooled, n), between(n), dx(in);
     const DeviceArray<uint8_t> own_tap(tap, n);
@@ -50,14 +70,16 @@ void run_pool(int64_t what, const T* x, const T* dy, const T* pooled, const uint
                                int64_t w, bool channels_last, int64_t size, double alpha,         \
                                double beta, double k, bool within_channel, int64_t, int64_t,      \
                                unsigned) {                                                        \
-    run_lrn<T>(x, dy, out, {n, c, h, w, channels_last}, {size, alpha, beta, k, within_channel});  \
+    run_lrn<T>(                                                                                   \
+        x, dy, out,                                                                               \
+        {.batch = n, .channels = c, .height = h, .width = w, .channels_last = channels_last},     \
+        {.size = size, .alpha = alpha, .beta = beta, .k = k, .within_channel = within_channel});  \
   }                                                                                               \
   extern "C" void pool_##suffix(int64_t what, const T* x, const T* dy, const T* pooled,           \
                                 const uint8_t* tap, T* out, const int64_t* n, int64_t, bool relu, \
                                 int64_t size, double alpha, double beta, double k, unsigned) {    \
-    const PoolSizes s{n[0], n[1], n[2], n[3],  n[4],  n[5],      n[6],                            \
-                      n[7], n[8], n[9], n[10], n[11], n[12] != 0};                                \
-    run_pool<T>(what, x, dy, pooled, tap, out, s, relu, {size, alpha, beta, k, false});           \
+    run_pool<T>(what, x, dy, pooled, tap, out, read_sizes(n), relu,                               \
+                {.size = size, .alpha = alpha, .beta = beta, .k = k, .within_channel = false});   \
   }
 EXPORT(float32, float)
 EXPORT(float64, double)

@@ -1,6 +1,6 @@
 // The CUDA kernel of batch_transform behind a C interface, for run_cases.py.
 #include "batch_transform/batch_transform_kernels.cuh"
-#include "device_memory.h"
+#include "host_cuda/device_array.h"
 
 using namespace caffe_compat;
 
@@ -11,8 +11,12 @@ extern "C" void batch_transform_float32(const uint8_t* images, const int32_t* wi
                                         int64_t height, int64_t width, double scale,
                                         unsigned seed) {
   host_cuda::Machine::get().random.seed(seed);
-  const BatchTransformSizes sizes{n,           int(channels), int(rows), int(columns),
-                                  int(height), int(width)};
+  const BatchTransformSizes sizes{.images = n,
+                                  .channels = int(channels),
+                                  .rows = int(rows),
+                                  .columns = int(columns),
+                                  .height = int(height),
+                                  .width = int(width)};
   TransformParams params;
   params.scale = static_cast<float>(scale);
   if (mean != nullptr) {

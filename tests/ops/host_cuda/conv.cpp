@@ -1,7 +1,7 @@
 // The CUDA kernels of convolution behind a C interface, for run_cases.py.
 #include "conv/conv_kernels.cuh"
 #include "conv/nhwc/nhwc_kernels.cuh"
-#include "device_memory.h"
+#include "host_cuda/device_array.h"
 
 namespace {
 
@@ -29,23 +29,23 @@ void run_nchw(const Call& c, const T* first, const T* second, const T* bias, T* 
   } else if (c.what == 1) {
     conv_input_grad_cuda(first, second, result, c.s, c.math, nullptr);
   } else {
-    const DeviceArray<compute_t<T>> partial(conv_weight_grad_parts(c.s) * c.weight_count());
+    const DeviceArray<compute_t<T>> partial(conv_weight_grad_splits(c.s) * c.weight_count());
     conv_weight_grad_cuda(first, second, result, partial.get(), c.s, c.math, nullptr);
   }
 }
 
 template <typename T>
 void run_nhwc(const Call& c, const T* first, const T* second, const T* bias, T* result) {
-  const DeviceArray<T> relaid(c.weight_count());
+  const DeviceArray<T> repacked(c.weight_count());
   if (!nhwc_fits<T>(c.s)) std::abort();
   if (c.what == 0) {
-    conv_nhwc_forward_cuda(first, second, c.weight_channels_last ? nullptr : relaid.get(), bias,
+    conv_nhwc_forward_cuda(first, second, c.weight_channels_last ? nullptr : repacked.get(), bias,
                            result, c.s, c.relu, c.math, nullptr);
   } else if (c.what == 1) {
-    conv_nhwc_input_grad_cuda(first, second, c.weight_channels_last, relaid.get(), result, c.s,
+    conv_nhwc_input_grad_cuda(first, second, c.weight_channels_last, repacked.get(), result, c.s,
                               c.math, nullptr);
   } else {
-    const DeviceArray<float> partial(conv_nhwc_weight_grad_parts(c.s, c.math) * c.weight_count());
+    const DeviceArray<float> partial(conv_nhwc_weight_grad_splits(c.s, c.math) * c.weight_count());
     conv_nhwc_weight_grad_cuda(first, second, result, partial.get(), c.s, c.math, nullptr);
   }
 }
@@ -68,6 +68,7 @@ void run(const Call& c, const T* first, const T* second, const T* bias, T* out, 
   result.copy_to(out);
 }
 
+// The fields of ConvSizes in their order.
 ConvSizes read_sizes(const int64_t* sizes) {
   ConvSizes s;
   std::memcpy(&s, sizes, sizeof s);
@@ -76,12 +77,16 @@ ConvSizes read_sizes(const int64_t* sizes) {
 
 }  // namespace
 
-#define EXPORT(name, T)                                                                        \
-  extern "C" void name(int64_t what, const T* first, const T* second, const T* bias, T* out,   \
-                       const int64_t* sizes, int64_t math, bool relu, bool channels_last,      \
-                       bool weight_channels_last, unsigned seed) {                             \
-    run<T>({what, read_sizes(sizes), static_cast<ConvMath>(math), relu, weight_channels_last}, \
-           first, second, bias, out, channels_last, seed);                                     \
+#define EXPORT(name, T)                                                                      \
+  extern "C" void name(int64_t what, const T* first, const T* second, const T* bias, T* out, \
+                       const int64_t* sizes, int64_t math, bool relu, bool channels_last,    \
+                       bool weight_channels_last, unsigned seed) {                           \
+    run<T>({.what = what,                                                                    \
+            .s = read_sizes(sizes),                                                          \
+            .math = static_cast<ConvMath>(math),                                             \
+            .relu = relu,                                                                    \
+            .weight_channels_last = weight_channels_last},                                   \
+           first, second, bias, out, channels_last, seed);                                   \
   }
 EXPORT(conv_float32, float)
 EXPORT(conv_float64, double)
@@ -95,27 +100,28 @@ extern "C" void conv_offsets_float64(const int64_t* sizes, const int64_t* pixels
                                      unsigned) {
   const ConvSizes s = read_sizes(sizes);
   if (!nhwc_fits<float>(s)) std::abort();
-  const auto g = input_grad ? nhwc_cuda::Gather::input_grad(s) : nhwc_cuda::Gather::output(s);
+  const auto g =
+      input_grad ? nhwc_cuda::GatherSizes::input_grad(s) : nhwc_cuda::GatherSizes::output(s);
   for (int64_t i = 0; i < count; ++i) {
     int64_t offset;
-    const nhwc_cuda::Window window(g, static_cast<uint32_t>(pixels[i]));
-    const bool inside = window.find(g, static_cast<int32_t>(kh * s.dilation_h),
-                                    static_cast<int32_t>(kw * s.dilation_w), offset);
+    const nhwc_cuda::ReceptiveField field(g, static_cast<uint32_t>(pixels[i]));
+    const bool inside = field.find(g, static_cast<int32_t>(kh * s.dilation_h),
+                                   static_cast<int32_t>(kw * s.dilation_w), offset);
     out[i] = inside ? static_cast<double>(offset) : -1;
   }
 }
 
-// The same in the NCHW kernel: the offset of the pixel's image and group, and its window's corner.
-extern "C" void conv_spots_float64(const int64_t* sizes, const int64_t* pixels, int64_t count,
-                                   int64_t group, double* out, unsigned) {
+// The same in the NCHW kernel: the offset of the pixel's image and group, and its first tap's row
+// and column.
+extern "C" void conv_column_origins_float64(const int64_t* sizes, const int64_t* pixels,
+                                            int64_t count, int64_t group, double* out, unsigned) {
   const auto base = reinterpret_cast<const float*>(uintptr_t{1} << 20);
-  const conv_cuda::OutputProduct<float> product(base, base, nullptr, nullptr, read_sizes(sizes),
-                                                false);
+  const conv_cuda::OutputGemm<float> gemm(base, base, nullptr, nullptr, read_sizes(sizes), false);
   for (int64_t i = 0; i < count; ++i) {
-    const auto spot = product.spot(group, pixels[i]);
-    out[3 * i] = static_cast<double>(spot.image - base);
-    out[3 * i + 1] = spot.top;
-    out[3 * i + 2] = spot.left;
+    const auto origin = gemm.column_origin(group, pixels[i]);
+    out[3 * i] = static_cast<double>(origin.image - base);
+    out[3 * i + 1] = origin.top;
+    out[3 * i + 2] = origin.left;
   }
 }
 
@@ -124,7 +130,7 @@ extern "C" void divide_float64(const int64_t* numbers, const int64_t* divisors, 
                                double* out, unsigned) {
   for (int64_t i = 0; i < count; ++i) {
     uint32_t rest;
-    out[2 * i] = conv_cuda::Divider(divisors[i]).split(static_cast<uint32_t>(numbers[i]), rest);
+    out[2 * i] = conv_cuda::Divider(divisors[i]).divmod(static_cast<uint32_t>(numbers[i]), rest);
     out[2 * i + 1] = rest;
   }
 }

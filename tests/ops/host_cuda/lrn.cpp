@@ -1,5 +1,5 @@
 // The CUDA kernels of LRN behind a C interface, for run_cases.py.
-#include "device_memory.h"
+#include "host_cuda/device_array.h"
 #include "lrn/lrn_kernels.cuh"
 
 namespace {
@@ -16,7 +16,11 @@ void run(const T* x, const T* dy, T* out, const int64_t (&sizes)[4], int64_t ima
   machine.random.seed(seed);
   machine.last_blocks = images < sizes[0] ? 64 : UINT64_MAX;
   if (most == 0) most = lrn_cuda::kTouchedMost<T>;
-  const LrnShape shape{sizes[0], sizes[1], sizes[2], sizes[3], channels_last};
+  const LrnShape shape{.batch = sizes[0],
+                       .channels = sizes[1],
+                       .height = sizes[2],
+                       .width = sizes[3],
+                       .channels_last = channels_last};
   const int64_t image = sizes[1] * sizes[2] * sizes[3];
   const int64_t count = images * image, before = (sizes[0] - images) * image;
   const DeviceArray<T> device_x(x, count, before), device_out(count, before);
@@ -32,13 +36,14 @@ void run(const T* x, const T* dy, T* out, const int64_t (&sizes)[4], int64_t ima
 
 }  // namespace
 
-#define EXPORT(name, T)                                                                        \
-  extern "C" void name(const T* x, const T* dy, T* out, int64_t n, int64_t c, int64_t h,       \
-                       int64_t w, bool channels_last, int64_t size, double alpha, double beta, \
-                       double k, bool within_channel, int64_t images, int64_t most,            \
-                       unsigned seed) {                                                        \
-    run<T>(x, dy, out, {n, c, h, w}, images, most, channels_last,                              \
-           {size, alpha, beta, k, within_channel}, seed);                                      \
+#define EXPORT(name, T)                                                                            \
+  extern "C" void name(const T* x, const T* dy, T* out, int64_t n, int64_t c, int64_t h,           \
+                       int64_t w, bool channels_last, int64_t size, double alpha, double beta,     \
+                       double k, bool within_channel, int64_t images, int64_t most,                \
+                       unsigned seed) {                                                            \
+    run<T>(x, dy, out, {n, c, h, w}, images, most, channels_last,                                  \
+           {.size = size, .alpha = alpha, .beta = beta, .k = k, .within_channel = within_channel}, \
+           seed);                                                                                  \
   }
 EXPORT(lrn_float32, float)
 EXPORT(lrn_float64, double)

@@ -1,5 +1,5 @@
 // The CUDA kernels of max pooling behind a C interface, for run_cases.py.
-#include "device_memory.h"
+#include "host_cuda/device_array.h"
 #include "pool/pool_kernels.cuh"
 
 namespace {
@@ -80,8 +80,19 @@ void run(int64_t what, const T* x, const T* dy, const T* pooled, const uint8_t* 
   host_cuda::Machine& machine = host_cuda::Machine::get();
   machine.random.seed(seed);
   machine.last_blocks = images < n[0] ? 64 : UINT64_MAX;
-  const PoolSizes s{n[0], n[1], n[2], n[3],  n[4],  n[5],      n[6],
-                    n[7], n[8], n[9], n[10], n[11], n[12] != 0};
+  const PoolSizes s{.batch = n[0],
+                    .channels = n[1],
+                    .height = n[2],
+                    .width = n[3],
+                    .out_height = n[4],
+                    .out_width = n[5],
+                    .kernel_h = n[6],
+                    .kernel_w = n[7],
+                    .stride_h = n[8],
+                    .stride_w = n[9],
+                    .pad_h = n[10],
+                    .pad_w = n[11],
+                    .channels_last = n[12] != 0};
   const Counts counts(s, images);
   const LrnParams* lrn = params.size > 0 ? &params : nullptr;
   if (what == kGradient) return backward(dy, pooled, tap, out, s, counts, lrn);
@@ -94,8 +105,8 @@ void run(int64_t what, const T* x, const T* dy, const T* pooled, const uint8_t* 
   extern "C" void name(int64_t what, const T* x, const T* dy, const T* pooled, const uint8_t* tap, \
                        T* out, const int64_t* sizes, int64_t images, bool relu, int64_t size,      \
                        double alpha, double beta, double k, unsigned seed) {                       \
-    run<T>(what, x, dy, pooled, tap, out, sizes, images, relu, {size, alpha, beta, k, false},      \
-           seed);                                                                                  \
+    run<T>(what, x, dy, pooled, tap, out, sizes, images, relu,                                     \
+           {.size = size, .alpha = alpha, .beta = beta, .k = k, .within_channel = false}, seed);   \
   }
 EXPORT(pool_float32, float)
 EXPORT(pool_float64, double)

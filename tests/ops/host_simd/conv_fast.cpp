@@ -84,21 +84,25 @@ void compare(const std::string& what, const Floats& actual, const Doubles& expec
   failed = true;
 }
 
-void last_first(int64_t tasks, const std::function<void(int64_t, int64_t)>& run) {
-  for (int64_t task = tasks - 1; task >= 0; --task) run(task, task + 1);
+void last_first(int64_t tasks, const std::function<void(TaskRange)>& run) {
+  for (int64_t task = tasks - 1; task >= 0; --task) run({task, task + 1});
 }
 
 Floats winograd_output(const WinogradKernels& kernels, const WinogradShape& s, const Floats& x,
                        const WinogradWeights<const float>& w, const float* bias, bool relu) {
   Floats transformed = poisoned(kernels.weight_size(s));
-  last_first(kernels.weight_tasks(s), [&](int64_t first, int64_t last) {
-    kernels.transform_weights(s, w, transformed.data(), first, last);
-  });
+  last_first(kernels.weight_tasks(s),
+             [&](TaskRange tasks) { kernels.transform_weights(s, w, transformed.data(), tasks); });
   Floats out = poisoned(s.batch * s.out_height * s.out_width * s.outputs);
-  last_first(kernels.output_tasks(s), [&](int64_t first, int64_t last) {
+  last_first(kernels.output_tasks(s), [&](TaskRange tasks) {
     Floats scratch = poisoned(kernels.output_scratch(s));
-    kernels.output(s, x.data(), transformed.data(), bias, relu, out.data(), scratch.data(), first,
-                   last);
+    kernels.output(s,
+                   {.input = x.data(),
+                    .transformed = transformed.data(),
+                    .bias = bias,
+                    .relu = relu,
+                    .out = out.data()},
+                   scratch.data(), tasks);
   });
   return out;
 }
@@ -110,25 +114,30 @@ Floats winograd_weight_grad(const WinogradKernels& kernels, const WinogradShape&
   const int64_t chunks = std::min<int64_t>(4, s.tiles()), parts = std::min<int64_t>(2, chunks);
   Floats sums = poisoned(parts * size);
   for (int64_t i = 0; i < chunks; ++i) {
-    const int64_t begin = s.tiles() * i / chunks, chunk = s.tiles() * (i + 1) / chunks - begin;
+    const int64_t begin = s.tiles() * i / chunks;
+    const TileChunk chunk = {begin, s.tiles() * (i + 1) / chunks - begin};
     for (int row = 0; row < s.out_tile + s.kernel - 1; ++row) {
-      Floats pair = poisoned(kernels.pair_size(s, chunk));
-      last_first(chunk, [&](int64_t first, int64_t last) {
-        kernels.transform_pair(s, x.data(), dy.data(), row, begin + first, begin + last, begin,
-                               chunk, pair.data());
+      Floats pair = poisoned(kernels.pair_size(s, chunk.size));
+      last_first(chunk.size, [&](TaskRange tasks) {
+        kernels.transform_pair(s, x.data(), dy.data(), row, chunk,
+                               {begin + tasks.first, begin + tasks.last}, pair.data());
       });
-      last_first(kernels.multiply_tasks(s), [&](int64_t first, int64_t last) {
-        kernels.multiply_pair(s, pair.data(), row, chunk, i > 1, sums.data() + (i > 0) * size,
-                              first, last);
+      last_first(kernels.multiply_tasks(s), [&](TaskRange tasks) {
+        kernels.multiply_pair(s, pair.data(), row, chunk.size, i > 1, sums.data() + (i > 0) * size,
+                              tasks);
       });
     }
   }
   Floats dw = poisoned(s.outputs * channel_taps);
   const int64_t taps = s.kernel * s.kernel;
-  last_first(kernels.weight_tasks(s), [&](int64_t first, int64_t last) {
+  last_first(kernels.weight_tasks(s), [&](TaskRange tasks) {
     kernels.weight_grad(s, sums.data(), parts,
-                        {dw.data(), s.group_outputs() * channel_taps, channel_taps, taps, false},
-                        first, last);
+                        {.data = dw.data(),
+                         .group_stride = s.group_outputs() * channel_taps,
+                         .output_stride = channel_taps,
+                         .channel_stride = taps,
+                         .rotated = false},
+                        tasks);
   });
   return dw;
 }
@@ -141,21 +150,49 @@ void check_winograd(const char* level, const WinogradKernels& kernels, const Con
   const Floats bias = random(s.outputs), dy = random(s.batch * s.out_pixels() * s.outputs);
   const Expected e = by_definition(s, x, w, bias, dy);
   const int r = static_cast<int>(s.kernel_h);
-  const WinogradShape shape = {s.batch,      s.height,    s.width,   s.channels,
-                               s.out_height, s.out_width, s.outputs, s.pad_h,
-                               s.pad_w,      s.groups,    m,         r};
+  const WinogradShape shape = {.batch = s.batch,
+                               .height = s.height,
+                               .width = s.width,
+                               .channels = s.channels,
+                               .out_height = s.out_height,
+                               .out_width = s.out_width,
+                               .outputs = s.outputs,
+                               .pad_h = s.pad_h,
+                               .pad_w = s.pad_w,
+                               .groups = s.groups,
+                               .out_tile = m,
+                               .kernel = r};
   const int64_t group = s.group_outputs() * s.depth();
   const bool relu = s.batch % 2 == 0;
   compare(name + " output",
-          winograd_output(kernels, shape, x, {w.data(), group, s.depth(), s.taps(), false},
+          winograd_output(kernels, shape, x,
+                          {.data = w.data(),
+                           .group_stride = group,
+                           .output_stride = s.depth(),
+                           .channel_stride = s.taps(),
+                           .rotated = false},
                           bias.data(), relu),
           e.output, relu);
-  const WinogradShape back = {s.batch,         s.out_height, s.out_width, s.outputs,
-                              s.height,        s.width,      s.channels,  r - 1 - s.pad_h,
-                              r - 1 - s.pad_w, s.groups,     m,           r};
+  const WinogradShape back = {.batch = s.batch,
+                              .height = s.out_height,
+                              .width = s.out_width,
+                              .channels = s.outputs,
+                              .out_height = s.height,
+                              .out_width = s.width,
+                              .outputs = s.channels,
+                              .pad_h = r - 1 - s.pad_h,
+                              .pad_w = r - 1 - s.pad_w,
+                              .groups = s.groups,
+                              .out_tile = m,
+                              .kernel = r};
   compare(name + " input gradient",
-          winograd_output(kernels, back, dy, {w.data(), group, s.taps(), s.depth(), true}, nullptr,
-                          false),
+          winograd_output(kernels, back, dy,
+                          {.data = w.data(),
+                           .group_stride = group,
+                           .output_stride = s.taps(),
+                           .channel_stride = s.depth(),
+                           .rotated = true},
+                          nullptr, false),
           e.input_grad, false);
   compare(name + " weight gradient", winograd_weight_grad(kernels, shape, x, dy, s.depth()),
           e.weight_grad, false);
@@ -170,18 +207,23 @@ void check_rows(const char* level, const RowConvKernels& kernels, const ConvSize
   Floats packed = poisoned(kernels.weight_size(s));
   kernels.pack_weights(s, w.data(), packed.data());
   Floats out = poisoned(dy.size());
-  last_first(s.batch * s.out_height, [&](int64_t first, int64_t last) {
+  last_first(s.batch * s.out_height, [&](TaskRange tasks) {
     Floats scratch = poisoned(kernels.output_scratch(s));
-    kernels.output(s, x.data(), packed.data(), bias.data(), true, out.data(), scratch.data(), first,
-                   last);
+    kernels.output(s,
+                   {.input = x.data(),
+                    .packed = packed.data(),
+                    .bias = bias.data(),
+                    .relu = true,
+                    .out = out.data()},
+                   scratch.data(), tasks);
   });
   compare(name + " output", out, e.output, true);
   Floats sums(2 * kernels.weight_size(s));
-  last_first(kernels.grad_tasks(s), [&](int64_t first, int64_t last) {
+  last_first(kernels.grad_tasks(s), [&](TaskRange tasks) {
     Floats scratch = poisoned(kernels.grad_scratch(s));
     kernels.add_weight_grad(s, x.data(), dy.data(),
-                            sums.data() + first % 2 * kernels.weight_size(s), scratch.data(), first,
-                            last);
+                            sums.data() + tasks.first % 2 * kernels.weight_size(s), scratch.data(),
+                            tasks);
   });
   Floats dw = poisoned(w.size());
   kernels.unpack_weights(s, sums.data(), 2, dw.data());
@@ -193,8 +235,22 @@ ConvSizes sizes(int64_t batch, int64_t channels, int64_t height, int64_t width, 
                 int64_t dilation_h = 1) {
   const int64_t out_h = (height + 2 * pad - dilation_h * (kernel_h - 1) - 1) / stride + 1;
   const int64_t out_w = (width + 2 * pad - kernel_w) / stride + 1;
-  return {batch,    channels, height, width, outputs, out_h,      out_w, kernel_h,
-          kernel_w, stride,   stride, pad,   pad,     dilation_h, 1,     groups};
+  return {.batch = batch,
+          .channels = channels,
+          .height = height,
+          .width = width,
+          .outputs = outputs,
+          .out_height = out_h,
+          .out_width = out_w,
+          .kernel_h = kernel_h,
+          .kernel_w = kernel_w,
+          .stride_h = stride,
+          .stride_w = stride,
+          .pad_h = pad,
+          .pad_w = pad,
+          .dilation_h = dilation_h,
+          .dilation_w = 1,
+          .groups = groups};
 }
 
 void check_level(const char* level, const WinogradKernels* (*winograd)(int, int),

@@ -15,6 +15,7 @@
 
 using caffe_compat::LinearKernels;
 using caffe_compat::LinearSizes;
+using caffe_compat::TaskRange;
 
 namespace {
 
@@ -58,8 +59,8 @@ void check(const char* what, const LinearSizes& s, float actual, const float* a,
 template <typename Run>
 void in_ranges(int64_t count, const Run& run) {
   const int64_t cut = count / 3;
-  if (cut > 0) run(int64_t(0), cut);
-  if (cut < count) run(cut, count);
+  if (cut > 0) run(TaskRange{0, cut});
+  if (cut < count) run(TaskRange{cut, count});
 }
 
 void run_case(const LinearKernels& k, const LinearSizes& s, bool relu) {
@@ -72,20 +73,24 @@ void run_case(const LinearKernels& k, const LinearSizes& s, bool relu) {
 
   const Array x_rows(s.inputs * k.packed_batch(s.batch));
   const Array sums(row_tiles * k.tile_rows * k.packed_batch(s.batch));
-  in_ranges(s.inputs, [&](int64_t first, int64_t last) {
-    k.pack_rows(x.data(), s.batch, s.inputs, x_rows.data(), first, last);
+  in_ranges(s.inputs, [&](TaskRange range) {
+    k.pack_rows(x.data(), s.batch, s.inputs, x_rows.data(), range);
   });
-  in_ranges(row_tiles, [&](int64_t first, int64_t last) {
-    k.forward(x_rows.data(), w.data(), relu ? b.data() : nullptr, relu, y.data(), s, sums.data(),
-              first, last);
+  in_ranges(row_tiles, [&](TaskRange range) {
+    k.forward({.x_rows = x_rows.data(),
+               .weight = w.data(),
+               .bias = relu ? b.data() : nullptr,
+               .relu = relu,
+               .output = y.data()},
+              s, sums.data(), range);
   });
 
   const Array scratch(panels * s.batch * k.tile_columns), x_columns(scratch.size);
   const bool stream = s.inputs % k.tile_columns == 0;
-  in_ranges(panels, [&](int64_t first, int64_t last) {
-    k.input_grad(dy.data(), w.data(), dx.data(), s, scratch.data(), first, last);
-    k.pack_columns(x.data(), s.batch, s.inputs, x_columns.data(), first, last);
-    k.weight_grad(dy.data(), x_columns.data(), dw.data(), stream, s, first, last);
+  in_ranges(panels, [&](TaskRange range) {
+    k.input_grad(dy.data(), w.data(), dx.data(), s, scratch.data(), range);
+    k.pack_columns(x.data(), s.batch, s.inputs, x_columns.data(), range);
+    k.weight_grad(dy.data(), x_columns.data(), dw.data(), stream, s, range);
   });
 
   for (int64_t m = 0; m < s.batch; ++m) {

@@ -1,21 +1,25 @@
-// The tile in registers of which matrix products on the CPU are made.  Include after common/simd.h,
-// in a kernel's `_simd.h`.
+// The micro-kernel of matrix products on the CPU: a tile of C = A B that stays in registers while A
+// and B pass by.  Include after common/simd.h, in a kernel's `_simd.h`.
 //
-// A tile is `rows` x `vectors` vectors of C = A B.  B is read in vectors of a row, A one number at
-// a time, which is spread to all lanes.
+//                         row d of B:  [ vector 0 ][ vector 1 ]
+//                                           |           |
+//     A[0][d], spread to all lanes -->  [at[0][0] ][at[0][1] ]
+//     A[1][d]                      -->  [at[1][0] ][at[1][1] ]      += for d = 0, 1, ... depth - 1
+//       ...                             [   ...   ][   ...   ]
 #pragma once
 
 #include <cstdint>
 
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
 
-// Accumulators, the vectors of one row of B and one number of A fill the 32 or 16 registers.
+// Tile, vectors of one row of B and one number of A fill the registers, of which AVX-512 has 32 and
+// AVX2 16.
 constexpr int kTileRows = CAFFE_COMPAT_SIMD_LANES == 16 ? 12 : 6;
 constexpr int kTileVectors = 2;
 constexpr int kTileColumns = kTileVectors * Floats::kLanes;
 
 template <int rows, int vectors = kTileVectors>
-struct Tile {
+struct RegisterTile {
   Floats at[rows][vectors];
 
   CAFFE_COMPAT_SIMD_INLINE void clear() {
@@ -57,7 +61,7 @@ struct Tile {
     }
   }
 
-  // Past the caches: see Floats::stream.
+  // With non-temporal stores: see Floats::stream.
   CAFFE_COMPAT_SIMD_INLINE void stream(float* to, int64_t row_stride) const {
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
@@ -68,8 +72,8 @@ struct Tile {
     }
   }
 
-  // tile[r][c] += sum over d < depth of a[r * a_row + d * a_step] * b[d * b_step + c].  With
-  // `ahead` the numbers of B so far behind those in use are fetched into the cache.
+  // tile[r][c] += sum over d < depth of a[r * a_row + d * a_step] * b[d * b_step + c].  `ahead`:
+  // how many numbers behind those in use B is prefetched, 0 for not at all.
   template <int64_t ahead = 0>
   CAFFE_COMPAT_SIMD_INLINE void add_product(const float* a, int64_t a_row, int64_t a_step,
                                             const float* b, int64_t b_step, int64_t depth) {

@@ -1,12 +1,12 @@
 // Runs CUDA kernels on the host, block by block, so that their own source is tested where there is
 // no GPU.
 //
-// cuda_utils.cuh includes this in place of the CUDA headers when a C++ compiler reads a kernel. The
-// threads of a block are fibers; at each barrier or warp exchange one is left and another, drawn at
-// random, goes on, so a race changes results between seeds.  Shared memory is fresh, exactly sized
-// and filled with 0xff (NaN) for each block, so AddressSanitizer sees a step outside and an
-// unwritten element shows.  A barrier that not all threads reach aborts. Only for tests: nothing
-// here is thread-safe or fast.
+// csrc/common/cuda_utils.cuh includes this in place of the CUDA headers when a C++ compiler reads a
+// kernel.  The threads of a block are fibers; at each barrier or warp exchange one is left and
+// another, drawn at random, goes on, so a race changes results between seeds.  Shared memory is
+// fresh, exactly sized and filled with 0xff (NaN) for each block, so AddressSanitizer sees a step
+// outside and an unwritten element shows.  A barrier that not all threads reach aborts. Only for
+// tests: nothing here is thread-safe or fast.
 #pragma once
 
 #if !defined(__x86_64__)
@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -370,6 +371,16 @@ T atomicAdd(T* address, T value) {
   *address += value;
   return old;
 }
+
+inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+
+namespace caffe_compat {
+
+inline float approximate_sqrt(float x) { return std::sqrt(x); }
+
+inline void store_16_bytes(const void* from, void* to) { std::memcpy(to, from, 16); }
+
+}  // namespace caffe_compat
 
 #define CAFFE_COMPAT_SHARED(type, name, count) \
   type* const name =                           \

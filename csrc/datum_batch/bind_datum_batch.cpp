@@ -1,4 +1,4 @@
-// caffe_compat._C.ImageBatch: many serialized Datums, or decoded images, become one array.  The
+// caffe_compat._C.ImageBatch: turns many serialized Datums, or decoded images, into one array.  The
 // work runs without the interpreter's lock, in threads of its own.
 
 #include <pybind11/numpy.h>
@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "batch_transform/image_transform.h"
-#include "lmdb_batch/datum_wire.h"
+#include "datum_batch/datum_wire.h"
 
 namespace py = pybind11;
 
 namespace caffe_compat {
 namespace {
 
+// What an item of a batch holds; the numbers are those of headers().
 enum Kind : int32_t { kEmpty, kBytes, kFloats, kEncoded, kBad };
 
 using FloatArray = py::array_t<float, py::array::c_style>;
@@ -35,7 +36,7 @@ class ImageBatch {
       }
     }
     const py::gil_scoped_release released;
-    run_parallel(size(), records_per_thread(threads), [this](int64_t i) { parse(i); });
+    run_parallel(size(), parser_threads(threads), [this](int64_t i) { parse(i); });
   }
 
   // Places for `count` images, to be filled with set_image.
@@ -74,8 +75,14 @@ class ImageBatch {
     Item& item = items_.at(i);
     item.owner = image;
     item.kind = kBytes;
-    item.image = {image.data(),     image.shape(0),   image.shape(1),   image.shape(2),
-                  image.strides(0), image.strides(1), image.strides(2), false};
+    item.image = {.data = image.data(),
+                  .channels = image.shape(0),
+                  .height = image.shape(1),
+                  .width = image.shape(2),
+                  .channel_stride = image.strides(0),
+                  .row_stride = image.strides(1),
+                  .column_stride = image.strides(2),
+                  .is_float = false};
   }
 
   // out: float32 [count][channels][height][width]; windows: int32 [count][3] of top, left, mirror;
@@ -99,13 +106,13 @@ class ImageBatch {
       params.mean_kind = mean_values.ndim() == 1 ? MeanKind::kPerChannel : MeanKind::kImage;
     }
     const int64_t channels = out.shape(1), one = channels * params.height * params.width;
-    const int32_t* place = windows.data();
-    for (int64_t i = 0; i < size(); ++i) check(i, place + 3 * i, channels, mean_values, params);
+    const int32_t* crop = windows.data();  // top, left, mirror of each image
+    for (int64_t i = 0; i < size(); ++i) check(i, crop + 3 * i, channels, mean_values, params);
     float* result = out.mutable_data();
     const py::gil_scoped_release released;
     run_parallel(size(), threads, [&](int64_t i) {
-      transform_image(items_[i].image, {place[3 * i], place[3 * i + 1], place[3 * i + 2] != 0},
-                      params, result + i * one);
+      transform_image(items_[i].image, {crop[3 * i], crop[3 * i + 1], crop[3 * i + 2] != 0}, params,
+                      result + i * one);
     });
   }
 
@@ -136,8 +143,8 @@ class ImageBatch {
       }
     }
     float* sums = total.mutable_data();
-    const int64_t values = total.size(),
-                  slice = 16384;  // a slice of sums and images stays in the cache
+    // A slice of the sums stays in the L1 or L2 cache while all images are added to it.
+    const int64_t values = total.size(), slice = 16384;
     const py::gil_scoped_release released;
     run_parallel((values + slice - 1) / slice, threads, [&](int64_t s) {
       const int64_t begin = s * slice, end = std::min(values, begin + slice);
@@ -155,8 +162,8 @@ class ImageBatch {
     py::object owner;
   };
 
-  // Parsing is short: a thread pays only for some hundred records.
-  int64_t records_per_thread(int64_t threads) const { return std::min(threads, size() / 256 + 1); }
+  // Parsing a record takes so little time that a thread is worth starting for some hundred only.
+  int64_t parser_threads(int64_t threads) const { return std::min(threads, size() / 256 + 1); }
 
   void parse(int64_t i) {
     Item& item = items_[i];
@@ -221,7 +228,7 @@ class ImageBatch {
 }  // namespace
 }  // namespace caffe_compat
 
-void bind_lmdb_batch(py::module_& m) {
+void bind_datum_batch(py::module_& m) {
   using caffe_compat::ImageBatch;
   py::class_<ImageBatch>(m, "ImageBatch",
                          "Serialized Datums or decoded images on their way into one array.")

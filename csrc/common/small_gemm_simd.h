@@ -1,16 +1,16 @@
-// Small matrix products of any size from tiles in registers.  Include after common/simd.h.
+// Small matrix products of any size from register tiles.  Include after common/simd.h.
 #pragma once
 
 #include <cstdint>
 #include <utility>
 
-#include "common/gemm_micro_simd.h"
+#include "common/register_tile_simd.h"
 
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
 
-// c (rows, vectors) = or += a b; see Tile::add_product.  a may be in `parts`, each `a_part` after
-// the last and with its own `depth` rows of b, which follow each other.
-struct ProductArguments {
+// c = a b, or c += a b with `add`; strides as in RegisterTile::add_product.  The depth may be cut
+// into `parts` of `depth` each: those of a lie `a_part` apart, those of b follow each other.
+struct GemmArguments {
   const float* a;
   int64_t a_row, a_step;
   const float* b;
@@ -21,12 +21,12 @@ struct ProductArguments {
   int64_t parts = 1, a_part = 0;
 };
 
-// The rows of a tile that keep its accumulators in registers.
+// The rows of a register tile of so many vectors.
 constexpr int tile_rows(int vectors) { return vectors == 3 ? kTileRows * 2 / 3 : kTileRows; }
 
 template <int rows, int vectors>
-void multiply_tile(const ProductArguments& p) {
-  Tile<rows, vectors> tile;
+void gemm_tile(const GemmArguments& p) {
+  RegisterTile<rows, vectors> tile;
   tile.clear();
   for (int64_t i = 0; i < p.parts; ++i) {
     tile.add_product(p.a + i * p.a_part, p.a_row, p.a_step, p.b + i * p.depth * p.b_step, p.b_step,
@@ -40,9 +40,9 @@ void multiply_tile(const ProductArguments& p) {
 }
 
 template <int vectors, int... rows>
-void multiply_rows(ProductArguments p, int64_t count, std::integer_sequence<int, rows...>) {
-  using Function = void (*)(const ProductArguments&);
-  static constexpr Function functions[] = {multiply_tile<rows + 1, vectors>...};
+void gemm_rows(GemmArguments p, int64_t count, std::integer_sequence<int, rows...>) {
+  using Function = void (*)(const GemmArguments&);
+  static constexpr Function functions[] = {gemm_tile<rows + 1, vectors>...};
   constexpr int64_t most = sizeof...(rows);
   // Tiles of nearly equal size: one of few rows would leave the arithmetic units idle.
   for (int64_t left = (count + most - 1) / most; left > 0; --left) {
@@ -54,23 +54,25 @@ void multiply_rows(ProductArguments p, int64_t count, std::integer_sequence<int,
   }
 }
 
-// The product of any number of rows and one to three vectors of columns.
-inline void multiply(const ProductArguments& p, int64_t rows, int vectors) {
+// The product of any number of rows by one to three vectors of columns.
+inline void gemm(const GemmArguments& p, int64_t rows, int vectors) {
   switch (vectors) {
     case 1:
-      return multiply_rows<1>(p, rows, std::make_integer_sequence<int, tile_rows(1)>());
+      return gemm_rows<1>(p, rows, std::make_integer_sequence<int, tile_rows(1)>());
     case 2:
-      return multiply_rows<2>(p, rows, std::make_integer_sequence<int, tile_rows(2)>());
+      return gemm_rows<2>(p, rows, std::make_integer_sequence<int, tile_rows(2)>());
     default:
-      return multiply_rows<3>(p, rows, std::make_integer_sequence<int, tile_rows(3)>());
+      return gemm_rows<3>(p, rows, std::make_integer_sequence<int, tile_rows(3)>());
   }
 }
 
-// Columns in panels of two vectors; the last one has three where their number is odd.
-struct Panels {
+// The columns of b and c in panels of two vectors.  Of an odd number of vectors the last panel has
+// three: one alone would leave the arithmetic units idle.
+struct ColumnPanels {
   int64_t vectors;
 
-  explicit Panels(int64_t columns) : vectors((columns + Floats::kLanes - 1) / Floats::kLanes) {}
+  explicit ColumnPanels(int64_t columns)
+      : vectors((columns + Floats::kLanes - 1) / Floats::kLanes) {}
   int64_t count() const { return vectors > 1 ? vectors / 2 : 1; }
   int width(int64_t panel) const {
     return vectors == 1 ? 1 : panel + 1 == count() && vectors % 2 ? 3 : 2;

@@ -1,4 +1,5 @@
-// The sums of one tile of a product: plain FMA, or tensor cores with TF32 or split TF32.
+// The sums of one tile of a matrix product, in the registers of a block: by plain FMA, or by tensor
+// cores with TF32 or split TF32.
 #pragma once
 
 #include "common/cuda_utils.cuh"
@@ -7,29 +8,37 @@
 namespace caffe_compat {
 namespace conv_cuda {
 
-// A tile of the product, computed by kThreads threads.
+// A tile of the product, computed by kThreads threads from tiles of both operands that are kDepth
+// deep, in shared memory as [k][row] and [k][column].
+constexpr int kTileDepth = 16;
 template <int rows, int columns>
-struct Tile {
-  static constexpr int kRows = rows, kColumns = columns, kDepth = 16;
-  // Keeps 16-byte alignment and spreads the tensor-core reads over the banks.
+struct GemmTile {
+  static constexpr int kRows = rows, kColumns = columns, kDepth = kTileDepth;
+  // Unused elements behind each row of shared memory.  Rows stay aligned to 16 bytes, and rows k to
+  // k + 3, which a fragment reads together, start 8 banks apart.
   static constexpr int kPad = 8;
 };
 template <typename A, typename Tile>
-using TileA = A[Tile::kDepth][Tile::kRows + Tile::kPad];
+using SharedTileA = A[Tile::kDepth][Tile::kRows + Tile::kPad];
 template <typename A, typename Tile>
-using TileB = A[Tile::kDepth][Tile::kColumns + Tile::kPad];
+using SharedTileB = A[Tile::kDepth][Tile::kColumns + Tile::kPad];
 
-// 16 x 16 threads, each with blocks of 4 x 4 sums, 64 apart.
-template <typename A, typename Tile>
-struct FmaSums {
-  using TileType = Tile;
+// 16 x 16 threads.  Each has blocks of 4 x 4 sums, 64 rows or columns apart:
+//
+//            columns 0-3  4-7  ...  60-63   64-67 ...
+//   rows 0-3    thread 0    1  ...     15       0 ...
+//   rows 4-7          16   17  ...     31      16 ...
+//   rows 64-67         0    1  ...
+template <typename A, typename Tile_>
+struct FmaAccumulators {
+  using Tile = Tile_;
   static constexpr int kM = Tile::kRows / 16, kN = Tile::kColumns / 16;
   A sums[kM][kN] = {};
 
   __device__ static int row(int i) { return i / 4 * 64 + threadIdx.x / 16 * 4 + i % 4; }
   __device__ static int column(int j) { return j / 4 * 64 + threadIdx.x % 16 * 4 + j % 4; }
 
-  __device__ void add(const TileA<A, Tile>& a, const TileB<A, Tile>& b) {
+  __device__ void add(const SharedTileA<A, Tile>& a, const SharedTileB<A, Tile>& b) {
 #pragma unroll
     for (int k = 0; k < Tile::kDepth; ++k) {
       A left[kM], right[kN];
@@ -55,10 +64,10 @@ struct FmaSums {
   }
 };
 
-// 2 x 4 warps, each with a grid of 16 x 8 fragments.
-template <typename Tile, bool split>
-struct TensorSums {
-  using TileType = Tile;
+// 2 x 4 warps, each with kM x kN fragments of 16 x 8.  `split`: float32 as two TF32 numbers.
+template <typename Tile_, bool split>
+struct TensorCoreAccumulators {
+  using Tile = Tile_;
   static constexpr int kM = Tile::kRows / 2 / 16, kN = Tile::kColumns / 4 / 8;
   FragmentC sums[kM][kN] = {};
 
@@ -73,7 +82,7 @@ struct TensorSums {
     }
   }
 
-  __device__ void add(const TileA<float, Tile>& a, const TileB<float, Tile>& b) {
+  __device__ void add(const SharedTileA<float, Tile>& a, const SharedTileB<float, Tile>& b) {
     const int row = threadIdx.x % 32 / 4, column = threadIdx.x % 4;
 #pragma unroll
     for (int k = 0; k < Tile::kDepth; k += 8) {
@@ -100,8 +109,8 @@ struct TensorSums {
 #pragma unroll
         for (int j = 0; j < kN; ++j) {
           if constexpr (split) {
-            // Tensor cores truncate when they add: the long sum is kept in rounded float32 outside
-            // of them.
+            // Tensor cores cut off the last bits when they add, so the long sum is kept outside of
+            // them, in float32 that is rounded.
             FragmentC sum = {};
             multiply_add<Tf32>(small_a[i], big_b[j], sum);
             multiply_add<Tf32>(big_a[i], small_b[j], sum);

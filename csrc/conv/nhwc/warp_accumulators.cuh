@@ -1,4 +1,4 @@
-// What one warp sums with tensor cores: kM x 4 fragments of 16 x 8, in one of the number formats.
+// What one warp sums with tensor cores, in its registers: kM x kN fragments of 16 x 8.
 #pragma once
 
 #include "common/mma.cuh"
@@ -10,8 +10,11 @@ namespace nhwc_cuda {
 // fragment of A or B is two chunks deep in every format.
 constexpr int kChunkBytes = 16;
 
+// How numbers are stored (T) and multiplied: 16-bit types as they are, float32 as TF32 or, with
+// `split_`, as the sum of two TF32 numbers.
+
 template <typename T, bool split_ = false>
-struct Format {
+struct NumberFormat {
   using Element = T;
   static constexpr bool kFloat = std::is_same_v<T, float>, kSplit = split_;
   using Number = std::conditional_t<kFloat, Tf32, T>;
@@ -19,7 +22,7 @@ struct Format {
 };
 
 template <typename Format, int rows>
-struct WarpSums {
+struct WarpAccumulators {
   static constexpr int kM = rows / 16, kN = 4;
   FragmentC sums[kM][kN] = {};
 
@@ -58,8 +61,8 @@ struct WarpSums {
     for (int w = 0; w < count; ++w) split_to_tf32(bits_float(words[w]), words[w], small[w]);
   }
 
-  // Tensor cores cut bits off when they add: the long sum is kept in rounded float32 outside of
-  // them.
+  // Tensor cores cut off the last bits when they add, so the long sum is kept outside of them, in
+  // float32 that is rounded.
   __device__ __forceinline__ void add_split(FragmentA (&a)[kM], FragmentB (&b)[kN]) {
     FragmentB small_b[kN];
 #pragma unroll
@@ -92,7 +95,8 @@ struct WarpGrid {
   __device__ static int first_column() { return threadIdx.x / 32 % kAcross * 32; }
 };
 
-// Stages of the pipeline from global memory; kStages - 1 of them are on their way at a time.
+// Tiles of the pipeline from global to shared memory; kStages - 1 of them are on their way at a
+// time.
 constexpr int kStages = 4;
 
 }  // namespace nhwc_cuda

@@ -1,4 +1,7 @@
-#include "lmdb_batch/datum_wire.h"
+// Reads a Datum message field by field; later values of a field replace earlier ones, as protobuf
+// has it, and unknown fields are passed over.
+
+#include "datum_batch/datum_wire.h"
 
 #include <cstring>
 
@@ -8,7 +11,7 @@ namespace {
 enum Field : uint64_t { kChannels = 1, kHeight, kWidth, kData, kLabel, kFloatData, kEncoded };
 enum WireType : uint64_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
 constexpr uint8_t kFloatTag = kFloatData << 3 | kFixed32;
-constexpr int64_t kFloatRow = 5;  // a tag byte and four bytes of value
+constexpr int64_t kTaggedFloatBytes = 5;  // a tag byte and four bytes of value
 
 struct Reader {
   const uint8_t* position;
@@ -25,6 +28,8 @@ struct Reader {
   }
 };
 
+// Values at `values`, `stride` bytes apart: as they are where they are the first, else all are
+// copied into gathered_floats.
 void append_floats(const uint8_t* values, int64_t count, int64_t stride, DatumView* datum) {
   if (datum->float_count == 0) {
     datum->floats = values;
@@ -77,10 +82,11 @@ std::string parse_datum(const uint8_t* bytes, int64_t size, DatumView* datum) {
   while (reader.position < reader.end) {
     if (*reader.position == kFloatTag) {
       const uint8_t* first = reader.position;
-      while (reader.end - reader.position >= kFloatRow && *reader.position == kFloatTag)
-        reader.position += kFloatRow;
+      while (reader.end - reader.position >= kTaggedFloatBytes && *reader.position == kFloatTag)
+        reader.position += kTaggedFloatBytes;
       if (reader.position == first) return cut;
-      append_floats(first + 1, (reader.position - first) / kFloatRow, kFloatRow, datum);
+      append_floats(first + 1, (reader.position - first) / kTaggedFloatBytes, kTaggedFloatBytes,
+                    datum);
       continue;
     }
     uint64_t tag, value;
