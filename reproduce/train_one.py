@@ -48,7 +48,7 @@ def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # no
             return
         with _appending(LOG) as stream:
             log = Log(stream, [JsonLines(METRICS)])
-            log.event("start", 0)  # from here the seconds of this process count
+            log.start()  # from here the seconds of this process count
             _log_warnings(log)
             _solve(Solver("solver.prototxt", device=device, log=log, fast=mode.fast, precision=mode.precision), log)
         _remove_old_states()
