@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for reproduce/, which is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for reproduce/, where nothing is installed
 
 import numpy as np
 import torch
@@ -32,8 +32,8 @@ from caffe_compat.proto import read_net, read_solver
 from caffe_compat.solver import Log
 from caffe_compat.solver.events import Event, TestEvent, TrainEvent
 from reproduce.datasets import glyphs
-from reproduce.datasets.images import ArrayImages
-from reproduce.datasets.torchvision_sets import FASHION_DEBIAN, load_fashion_mnist
+from reproduce.datasets.fashion_mnist import FASHION_DEBIAN, load_fashion_mnist
+from reproduce.images import ArrayImages
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED, OTHER_SEED = 1, 2

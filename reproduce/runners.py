@@ -1,7 +1,7 @@
 """Trains the networks of a plan in processes of their own, each after the one it starts from.
 
 Everything that a process needs is in the network's folder, so other runners (a cluster's queue,
-Ray) need no more than ``ready`` and the command ``reproduce/train_one.py FOLDER``.
+Ray) need no more than ``ready`` and the command ``python -m reproduce.train_one FOLDER``.
 """
 
 import errno
@@ -11,15 +11,17 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 from typing import Any
 
 from caffe_compat.errors import CaffeCompatError, SolverError
 from reproduce.mode import Mode
-from reproduce.plan import Network
+from reproduce.network import Network
 
 DONE = "done"  # the file that train_one leaves in a finished network's folder
 POLL_S = 0.5
@@ -37,7 +39,7 @@ def ready(networks: Sequence[Network], out: Path) -> list[Network]:
 
 
 class WorkerDied(CaffeCompatError):
-    """A network's process that ended without a word: killed, or out of memory."""
+    """A network's process ended without saying why: it was killed, or was out of memory."""
 
 
 @dataclass
@@ -53,6 +55,7 @@ def run_local(
     out: Path,
     devices: Sequence[str],
     mode: Mode = Mode(),  # noqa: B008 (it is frozen)
+    *,
     on_start: Callable[[Network], None] = lambda network: None,
     on_done: Callable[[Network], None] = lambda network: None,
     on_poll: Callable[[], None] = lambda: None,
@@ -92,12 +95,26 @@ def run_local(
 def _fork_server() -> Any:
     """Processes forked from one that has imported PyTorch and nothing else: quick, and no thread is lost."""
     context = multiprocessing.get_context("forkserver")
-    root = str(Path(__file__).resolve().parent.parent)
-    # The server looks for the modules to load before it knows our sys.path.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     # The main module too, or each process would import it anew.
     context.set_forkserver_preload(["__main__", "reproduce.warm"])
+    # The server imports these modules before it is told our sys.path, so that it has to hear of it otherwise.
+    with _python_path(Path(__file__).resolve().parent.parent):
+        ensure_running()
     return context
+
+
+@contextmanager
+def _python_path(folder: Path) -> Iterator[None]:
+    """Processes that are started inside look for modules in ``folder``, too."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 def _start(context: Any, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
@@ -133,7 +150,7 @@ def _explain(error: Exception, folder: Path) -> str:
 
 
 def _end_with_parent(connection: Connection) -> None:
-    """Nothing is ever sent: the pipe ends when the parent does, killed or not, and so do we."""
+    """End this process with its parent: nothing is ever sent through the pipe, which closes when the parent ends."""
     try:
         connection.recv()
     except (EOFError, OSError):

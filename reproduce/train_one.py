@@ -5,6 +5,9 @@
 Started again after a kill it continues, and ends with the same bits.
 """
 
+if __name__ == "__main__" and not __package__:
+    import from_checkout  # noqa: F401
+
 import argparse
 import fcntl
 import os
@@ -16,8 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package is the folder of this file
 
 import torch
 

@@ -10,8 +10,8 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.data.lmdb import LMDBReader, write_lmdb
 from caffe_compat.data.mean import compute_mean, write_mean
 from caffe_compat.errors import DataError
-from reproduce.datasets.images import Images, first_of_each_class
-from reproduce.plan import WHOLE, Network
+from reproduce.images import Images, first_of_each_class
+from reproduce.network import WHOLE, Network
 from reproduce.splits import half_classes
 
 #: the training records are shuffled once, as Caffe's ImageNet example does
@@ -76,8 +76,8 @@ def _chosen(images: Images, network: Network, name: str, part: str) -> tuple[np.
     labels = images.labels(part)
     if name == WHOLE:
         return np.arange(len(labels)), labels
-    if network.family == "reduced":
-        chosen = first_of_each_class(labels, network.n)
+    if network.images_per_class:
+        chosen = first_of_each_class(labels, network.images_per_class)
         return chosen, labels[chosen]
     classes = half_classes(network.split, len(images.classes), images.natural)[network.target]
     chosen = np.flatnonzero(np.isin(labels, classes))
