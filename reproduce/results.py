@@ -4,8 +4,6 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from caffe_compat.atomic_file import write_text
@@ -30,7 +28,7 @@ COLUMNS = (
 )
 METRICS = "train.jsonl"
 BEST_TESTS = 10
-PAPER_TABLE = files("reproduce") / "paper_results.csv"
+PAPER_TABLE = Path(__file__).parent / "paper_results.csv"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +101,7 @@ def write_results(results: Sequence[Result], file: Path) -> None:
     write_text(file, text.getvalue())
 
 
-def paper_results(file: Traversable = PAPER_TABLE) -> list[Result]:
+def paper_results(file: Path = PAPER_TABLE) -> list[Result]:
     """The authors' own results, read from their logs; without the networks whose log is not published."""
     rows = [row for row in csv.DictReader(io.StringIO(file.read_text())) if row["accuracy_top10_mean"]]
     return [_paper_result(row) for row in rows]

@@ -2,7 +2,7 @@
 
     python reproduce/run_folder.py --out runs     writes the folders of the paper's 170 networks
 
-The files are in Caffe's 2013 form, as the authors', and all paths in them are relative to the
+The files are in Caffe's form of 2013, as the authors' are, and all paths in them are relative to the
 folder.  ``caffe1_*.prototxt`` say the same in today's form, for Caffe 1.0 itself: a net of 2013
 cannot say that its database is an LMDB.
 """

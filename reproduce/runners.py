@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import Any
 
 from caffe_compat.errors import CaffeCompatError, SolverError
 from reproduce.mode import Mode
@@ -45,7 +45,7 @@ class WorkerDied(CaffeCompatError):
 @dataclass
 class _Worker:
     network: Network
-    process: Any
+    process: ForkServerProcess
     connection: Connection
     device: str
 
@@ -92,7 +92,7 @@ def run_local(
             worker.process.join()
 
 
-def _fork_server() -> Any:
+def _fork_server() -> ForkServerContext:
     """Processes forked from one that has imported PyTorch and nothing else: quick, and no thread is lost."""
     context = multiprocessing.get_context("forkserver")
     # The main module too, or each process would import it anew.
@@ -117,7 +117,7 @@ def _python_path(folder: Path) -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
-def _start(context: Any, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
+def _start(context: ForkServerContext, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, out.resolve() / network.name, device, mode))
     process.start()
@@ -165,7 +165,7 @@ def _check(worker: _Worker, out: Path) -> None:
             raise SolverError(worker.connection.recv())
         except EOFError:
             pass
-    code = worker.process.exitcode
+    code = worker.process.exitcode or 0
     what = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     raise WorkerDied(
         f"{out / worker.network.name}: the process of this network {what}; run the same command again to continue"

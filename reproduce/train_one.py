@@ -30,7 +30,7 @@ from caffe_compat.solver import Log, find_snapshot
 from caffe_compat.solver.metrics import JsonLines
 from reproduce.mode import Mode
 
-#: the processes of a killed run end themselves, a moment later
+#: how long to wait for a network that another process trains: those of a killed run end a moment after it
 LOCK_WAIT_S = 20.0
 LOG, METRICS, DONE = "train.log", "train.jsonl", "done"
 

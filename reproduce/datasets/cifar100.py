@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -69,9 +70,10 @@ class _ArrayUnpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"{module}.{name} has no place in CIFAR-100")
 
 
-def _unpickle(file: Path) -> dict[bytes, list]:
+def _unpickle(file: Path) -> dict[bytes, Any]:
     try:
         with open(file, "rb") as handle:
-            return _ArrayUnpickler(handle, encoding="bytes").load()
+            content: dict[bytes, Any] = _ArrayUnpickler(handle, encoding="bytes").load()
+            return content
     except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
         raise DataError(f"{file}: cannot be read: {error}; download it again") from None

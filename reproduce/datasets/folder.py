@@ -1,4 +1,4 @@
-"""Class-per-folder images."""
+"""Images of one's own, one folder for each class."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from reproduce.images import FileImages
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"))
 SMALL_PX = 32
-HELD_OUT = 5  # without a validation folder each 5th image of a class is kept for testing
+HELD_OUT = 5  # without a validation folder every 5th image of a class is for testing
 
 
 class Folder(LoadedDataSet):

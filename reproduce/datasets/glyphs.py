@@ -69,7 +69,7 @@ def load(per_class: dict[str, int] | None = None) -> ArrayImages:
 def draw(labels: np.ndarray, seed: int) -> np.ndarray:
     """(N, 3, 32, 32) uint8, BGR: one image of the class of each label."""
     rng = np.random.default_rng(seed)
-    masks = _glyph_masks()
+    masks = glyph_masks()
     count = len(labels)
     fonts = rng.integers(len(FONTS), size=count)
     angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES, count))
@@ -99,7 +99,7 @@ def _place(mask: np.ndarray, angle: float, scale: float, centre: np.ndarray) -> 
     return cv2.warpAffine(mask, matrix, (SIZE_PX, SIZE_PX), flags=cv2.INTER_LINEAR) / 255.0
 
 
-def _glyph_masks() -> list[list[np.ndarray]]:
+def glyph_masks() -> list[list[np.ndarray]]:
     """Coverage (H, W) uint8 of each class in each font."""
     import matplotlib
     from PIL import ImageFont

@@ -21,7 +21,7 @@ class ImageNet(DataSet):
     name = "imagenet"
     usage = "imagenet:PATH"
     about = "ILSVRC12, as it is downloaded or as caffe-compat prepare_imagenet left it"
-    natural = "the authors' natural classes / man-made ones"
+    natural = "the authors' 449 natural classes / 551 man-made ones"
     prototxt = "paper"
     size_px = 256
     needs_path = True

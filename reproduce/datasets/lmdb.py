@@ -1,4 +1,4 @@
-"""A pair of Caffe LMDBs, one for training and one for testing."""
+"""Two Caffe LMDBs of one's own, one for training and one for testing."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class LMDBPair(LoadedDataSet):
     name = "lmdb"
     usage = "lmdb:TRAIN,VAL"
     about = "Caffe LMDBs of your own"
-    natural = "not known, but for the paper's with 1000 classes"
+    natural = "with 1000 classes the authors', else not known"
     prototxt = "by the size of the images"
     size_px = 32  # a guess, for --dry-run, which does not open the databases
     needs_path = True
@@ -87,7 +87,7 @@ class LMDBImages:
         reader = self._readers["train"]
         datum = parse_datum(reader.record(0).value)
         height, width = decode_image(datum.data).shape[:2] if datum.encoded else (datum.height, datum.width)
-        return min(height, width)
+        return int(min(height, width))
 
 
 def _read_labels(reader: LMDBReader) -> np.ndarray:

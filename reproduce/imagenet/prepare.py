@@ -71,7 +71,9 @@ def prepare_imagenet(job: Preparation, *, only_estimate: bool = False) -> bool:
 
     databases = {}
     for kind, images in (("train", train), ("val", valid)):
-        databases[kind] = _convert(job, job.out / f"{kind}_lmdb", WHOLE, kind, images, options)
+        databases[kind] = _convert(
+            job, job.out / f"{kind}_lmdb", subset=WHOLE, kind=kind, images=images, options=options
+        )
     (job.out / "subsets").mkdir(exist_ok=True)
     (job.out / "means").mkdir(exist_ok=True)
     for name, train_lines, valid_lines in subsets:
@@ -80,7 +82,7 @@ def prepare_imagenet(job: Preparation, *, only_estimate: bool = False) -> bool:
                 continue
             target = job.out / "subsets" / f"{name}.{kind}"
             if job.separate:
-                _convert(job, target, name, kind, images, options)
+                _convert(job, target, subset=name, kind=kind, images=images, options=options)
             elif not target.exists():
                 _write_index(target, databases[kind], lines)
         if job.means:
@@ -134,7 +136,7 @@ def _write_lists(folder: Path, subsets: list[Subset]) -> bool:
 
 
 def _convert(
-    job: Preparation, path: Path, subset: str, kind: str, images: ListedImages, options: ConvertOptions
+    job: Preparation, path: Path, *, subset: str, kind: str, images: ListedImages, options: ConvertOptions
 ) -> Path:
     """Convert the images of a subset's list unless an earlier run has; those for training are shuffled."""
     if path.exists():

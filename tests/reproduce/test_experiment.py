@@ -1,5 +1,6 @@
 """The main job's parts that need no training."""
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 from rich.console import Console
 
 from caffe_compat.errors import DataError
-from reproduce import experiment
 from reproduce.experiment import chosen_networks, run, show_plan
 from reproduce.options import Options
 
@@ -52,5 +52,7 @@ def test_starting_anew_removes_what_a_run_left_and_nothing_else(tmp_path: Path) 
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    with experiment._locked(tmp_path), pytest.raises(DataError, match="another run works in this folder"):
-        run(Options(out=tmp_path), Console(quiet=True))
+    with (tmp_path / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another run works in this folder"):
+            run(Options(out=tmp_path), Console(quiet=True))

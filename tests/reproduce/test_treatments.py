@@ -1,5 +1,6 @@
 """A treatment is one object: the plan, the figures, the report and --help take it from there."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_transfer_takes_the_treatment_of_its_halves() -> None:
 class Thawed(Treatment):
     """A toy: the first n layers of half A's network, trained on with all classes."""
 
-    def networks(self, split, depths):
+    def networks(self, split: str, depths: Sequence[int]) -> list[Network]:
         return [
             Network(
                 name=f"thawed{split}_1_{n}",

@@ -18,7 +18,7 @@ def test_glyphs_are_the_same_in_every_run_and_differ_among_themselves() -> None:
 
 
 def test_all_fonts_have_all_glyphs() -> None:
-    for row in glyphs._glyph_masks():
+    for row in glyphs.glyph_masks():
         assert len({mask.tobytes() for mask in row}) == len(glyphs.CLASSES)
 
 
