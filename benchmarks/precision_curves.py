@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for reproduce/, which is no installed package
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for reproduce/, where nothing is installed
 
 import numpy as np
 import torch
@@ -29,9 +29,10 @@ from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.data.mean import compute_mean, write_mean
 from caffe_compat.proto import read_net, read_solver
 from caffe_compat.solver import Log
+from caffe_compat.solver.events import Event, TestEvent, TrainEvent
 from reproduce.datasets import glyphs
-from reproduce.datasets.images import ArrayImages
-from reproduce.datasets.torchvision_sets import FASHION_DEBIAN, load_fashion_mnist
+from reproduce.datasets.fashion_mnist import FASHION_DEBIAN, load_fashion_mnist
+from reproduce.images import ArrayImages
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED, OTHER_SEED = 1, 2
@@ -40,11 +41,11 @@ DISPLAY, AVERAGE, TEST_BATCH = 10, 20, 100
 COLOURS = {"fp32": "black", "tf32": "#2980b9", "bf16": "#c0392b", "fp32, another seed": "#aaaaaa"}
 
 
-class Events(list):
+class Events(list[Event]):
     """A log's sink that keeps the events."""
 
-    def write(self, record: dict[str, Any]) -> None:
-        self.append(record)
+    def write(self, event: Event) -> None:
+        self.append(event)
 
     def close(self) -> None:
         pass
@@ -85,8 +86,8 @@ def train(param: Any, device: torch.device, precision: str, seed: int) -> dict[s
         solver.solve()
     finally:
         solver.close()
-    losses = [(e["iteration"], e["loss"]) for e in events if e["event"] == "train"]
-    tests = [(e["iteration"], e["outputs"]["accuracy"]) for e in events if e["event"] == "test"]
+    losses = [(e.iteration, e.loss) for e in events if isinstance(e, TrainEvent)]
+    tests = [(e.iteration, e.output("accuracy")) for e in events if isinstance(e, TestEvent)]
     return {"loss": losses, "accuracy": tests}
 
 

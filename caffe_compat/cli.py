@@ -1,6 +1,8 @@
 """The ``caffe-compat`` command (and its alias ``caffe``): finds ``tools/<command>.py`` and runs it.
 
-A tool has ``add_arguments(parser)`` and ``run(args) -> exit status``; the first line of its docstring is its help.
+Another package adds a command of its own as an entry point of the group ``caffe_compat.commands``, which names its
+module.  A tool, or such a module, has ``add_arguments(parser)`` and ``run(args) -> exit status``; the first line of its
+docstring is its help.
 Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``--noflag``, ``--flag=false``.
 """
 
@@ -8,14 +10,19 @@ import argparse
 import ast
 import importlib
 import sys
+import tomllib
 import warnings
 from collections.abc import Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 from caffe_compat import __version__, tools
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.tools._extensions import add_extension_arguments, load_extensions
 
+ENTRY_POINTS = "caffe_compat.commands"
 USAGE_ERROR = 2
 INTERRUPTED = 130
 
@@ -34,13 +41,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"caffe-compat {__version__}")
         return 0
     command, rest = words[0].replace("-", "_"), words[1:]
-    if command not in commands():
+    module = _module(command)
+    if module is None:
         print(f"caffe-compat: unknown command {words[0]!r}; there are {', '.join(commands())}", file=sys.stderr)
         return USAGE_ERROR
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
-            return _run(command, rest)
+            return _run(command, module, rest)
     except CaffeCompatError as error:
         print(f"caffe-compat {command}: {error}", file=sys.stderr)
     except BrokenPipeError:
@@ -60,12 +68,45 @@ def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def commands() -> dict[str, str]:
     """Every command and its one line of help, read without importing the tools."""
-    folder = Path(tools.__path__[0])
-    return {path.stem: _first_line(path) for path in sorted(folder.glob("[!_]*.py"))}
+    return {name: _first_line(_origin(module)) for name, module in sorted({**_added(), **_tools()}.items())}
 
 
-def _first_line(path: Path) -> str:
-    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+def _module(command: str) -> str | None:
+    """The module of a command; None when there is no such command."""
+    return _tools().get(command) or _added().get(command)
+
+
+def _tools() -> dict[str, str]:
+    """{command: module} of the tools here."""
+    return {path.stem: f"{tools.__name__}.{path.stem}" for path in Path(tools.__path__[0]).glob("[!_]*.py")}
+
+
+@cache
+def _added() -> dict[str, str]:
+    """{command: module} of the entry points that can be imported.
+
+    In a checkout that is not installed, or was before it had them, those of its pyproject.toml count too.
+    """
+    project = Path(tools.__path__[0]).parent.parent / "pyproject.toml"
+    found: dict[str, str] = {}
+    if project.is_file():
+        groups = tomllib.loads(project.read_text(encoding="utf-8")).get("project", {}).get("entry-points", {})
+        found |= groups.get(ENTRY_POINTS, {})
+    found |= {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
+    return {name: module for name, module in found.items() if _origin(module)}
+
+
+def _origin(module: str) -> str:
+    """The file of a module, which is not imported; "" when it is not there."""
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:
+        spec = None
+    return spec.origin or "" if spec else ""
+
+
+def _first_line(path: str) -> str:
+    docstring = ast.get_docstring(ast.parse(Path(path).read_text(encoding="utf-8")))
     return docstring.splitlines()[0] if docstring else ""
 
 
@@ -75,8 +116,8 @@ def _overview() -> str:
     return "\n".join(["usage: caffe-compat <command> <args>", "", "commands:", *lines])
 
 
-def _run(command: str, words: Sequence[str]) -> int:
-    tool = importlib.import_module(f"caffe_compat.tools.{command}")
+def _run(command: str, module: str, words: Sequence[str]) -> int:
+    tool = importlib.import_module(module)
     # A prefix of a flag is not that flag in gflags.
     parser = argparse.ArgumentParser(
         f"caffe-compat {command}",

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -20,77 +20,42 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.cost import training_flops
-from reproduce.datasets import IMAGENET, check_choice, load_images, prototxt_folder
-from reproduce.datasets.databases import write_databases
+from reproduce.dataset import Prepared, find_data_set
 from reproduce.mode import Mode
-from reproduce.plan import DEPTHS, EXTRA_TREATMENTS, TREATMENTS, Network, paper_networks, split_networks
+from reproduce.network import DEPTHS, Network
+from reproduce.options import Options
+from reproduce.plan import paper_networks, split_networks
 from reproduce.progress import Progress
 from reproduce.results import Result, paper_results, read_result, write_results
 from reproduce.run_folder import PROTOTXT, RunSettings, write_run_folder
 from reproduce.runners import is_done, run_local
-from reproduce.splits import SPLITS, half_classes
-
-#: of an LMDB's images, as long as nobody has looked
-DEFAULT_SIZE_PX = 32
-IMAGENET_PX = 256
-#: what decides the numbers: a run is continued only with the same
-_SAME = ("data", "seed", "iters", "scale", "prototxt", "fast", "precision")
+from reproduce.splits import SPLITS, check_split
+from reproduce.treatments import TREATMENTS
 
 
-@dataclass(frozen=True)
-class Options:
-    """What the command line says."""
-
-    split: str = "0"
-    data: str = "glyphs"
-    out: Path = Path("paper_run")
-    treatments: tuple[str, ...] = TREATMENTS
-    layers: tuple[int, ...] = DEPTHS
-    iters: int | None = None
-    scale: float = 1.0
-    seed: int = 0
-    devices: tuple[str, ...] = ("cpu",)
-    jobs: int | None = None
-    resume: bool = True
-    download: bool = False
-    prototxt: Path | None = None
-    fast: bool = False
-    precision: str = "fp32"
-
-
-@dataclass(frozen=True)
-class _Data:
-    """What the run folders must know of the databases; kept in ``data/images.json``."""
-
-    classes: int
-    size: int  # pixels
-    test_images: dict[str, int]
-
-
-def plan(options: Options) -> list[Network]:
+def chosen_networks(options: Options) -> list[Network]:
     """The networks to train, in order.  Raises DataError for an option that names nothing."""
-    if options.split not in SPLITS:
-        raise DataError(f"--split {options.split}: there is no such split; choose one of {', '.join(SPLITS)}")
-    for treatment in options.treatments:
-        if treatment not in TREATMENTS + EXTRA_TREATMENTS:
-            names = ", ".join(TREATMENTS + EXTRA_TREATMENTS)
-            raise DataError(f"--treatments {treatment}: there is no such treatment; choose from {names}")
+    check_split(options.split)
+    for name in options.treatments:
+        if name not in TREATMENTS:
+            raise DataError(f"--treatments {name}: there is no such treatment; choose from {', '.join(TREATMENTS)}")
     for n in options.layers:
         if n not in DEPTHS:
             raise DataError(f"--layers {n}: expected numbers from {DEPTHS[0]} to {DEPTHS[-1]}")
-    check_choice(options.data)
+    find_data_set(options.data)
     return split_networks(options.split, options.treatments, options.layers)
 
 
 def show_plan(options: Options, console: Console) -> None:
     """Print the networks, their order and what they cost; nothing is written."""
-    networks = plan(options)
-    channels = 1 if options.data.startswith("fashion-mnist") else 3
+    networks = chosen_networks(options)
+    data_set, _ = find_data_set(options.data)
     total = 0.0
     console.print(f"{'':4}{'network':24}{'treatment':10} {'starts from':14}{'trained on':14}{'TFLOP':>9}")
     with tempfile.TemporaryDirectory() as folder:
         for number, network in enumerate(networks, 1):
-            cost = training_flops(write_run_folder(network, _settings(options, None), Path(folder)), channels) / 1e12
+            run_folder = write_run_folder(network, _settings(options, None), Path(folder))
+            cost = training_flops(run_folder, data_set.channels) / 1e12
             total += cost
             console.print(
                 f"{number:<4}{network.name:24}{network.treatment:10} {network.base_network or '-':14}{network.data:14}"
@@ -106,7 +71,7 @@ def run(options: Options, console: Console) -> list[Result]:
     Raises CaffeCompatError for wrong input and OSError where the system refuses.
     """
     began = time.monotonic()
-    networks = plan(options)
+    networks = chosen_networks(options)
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
@@ -137,7 +102,7 @@ def _locked(out: Path) -> Iterator[None]:
 def _remove_run(out: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
     names = {network.name for network in paper_networks()}
-    names |= {network.name for split in SPLITS for network in split_networks(split)}
+    names |= {network.name for split in SPLITS for network in split_networks(split, TREATMENTS)}
     for name in [*names, "data", "figures"]:
         shutil.rmtree(out / name, ignore_errors=True)
     for name in ("settings.json", "results.csv", "report.html"):
@@ -145,9 +110,9 @@ def _remove_run(out: Path) -> None:
 
 
 def _check_same_run(options: Options) -> None:
-    """Note the settings that decide the numbers; DataError when the folder was begun with others."""
+    """Note the options that decide the numbers; DataError when the folder was begun with others."""
     file = options.out / "settings.json"
-    ours = {name: str(getattr(options, name)) for name in _SAME}
+    ours = options.settings_that_decide()
     if not file.exists():
         write_text(file, json.dumps(ours, indent=1) + "\n")
         return
@@ -155,51 +120,40 @@ def _check_same_run(options: Options) -> None:
         theirs = json.loads(file.read_text())
     except ValueError:
         raise DataError(f"{file}: cannot be read; remove it, or choose another --out") from None
-    for name in _SAME:
-        if theirs.get(name) != ours[name]:
+    for name, value in ours.items():
+        if theirs.get(name) != value:
             raise DataError(
-                f"{options.out}: was begun with --{name} {theirs.get(name)}, not {ours[name]}; "
+                f"{options.out}: was begun with --{name} {theirs.get(name)}, not {value}; "
                 "choose another --out, or add --no-resume to start anew"
             )
 
 
-def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> _Data:
-    """The databases of all networks: made, or found from an earlier run."""
-    file = options.out / "data" / "images.json"
+def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> Prepared:
+    """The databases of all networks: made, or found from an earlier run, which has noted them in ``images.json``."""
+    folder = options.out / "data"
+    file = folder / "images.json"
     needed = {network.data for network in networks} | {network.test_data for network in networks}
     known: dict[str, Any] = {"made": [], "classes": 0, "size": 0, "test_images": {}}
     if file.exists():
         known = json.loads(file.read_text())
     if not needed <= set(known["made"]):
         console.print(f"images: {options.data}", highlight=False)
-        tests, made = known["test_images"], _make_data(options, networks, file.parent, console)
-        known |= made
-        known["test_images"] = tests | made.get("test_images", {})
+        data_set, path = find_data_set(options.data)
+        made = data_set.prepare(
+            path, networks, folder, download=options.download, tell=lambda text: console.print(text, highlight=False)
+        )
+        known["classes"], known["size"] = made.classes, made.size_px
+        known["test_images"] |= made.test_images
         known["made"] = sorted({*known["made"], *needed})
         write_text(file, json.dumps(known, indent=1) + "\n")
-    return _Data(known["classes"], known["size"], known["test_images"])
+    return Prepared(known["classes"], known["size"], known["test_images"])
 
 
-def _make_data(options: Options, networks: Sequence[Network], folder: Path, console: Console) -> dict[str, Any]:
-    """Write the databases; returns what is known of them."""
-    kind, _, place = options.data.partition(":")
-    if kind == IMAGENET:
-        # Here alone: the tools bring PyTorch, which this process otherwise does without.
-        from reproduce.datasets.imagenet import prepare
-
-        folder.mkdir(exist_ok=True)
-        return {"classes": prepare(Path(place), networks, folder), "size": IMAGENET_PX}
-    images = load_images(options.data, options.download)
-    if any(network.split for network in networks):
-        half_classes(options.split, len(images.classes), images.natural)
-    tests = write_databases(images, networks, folder, lambda text: console.print(text, highlight=False))
-    return {"classes": len(images.classes), "size": images.size, "test_images": tests}
-
-
-def _settings(options: Options, data: _Data | None) -> RunSettings:
-    """``data`` None: before the images are known, for the plan only."""
-    size = data.size if data else DEFAULT_SIZE_PX
-    prototxt = options.prototxt or PROTOTXT / prototxt_folder(options.data, size)
+def _settings(options: Options, data: Prepared | None) -> RunSettings:
+    """``data`` None: before the images have been looked at, for the plan only."""
+    data_set, _ = find_data_set(options.data)
+    size_px = data.size_px if data else data_set.size_px
+    prototxt = options.prototxt or PROTOTXT / data_set.prototxt_folder(size_px)
     scale = options.scale
     if options.iters is not None:
         file = prototxt / "base" / "solver.prototxt"
@@ -209,7 +163,6 @@ def _settings(options: Options, data: _Data | None) -> RunSettings:
         outputs=data.classes if data else None,
         scale=scale,
         seed=options.seed,
-        # The paper's tests pass twice over a half's images, and once over all.
         test_images=tuple(data.test_images.items()) if data else (),
         solver_mode="CPU" if options.devices[0] == "cpu" else "GPU",
     )
@@ -222,7 +175,8 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> l
     jobs = options.jobs or (cores if options.devices == ("cpu",) else len(options.devices))
     devices = list(islice(cycle(options.devices), jobs))
     results = {network.name: read_result(network, out) for network in networks if is_done(network, out)}
-    costs = {n.name: training_flops(out / n.name) for n in networks if n.name not in results}
+    channels = find_data_set(options.data)[0].channels
+    costs = {n.name: training_flops(out / n.name, channels) for n in networks if n.name not in results}
     console.print(
         f"{len(networks)} networks, {len(results)} of them done; {jobs} at a time on {', '.join(options.devices)}",
         highlight=False,
@@ -234,7 +188,7 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> l
             results[network.name] = read_result(network, out)
             progress.done(network, results[network.name].accuracy)
 
-        run_local(networks, out, devices, mode, progress.start, finish, progress.poll)
+        run_local(networks, out, devices, mode, on_start=progress.start, on_done=finish, on_poll=progress.poll)
     return [results[network.name] for network in networks]
 
 
@@ -246,7 +200,7 @@ def _show(options: Options, results: Sequence[Result], wall_s: float) -> None:
 
     paper = paper_results()
     figures = draw_all(results, paper, options.out / "figures")
-    settings = asdict(options) | {
+    settings = {name: value for name, value in asdict(options).items() if name != "dry_run"} | {
         "networks": len(results),
         "training time of all networks": f"{sum(r.seconds for r in results) / 60:.1f} min",
         "this command": f"{wall_s / 60:.1f} min",

@@ -1,4 +1,4 @@
-"""How networks are computed; here so that the main process needs no PyTorch to say it."""
+"""How networks are computed: for the main process to say to the others, so it does without PyTorch."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Networks done, current losses and time left: a live display, or plain lines without a terminal."""
 
-import json
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +8,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from reproduce.plan import Network
+from caffe_compat.errors import SolverError
+from reproduce.network import Network
 from reproduce.results import METRICS
 
 PLAIN_INTERVAL_S = 15.0
@@ -74,8 +73,16 @@ class Progress:
             self.console.print(f"{self._count:3d}/{self._total}  training {running}", highlight=False, soft_wrap=True)
 
     def _position(self, name: str) -> str:
-        event = _last_training_event(self._out / name / METRICS)
-        return f"iteration {event['iteration']}, loss {float(event['loss']):.3f}" if event else "starting"
+        """Where a network is, by the last display that it has written."""
+        # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
+        from caffe_compat.solver.events import TrainEvent, read_events
+
+        try:
+            events = list(read_events(self._out / name / METRICS, tail_bytes=TAIL_BYTES))
+        except SolverError:
+            return "starting"  # no file yet
+        displays = [event for event in events if isinstance(event, TrainEvent)]
+        return f"iteration {displays[-1].iteration}, loss {displays[-1].loss:.3f}" if displays else "starting"
 
     def _time_left(self) -> str:
         left = sum(self._costs.values()) - self._finished_cost
@@ -83,21 +90,3 @@ class Progress:
             return ""
         wall_s = (time.monotonic() - self._began) * left / self._finished_cost
         return f"about {wall_s / 60:.0f} min left" if wall_s > 90 else f"about {wall_s:.0f} s left"
-
-
-def _last_training_event(file: Path) -> dict | None:
-    """The newest ``train`` event near the end of a file that is being written."""
-    try:
-        with open(file, "rb") as handle:
-            handle.seek(max(0, os.path.getsize(file) - TAIL_BYTES))
-            lines = handle.read().splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # cut by the window, or not written to its end
-        if isinstance(event, dict) and event.get("event") == "train":
-            return event
-    return None

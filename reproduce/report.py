@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 
 from caffe_compat.atomic_file import write_text
-from reproduce.plan import DEPTHS, TREATMENTS
-from reproduce.results import COLUMNS, Result
+from reproduce.network import DEPTHS
+from reproduce.results import COLUMNS, Result, comparable
+from reproduce.treatments import TREATMENTS
 
 TEMPLATE = "report.html.jinja"
 
@@ -22,24 +23,23 @@ def write_report(
     file: Path,
 ) -> None:
     """Write ``report.html``; the figures (SVG files) are copied into it."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    natman = {r.split for r in ours if r.split} == {"natman"}
-    same = [r for r in paper if not r.split or (r.split == "natman") == natman]
+    loader = PackageLoader("reproduce", package_path="")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    same = comparable(paper, ours)
+    marked = [treatment for treatment in TREATMENTS.values() if treatment.mark]
     text = environment.get_template(TEMPLATE).render(
         figures={title: Markup(_inline(path)) for title, path in figures.items()},
         settings=settings,
         columns=COLUMNS,
         rows=[[_cell(getattr(result, column)) for column in COLUMNS] for result in ours],
         depths=DEPTHS,
-        curves=[(t, _means(ours, t), _means(same, t)) for t in TREATMENTS if _means(ours, t)],
+        curves=[(t.name, _means(t.of(ours)), _means(t.of(same))) for t in marked if t.of(ours)],
     )
     write_text(file, text)
 
 
 def _inline(file: Path) -> str:
-    """An SVG file without what only a file of its own needs; ids are made its own."""
+    """The <svg> element of a file, to stand in a page beside others: its ids get the file's name in front."""
     text = file.read_text()
     text = text[text.index("<svg") :]
     for mark in ('id="', 'xlink:href="#', "url(#"):
@@ -47,8 +47,8 @@ def _inline(file: Path) -> str:
     return text
 
 
-def _means(results: Sequence[Result], treatment: str) -> dict[int, str]:
-    rows = [r for r in results if r.treatment == treatment and r.family not in ("netbase", "reduced")]
+def _means(rows: Sequence[Result]) -> dict[int, str]:
+    """Mean accuracy at each n."""
     return {n: f"{mean(r.accuracy for r in rows if r.n == n):.3f}" for n in sorted({r.n for r in rows})}
 
 

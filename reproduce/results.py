@@ -2,14 +2,25 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import DataError
-from reproduce.plan import Network
+from caffe_compat.errors import DataError, SolverError
+from reproduce.network import Network
+from reproduce.splits import NATURAL_SPLIT
+from reproduce.treatments import (
+    BASE,
+    CROSS,
+    CROSS_TUNED,
+    NETBASE,
+    RANDOM,
+    REDUCED,
+    SELFFER,
+    SELFFER_TUNED,
+    Treatment,
+)
 
 COLUMNS = (
     *("network", "split", "base", "target", "n"),
@@ -20,7 +31,7 @@ BEST_TESTS = 10
 PAPER_TABLE = Path(__file__).parent / "paper_results.csv"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A row of the table; accuracies from 0 to 1, ``loss`` the last test's."""
 
@@ -34,15 +45,7 @@ class Result:
     accuracy_final: float
     loss: float
     seconds: float
-
-    @property
-    def family(self) -> str:
-        """``base`` for halves, ``netbase``, ``reduced``, ``transfer`` or ``random``."""
-        if self.treatment == "random":
-            return "random"
-        if self.treatment == "base":
-            return {"net": "netbase", "red": "reduced"}.get(self.network[:3], "base")
-        return "transfer"
+    family: str  # the network's; no column of the table
 
 
 def statistic(accuracies: Iterable[float]) -> float:
@@ -53,17 +56,23 @@ def statistic(accuracies: Iterable[float]) -> float:
 
 def read_result(network: Network, out: Path) -> Result:
     """The row of a finished network, from the JSON lines in its folder.  Raises DataError."""
+    # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
+    from caffe_compat.solver.events import StartEvent, TestEvent, read_events
+
     file = out / network.name / METRICS
     accuracy: dict[int, float] = {}
     loss: dict[int, float] = {}
-    seconds = start = last = 0.0
-    for event in _events(file):
-        if event["event"] == "start":  # a process begins: at first, and after a kill
-            seconds, start = seconds + last - start, event["time"]
-        last = event["time"]
-        if event["event"] == "test":  # after a kill iterations come again; the later ones count
-            accuracy[event["iteration"]] = float(event["outputs"]["accuracy"])
-            loss[event["iteration"]] = float(event["outputs"]["loss"])
+    seconds = start_s = last_s = 0.0
+    try:
+        for event in read_events(file):
+            if isinstance(event, StartEvent):  # a process begins: at first, and after a kill
+                seconds, start_s = seconds + last_s - start_s, event.time_s
+            last_s = event.time_s
+            if isinstance(event, TestEvent):  # after a kill iterations come again; the later ones count
+                accuracy[event.iteration] = event.output("accuracy")
+                loss[event.iteration] = event.output("loss")
+    except SolverError as error:
+        raise DataError(f"{error}; remove the folder {file.parent} to train this network again") from None
     if not accuracy:
         raise DataError(f"{file}: no test in it; remove the folder {file.parent} to train this network again")
     final = max(accuracy)
@@ -77,22 +86,9 @@ def read_result(network: Network, out: Path) -> Result:
         accuracy=statistic(accuracy.values()),
         accuracy_final=accuracy[final],
         loss=loss[final],
-        seconds=round(seconds + last - start, 1),
+        seconds=round(seconds + last_s - start_s, 1),
+        family=network.family,
     )
-
-
-def _events(file: Path) -> Iterable[dict]:
-    try:
-        lines = file.read_text().splitlines()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read: {error.strerror}; train the network again") from None
-    for line in lines:
-        try:
-            event = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # a kill cuts a line short; the resumed process writes it again
-        if isinstance(event, dict) and "event" in event:
-            yield event
 
 
 def write_results(results: Sequence[Result], file: Path) -> None:
@@ -107,28 +103,37 @@ def write_results(results: Sequence[Result], file: Path) -> None:
 
 def paper_results(file: Path = PAPER_TABLE) -> list[Result]:
     """The authors' own results, read from their logs; without the networks whose log is not published."""
-    with open(file, newline="") as handle:
-        rows = [row for row in csv.DictReader(handle) if row["accuracy_top10_mean"]]
-    return [
-        Result(
-            network=row["network"],
-            split=row["split"],
-            base=row["base"],
-            target=row["target"],
-            n=int(row["n"]),
-            treatment=_paper_treatment(row),
-            accuracy=float(row["accuracy_top10_mean"]),
-            accuracy_final=float(row["test_accuracy"]),
-            loss=float(row["test_loss"]),
-            seconds=0.0,
-        )
-        for row in rows
-    ]
+    rows = [row for row in csv.DictReader(io.StringIO(file.read_text())) if row["accuracy_top10_mean"]]
+    return [_paper_result(row) for row in rows]
 
 
-def _paper_treatment(row: dict[str, str]) -> str:
-    if row["experiment"] == "random":
-        return "random"
-    if row["experiment"] != "transfer":
-        return "base"
-    return ("BnB" if row["base"] == row["target"] else "AnB") + ("+" if row["treatment"] == "finetuned" else "")
+def comparable(paper: Iterable[Result], ours: Iterable[Result]) -> list[Result]:
+    """The authors' results on the same kind of halves as ours, natural/man-made or random, and on all classes."""
+    natural = {result.split for result in ours if result.split} == {NATURAL_SPLIT}
+    return [result for result in paper if not result.split or (result.split == NATURAL_SPLIT) == natural]
+
+
+def _paper_result(row: dict[str, str]) -> Result:
+    treatment = _paper_treatment(row)
+    return Result(
+        network=row["network"],
+        split=row["split"],
+        base=row["base"],
+        target=row["target"],
+        n=int(row["n"]),
+        treatment=treatment.in_table,
+        accuracy=float(row["accuracy_top10_mean"]),
+        accuracy_final=float(row["test_accuracy"]),
+        loss=float(row["test_loss"]),
+        seconds=0.0,
+        family=treatment.family,
+    )
+
+
+def _paper_treatment(row: dict[str, str]) -> Treatment:
+    experiment = row["experiment"]
+    if experiment == "transfer":
+        frozen, tuned = (SELFFER, SELFFER_TUNED) if row["base"] == row["target"] else (CROSS, CROSS_TUNED)
+        return tuned if row["treatment"] == "finetuned" else frozen
+    others: dict[str, Treatment] = {"base": BASE, "base1000": NETBASE, "random": RANDOM, "reduced": REDUCED}
+    return others[experiment]

@@ -2,28 +2,30 @@
 
     python reproduce/run_folder.py --out runs     writes the folders of the paper's 170 networks
 
-The files are in Caffe's 2013 form, as the authors', and all paths in them are relative to the
+The files are in Caffe's form of 2013, as the authors' are, and all paths in them are relative to the
 folder.  ``caffe1_*.prototxt`` say the same in today's form, for Caffe 1.0 itself: a net of 2013
 cannot say that its database is an LMDB.
 """
 
+if __name__ == "__main__" and not __package__:
+    import from_checkout  # noqa: F401
+
 import argparse
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package is the folder of this file
 
 from google.protobuf import text_format
 
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, read_message, read_net
-from reproduce.plan import Network, paper_networks
+from reproduce.network import Network
+from reproduce.plan import paper_networks
 
-PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt"
+#: a link in a checkout, where the folder stands at the top; in an installed package a copy
+PROTOTXT = (Path(__file__).parent / "prototxt").resolve()
 #: the eight layers that learn, from the input
 LEARNED = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 SNAPSHOT_PREFIX = "caffe_train"

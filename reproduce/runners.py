@@ -1,7 +1,7 @@
 """Trains the networks of a plan in processes of their own, each after the one it starts from.
 
 Everything that a process needs is in the network's folder, so other runners (a cluster's queue,
-Ray) need no more than ``ready`` and the command ``reproduce/train_one.py FOLDER``.
+Ray) need no more than ``ready`` and the command ``python -m reproduce.train_one FOLDER``.
 """
 
 import errno
@@ -11,15 +11,17 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.forkserver import ensure_running
 from pathlib import Path
-from typing import Any
 
 from caffe_compat.errors import CaffeCompatError, SolverError
 from reproduce.mode import Mode
-from reproduce.plan import Network
+from reproduce.network import Network
 
 DONE = "done"  # the file that train_one leaves in a finished network's folder
 POLL_S = 0.5
@@ -37,13 +39,13 @@ def ready(networks: Sequence[Network], out: Path) -> list[Network]:
 
 
 class WorkerDied(CaffeCompatError):
-    """A network's process that ended without a word: killed, or out of memory."""
+    """A network's process ended without saying why: it was killed, or was out of memory."""
 
 
 @dataclass
 class _Worker:
     network: Network
-    process: Any
+    process: ForkServerProcess
     connection: Connection
     device: str
 
@@ -53,6 +55,7 @@ def run_local(
     out: Path,
     devices: Sequence[str],
     mode: Mode = Mode(),  # noqa: B008 (it is frozen)
+    *,
     on_start: Callable[[Network], None] = lambda network: None,
     on_done: Callable[[Network], None] = lambda network: None,
     on_poll: Callable[[], None] = lambda: None,
@@ -89,18 +92,32 @@ def run_local(
             worker.process.join()
 
 
-def _fork_server() -> Any:
+def _fork_server() -> ForkServerContext:
     """Processes forked from one that has imported PyTorch and nothing else: quick, and no thread is lost."""
     context = multiprocessing.get_context("forkserver")
-    root = str(Path(__file__).resolve().parent.parent)
-    # The server looks for the modules to load before it knows our sys.path.
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     # The main module too, or each process would import it anew.
     context.set_forkserver_preload(["__main__", "reproduce.warm"])
+    # The server imports these modules before it is told our sys.path, so that it has to hear of it otherwise.
+    with _python_path(Path(__file__).resolve().parent.parent):
+        ensure_running()
     return context
 
 
-def _start(context: Any, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
+@contextmanager
+def _python_path(folder: Path) -> Iterator[None]:
+    """Processes that are started inside look for modules in ``folder``, too."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def _start(context: ForkServerContext, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, out.resolve() / network.name, device, mode))
     process.start()
@@ -133,7 +150,7 @@ def _explain(error: Exception, folder: Path) -> str:
 
 
 def _end_with_parent(connection: Connection) -> None:
-    """Nothing is ever sent: the pipe ends when the parent does, killed or not, and so do we."""
+    """End this process with its parent: nothing is ever sent through the pipe, which closes when the parent ends."""
     try:
         connection.recv()
     except (EOFError, OSError):
@@ -148,7 +165,7 @@ def _check(worker: _Worker, out: Path) -> None:
             raise SolverError(worker.connection.recv())
         except EOFError:
             pass
-    code = worker.process.exitcode
+    code = worker.process.exitcode or 0
     what = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
     raise WorkerDied(
         f"{out / worker.network.name}: the process of this network {what}; run the same command again to continue"

@@ -5,6 +5,9 @@
 Started again after a kill it continues, and ends with the same bits.
 """
 
+if __name__ == "__main__" and not __package__:
+    import from_checkout  # noqa: F401
+
 import argparse
 import fcntl
 import os
@@ -17,8 +20,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the package is the folder of this file
-
 import torch
 
 from caffe_compat import Solver
@@ -29,7 +30,7 @@ from caffe_compat.solver import Log, find_snapshot
 from caffe_compat.solver.metrics import JsonLines
 from reproduce.mode import Mode
 
-#: the processes of a killed run end themselves, a moment later
+#: how long to wait for a network that another process trains: those of a killed run end a moment after it
 LOCK_WAIT_S = 20.0
 LOG, METRICS, DONE = "train.log", "train.jsonl", "done"
 
@@ -48,7 +49,7 @@ def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # no
             return
         with _appending(LOG) as stream:
             log = Log(stream, [JsonLines(METRICS)])
-            log.event("start", 0)  # from here the seconds of this process count
+            log.start()  # from here the seconds of this process count
             _log_warnings(log)
             _solve(Solver("solver.prototxt", device=device, log=log, fast=mode.fast, precision=mode.precision), log)
         _remove_old_states()

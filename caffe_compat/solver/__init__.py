@@ -1,5 +1,6 @@
 """Training: solver files, learning rate policies, update rules, snapshots and the log."""
 
+from caffe_compat.solver.events import Event, read_events
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.log_reader import LogEvent, read_log, read_logs, score_curve
 from caffe_compat.solver.rules import RULES, SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp
@@ -13,6 +14,7 @@ __all__ = [
     "AdaDelta",
     "AdaGrad",
     "Adam",
+    "Event",
     "Log",
     "LogEvent",
     "Nesterov",
@@ -21,6 +23,7 @@ __all__ = [
     "Score",
     "Solver",
     "find_snapshot",
+    "read_events",
     "read_log",
     "read_logs",
     "score_curve",

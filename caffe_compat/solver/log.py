@@ -8,10 +8,20 @@ readers do not take it for the final loss) and ``Test score #0: 0.57``.
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, NamedTuple, TextIO
 
+from caffe_compat.solver.events import (
+    DoneEvent,
+    Event,
+    FinalEvent,
+    LearningRateEvent,
+    SnapshotEvent,
+    StartEvent,
+    TestEvent,
+    TrainEvent,
+)
 from caffe_compat.solver.metrics import Sink
 
 
@@ -26,7 +36,7 @@ class Score(NamedTuple):
 class Log:
     """Writes events as they happen; ``stream=None`` means the present stderr.
 
-    ``sinks`` get each event as a dict.  ``enabled=False`` silences everything (ranks other than 0).
+    ``sinks`` get each event.  ``enabled=False`` silences everything (ranks other than 0).
     """
 
     def __init__(self, stream: TextIO | None = None, sinks: Iterable[Sink] = (), enabled: bool = True) -> None:
@@ -43,12 +53,12 @@ class Log:
         stream.write(f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n")
         stream.flush()
 
-    def event(self, kind: str, iteration: int, **values: Any) -> None:
-        """One structured event, with the wall time in seconds since 1970."""
+    def _emit(self, event_class: Callable[..., Event], iteration: int, **values: Any) -> None:
+        """Make an event of this moment and give it to the sinks."""
         if self.enabled and self.sinks:
-            record = {"event": kind, "iteration": iteration, "time": round(time.time(), 6), **values}
+            event = event_class(iteration, round(time.time(), 6), **values)
             for sink in self.sinks:
-                sink.write(record)
+                sink.write(event)
 
     def close(self) -> None:
         """Close the sinks."""
@@ -69,12 +79,12 @@ class Log:
         for i, score in enumerate(scores):
             self.line("solver.cpp:258", f"    Train net output #{i}: {format_score(score)}")
         outputs = _as_dict(scores)
-        self.event("train", iteration, loss=loss, iterations_per_s=speed, outputs=outputs)
+        self._emit(TrainEvent, iteration, loss=loss, iterations_per_s=speed, outputs=outputs)
 
     def learning_rate(self, iteration: int, rate: float) -> None:
         """The global learning rate at a display iteration."""
         self.line("sgd_solver.cpp:112", f"Iteration {iteration}, lr = {rate:g}")
-        self.event("lr", iteration, lr=rate)
+        self._emit(LearningRateEvent, iteration, lr=rate)
 
     def testing(self, iteration: int, net: int) -> None:
         """A test pass begins."""
@@ -89,7 +99,7 @@ class Log:
             self.line("solver.cpp:399", f"Test loss: {loss:g}")
         for i, score in enumerate(scores):
             self.line("solver.cpp:414", f"    Test net output #{i}: {format_score(score)}")
-        self.event("test", iteration, net=net, loss=loss, outputs=_as_dict(scores))
+        self._emit(TestEvent, iteration, net=net, loss=loss, outputs=_as_dict(scores))
 
     def snapshot(self, iteration: int, kind: str, model: str) -> None:
         """The weights are about to be written."""
@@ -101,10 +111,23 @@ class Log:
         place = "sgd_solver.cpp:284" if kind == "binary proto" else "sgd_solver.cpp:296"
         self.line(place, f"Snapshotting solver state to {kind} file {state}")
 
+    def start(self) -> None:
+        """A process begins to train; an event only."""
+        self._emit(StartEvent, 0)
+
+    def snapshot_done(self, iteration: int, model: str, state: str) -> None:
+        """The snapshot is whole; an event only."""
+        self._emit(SnapshotEvent, iteration, model=model, state=state)
+
+    def done(self, iteration: int) -> None:
+        """Training has come to its end."""
+        self.line("solver.cpp:332", "Optimization Done.")
+        self._emit(DoneEvent, iteration)
+
     def final_loss(self, iteration: int, loss: float) -> None:
         """The loss of the pass after the last update."""
         self.line("solver.cpp:327", f"Iteration {iteration}, loss = {loss:g}")
-        self.event("final", iteration, loss=loss)
+        self._emit(FinalEvent, iteration, loss=loss)
 
 
 def format_score(score: Score) -> str:

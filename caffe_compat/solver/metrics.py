@@ -2,18 +2,18 @@
 
 import csv
 import json
-import math
 import os
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from caffe_compat.errors import SolverError
+from caffe_compat.solver.events import Event
 
 
 class Sink(Protocol):
-    """Takes events, dicts with ``event``, ``iteration``, ``time`` and the event's own values."""
+    """Takes the events of a run as they happen."""
 
-    def write(self, record: dict[str, Any]) -> None:
+    def write(self, event: Event) -> None:
         """Take one event."""
 
     def close(self) -> None:
@@ -26,8 +26,8 @@ class JsonLines:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  open as long as the run
 
-    def write(self, record: dict[str, Any]) -> None:
-        self._file.write(json.dumps(_finite(record), allow_nan=False) + "\n")
+    def write(self, event: Event) -> None:
+        self._file.write(json.dumps(event.to_record(), allow_nan=False) + "\n")
         self._file.flush()
 
     def close(self) -> None:
@@ -43,9 +43,9 @@ class Csv:
         if self._file.tell() == 0:
             self._writer.writerow(["time", "iteration", "event", "name", "value"])
 
-    def write(self, record: dict[str, Any]) -> None:
-        for name, value in _numbers(record):
-            self._writer.writerow([record["time"], record["iteration"], record["event"], name, f"{value:.9g}"])
+    def write(self, event: Event) -> None:
+        for name, value in event.numbers():
+            self._writer.writerow([event.time_s, event.iteration, event.kind, name, f"{value:.9g}"])
         self._file.flush()
 
     def close(self) -> None:
@@ -62,34 +62,10 @@ class TensorBoard:
             raise SolverError(f"{Path(folder)}: TensorBoard is not installed; run `pip install tensorboard`") from error
         self._writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
 
-    def write(self, record: dict[str, Any]) -> None:
-        for name, value in _numbers(record):
-            tag = f"{record['event']}/{name}"
-            self._writer.add_scalar(tag, value, record["iteration"], record["time"])  # type: ignore[no-untyped-call]
+    def write(self, event: Event) -> None:
+        for name, value in event.numbers():
+            tag = f"{event.kind}/{name}"
+            self._writer.add_scalar(tag, value, event.iteration, event.time_s)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         self._writer.close()  # type: ignore[no-untyped-call]
-
-
-def _numbers(record: dict[str, Any]) -> list[tuple[str, float]]:
-    rows: list[tuple[str, float]] = []
-    for key, value in record.items():
-        if key in ("event", "iteration", "time", "net"):
-            continue
-        net = f"net{record['net']}." if record.get("net") else ""
-        values = value.items() if isinstance(value, dict) else [(key, value)]
-        for name, item in values:
-            for i, number in enumerate(item if isinstance(item, list) else [item]):
-                if isinstance(number, int | float):
-                    rows.append((net + name + (f"[{i}]" if isinstance(item, list) else ""), float(number)))
-    return rows
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value

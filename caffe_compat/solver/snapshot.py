@@ -54,7 +54,7 @@ def write_snapshot(solver: "Solver") -> Path | None:
     histories = solver.optimizer.histories(p.parameter for p in solver.net.learnable)
     write = write_hdf5_solverstate if hdf5 else write_solverstate
     write(state, SolverSnapshot(solver.iter, model, solver.schedule.current_step, [h.cpu().numpy() for h in histories]))
-    solver.log.event("snapshot", solver.iter, model=model, state=state)
+    solver.log.snapshot_done(solver.iter, model, state)
     return Path(state)
 
 

@@ -163,8 +163,7 @@ class Solver:
             self.log.final_loss(self.iter, self.smoothed.value())
         if self.param.test_interval and self.iter % self.param.test_interval == 0:
             self.test_all()
-        self.log.line("solver.cpp:332", "Optimization Done.")
-        self.log.event("done", self.iter)
+        self.log.done(self.iter)
 
     def test_all(self) -> None:
         """Run every test net over its test_iter batches and log the mean outputs."""

@@ -1,15 +1,35 @@
-"""Class-per-folder images."""
+"""Images of one's own, one folder for each class."""
 
 from pathlib import Path
 
 import numpy as np
 
 from caffe_compat.errors import DataError
-from reproduce.datasets.images import FileImages
+from reproduce.dataset import LoadedDataSet
+from reproduce.images import FileImages
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"))
 SMALL_PX = 32
-HELD_OUT = 5  # without a validation folder each 5th image of a class is kept for testing
+HELD_OUT = 5  # without a validation folder every 5th image of a class is for testing
+
+
+class Folder(LoadedDataSet):
+    """See ``load_folder``."""
+
+    name = "folder"
+    usage = "folder:PATH"
+    about = "images of your own, one folder for each class"
+    natural = "the classes that PATH/natural.txt names / the rest"
+    prototxt = "miniature/photos"
+    size_px = SMALL_PX
+    needs_path = True
+
+    def load(self, path: str, download: bool) -> FileImages:
+        """From the class folders below ``path``."""
+        return load_folder(Path(path))
+
+
+DATA_SET = Folder()
 
 
 def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:

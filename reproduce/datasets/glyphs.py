@@ -8,15 +8,14 @@ import string
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
-from PIL import ImageFont
 
 from caffe_compat.errors import DataError
-from reproduce.datasets.images import ArrayImages
+from reproduce.dataset import LoadedDataSet
+from reproduce.images import ArrayImages
 
 CLASSES = string.digits + string.ascii_uppercase + string.ascii_lowercase
-#: digits and capitals against small letters: halves that have less in common than random ones
+#: digits and capitals; against small letters they have less in common than random halves
 NATURAL = tuple(range(36))
 FONTS = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
@@ -38,6 +37,26 @@ SHADE = 15
 NOISE_MOST = 20
 
 
+class Glyphs(LoadedDataSet):
+    """See ``load``."""
+
+    name = "glyphs"
+    usage = "glyphs"
+    about = "letters and digits, drawn on the spot"
+    natural = "digits and capitals / small letters"
+    prototxt = "miniature/glyphs"
+    size_px = SIZE_PX
+
+    def load(self, path: str, download: bool) -> ArrayImages:
+        """Draws them; DataError when a path is given."""
+        if path:
+            raise DataError(f"--data glyphs:{path}: the glyphs are drawn, they have no path; use --data glyphs")
+        return load()
+
+
+DATA_SET = Glyphs()
+
+
 def load(per_class: dict[str, int] | None = None) -> ArrayImages:
     """Draw the images; ``per_class`` images of each class in each part."""
     counts = per_class or PER_CLASS
@@ -50,7 +69,7 @@ def load(per_class: dict[str, int] | None = None) -> ArrayImages:
 def draw(labels: np.ndarray, seed: int) -> np.ndarray:
     """(N, 3, 32, 32) uint8, BGR: one image of the class of each label."""
     rng = np.random.default_rng(seed)
-    masks = _glyph_masks()
+    masks = glyph_masks()
     count = len(labels)
     fonts = rng.integers(len(FONTS), size=count)
     angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES, count))
@@ -80,8 +99,11 @@ def _place(mask: np.ndarray, angle: float, scale: float, centre: np.ndarray) -> 
     return cv2.warpAffine(mask, matrix, (SIZE_PX, SIZE_PX), flags=cv2.INTER_LINEAR) / 255.0
 
 
-def _glyph_masks() -> list[list[np.ndarray]]:
+def glyph_masks() -> list[list[np.ndarray]]:
     """Coverage (H, W) uint8 of each class in each font."""
+    import matplotlib
+    from PIL import ImageFont
+
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     masks = []
     for name in FONTS:

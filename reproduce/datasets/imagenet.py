@@ -1,19 +1,40 @@
 """ILSVRC12: one LMDB of all images, and a small index file for each half and reduced set."""
 
-import argparse
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from caffe_compat.data.index_file import SubsetReader, write_index_file
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.errors import DataError
-from caffe_compat.tools import prepare_imagenet
-from reproduce.plan import REDUCED_SIZES, WHOLE, Network
+from reproduce.dataset import DataSet, Prepared
+from reproduce.network import REDUCED_SIZES, WHOLE, Network
 
 #: part -> (name of the LMDB of all images, suffix of a subset's index file), as prepare_imagenet has them
 PARTS = {"train": ("train_lmdb", "train"), "valid": ("val_lmdb", "val")}
+
+
+class ImageNet(DataSet):
+    """The paper's own images: one LMDB of all, and a small index file for each half and reduced set."""
+
+    name = "imagenet"
+    usage = "imagenet:PATH"
+    about = "ILSVRC12, as it is downloaded or as caffe-compat prepare_imagenet left it"
+    natural = "the authors' 449 natural classes / 551 man-made ones"
+    prototxt = "paper"
+    size_px = 256
+    needs_path = True
+
+    def prepare(
+        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+    ) -> Prepared:
+        """See DataSet.  A test is as long as the prototxt says: the paper's pass twice over a half's images."""
+        folder.mkdir(exist_ok=True)
+        return Prepared(prepare(Path(path), networks, folder), self.size_px)
+
+
+DATA_SET = ImageNet()
 
 
 def prepare(root: Path, networks: Iterable[Network], folder: Path) -> int:
@@ -35,11 +56,12 @@ def prepare(root: Path, networks: Iterable[Network], folder: Path) -> int:
 
 
 def _prepare(root: Path, folder: Path) -> Path:
+    # Imported here: it brings PyTorch, which --help and --dry-run do without.
+    from reproduce.imagenet.prepare import Preparation, prepare_imagenet
+
     prepared = folder / "imagenet"
-    parser = argparse.ArgumentParser()
-    prepare_imagenet.add_arguments(parser)
-    # It returns 1 when lists differ from the authors', which it has said, and which part of ILSVRC12 may.
-    prepare_imagenet.run(parser.parse_args(["--root", str(root), "--out", str(prepared)]))
+    # A part of ILSVRC12 will do, so that lists may differ from the authors'; the function has said which.
+    prepare_imagenet(Preparation(root=root, out=prepared))
     return prepared
 
 

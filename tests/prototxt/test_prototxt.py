@@ -7,8 +7,9 @@ import pytest
 
 from caffe_compat import Net
 from caffe_compat.proto import caffe_pb2, parse_net, read_message, read_net, read_solver
-from reproduce.plan import Network, random_features, transfer
+from reproduce.network import Network
 from reproduce.run_folder import PROTOTXT, RunSettings, write_run_folder
+from reproduce.treatments import RANDOM, transfer
 
 CAFFENET_PARAMETERS = 60_965_224
 ORDER = [
@@ -109,7 +110,7 @@ def test_miniatures_compute(name: str) -> None:
     assert net.blob_shapes["fc8"][0] == 2
 
 
-@pytest.mark.parametrize("network", [transfer("0", "A", "B", 3), transfer("0", "A", "B", 3, True), random_features(3)])
+@pytest.mark.parametrize("network", [transfer("0", "A", "B", 3), transfer("0", "A", "B", 3, True), RANDOM.network(3)])
 def test_committed_examples_are_what_the_generator_writes(network: Network, tmp_path: Path) -> None:
     written = write_run_folder(network, RunSettings(), tmp_path)
     example = PROTOTXT / "paper" / "examples" / network.name

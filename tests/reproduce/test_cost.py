@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from reproduce.cost import training_flops
-from reproduce.plan import base_half, reference, transfer
 from reproduce.run_folder import RunSettings, write_run_folder
+from reproduce.treatments import NETBASE, base_half, transfer
 
 CONV1 = 55 * 55 * 96 * 3 * 11 * 11
 PRODUCTS = (
@@ -18,7 +18,7 @@ IMAGES = 450000 * 256
 
 def test_base_pays_three_passes_but_for_the_gradient_of_the_images(tmp_path: Path) -> None:
     expected = 2 * (3 * sum(PRODUCTS) - CONV1) * IMAGES
-    for network in (base_half("0", "A"), reference()):
+    for network in (base_half("0", "A"), NETBASE.network()):
         assert training_flops(write_run_folder(network, RunSettings(), tmp_path)) == pytest.approx(expected)
 
 

@@ -1,23 +1,24 @@
-"""Figures and report are drawn, whole and self-contained."""
+"""Figures are drawn, and the same results give the same files."""
 
-import re
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib
 import pytest
 
 from reproduce.figures import draw_all
 from reproduce.plan import split_networks
-from reproduce.report import write_report
 from reproduce.results import Result, paper_results
+from tests.reproduce.test_treatments import result_of
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def results_of(split: str, *extra: str) -> list[Result]:
     networks = split_networks(split, ["base", "BnB", "AnB", "BnB+", "AnB+", "random", *extra], [1, 7])
-    return [
-        Result(n.name, n.split, n.base, n.target, n.n, n.treatment, 0.6 - 0.01 * i, 0.5, 1.0, 1.0)
-        for i, n in enumerate(networks)
-    ]
+    return [result_of(network, 0.6 - 0.01 * i) for i, network in enumerate(networks)]
 
 
 @pytest.mark.parametrize(
@@ -37,15 +38,14 @@ def test_the_same_results_give_the_same_drawing(tmp_path: Path) -> None:
     assert (tmp_path / "one/fig2_lines.svg").read_bytes() == (tmp_path / "two/fig2_lines.svg").read_bytes()
 
 
-def test_the_report_needs_no_other_file(tmp_path: Path) -> None:
-    ours = results_of("0")
-    figures = draw_all(ours, paper_results(), tmp_path)
-    write_report(ours, paper_results(), figures, {"split": "0", "data": "<glyphs>"}, tmp_path / "report.html")
-    text = (tmp_path / "report.html").read_text()
-    assert text.count("<svg") == len(figures)
-    assert not re.search(r'(src|href)="(?!#)', text.replace("xlink:href", "href"))
-    assert "&lt;glyphs&gt;" in text
-    assert all(result.network in text for result in ours)
-    assert "0.625" in text  # the paper's base
-    ids = re.findall(r'\bid="([^"]+)"', text)
-    assert len(ids) == len(set(ids))
+def test_drawing_changes_no_setting_of_matplotlib(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    draw_all(results_of("0"), paper_results(), tmp_path)
+    assert dict(matplotlib.rcParams) == before
+    code = "import sys, reproduce.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_bases_alone_have_points_and_a_level(tmp_path: Path) -> None:
+    files = draw_all([result for result in results_of("0") if result.treatment == "base"], [], tmp_path)
+    assert sorted(file.name for file in files.values()) == ["fig2_lines.svg", "fig2_points.svg"]

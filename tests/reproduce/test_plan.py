@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from reproduce.plan import DEPTHS, paper_networks, split_networks
+from reproduce.network import DEPTHS
+from reproduce.plan import paper_networks, split_networks
 from reproduce.results import paper_results
 
 
@@ -22,6 +23,7 @@ def test_names_and_columns_are_those_of_the_authors_table() -> None:
         target = "" if network.target == "whole" else network.target
         columns = (network.split, network.base, target, network.n, network.treatment)
         assert columns == (row.split, row.base, row.target, row.n, row.treatment)
+        assert network.family == row.family
 
 
 @pytest.mark.parametrize("split", ["0", "3", "natman"])
@@ -55,3 +57,14 @@ def test_reference_and_reduced_networks_are_there_on_request() -> None:
     names = [network.name for network in split_networks("0", ["netbase", "reduced"])]
     assert names[:3] == ["netbase", "reduced-0001", "reduced-0002"]
     assert len(names) == 13
+
+
+def test_networks_of_one_depth_stand_together() -> None:
+    names = [network.name for network in split_networks("0", depths=[2, 5])]
+    kinds = ("transfer0A0A", "transfer0B0B", "transfer0A0B", "transfer0B0A")
+    tuned = ("transfer-ft0A0A", "transfer-ft0B0B", "transfer-ft0A0B", "transfer-ft0B0A")
+    assert names == [
+        *("half0A", "half0B"),
+        *(f"{kind}_1_{n}" for n in (2, 5) for kind in kinds + tuned),
+        *("nolearn_1_2", "nolearn_1_5"),
+    ]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from caffe_compat.errors import DataError
-from reproduce.plan import transfer
-from reproduce.results import COLUMNS, paper_results, read_result, statistic, write_results
+from reproduce.results import COLUMNS, comparable, paper_results, read_result, statistic, write_results
+from reproduce.treatments import transfer
 
 NETWORK = transfer("0", "A", "B", 4)
 
@@ -21,7 +21,7 @@ def write_events(out: Path, events: list[dict], end: str = "") -> None:
 
 def scored(iteration: int, accuracy: float, time: float) -> dict:
     outputs = {"accuracy": accuracy, "loss": 1 - accuracy}
-    return {"event": "test", "iteration": iteration, "time": time, "net": 0, "outputs": outputs}
+    return {"event": "test", "iteration": iteration, "time": time, "net": 0, "loss": None, "outputs": outputs}
 
 
 def test_statistic_is_the_mean_of_the_ten_highest() -> None:
@@ -67,3 +67,22 @@ def test_the_authors_table_gives_the_papers_error() -> None:
     assert 1 - sum(halves) / 8 == pytest.approx(0.3749, abs=5e-5)
     (whole,) = [row for row in rows if row.family == "netbase"]
     assert 1 - whole.accuracy == pytest.approx(0.4237, abs=5e-5)
+
+
+def test_a_test_without_accuracy_names_the_file(tmp_path: Path) -> None:
+    outputs = {"loss": 1.0}
+    write_events(tmp_path, [{"event": "test", "iteration": 3, "time": 1.0, "net": 0, "loss": None, "outputs": outputs}])
+    with pytest.raises(DataError, match=r"iteration 3: no output accuracy.*remove the folder .*transfer0A0B_1_4"):
+        read_result(NETWORK, tmp_path)
+
+
+def test_a_network_that_was_not_trained_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.jsonl: cannot read the events: No such file"):
+        read_result(NETWORK, tmp_path)
+
+
+def test_results_are_compared_with_the_same_kind_of_halves() -> None:
+    paper = paper_results()
+    for split, there in (("2", {"", "0", "1", "2", "3"}), ("natman", {"", "natman"})):
+        ours = [row for row in paper if row.split == split]
+        assert {row.split for row in comparable(paper, ours)} == there

@@ -7,8 +7,10 @@ import pytest
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, read_message, read_net, read_solver
-from reproduce.plan import Network, paper_networks, random_features, reduced, reference, transfer
+from reproduce.network import Network
+from reproduce.plan import paper_networks
 from reproduce.run_folder import LEARNED, PROTOTXT, RunSettings, write_run_folder
+from reproduce.treatments import NETBASE, RANDOM, REDUCED, transfer
 
 
 def layers_of(network: Network, folder: Path, phase: str = "train") -> dict[str, Any]:
@@ -42,7 +44,7 @@ def test_fine_tuned_networks_only_rename(tmp_path: Path) -> None:
 
 
 def test_random_features_are_frozen_under_their_own_names(tmp_path: Path) -> None:
-    layers = layers_of(random_features(2), tmp_path)
+    layers = layers_of(RANDOM.network(2), tmp_path)
     assert [spec.lr_mult for spec in layers["conv2"].param] == [0, 0]
     assert [spec.lr_mult for spec in layers["conv3"].param] == [1, 2]
 
@@ -63,7 +65,7 @@ def test_solvers_are_the_papers(tmp_path: Path) -> None:
         "transfer": (0.01, 100000, 450000, 1000, 10000, 20),
         "reduced": (0.0125, 64000, 200000, 1000, 10000, 20),
     }
-    for network in (transfer("0", "A", "B", 1), reduced(10)):
+    for network in (transfer("0", "A", "B", 1), REDUCED.network(10)):
         solver = read_solver(write_run_folder(network, RunSettings(), tmp_path) / "solver.prototxt")
         values = tuple(getattr(solver, name) for name in names)
         assert values == pytest.approx(expected[network.family])
@@ -72,7 +74,7 @@ def test_solvers_are_the_papers(tmp_path: Path) -> None:
 
 
 def test_the_reference_network_is_written_with_padding_layers(tmp_path: Path) -> None:
-    folder = write_run_folder(reference(), RunSettings(), tmp_path)
+    folder = write_run_folder(NETBASE.network(), RunSettings(), tmp_path)
     written = read_message(folder / "train.prototxt", caffe_pb2.NetParameter())
     assert [c.layer.pad for c in written.layers if c.layer.type == "padding"] == [2, 1, 1, 1]
     upgraded = {layer.name: layer for layer in read_net(folder / "train.prototxt").layer}
@@ -80,7 +82,7 @@ def test_the_reference_network_is_written_with_padding_layers(tmp_path: Path) ->
 
 
 def test_reduced_sets_are_tested_on_all_classes(tmp_path: Path) -> None:
-    layers = layers_of(reduced(25), tmp_path, "val")
+    layers = layers_of(REDUCED.network(25), tmp_path, "val")
     assert layers["data"].data_param.source == "../data/whole_valid_lmdb"
     assert layers["data"].transform_param.mean_file == "../data/reduced-0025_mean.binaryproto"
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from reproduce import experiment
-from reproduce.run_paper import main, parse
+from reproduce.run_paper import main
 
 ROOT = Path(__file__).parent.parent.parent
 CLASSES, TRAIN, VALID = 6, 8, 4
@@ -208,11 +208,3 @@ def test_dry_run_lists_the_networks_and_writes_nothing(tmp_path: Path, capsys: p
     assert "65 networks" in said
     assert said.index("half0B") < said.index("transfer0A0B_1_1") < said.index("nolearn_1_7")
     assert not (tmp_path / "out").exists()
-
-
-def test_options_of_the_command_line() -> None:
-    args = parse(["--layers", "1,3,5-7", "--devices", "cuda:0,1", "--treatments", "base,AnB", "--no-resume"])
-    assert args.layers == (1, 3, 5, 6, 7)
-    assert args.devices == ("cuda:0", "cuda:1")
-    assert args.treatments == ("base", "AnB")
-    assert not args.resume

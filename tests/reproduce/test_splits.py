@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from caffe_compat.errors import DataError
-from reproduce.splits import half_classes
+from reproduce.splits import half_classes, natural_half_classes, random_half_classes
 
 
 @pytest.mark.parametrize("classes", [10, 62, 1000])
@@ -37,3 +37,20 @@ def test_natural_half_of_other_data_is_given() -> None:
 def test_refusals(split: str, classes: int, message: str) -> None:
     with pytest.raises(DataError, match=message):
         half_classes(split, classes)
+
+
+@pytest.mark.parametrize("split", range(4))
+def test_random_halves_are_the_paper_s(split: int) -> None:
+    """The seed is the list [s]; the integer s would give other halves."""
+    half_a, half_b = random_half_classes(split)
+    expected = np.random.RandomState([split]).permutation(1000)[:500]  # what choice without replacement takes
+    assert half_a.tolist() == sorted(expected.tolist())
+    assert half_a.tolist() != sorted(np.random.RandomState(split).permutation(1000)[:500].tolist())
+    assert sorted([*half_a, *half_b]) == list(range(1000))
+    assert [len(half) for half in random_half_classes(split, 31)] == [15, 16]
+
+
+def test_natural_half() -> None:
+    natural, man_made = natural_half_classes()
+    assert (len(natural), len(man_made)) == (449, 551)
+    assert [natural[0], natural[397], natural[398], natural[-1]] == [0, 397, 936, 998]

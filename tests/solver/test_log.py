@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from caffe_compat.errors import SolverError
+from caffe_compat.solver import events
 from caffe_compat.solver.log import Log, Score, format_score
 from caffe_compat.solver.metrics import Csv, JsonLines, TensorBoard
 
@@ -95,7 +96,7 @@ def test_csv_is_appended_with_one_header(tmp_path):
 def test_tensorboard_is_written(tmp_path):
     pytest.importorskip("tensorboard")
     sink = TensorBoard(tmp_path / "board")
-    sink.write({"event": "train", "iteration": 3, "time": 1.0, "loss": 0.5})
+    sink.write(events.FinalEvent(3, 1.0, 0.5))
     sink.close()
     assert list((tmp_path / "board").iterdir())
 

@@ -1,13 +1,17 @@
 """The command line: finding tools, gflags' forms of flags, exit statuses."""
 
 import argparse
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from caffe_compat.cli import commands, from_gflags, main
 from caffe_compat.tools import train
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def parser() -> argparse.ArgumentParser:
@@ -123,3 +127,33 @@ def test_schema_adds_the_fields_of_a_fork(tmp_path):
     assert accepted.returncode == 0
     assert "warning: " in accepted.stderr
     assert "field foo_param has no effect" in accepted.stderr
+
+
+def test_another_package_adds_a_command(tmp_path):
+    (tmp_path / "greetings.py").write_text(
+        '"""Greet somebody."""\n'
+        "def add_arguments(parser): parser.add_argument('--name')\n"
+        "def run(args): print('hello', args.name); return 3\n"
+    )
+    info = tmp_path / "greetings-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greetings\nVersion: 1.0\n")
+    points = "greet = greetings\nlost = nowhere.command\ntrain = greetings\n"
+    (info / "entry_points.txt").write_text(f"[caffe_compat.commands]\n{points}")
+
+    def run(*words):
+        path = os.pathsep.join([str(tmp_path), str(ROOT)])
+        return subprocess.run(
+            [sys.executable, "-m", "caffe_compat.cli", *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+
+    greeted = run("greet", "-name", "Ada")
+    assert (greeted.returncode, greeted.stdout) == (3, "hello Ada\n")
+    overview = run("--help").stdout
+    assert "  Greet somebody." in overview
+    assert "Train or fine-tune a net" in overview  # a command of ours keeps its name
+    assert "lost" not in overview
+    assert run("lost").returncode == 2

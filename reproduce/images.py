@@ -1,4 +1,4 @@
-"""What every source of images offers to the writer of databases."""
+"""Images as the writer of databases takes them: in memory, or in files."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ class Images(Protocol):
     """Labelled images in two parts, ``train`` and ``valid``; labels count from 0."""
 
     classes: list[str]  # names, by label
-    natural: tuple[int, ...]  # labels of half A of the split natman; () where there is none
+    natural: tuple[int, ...]  # labels of half A of the split natman; () when they are not known
 
     @property
     def size(self) -> int:

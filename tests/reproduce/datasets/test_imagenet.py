@@ -11,7 +11,7 @@ from caffe_compat.data.datum import parse_datum
 from caffe_compat.data.index_file import is_index_file
 from caffe_compat.errors import DataError
 from reproduce.datasets.imagenet import prepare
-from reproduce.plan import base_half, random_features, reduced
+from reproduce.treatments import RANDOM, REDUCED, base_half
 
 CLASSES = 6
 
@@ -47,7 +47,7 @@ def check(folder: Path) -> None:
 
 
 def test_folders_and_what_prepare_imagenet_made_of_them(root: Path, tmp_path: Path) -> None:
-    networks = [base_half("0", "A"), random_features(1), reduced(2)]
+    networks = [base_half("0", "A"), RANDOM.network(1), REDUCED.network(2)]
     assert prepare(root, networks, tmp_path / "one") == CLASSES
     check(tmp_path / "one")
     (tmp_path / "two").mkdir()

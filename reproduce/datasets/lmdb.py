@@ -1,4 +1,4 @@
-"""A pair of Caffe LMDBs, one for training and one for testing."""
+"""Two Caffe LMDBs of one's own, one for training and one for testing."""
 
 from pathlib import Path
 
@@ -7,6 +7,45 @@ import numpy as np
 from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.errors import DataError
+from reproduce.dataset import LoadedDataSet
+
+#: side of the images in pixels -> the folder below prototxt/ whose networks take them
+PROTOTXT_OF_SIZE = {28: "miniature/fashion-mnist", 32: "miniature/photos"}
+#: at least as large as the crop of the paper's networks
+PAPER_LEAST_PX = 227
+
+
+class LMDBPair(LoadedDataSet):
+    """See ``LMDBImages``."""
+
+    name = "lmdb"
+    usage = "lmdb:TRAIN,VAL"
+    about = "Caffe LMDBs of your own"
+    natural = "with 1000 classes the authors', else not known"
+    prototxt = "by the size of the images"
+    size_px = 32  # a guess, for --dry-run, which does not open the databases
+    needs_path = True
+
+    def load(self, path: str, download: bool) -> "LMDBImages":
+        """From two databases whose paths are joined by a comma."""
+        train, comma, valid = path.partition(",")
+        if not comma:
+            raise DataError(f"--data lmdb:{path}: one path; expected two, lmdb:TRAIN,VAL")
+        return LMDBImages(Path(train), Path(valid))
+
+    def prototxt_folder(self, size_px: int) -> str:
+        """See DataSet."""
+        if size_px >= PAPER_LEAST_PX:
+            return "paper"
+        if size_px not in PROTOTXT_OF_SIZE:
+            raise DataError(
+                f"--data lmdb: images of {size_px} pixels; our networks take 28, 32, or {PAPER_LEAST_PX} and more: "
+                "convert the images again, or give networks of your own with --prototxt"
+            )
+        return PROTOTXT_OF_SIZE[size_px]
+
+
+DATA_SET = LMDBPair()
 
 
 class LMDBImages:
@@ -48,7 +87,7 @@ class LMDBImages:
         reader = self._readers["train"]
         datum = parse_datum(reader.record(0).value)
         height, width = decode_image(datum.data).shape[:2] if datum.encoded else (datum.height, datum.width)
-        return min(height, width)
+        return int(min(height, width))
 
 
 def _read_labels(reader: LMDBReader) -> np.ndarray:

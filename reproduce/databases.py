@@ -1,4 +1,4 @@
-"""Writes each data set of a plan as list files, Caffe LMDBs and a mean file."""
+"""Writes the halves, reduced sets and the whole set of some images as list files, Caffe LMDBs and mean files."""
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -10,8 +10,8 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.data.lmdb import LMDBReader, write_lmdb
 from caffe_compat.data.mean import compute_mean, write_mean
 from caffe_compat.errors import DataError
-from reproduce.datasets.images import Images, first_of_each_class
-from reproduce.plan import WHOLE, Network
+from reproduce.images import Images, first_of_each_class
+from reproduce.network import WHOLE, Network
 from reproduce.splits import half_classes
 
 #: the training records are shuffled once, as Caffe's ImageNet example does
@@ -25,13 +25,17 @@ def write_databases(
     """Write what ``networks`` train and test on into ``folder``; returns the test images of each data set.
 
     ``<set>_train.txt``, ``<set>_valid.txt``, ``<set>_train_lmdb``, ``<set>_valid_lmdb`` and
-    ``<set>_mean.binaryproto``.  What is there already is kept: each appears only when whole.
+    ``<set>_mean.binaryproto``.  What is there already is kept: it is whole, because each file is
+    written under another name first.
     """
     networks = list(networks)
     folder.mkdir(parents=True, exist_ok=True)
     for network in networks:
-        _write_part(images, network, network.data, "train", folder, tell)
-        _write_part(images, network, network.test_data, "valid", folder, tell)
+        for name, part in ((network.data, "train"), (network.test_data, "valid")):
+            database = folder / f"{name}_{part}_lmdb"
+            if not database.exists():
+                count = _write_part(images, network, name, part, folder)
+                tell(f"{database}: {count} images")
         mean = folder / f"{network.data}_mean.binaryproto"
         if not mean.exists():
             reader = LMDBReader(folder / f"{network.data}_train_lmdb")
@@ -41,13 +45,9 @@ def write_databases(
     return {name: len(_chosen(images, network, name, "valid")[0]) for name, network in names.items()}
 
 
-def _write_part(
-    images: Images, network: Network, name: str, part: str, folder: Path, tell: Callable[[str], None]
-) -> None:
-    """The list file and the LMDB of one part of one data set."""
+def _write_part(images: Images, network: Network, name: str, part: str, folder: Path) -> int:
+    """The list file and the LMDB of one part of one data set; returns the number of images."""
     database = folder / f"{name}_{part}_lmdb"
-    if database.exists():
-        return
     chosen, labels = _chosen(images, network, name, part)
     names = images.names(part)
     lines = [f"{names[index]} {label}\n" for index, label in zip(chosen, labels, strict=True)]
@@ -62,13 +62,12 @@ def _write_part(
             yield f"{number:08d}_{names[chosen[i]]}", images.record(part, int(chosen[i]), int(labels[i]))
 
     try:
-        count = write_lmdb(database, records())
+        return write_lmdb(database, records())
     except DataError as error:
-        # LMDB calls a full disk an input/output error, too.
+        # LMDB reports a full disk as an input/output error, so that only the disk itself can tell.
         if shutil.disk_usage(folder).free < FULL_DISK_BYTES:
             raise DataError(f"{database}: no space left on the disk; free some or choose another --out") from error
         raise
-    tell(f"{database}: {count} images")
 
 
 def _chosen(images: Images, network: Network, name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -76,8 +75,8 @@ def _chosen(images: Images, network: Network, name: str, part: str) -> tuple[np.
     labels = images.labels(part)
     if name == WHOLE:
         return np.arange(len(labels)), labels
-    if network.family == "reduced":
-        chosen = first_of_each_class(labels, network.n)
+    if network.images_per_class:
+        chosen = first_of_each_class(labels, network.images_per_class)
         return chosen, labels[chosen]
     classes = half_classes(network.split, len(images.classes), images.natural)[network.target]
     chosen = np.flatnonzero(np.isin(labels, classes))

@@ -1,3 +1,5 @@
+"""Index files: a subset of a database with its own order and labels."""
+
 import os
 from pathlib import Path
 
@@ -5,41 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_compat.data import SubsetReader, parse_datum, write_index_file
-from caffe_compat.data.subset import (
-    natural_half_classes,
-    parse_list_line,
-    random_half_classes,
-    reduced_list,
-    subset_list,
-)
 from caffe_compat.errors import DataError
-
-LINES = ["a 3", "b 1", "c d 3", "e 7", "f 1"]
-
-
-@pytest.mark.parametrize("split", range(4))
-def test_random_halves_are_the_paper_s(split: int) -> None:
-    """The seed is the list [s]; the integer s would give other halves."""
-    half_a, half_b = random_half_classes(split)
-    expected = np.random.RandomState([split]).permutation(1000)[:500]  # what choice without replacement takes
-    assert half_a.tolist() == sorted(expected.tolist())
-    assert half_a.tolist() != sorted(np.random.RandomState(split).permutation(1000)[:500].tolist())
-    assert sorted([*half_a, *half_b]) == list(range(1000))
-    assert [len(half) for half in random_half_classes(split, 31)] == [15, 16]
-
-
-def test_natural_half() -> None:
-    natural, man_made = natural_half_classes()
-    assert (len(natural), len(man_made)) == (449, 551)
-    assert [natural[0], natural[397], natural[398], natural[-1]] == [0, 397, 936, 998]
-
-
-def test_lists() -> None:
-    assert subset_list(LINES, [7, 3]) == ["a 0", "c d 0", "e 1"]
-    assert reduced_list(LINES, 1) == ["a 3", "b 1", "e 7"]
-    assert parse_list_line("c d 3") == ("c d", 3)
-    with pytest.raises(DataError, match=r"'x': expected `name label`"):
-        parse_list_line("x")
 
 
 def test_index_file_has_its_own_order_and_labels(database: Path, tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What a data set is to the experiment, and the one that ``--data`` names."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+
+from caffe_compat.errors import DataError
+from reproduce.databases import write_databases
+from reproduce.images import Images
+from reproduce.network import Network
+from reproduce.splits import half_classes
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What the run folders must know of the databases."""
+
+    classes: int
+    size_px: int  # height and width of the images
+    test_images: dict[str, int] = field(default_factory=dict)  # {half0A: 1550, ...}; empty: tests as in the prototxt
+
+
+class DataSet(ABC):
+    """Images to run the experiment on; each module of ``datasets/`` has one subclass and one object of it, DATA_SET."""
+
+    name: str  # in --data, before the colon
+    usage: str  # in --help: the name, with the path if it takes one
+    about: str  # in --help: what it is, in a few words
+    natural: str  # in --help: what half A and half B of the split natman are
+    prototxt: str  # folder below prototxt/ with its base networks
+    size_px: int  # height and width of the images, as far as one can know without reading them
+    channels: int = 3
+    needs_path: bool = False
+
+    def prototxt_folder(self, size_px: int) -> str:
+        """The folder below prototxt/ for images of ``size_px``; DataError when none suits."""
+        return self.prototxt
+
+    @abstractmethod
+    def prepare(
+        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+    ) -> Prepared:
+        """Write into ``folder`` what ``networks`` train and test on.
+
+        ``path`` is what follows the colon of --data, "" for nothing; ``tell`` gets a line for each database.
+        Raises DataError when the images are not there, damaged, or too few.
+        """
+
+
+class LoadedDataSet(DataSet):
+    """A data set that can hand out its images one by one; its databases are written from them."""
+
+    @abstractmethod
+    def load(self, path: str, download: bool) -> Images:
+        """The images; DataError when they are not there or damaged."""
+
+    def prepare(
+        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+    ) -> Prepared:
+        """See DataSet."""
+        networks = list(networks)
+        images = self.load(path, download)
+        for split in {network.split for network in networks if network.split}:
+            half_classes(split, len(images.classes), images.natural)
+        tests = write_databases(images, networks, folder, tell)
+        return Prepared(len(images.classes), images.size, tests)
+
+
+@cache
+def data_sets() -> dict[str, DataSet]:
+    """Every data set by its name: the objects DATA_SET of the modules of ``datasets/``."""
+    from reproduce import datasets  # here: its modules import this one
+
+    names = sorted(module.name for module in iter_modules(datasets.__path__))
+    found: list[DataSet] = [import_module(f"{datasets.__name__}.{name}").DATA_SET for name in names]
+    return {data_set.name: data_set for data_set in found}
+
+
+def choices() -> str:
+    """What ``--data`` can say."""
+    return ", ".join(data_set.usage for data_set in data_sets().values())
+
+
+def find_data_set(choice: str) -> tuple[DataSet, str]:
+    """(data set, path) of ``--data``; DataError unless it names one, with a path where it needs one."""
+    name, _, path = choice.partition(":")
+    data_set = data_sets().get(name)
+    if data_set is None:
+        raise DataError(f"--data {choice}: unknown; expected one of {choices()}")
+    if data_set.needs_path and not path:
+        raise DataError(f"--data {choice}: says no path; expected one of {choices()}")
+    return data_set, path

@@ -1,0 +1,151 @@
+"""The options of ``run_paper.py``: each is declared once, as a field of Options, with its help and how it is read."""
+
+import argparse
+from collections.abc import Callable
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from reproduce.dataset import choices, data_sets
+from reproduce.network import DEPTHS
+from reproduce.splits import NATURAL_SPLIT, SPLITS
+from reproduce.treatments import TREATMENTS, default_treatments
+
+LENGTH = "length"
+
+
+def _read(
+    read: Callable[[str], Any] | None,
+    help_text: str | Callable[[], str],
+    *,
+    same: bool = False,
+    one_of: tuple[str, ...] | None = None,
+    group: str = "",
+) -> dict[str, Any]:
+    """How a field is read from the command line, where it is an option of the same name; ``read`` None: a switch.
+
+    ``help_text`` may be a function, for what is known only when all data sets are loaded.  ``same``: decides the
+    numbers, so that a run is continued only with the same.  Of the options of a ``group`` one can be given.
+    """
+    return {"read": read, "help": help_text, "same": same, "one_of": one_of, "group": group}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, text.split(",")))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """``1,3,5-7`` is 1, 3, 5, 6, 7."""
+    numbers = set[int]()
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(numbers))
+
+
+def _positive(text: str) -> int:
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    return int(text)
+
+
+def _devices(text: str) -> tuple[str, ...]:
+    """``cuda:0,1`` is cuda:0 and cuda:1."""
+    return tuple(f"cuda:{part}" if part.isdigit() else part for part in text.split(","))
+
+
+def _treatments_help() -> str:
+    return f"from {', '.join(TREATMENTS)} (default: the first {len(default_treatments())})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    split: str = field(default="0", metadata=_read(str, f"one of {', '.join(SPLITS)}"))
+    data: str = field(default="glyphs", metadata=_read(str, choices, same=True))
+    out: Path = field(default=Path("paper_run"), metadata=_read(Path, "folder for everything"))
+    treatments: tuple[str, ...] = field(default_factory=default_treatments, metadata=_read(_names, _treatments_help))
+    layers: tuple[int, ...] = field(
+        default=DEPTHS, metadata=_read(_numbers, "depths n to cut at, as 1,3,5-7 (default: 1-7)")
+    )
+    iters: int | None = field(
+        default=None,
+        metadata=_read(_positive, "iterations per network (default: as the solver file)", same=True, group=LENGTH),
+    )
+    scale: float = field(
+        default=1.0,
+        metadata=_read(float, "length of training against the solver file's", same=True, group=LENGTH),
+    )
+    seed: int = field(default=0, metadata=_read(int, "decides initial weights, crops and dropout", same=True))
+    devices: tuple[str, ...] = field(default=("cpu",), metadata=_read(_devices, "cpu, or GPUs as cuda:0,1"))
+    jobs: int | None = field(
+        default=None, metadata=_read(_positive, "networks trained at a time (default: one per core or GPU)")
+    )
+    fast: bool = field(
+        default=False,
+        metadata=_read(None, "the solver's fast mode: the same numbers up to rounding (docs/solver.md)", same=True),
+    )
+    precision: str = field(
+        default="fp32",
+        metadata=_read(str, "of products on the GPU", same=True, one_of=("fp32", "tf32", "bf16")),
+    )
+    resume: bool = field(default=True, metadata=_read(None, "continue, or start anew"))
+    download: bool = field(default=False, metadata=_read(None, "let torchvision fetch fashion-mnist or cifar100"))
+    prototxt: Path | None = field(
+        default=None,
+        metadata=_read(Path, "folder with base/{train,val,solver}.prototxt of another network", same=True),
+    )
+    dry_run: bool = field(default=False, metadata=_read(None, "list the networks, their order and cost, and stop"))
+
+    def settings_that_decide(self) -> dict[str, str]:
+        """The options that decide the numbers, in words."""
+        return {option.name: str(getattr(self, option.name)) for option in fields(self) if option.metadata["same"]}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"run_paper: {message}; see --help\n")
+
+
+def parse(arguments: list[str] | None, description: str) -> Options:
+    """The options of a command line (None: this process's); exits with one line when they cannot be read."""
+    parser = _Parser(
+        prog="run_paper.py",
+        description=f"{description.strip()}\n\n{_data_sets_help()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    groups: dict[str, Any] = {"": parser}
+    for option in fields(Options):
+        group = option.metadata["group"]
+        if group not in groups:
+            groups[group] = parser.add_mutually_exclusive_group()
+        _add(groups[group], option)
+    return Options(**vars(parser.parse_args(arguments)))
+
+
+def _add(place: Any, option: "Field[Any]") -> None:
+    """Add an option to a parser; a default that the help does not explain is put behind it."""
+    default = option.default if option.default_factory is MISSING else option.default_factory()
+    known = option.metadata
+    text = known["help"]() if callable(known["help"]) else known["help"]
+    keywords: dict[str, Any] = {"default": default, "help": text}
+    if known["read"] is None:
+        keywords["action"] = argparse.BooleanOptionalAction if default else "store_true"
+    else:
+        keywords |= {"type": known["read"], "choices": known["one_of"]}
+        if default is not None and "(default: " not in text:
+            keywords["help"] = f"{text} (default: {','.join(default) if isinstance(default, tuple) else default})"
+    place.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
+
+
+def _data_sets_help() -> str:
+    """A line for each data set."""
+    width = max(len(data_set.usage) for data_set in data_sets().values())
+    lines = [
+        f"  {data_set.usage:{width}}  {data_set.about}\n  {'':{width}}  {NATURAL_SPLIT}: {data_set.natural}"
+        for data_set in data_sets().values()
+    ]
+    return "\n".join([f"data sets, and halves A / B of the split {NATURAL_SPLIT}:", *lines])

@@ -1,0 +1,56 @@
+"""What is said of a run while it trains."""
+
+import io
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from reproduce.progress import Progress
+from reproduce.treatments import base_half
+
+NETWORKS = [base_half("0", half) for half in "AB"]
+
+
+def write_display(out: Path, iteration: int, loss: float, end: str) -> None:
+    folder = out / "half0A"
+    folder.mkdir(exist_ok=True)
+    event = {
+        "event": "train",
+        "iteration": iteration,
+        "time": 1.0,
+        "loss": loss,
+        "iterations_per_s": 9.0,
+        "outputs": {},
+    }
+    with (folder / "train.jsonl").open("a") as file:
+        file.write(json.dumps(event) + end)
+
+
+def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with Progress({"half0A": 3.0, "half0B": 1.0}, 2, tmp_path, Console(file=stream)) as progress:
+        for network in NETWORKS:
+            progress.start(network)
+        progress.done(NETWORKS[0], 0.625)
+        progress.done(NETWORKS[1], 0.5)
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("  3/4  half0A                   accuracy 0.625  0 s  about 0 s left")
+    assert second.strip() == "4/4  half0B                   accuracy 0.500  0 s"
+
+
+def test_the_newest_whole_display_is_shown(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with Progress(
+        {"half0A": 1.0}, 0, tmp_path, Console(file=stream, force_terminal=True, width=100, color_system=None)
+    ) as progress:
+        progress.start(NETWORKS[0])
+        progress.poll()
+        assert "half0A                   starting" in stream.getvalue()
+        write_display(tmp_path, 20, 1.5, "\n")
+        write_display(tmp_path, 40, float("0.25"), "\n")
+        write_display(tmp_path, 60, 0.125, "")
+        (tmp_path / "half0A" / "train.jsonl").write_text((tmp_path / "half0A" / "train.jsonl").read_text()[:-9])
+        progress.poll()
+    assert "iteration 40, loss 0.250" in stream.getvalue()
+    assert "iteration 60" not in stream.getvalue()
