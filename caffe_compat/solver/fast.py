@@ -52,7 +52,7 @@ def graphed_step(solver: "Solver", recorder: Recorder | None = None) -> GraphedS
     """
 
     def say(message: str) -> None:
-        solver.log.line("graphs.py:1", message)
+        solver.log.graphs(message)
 
     def run(batch: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
         with autocast(solver.device, solver.precision):

@@ -28,9 +28,9 @@ def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
     field = next(name for name in TRAIN_NET_FIELDS if param.HasField(name))
     model = getattr(param, field)
     if field.endswith("_param"):
-        log.line("solver.cpp:88", f"Creating training net specified in {field}.")
+        log.train_net_from_field(field)
     else:
-        log.line("solver.cpp:102", f"Creating training net from {field} file: {model}")
+        log.train_net_from_file(field, model)
     net = _build(model, field, caffe_pb2.TRAIN, param.train_state, options)
     _copy_weights(net, param, log)
     return net
@@ -44,8 +44,7 @@ def build_test_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
     models += [(generic, getattr(param, generic))] * (len(param.test_iter) - len(models))
     nets = []
     for i, (field, model) in enumerate(models):
-        label = field if field.endswith("_param") else f"{field} file: {model}"
-        log.line("solver.cpp:190", f"Creating test net (#{i}) specified by {label}")
+        log.test_net(i, field if field.endswith("_param") else f"{field} file: {model}")
         state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
         net = _build(model, field, caffe_pb2.TEST, state, options)
         _copy_weights(net, param, log)
@@ -77,6 +76,6 @@ def _build(model: Any, field: str, phase: int, override: Any, options: NetOption
 def _copy_weights(net: Net, param: Any, log: Log) -> None:
     for entry in param.weights:
         for path in entry.split(","):
-            log.line("solver.cpp:72", f"Finetuning from {path.strip()}")
+            log.finetuning(path.strip())
             for name in net.copy_from(path.strip()).ignored:
-                log.line("net.cpp:746", f"Ignoring source layer {name}")
+                log.ignoring_source_layer(name)

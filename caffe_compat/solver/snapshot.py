@@ -47,10 +47,10 @@ def write_snapshot(solver: "Solver") -> Path | None:
     stem = f"{param.snapshot_prefix}_iter_{solver.iter}"
     model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
     Path(state).unlink(missing_ok=True)
-    solver.log.snapshot(solver.iter, kind, model)
+    solver.log.snapshot(kind, model)
     _save_model(solver.net, model, with_diffs=param.snapshot_diff)
     resume.write_resume(f"{stem}.resume", solver.iter, states)
-    solver.log.snapshot_state(solver.iter, kind, state)
+    solver.log.snapshot_state(kind, state)
     histories = solver.optimizer.histories(p.parameter for p in solver.net.learnable)
     write = write_hdf5_solverstate if hdf5 else write_solverstate
     write(state, SolverSnapshot(solver.iter, model, solver.schedule.current_step, [h.cpu().numpy() for h in histories]))
@@ -89,7 +89,7 @@ def restore_snapshot(solver: "Solver", path: str | os.PathLike[str]) -> None:
     _check_history(solver, state, path)
     if state.learned_net:
         solver.net.copy_from(_find_model(state.learned_net, path))
-    solver.log.line("sgd_solver.cpp:318", "SGDSolver: restoring history")
+    solver.log.restoring_history()
     parameters = [p.parameter for p in solver.net.learnable]
     values = [
         torch.from_numpy(np.array(history)).to(solver.device, solver.net.dtype)  # a copy: the file's view is read-only
@@ -149,12 +149,7 @@ def _restore_exactly(solver: "Solver", path: str | os.PathLike[str]) -> None:
     record = resume.read_resume(file)
     states: list[dict[str, Any]] = record["ranks"]
     if record["iteration"] != solver.iter or len(states) != solver.parallel.count:
-        solver.log.line(
-            "solver.cpp:520",
-            f"{file} is of iteration {record['iteration']} and {len(states)} process(es): data restarts from its "
-            "beginning, as in Caffe",
-            severity="W",
-        )
+        solver.log.resume_does_not_fit(file, record["iteration"], len(states))
         return
     resume.restore(solver, states[solver.parallel.rank])
     solver.keep_window = True
@@ -173,7 +168,7 @@ def find_snapshot(prefix: str | os.PathLike[str], log: Log | None = None) -> Pat
             _check_whole(path)
         except (CaffeCompatError, OSError) as error:
             if log is not None:
-                log.line("solver.cpp:520", f"passing over snapshot {path}: {error}", severity="W")
+                log.passing_over_snapshot(path, error)
         else:
             return path
     return None

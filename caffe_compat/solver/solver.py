@@ -84,7 +84,7 @@ class Solver:
         if self.param.random_seed >= 0:
             random.set_seed(self.param.random_seed + parallel.rank)
         random.generator()  # made now, so that a snapshot (which saves its state) draws nothing
-        self.log.line("solver.cpp:45", f"Initializing solver from parameters: \n{str(self.param).rstrip()}")
+        self.log.initializing(str(self.param))
 
         options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records)
         #: the train net
@@ -102,7 +102,7 @@ class Solver:
         #: the training step as CUDA graphs, in fast mode where that is possible
         self.graphs: GraphedStep | None = graphed_step(self) if fast else None
         self._train_step = parallel.wrap(self.net, overlap=self.param.layer_wise_reduce)
-        self.log.line("solver.cpp:57", "Solver scaffolding done.")
+        self.log.scaffolding_done()
 
         #: how many updates have been made
         self.iter = 0
@@ -145,16 +145,15 @@ class Solver:
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end."""
-        self.log.line("solver.cpp:289", f"Solving {self.net.name}")
-        self.log.line("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
+        self.log.solving(self.net.name, self.param.lr_policy)
         if resume is not None:
-            self.log.line("solver.cpp:296", f"Restoring previous solver status from {os.fspath(resume)}")
+            self.log.restoring(resume)
             self.restore(resume)
         self.step(max(0, self.param.max_iter - self.iter))
         if self.param.snapshot_after_train and not self._is_snapshot_due():
             self.snapshot()
         if self._stopping:
-            self.log.line("solver.cpp:316", "Optimization stopped early.")
+            self.log.stopped_early()
             return
         if self._is_display():
             self.smoothed.add(self._forward_train())
@@ -180,7 +179,7 @@ class Solver:
         names: list[tuple[str, float]] = []
         for _ in range(batches):
             if self._answer_while_testing():
-                self.log.line("solver.cpp:396", "Test interrupted.")
+                self.log.test_interrupted()
                 return []
             outputs, batch_loss = self._forward_test(net)
             values = [outputs[name].detach().reshape(-1) for name in net.outputs]
@@ -299,10 +298,7 @@ class Solver:
         # float32, as Caffe's Dtype
         rate = float(np.float32(self.schedule.rate(self.iter)))
         if self.param.lr_policy == "multistep" and self.schedule.current_step != step_before:
-            self.log.line(
-                "sgd_solver.cpp:57",
-                f"MultiStep Status: Iteration {self.iter}, step = {self.schedule.current_step}",
-            )
+            self.log.multistep_status(self.iter, self.schedule.current_step)
         if self._is_display():
             self.log.learning_rate(self.iter, rate)
         for group in self.optimizer.param_groups:
@@ -321,11 +317,7 @@ class Solver:
         if norm is None or scale is None or not (norm.device.type == "cpu" or self._is_display()):
             return
         if scale < 1:
-            self.log.line(
-                "sgd_solver.cpp:97",
-                f"Gradient clipping: scaling down gradients (L2 norm {float(norm):g} > "
-                f"{self.param.clip_gradients:g}) by scale factor {float(scale):g}",
-            )
+            self.log.clipping(float(norm), self.param.clip_gradients, float(scale))
 
     def _display(self) -> None:
         now = time.perf_counter()
@@ -336,7 +328,14 @@ class Solver:
         values = [float(v) for name in self.net.outputs if name in outputs for v in outputs[name].detach().reshape(-1)]
         names = score_names(self.net, outputs)
         scores = [Score(name, value, weight) for (name, weight), value in zip(names, values, strict=True)]
-        self.log.train(self.iter, self.smoothed.value(), scores, speed, wall_s, self.param.display)
+        self.log.train(
+            self.iter,
+            self.smoothed.value(),
+            scores,
+            iterations_per_s=speed,
+            wall_s=wall_s,
+            display=self.param.display,
+        )
 
     # -- what is due --------------------------------------------------------------------
 
