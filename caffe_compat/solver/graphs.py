@@ -163,9 +163,10 @@ class GraphedStep:
     def update(self) -> None:
         """One update at the rates that the optimizer's groups say."""
         self._optimizer.begin_step()
-        # Whoever put other gradients in their place wants these used.
+        # Whoever put other gradients in their place wants these used.  Without a kernel the rule takes its rates from
+        # the host: a recording would keep those of its first run.
         ours = all(parameter.grad is gradient for parameter, gradient in self._gradients)
-        if ours:
+        if ours and self._optimizer.fused:
             self._perform("update", self._optimizer.update)
         else:
             self._optimizer.update()

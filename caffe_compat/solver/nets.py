@@ -7,8 +7,8 @@ import torch
 
 from caffe_compat.net import Net
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
-from caffe_compat.solver.checks import TRAIN_NET_FIELDS
 from caffe_compat.solver.log import Log
+from caffe_compat.solver.solver_checks import TRAIN_NET_FIELDS
 
 
 @dataclass

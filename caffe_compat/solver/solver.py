@@ -16,10 +16,9 @@ from caffe_compat.precision import autocast, keep_losses_in_float32, set_precisi
 from caffe_compat.precision import precision as chosen_precision
 from caffe_compat.proto import read_solver, upgrade_solver
 from caffe_compat.solver import snapshot
-from caffe_compat.solver.checks import check_snapshot_prefix, check_solver
 from caffe_compat.solver.debug_info import DebugPass
 from caffe_compat.solver.devices import device_of, solver_gpus
-from caffe_compat.solver.fast import graphed_step, make_fast
+from caffe_compat.solver.fast_mode import graphed_step, make_fast
 from caffe_compat.solver.graphs import GraphedStep
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.nets import NetOptions, build_test_nets, build_train_net
@@ -28,6 +27,7 @@ from caffe_compat.solver.parallel import SINGLE, Parallel
 from caffe_compat.solver.schedule import Schedule
 from caffe_compat.solver.scores import score_names
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
+from caffe_compat.solver.solver_checks import check_snapshot_prefix, check_solver
 
 Callback = Callable[["Solver"], None]
 
@@ -297,7 +297,7 @@ class Solver:
         step_before = self.schedule.current_step
         # float32, as Caffe's Dtype
         rate = float(np.float32(self.schedule.rate(self.iter)))
-        if self.param.lr_policy == "multistep" and self.schedule.current_step != step_before:
+        if self.schedule.tells_step and self.schedule.current_step != step_before:
             self.log.multistep_status(self.iter, self.schedule.current_step)
         if self._is_display():
             self.log.learning_rate(self.iter, rate)

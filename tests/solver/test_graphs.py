@@ -12,7 +12,7 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
-from caffe_compat.solver.fast import graphed_step
+from caffe_compat.solver.fast_mode import graphed_step
 from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
 from tests.solver.conftest import SOLVER, assert_same_bits, weights
 
@@ -85,6 +85,21 @@ def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make
     assert graphs.recordings == (3 if "iter_size" in fields else 2)
     assert_same_bits(weights(plain), weights(recorded))
     assert plain.smoothed.get_state() == recorded.smoothed.get_state()
+
+
+def test_an_update_without_kernel_is_not_recorded(make_solver):
+    """It takes its rates, which change at iteration 6, from the host."""
+    results = []
+    for record in (False, True):
+        solver = make_solver()
+        solver.optimizer.fused = False
+        graphs = with_recorder(solver, StaticRecorder(solver)) if record else None
+        solver.solve()
+        results.append(weights(solver))
+    assert graphs is not None
+    assert graphs.given_up is None
+    assert graphs.recordings == 1  # the pass
+    assert_same_bits(*results)
 
 
 def test_resuming_records_again_and_ends_the_same(make_solver):

@@ -236,7 +236,12 @@ REFUSALS = [
         SolverError,
         "test_iter is given",
     ),
-    ('type: "SGD"', 'type: "Momentum"', SolverError, 'type is "Momentum"; expected one of SGD, Nesterov'),
+    (
+        'type: "SGD"',
+        'type: "Momentum"',
+        SolverError,
+        'type is "Momentum"; expected one of AdaDelta, AdaGrad, Adam, Nesterov, RMSProp, SGD',
+    ),
     ('type: "SGD"', 'type: "AdaGrad"', SolverError, "momentum is 0.9; AdaGrad takes no momentum"),
     ('type: "SGD" base_lr: 0.05 momentum: 0.9', 'type: "RMSProp" rms_decay: 1.5', SolverError, "rms_decay is 1.5"),
     ('type: "SGD"', 'type: "SGD" regularization_type: "L3"', SolverError, 'regularization_type is "L3"'),

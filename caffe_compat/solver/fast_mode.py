@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from caffe_compat.data.database_source import DatabaseSource
-from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.data.source_layer import SourceLayer
 from caffe_compat.memory import keep_freed_memory
 from caffe_compat.net import Net
@@ -36,14 +34,7 @@ def make_fast(nets: Iterable[Net], precision: str) -> None:
             net.to(memory_format=torch.channels_last)
         for layer in net.sources():
             if isinstance(layer, SourceLayer):
-                make_batches_on(net.device, layer)
-
-
-def make_batches_on(device: torch.device, layer: SourceLayer) -> None:
-    """Let a layer that reads a database make its batches on ``device``; others stay as they are."""
-    source = layer.source
-    if isinstance(source, DatabaseSource) and layer.prefetch_depth and layer.context.dtype == torch.float32:
-        layer.source = DeviceSource(source, device, layer.prefetch_depth)
+                layer.make_batches_on(net.device)
 
 
 def graphed_step(solver: "Solver", recorder: Recorder | None = None) -> GraphedStep | None:
