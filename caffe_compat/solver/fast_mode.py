@@ -1,7 +1,6 @@
 """What the solver's fast mode sets up: fused layers, batches made on the device, CUDA graphs."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,10 @@ from caffe_compat.memory import keep_freed_memory
 from caffe_compat.net import Net
 from caffe_compat.precision import autocast
 from caffe_compat.solver.graphs import CudaRecorder, GraphedStep, Recorder, obstacle
-
-if TYPE_CHECKING:
-    from caffe_compat.solver.solver import Solver
+from caffe_compat.solver.log import Log
+from caffe_compat.solver.parallel import Parallel
+from caffe_compat.solver.rules import Rule
+from caffe_compat.solver.train_step import RecordedStep, TrainStep
 
 
 def make_fast(nets: Iterable[Net], precision: str) -> None:
@@ -37,22 +37,22 @@ def make_fast(nets: Iterable[Net], precision: str) -> None:
                 layer.make_batches_on(net.device)
 
 
-def graphed_step(solver: "Solver", recorder: Recorder | None = None) -> GraphedStep | None:
-    """The solver's training step behind recordings: CUDA graphs where nothing is in the way, else (as the log says)
-    None; or those of another ``recorder``.
-    """
+def fast_step(
+    net: Net, optimizer: Rule, *, debug_info: bool, parallel: Parallel, precision: str, log: Log
+) -> TrainStep | None:
+    """The training step as CUDA graphs; None, and a line in the log that says why, where something is in the way."""
+    reason = obstacle(net, debug_info, parallel.count)
+    if reason is not None:
+        log.graphs(f"Fast mode without CUDA graphs: {reason}")
+        return None
+    return recorded_step(net, optimizer, CudaRecorder(net.device), precision=precision, log=log)
 
-    def say(message: str) -> None:
-        solver.log.graphs(message)
+
+def recorded_step(net: Net, optimizer: Rule, recorder: Recorder, *, precision: str, log: Log) -> RecordedStep:
+    """The training step behind the recordings of ``recorder``."""
 
     def run(batch: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
-        with autocast(solver.device, solver.precision):
-            return solver.net.forward_with_loss(**batch)
+        with autocast(net.device, precision):
+            return net.forward_with_loss(**batch)
 
-    if recorder is None:
-        reason = obstacle(solver.net, solver.param.debug_info, solver.parallel.count)
-        if reason is not None:
-            say(f"Fast mode without CUDA graphs: {reason}")
-            return None
-        recorder = CudaRecorder(solver.device)
-    return GraphedStep(solver.net, solver.optimizer, run, recorder, say)
+    return RecordedStep(net, optimizer, GraphedStep(net, optimizer, run, recorder, log.graphs))

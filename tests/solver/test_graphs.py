@@ -12,7 +12,7 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
-from caffe_compat.solver.fast_mode import graphed_step
+from caffe_compat.solver.fast_mode import recorded_step
 from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
 from tests.solver.conftest import SOLVER, assert_same_bits, weights
 
@@ -24,9 +24,11 @@ FAST_ROUNDING = 1e-5
 
 
 def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
-    solver.graphs = graphed_step(solver, recorder or EagerRecorder())
-    assert solver.graphs is not None
-    return solver.graphs
+    recorder = recorder or EagerRecorder()
+    step = recorded_step(solver.net, solver.optimizer, recorder, precision=solver.precision, log=solver.log)
+    solver.use_step(step)
+    assert solver.graphs is step.graphs
+    return step.graphs
 
 
 class StaticRecorder(EagerRecorder):
