@@ -24,7 +24,7 @@ class BlobStep(TrainStep):
     def clear_gradients(self) -> None:
         self._net.clear_param_diffs()  # in place: views of diffs that a caller holds stay valid
 
-    def forward_backward(self, *, last: bool = True) -> tuple[Mapping[str, Tensor], Tensor]:
+    def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Mapping[str, Tensor], Tensor]:
         self._net.write_back()
         loss = self._net.engine.forward()
         self._net.engine.backward()
@@ -45,7 +45,7 @@ class SGDSolver:
             )
         self.core.optimizer.keep_update = True  # after a step a parameter's diff holds its update
         self.net = Net.of(self.core.net)
-        self.core.use_step(BlobStep(self.net, self.core.optimizer))
+        self.core.train_step = BlobStep(self.net, self.core.optimizer)
         self.test_nets = [Net.of(net) for net in self.core.test_nets]
 
     @property

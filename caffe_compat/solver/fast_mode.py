@@ -1,19 +1,12 @@
-"""What the solver's fast mode sets up: fused layers, batches made on the device, CUDA graphs."""
+"""What the solver's fast mode does to nets: fused layers, batches made on the device.  CUDA graphs are a TrainStep."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
 from caffe_compat.data.source_layer import SourceLayer
 from caffe_compat.memory import keep_freed_memory
 from caffe_compat.net import Net
-from caffe_compat.precision import autocast
-from caffe_compat.solver.graphs import CudaRecorder, GraphedStep, Recorder, obstacle
-from caffe_compat.solver.log import Log
-from caffe_compat.solver.parallel import Parallel
-from caffe_compat.solver.rules import Rule
-from caffe_compat.solver.train_step import RecordedStep, TrainStep
 
 
 def make_fast(nets: Iterable[Net], precision: str) -> None:
@@ -35,24 +28,3 @@ def make_fast(nets: Iterable[Net], precision: str) -> None:
         for layer in net.sources():
             if isinstance(layer, SourceLayer):
                 layer.make_batches_on(net.device)
-
-
-def fast_step(
-    net: Net, optimizer: Rule, *, debug_info: bool, parallel: Parallel, precision: str, log: Log
-) -> TrainStep | None:
-    """The training step as CUDA graphs; None, and a line in the log that says why, where something is in the way."""
-    reason = obstacle(net, debug_info, parallel.count)
-    if reason is not None:
-        log.graphs(f"Fast mode without CUDA graphs: {reason}")
-        return None
-    return recorded_step(net, optimizer, CudaRecorder(net.device), precision=precision, log=log)
-
-
-def recorded_step(net: Net, optimizer: Rule, recorder: Recorder, *, precision: str, log: Log) -> RecordedStep:
-    """The training step behind the recordings of ``recorder``."""
-
-    def run(batch: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
-        with autocast(net.device, precision):
-            return net.forward_with_loss(**batch)
-
-    return RecordedStep(net, optimizer, GraphedStep(net, optimizer, run, recorder, log.graphs))

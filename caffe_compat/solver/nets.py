@@ -23,6 +23,14 @@ class NetOptions:
     skip_bad_records: int = 0
 
 
+def build_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
+    """The train net, then the test nets, which share its parameters by layer name."""
+    nets = [build_train_net(param, options, log), *build_test_nets(param, options, log)]
+    for test_net in nets[1:]:
+        test_net.share_with(nets[0])
+    return nets
+
+
 def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
     """The train net (from whichever field gives it) with the solver's ``weights`` copied in."""
     field = next(name for name in TRAIN_NET_FIELDS if param.HasField(name))

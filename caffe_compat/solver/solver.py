@@ -16,11 +16,11 @@ from caffe_compat.precision import precision as chosen_precision
 from caffe_compat.proto import read_solver, upgrade_solver
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.display import Display
-from caffe_compat.solver.evaluation import evaluate, forward
-from caffe_compat.solver.fast_mode import fast_step, make_fast
+from caffe_compat.solver.evaluation import Evaluation, forward
+from caffe_compat.solver.fast_mode import make_fast
 from caffe_compat.solver.graphs import GraphedStep
 from caffe_compat.solver.log import Log, Score
-from caffe_compat.solver.nets import NetOptions, build_test_nets, build_train_net
+from caffe_compat.solver.nets import NetOptions, build_nets
 from caffe_compat.solver.optimizer import build_optimizer
 from caffe_compat.solver.parallel import SINGLE, Parallel
 from caffe_compat.solver.requests import Requests
@@ -28,7 +28,7 @@ from caffe_compat.solver.schedule import Schedule
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
 from caffe_compat.solver.snapshot import Snapshots
 from caffe_compat.solver.solver_checks import check_snapshot_prefix, check_solver
-from caffe_compat.solver.train_step import DebugStep, PlainStep, RecordedStep, TrainStep
+from caffe_compat.solver.train_step import RecordedStep, TrainStep, make_train_step
 from caffe_compat.solver.training_state import TrainingState
 from caffe_compat.solver.update import Update
 
@@ -90,13 +90,11 @@ class Solver:
         self.log.initializing(str(self.param))
 
         options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records)
+        nets = build_nets(self.param, options, self.log)
         #: the train net
-        self.net: Net = build_train_net(self.param, options, self.log)
+        self.net: Net = nets[0]
         #: the test nets, which share the train net's parameters by layer name
-        self.test_nets: list[Net] = build_test_nets(self.param, options, self.log)
-        for test_net in self.test_nets:
-            test_net.share_with(self.net)
-        nets = (self.net, *self.test_nets)
+        self.test_nets: list[Net] = nets[1:]
         if self.precision == "bf16":
             keep_losses_in_float32(layer for net in nets for layer in net.layers.values())
         if fast:
@@ -105,36 +103,29 @@ class Solver:
         self.smoothed = SmoothedLoss(self.param.average_loss)
         #: what snapshots hold beside the weights
         self.state = TrainingState(nets, self.optimizer, self.schedule, self.smoothed)
-        graphed = None
-        if fast:
-            graphed = fast_step(
-                self.net,
-                self.optimizer,
-                debug_info=self.param.debug_info,
-                parallel=parallel,
-                precision=self.precision,
-                log=self.log,
-            )
-        #: how an iteration's gradients and update are made
-        self.train_step: TrainStep = graphed or PlainStep(
+        #: how an iteration's gradients and update are made; another one may be put in its place
+        self.train_step: TrainStep = make_train_step(
             self.net,
             self.optimizer,
+            param=self.param,
             parallel=parallel,
-            overlap=self.param.layer_wise_reduce,
             precision=self.precision,
+            fast=fast,
+            log=self.log,
         )
-        #: how they are made at display iterations, where that differs
-        self._debug_step: TrainStep | None = None
-        if self.param.debug_info:
-            self._debug_step = DebugStep(self.net, self.optimizer, parallel=parallel, log=self.log)
         self._update = Update(self.schedule, self.optimizer, self.log)
         self._snapshots = Snapshots(self.param, self.state, parallel, self.log)
-        self._requests = Requests(parallel, self.snapshot)
+        self._requests = Requests(parallel, self._snapshots.write)
+        self._evaluation = Evaluation(
+            self.param,
+            self.test_nets,
+            precision=self.precision,
+            log=self.log,
+            interrupted=self._requests.answer_while_testing,
+        )
         self._display = Display(self.param, self.net, self.log)
         self._outputs: Mapping[str, Tensor] = {}
-        self._on_start: list[Callback] = []
-        self._on_gradients_ready: list[Callback] = []
-        self._on_update: list[Callback] = []
+        self._callbacks: dict[str, list[Callback]] = {"start": [], "gradients_ready": [], "update": []}
         self.log.scaffolding_done()
 
     # -- what users call ----------------------------------------------------------------
@@ -148,10 +139,6 @@ class Solver:
     def graphs(self) -> GraphedStep | None:
         """The recordings of the training step, in fast mode where that is possible."""
         return self.train_step.graphs if isinstance(self.train_step, RecordedStep) else None
-
-    def use_step(self, step: TrainStep) -> None:
-        """Make all further iterations by ``step``, also those that debug_info would log."""
-        self.train_step, self._debug_step = step, None
 
     def step(self, iterations: int) -> None:
         """Make ``iterations`` updates, with the tests, displays and snapshots that fall due."""
@@ -193,21 +180,8 @@ class Solver:
 
     def test(self, number: int = 0) -> list[Score]:
         """Run one test net over its test_iter batches; logs and returns the mean of each output."""
-        self.log.testing(self.iter, number)
         with self._in_precision():
-            result = evaluate(
-                self.test_nets[number],
-                self.param.test_iter[number],
-                precision=self.precision,
-                compute_loss=self.param.test_compute_loss,
-                interrupted=self._requests.answer_while_testing,
-            )
-        if result is None:
-            self.log.test_interrupted()
-            return []
-        mean_loss, scores = result
-        self.log.test(self.iter, number, mean_loss, scores)
-        return scores
+            return self._evaluation.run(self.iter, number)
 
     def snapshot(self) -> Path | None:
         """Write the weights, our resume file and the solver state; returns the state's path.
@@ -233,13 +207,10 @@ class Solver:
         """Call functions with this solver before each iteration's passes, between gradients and update, and after
         the update (when ``iter`` counts it).
         """
-        for functions, function in (
-            (self._on_start, on_start),
-            (self._on_gradients_ready, on_gradients_ready),
-            (self._on_update, on_update),
-        ):
+        given = {"start": on_start, "gradients_ready": on_gradients_ready, "update": on_update}
+        for moment, function in given.items():
             if function is not None:
-                functions.append(function)
+                self._callbacks[moment].append(function)
 
     def set_action_function(self, function: Callable[[], str]) -> None:
         """``function`` is asked after each iteration (and test batch) for "none", "stop" or "snapshot"."""
@@ -263,29 +234,24 @@ class Solver:
 
     def _iterate(self) -> None:
         display = self._display.is_due(self.iter)
-        step = self._debug_step if display and self._debug_step is not None else self.train_step
-        step.clear_gradients()
-        if self._is_test_due():
+        self.train_step.clear_gradients()
+        if self._evaluation.is_due(self.iter):
             self.test_all()
             if self._requests.stopping:
                 return
-        self._call(self._on_start)
-        self._outputs, loss = step.accumulate(self.param.iter_size)
+        self._call("start")
+        self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
         self.smoothed.add(loss)
         if display:
             self._display.show(self.iter, self.smoothed.value(), self._outputs)
-        self._call(self._on_gradients_ready)
-        self._update.make(step, self.iter, display=display)
+        self._call("gradients_ready")
+        self._update.make(self.train_step, self.iter, display=display)
         self.state.iteration += 1
-        self._call(self._on_update)
+        self._call("update")
         self._requests.answer(snapshot_due=self._snapshots.is_due())
 
-    def _is_test_due(self) -> bool:
-        interval = self.param.test_interval
-        return bool(interval) and self.iter % interval == 0 and (self.iter > 0 or self.param.test_initialization)
-
-    def _call(self, functions: list[Callback]) -> None:
-        for function in functions:
+    def _call(self, moment: str) -> None:
+        for function in self._callbacks[moment]:
             function(self)
 
 

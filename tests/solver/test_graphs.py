@@ -12,8 +12,8 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
-from caffe_compat.solver.fast_mode import recorded_step
 from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
+from caffe_compat.solver.train_step import RecordedStep
 from tests.solver.conftest import SOLVER, assert_same_bits, weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -25,8 +25,8 @@ FAST_ROUNDING = 1e-5
 
 def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
     recorder = recorder or EagerRecorder()
-    step = recorded_step(solver.net, solver.optimizer, recorder, precision=solver.precision, log=solver.log)
-    solver.use_step(step)
+    step = RecordedStep(solver.net, solver.optimizer, recorder, precision=solver.precision, log=solver.log)
+    solver.train_step = step
     assert solver.graphs is step.graphs
     return step.graphs
 
