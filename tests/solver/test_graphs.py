@@ -19,8 +19,6 @@ from tests.solver.conftest import SOLVER, assert_same_bits, weights
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 #: float32 after 12 updates: cuDNN may add in another order in a recording than before it
 GRAPH_ROUNDING = 1e-5
-#: float32 after 12 updates: fast mode's convolutions and inner products add in another order
-FAST_ROUNDING = 1e-5
 
 
 def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
@@ -249,29 +247,6 @@ def test_obstacles(layer, words, monkeypatch):
         assert "Odd" not in layer or obstacle(net) is None
     finally:
         _types.pop("Odd", None)
-
-
-def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
-    stream = io.StringIO()
-    solver = Solver("solver.prototxt", log=Log(stream), fast=True)
-    try:
-        assert solver.graphs is None
-        assert solver.net.fast
-        assert solver.test_nets[0].fast
-        assert stream.getvalue().count("Fast mode without CUDA graphs: the net is on cpu") == 1
-    finally:
-        solver.close()
-
-
-def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
-    results = []
-    for f in (False, True):
-        solver = Solver("solver.prototxt", log=Log(enabled=False), fast=f)
-        solver.solve()
-        results.append(weights(solver))
-        solver.close()
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=FAST_ROUNDING, atol=FAST_ROUNDING)
 
 
 def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, list]:

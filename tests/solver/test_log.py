@@ -1,16 +1,10 @@
 """The lines of the log and the structured metrics beside it."""
 
 import io
-import json
 import math
 import re
-import sys
 from pathlib import Path
 
-import pytest
-
-from caffe_compat.errors import SolverError
-from caffe_compat.solver import events
 from caffe_compat.solver.log import (
     CaffeTestLog,
     CaffeTimeLog,
@@ -24,7 +18,7 @@ from caffe_compat.solver.log import (
     Score,
     format_score,
 )
-from caffe_compat.solver.metrics import Csv, JsonLines, TensorBoard
+from caffe_compat.solver.metrics import JsonLines
 
 PACKAGE = Path(__file__).parents[2] / "caffe_compat"
 GLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] ")
@@ -254,44 +248,3 @@ def test_disabled_log_says_nothing(tmp_path):
     log.close()
     assert stream.getvalue() == ""
     assert (tmp_path / "log.jsonl").read_text() == ""
-
-
-def test_json_lines(tmp_path):
-    log = Log(io.StringIO(), [JsonLines(tmp_path / "log.jsonl")])
-    log.test(8, 0, None, [Score("accuracy", 0.5), Score("v", 1.0), Score("v", math.inf)])
-    log.final_loss(9, math.nan)
-    log.close()
-    first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    assert first.pop("time") > 1e9
-    assert first == {
-        "event": "test",
-        "iteration": 8,
-        "net": 0,
-        "loss": None,
-        "outputs": {"accuracy": 0.5, "v": [1.0, "inf"]},
-    }
-    assert second["loss"] == "nan"
-
-
-def test_csv_is_appended_with_one_header(tmp_path):
-    for iteration in (1, 2):
-        log = Log(io.StringIO(), [Csv(tmp_path / "log.csv")])
-        log.test(iteration, 1, None, [Score("v", 1.0), Score("v", 0.1)])
-        log.close()
-    rows = [line.split(",")[1:] for line in (tmp_path / "log.csv").read_text().splitlines()]
-    assert rows[0] == ["iteration", "event", "name", "value"]
-    assert rows[1:] == [[i, "test", f"net1.v[{k}]", v] for i in "12" for k, v in ((0, "1"), (1, "0.1"))]
-
-
-def test_tensorboard_is_written(tmp_path):
-    pytest.importorskip("tensorboard")
-    sink = TensorBoard(tmp_path / "board")
-    sink.write(events.FinalEvent(3, 1.0, 0.5))
-    sink.close()
-    assert list((tmp_path / "board").iterdir())
-
-
-def test_missing_tensorboard_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(SolverError, match="pip install tensorboard"):
-        TensorBoard(tmp_path / "board")
