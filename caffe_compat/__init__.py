@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from caffe_compat.layers.base import Layer
     from caffe_compat.layers.registry import register
     from caffe_compat.net import Net
-    from caffe_compat.solver import Solver
+    from caffe_compat.solver import Rule, Solver, register_rule
 
 __version__ = "0.1.0"
 
@@ -25,7 +25,9 @@ _HOME = {
     "Layer": "layers.base",
     "register": "layers.registry",
     "Net": "net",
+    "Rule": "solver",
     "Solver": "solver",
+    "register_rule": "solver",
 }
 _PACKAGES = ("data", "layers", "net", "ops", "proto", "pycaffe", "random", "solver")
 
@@ -36,9 +38,11 @@ __all__ = [
     "Net",
     "NetError",
     "ProtoError",
+    "Rule",
     "Solver",
     "SolverError",
     "register",
+    "register_rule",
 ]
 
 

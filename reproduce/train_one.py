@@ -71,7 +71,7 @@ def _log_warnings(log: Log) -> None:
     """Warnings belong to this network's log: on the screen those of all networks would mix."""
 
     def show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: object) -> None:
-        log.line(f"{Path(filename).name}:{lineno}", str(message), "W")
+        log.warning(f"{Path(filename).name}:{lineno}", str(message))
 
     warnings.showwarning = show  # type: ignore[assignment]
 

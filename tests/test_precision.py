@@ -78,7 +78,7 @@ def test_losses_are_float32_in_bf16() -> None:
     solver.step(1)
     assert seen["fc"] == (torch.float32, torch.bfloat16)
     assert seen["loss"][1] == torch.float32
-    assert solver._accumulate().dtype == torch.float32
+    assert solver.train_step.forward_backward()[1].dtype == torch.float32
     gradient = solver.net.layers["fc"].weight.grad
     assert gradient is not None
     assert gradient.dtype == torch.float32

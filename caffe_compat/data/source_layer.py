@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
@@ -85,6 +87,17 @@ class SourceLayer(Layer):
     def forward(self) -> tuple[Tensor, ...]:
         """The same as ``next_batch``."""
         return self.next_batch()
+
+    def make_batches_on(self, device: torch.device) -> bool:
+        """From now on make the batches on ``device``, with the same numbers; whether this layer can.
+
+        It can when it reads a database ahead of time in a thread (which may wait for the device), in float32.
+        """
+        source = self.source
+        if not isinstance(source, DatabaseSource) or not self.prefetch_depth or self.context.dtype != torch.float32:
+            return False
+        self.source = DeviceSource(source, device, self.prefetch_depth)
+        return True
 
     def source_state(self) -> dict[str, Any]:
         """State after the batches handed out so far, for ``load_source_state``."""

@@ -1,9 +1,10 @@
-"""Operators with CPU and CUDA kernels (csrc/), each with a plain PyTorch twin named ``_reference``."""
+"""Operators with CPU and CUDA kernels (csrc/), each with a plain PyTorch twin, mostly named ``_reference``."""
 
 from caffe_compat.ops.conv import conv
 from caffe_compat.ops.conv_fast import fast_conv
 from caffe_compat.ops.linear import linear
 from caffe_compat.ops.lrn import lrn
 from caffe_compat.ops.pool import max_pool, relu_pool_lrn
+from caffe_compat.ops.solver_update import solver_update_
 
-__all__ = ["conv", "fast_conv", "linear", "lrn", "max_pool", "relu_pool_lrn"]
+__all__ = ["conv", "fast_conv", "linear", "lrn", "max_pool", "relu_pool_lrn", "solver_update_"]

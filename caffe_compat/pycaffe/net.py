@@ -107,7 +107,7 @@ class Net:
         first = 0 if start is None else self._index(start)
         last = len(self.layers) - 1 if end is None else self._index(end)
         self._set_all(inputs, self.inputs, "data")
-        self._write_back()
+        self.write_back()
         self.engine.forward(first, last)
         names = [*(self.outputs if end is None else self.top_names[end]), *(blobs or [])]
         return {name: self.blobs[name].data for name in names}
@@ -120,7 +120,7 @@ class Net:
         first = len(self.layers) - 1 if start is None else self._index(start)
         last = 0 if end is None else self._index(end)
         self._set_all(outputs, self.outputs, "diff")
-        self._write_back()
+        self.write_back()
         self.engine.backward(first, last)
         names = [*(self.inputs if end is None else self.bottom_names[end]), *(diffs or [])]
         return {name: self.blobs[name].diff for name in names}
@@ -145,7 +145,8 @@ class Net:
                 )
             target[...] = value
 
-    def _write_back(self) -> None:
+    def write_back(self) -> None:
+        """Copy what the caller may have written to blobs (GPU only) to the device."""
         for blob in self.blobs.values():
             blob.write_back()
         for view in self.layers:

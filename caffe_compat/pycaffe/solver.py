@@ -10,29 +10,26 @@ from torch import Tensor
 from caffe_compat.errors import SolverError
 from caffe_compat.pycaffe import mode
 from caffe_compat.pycaffe.net import Net
-from caffe_compat.solver import Solver
+from caffe_compat.solver import Rule, Solver
+from caffe_compat.solver.train_step import TrainStep
 
 
-class _BlobSolver(Solver):
-    """A Solver whose training pass runs over the blobs that ``solver.net`` shows."""
+class BlobStep(TrainStep):
+    """A training pass over the blobs that ``solver.net`` shows."""
 
-    facade: Net | None = None
+    def __init__(self, net: Net, optimizer: Rule) -> None:
+        super().__init__(optimizer)
+        self._net = net
 
-    def _clear_gradients(self) -> None:
-        assert self.facade is not None
-        self.facade.clear_param_diffs()  # in place: views of diffs that a caller holds stay valid
+    def clear_gradients(self) -> None:
+        self._net.clear_param_diffs()  # in place: views of diffs that a caller holds stay valid
 
-    def train_outputs(self) -> Mapping[str, Tensor]:
-        """The output blobs as they are now."""
-        assert self.facade is not None
-        return {name: torch.from_numpy(self.facade.blobs[name].data) for name in self.facade.outputs}
-
-    def _forward_backward(self) -> Tensor:
-        assert self.facade is not None
-        self.facade._write_back()
-        loss = self.facade.engine.forward()
-        self.facade.engine.backward()
-        return torch.tensor(loss)
+    def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Mapping[str, Tensor], Tensor]:
+        self._net.write_back()
+        loss = self._net.engine.forward()
+        self._net.engine.backward()
+        outputs = {name: torch.from_numpy(self._net.blobs[name].data) for name in self._net.outputs}
+        return outputs, torch.tensor(loss)
 
 
 class SGDSolver:
@@ -41,13 +38,14 @@ class SGDSolver:
     type: str | None = "SGD"
 
     def __init__(self, solver_file: str | os.PathLike[str]) -> None:
-        self.core = _BlobSolver(solver_file, device=mode.device())
+        self.core = Solver(solver_file, device=mode.device())
         if self.type is not None and self.core.param.type != self.type:
             raise SolverError(
                 f'{os.fspath(solver_file)}: type is "{self.core.param.type}", not "{self.type}"; use get_solver()'
             )
         self.core.optimizer.keep_update = True  # after a step a parameter's diff holds its update
-        self.net = self.core.facade = Net.of(self.core.net)
+        self.net = Net.of(self.core.net)
+        self.core.train_step = BlobStep(self.net, self.core.optimizer)
         self.test_nets = [Net.of(net) for net in self.core.test_nets]
 
     @property

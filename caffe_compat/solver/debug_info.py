@@ -38,21 +38,21 @@ class DebugPass:
         step = self.net.steps[number]
         for index in step.tops:
             mean = _mean_abs(self.engine.blobs[index].data)
-            self._line("Forward", step.layer.name, f"top blob {self.net.blob_names[index]} data: {mean:g}")
+            self.log.forward_top(step.layer.name, self.net.blob_names[index], mean)
         for i, parameter in enumerate(step.layer.blobs):
             name = self._names.get(id(parameter), str(i))
-            self._line("Forward", step.layer.name, f"param blob {name} data: {_mean_abs(parameter):g}")
+            self.log.forward_param(step.layer.name, name, _mean_abs(parameter))
 
     def _log_backward(self, number: int) -> None:
         step = self.net.steps[number]
         for index, need in zip(step.bottoms, step.bottom_need_backward, strict=True):
             if need:
                 mean = _mean_abs(self.engine.blobs[index].diff)
-                self._line("Backward", step.layer.name, f"bottom blob {self.net.blob_names[index]} diff: {mean:g}")
+                self.log.backward_bottom(step.layer.name, self.net.blob_names[index], mean)
         for i, need in enumerate(step.param_need_backward):
             if need:
                 mean = _mean_abs(self.engine.params[number][i].diff)
-                self._line("Backward", step.layer.name, f"param blob {i} diff: {mean:g}")
+                self.log.backward_param(step.layer.name, i, mean)
 
     def _log_norms(self) -> None:
         parameters = [p.parameter for p in self.net.learnable]
@@ -60,16 +60,7 @@ class DebugPass:
         diff = [p.grad for p in parameters if p.grad is not None]
         l1 = [sum(float(t.abs().sum()) for t in tensors) for tensors in (data, diff)]
         l2 = [sum(float(t.square().sum()) for t in tensors) ** 0.5 for tensors in (data, diff)]
-        self.log.line(
-            "net.cpp:593",
-            f"    [Backward] All net params (data, diff): L1 norm = ({l1[0]:g}, {l1[1]:g}); "
-            f"L2 norm = ({l2[0]:g}, {l2[1]:g})",
-            severity="E",
-        )
-
-    def _line(self, direction: str, layer: str, text: str) -> None:
-        place = "net.cpp:608" if direction == "Forward" else "net.cpp:636"
-        self.log.line(place, f"    [{direction}] Layer {layer}, {text}")
+        self.log.norms((l1[0], l1[1]), (l2[0], l2[1]))
 
 
 def _display_name(net: Net, layer: str, index: int) -> str:

@@ -20,20 +20,9 @@ RunPass = Callable[[Mapping[str, Tensor]], tuple[Mapping[str, Tensor], Tensor]]
 
 FIRST_PASS = "first pass"  # of an iteration; also the word for it in the log
 
-#: layers of ours that a graph cannot hold, and why
-UNRECORDABLE = {
-    "Python": "runs Python code on the host",
-    "Filter": "has tops whose sizes depend on the data",
-    "HDF5Output": "writes to a file on the host",
-}
-
 
 def obstacle(net: Net, debug_info: bool = False, processes: int = 1) -> str | None:
-    """Why training ``net`` cannot be recorded, or None.
-
-    A layer class from outside this package says that it can be (no work on the host that changes from pass to pass,
-    no look at values on the device) by a class variable ``graph_safe = True``.
-    """
+    """Why training ``net`` cannot be recorded, or None; each layer's class says it of itself (``Layer.graph_safe``)."""
     if net.device.type != "cuda":
         return f"the net is on {net.device}; CUDA graphs need a CUDA device"
     if processes > 1:
@@ -48,12 +37,9 @@ def obstacle(net: Net, debug_info: bool = False, processes: int = 1) -> str | No
 def _layer_obstacle(layer: Layer) -> str | None:
     if layer.is_source:
         return None  # makes its batch before the pass
-    if layer.type in UNRECORDABLE:
-        return f'layer "{layer.name}" ({layer.type}) {UNRECORDABLE[layer.type]}'
-    ours = type(layer).__module__.startswith("caffe_compat.")
-    if getattr(type(layer), "graph_safe", ours):
+    if layer.graph_safe:
         return None
-    return f'layer "{layer.name}" ({layer.type}) is of a class that does not say graph_safe = True'
+    return f'layer "{layer.name}" ({layer.type}) {layer.graph_obstacle}'
 
 
 class Recorder(Protocol):
@@ -163,9 +149,10 @@ class GraphedStep:
     def update(self) -> None:
         """One update at the rates that the optimizer's groups say."""
         self._optimizer.begin_step()
-        # Whoever put other gradients in their place wants these used.
+        # Whoever put other gradients in their place wants these used.  Without a kernel the rule takes its rates from
+        # the host: a recording would keep those of its first run.
         ours = all(parameter.grad is gradient for parameter, gradient in self._gradients)
-        if ours:
+        if ours and self._optimizer.fused:
             self._perform("update", self._optimizer.update)
         else:
             self._optimizer.update()

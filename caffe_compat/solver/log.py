@@ -1,15 +1,20 @@
-"""The training log: glog lines worded as Caffe 1.0's, and the same events as structured metrics.
+"""All lines of the log: glog lines worded as Caffe 1.0's, one method for each, and training's events beside them.
 
 The words and their order are those that Caffe's log tools read.  Two kinds of lines are added in the form of
 2014's Caffe, for the reader of the paper's authors: ``Iteration 20,  loss = 6.6`` (two blanks, so that Caffe 1.0's
 readers do not take it for the final loss) and ``Test score #0: 0.57``.
+
+``Log`` is what a Solver writes to.  The classes after it are the commands' own: Caffe's ``train``, ``test``, ``time``
+and ``device_query``, and its tools for images and features.
 """
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from caffe_compat.solver.events import (
@@ -33,25 +38,32 @@ class Score(NamedTuple):
     weight: float = 0.0
 
 
-class Log:
-    """Writes events as they happen; ``stream=None`` means the present stderr.
+class Glog:
+    """Writes lines with glog's prefix; ``stream=None`` means the present stderr, ``enabled=False`` writes nothing."""
 
-    ``sinks`` get each event.  ``enabled=False`` silences everything (ranks other than 0).
-    """
-
-    def __init__(self, stream: TextIO | None = None, sinks: Iterable[Sink] = (), enabled: bool = True) -> None:
+    def __init__(self, stream: TextIO | None = None, *, enabled: bool = True) -> None:
         self._stream = stream
-        self.sinks = list(sinks)
         self.enabled = enabled
 
     def line(self, place: str, message: str, severity: str = "I") -> None:
-        """One glog line; ``place`` is Caffe's ``file.cpp:line``, ``severity`` one of I W E F."""
+        """One line; ``place`` is ``file.cpp:line`` in Caffe, ``severity`` one of I W E F."""
         if not self.enabled:
             return
         stamp = datetime.now().strftime("%m%d %H:%M:%S.%f")
         stream = self._stream or sys.stderr
         stream.write(f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n")
         stream.flush()
+
+
+class Log(Glog):
+    """The lines and events of a Solver, written as they happen.
+
+    ``sinks`` get each event.  ``enabled=False`` silences lines and events (ranks other than 0).
+    """
+
+    def __init__(self, stream: TextIO | None = None, sinks: Iterable[Sink] = (), *, enabled: bool = True) -> None:
+        super().__init__(stream, enabled=enabled)
+        self.sinks = list(sinks)
 
     def _emit(self, event_class: Callable[..., Event], iteration: int, **values: Any) -> None:
         """Make an event of this moment and give it to the sinks."""
@@ -65,26 +77,122 @@ class Log:
         for sink in self.sinks:
             sink.close()
 
-    # -- the events of training ---------------------------------------------------------
+    # -- a solver is made ---------------------------------------------------------------
+
+    def initializing(self, parameters: str) -> None:
+        """The solver file as it is used."""
+        self.line("solver.cpp:45", f"Initializing solver from parameters: \n{parameters.rstrip()}")
+
+    def train_net_from_field(self, field: str) -> None:
+        """The train net stands in the solver file itself."""
+        self.line("solver.cpp:88", f"Creating training net specified in {field}.")
+
+    def train_net_from_file(self, field: str, path: str) -> None:
+        """The train net has a file of its own, which ``field`` names."""
+        self.line("solver.cpp:102", f"Creating training net from {field} file: {path}")
+
+    def test_net(self, net: int, origin: str) -> None:
+        """A test net is made; ``origin`` is the field that has it, or the field and the file."""
+        self.line("solver.cpp:190", f"Creating test net (#{net}) specified by {origin}")
+
+    def finetuning(self, path: str) -> None:
+        """Weights are about to be copied from a file."""
+        self.line("solver.cpp:72", f"Finetuning from {path}")
+
+    def ignoring_source_layer(self, name: str) -> None:
+        """A layer in the file of weights that the net does not have."""
+        self.line("net.cpp:746", f"Ignoring source layer {name}")
+
+    def scaffolding_done(self) -> None:
+        """All nets are there."""
+        self.line("solver.cpp:57", "Solver scaffolding done.")
+
+    def graphs(self, message: str) -> None:
+        """Our own: what becomes of the CUDA graphs in fast mode."""
+        self.line("graphs.py:1", message)
+
+    # -- training -----------------------------------------------------------------------
+
+    def start(self) -> None:
+        """A process begins to train; an event only."""
+        self._emit(StartEvent, 0)
+
+    def solving(self, net_name: str, policy: str) -> None:
+        """Training begins."""
+        self.line("solver.cpp:289", f"Solving {net_name}")
+        self.line("solver.cpp:290", f"Learning Rate Policy: {policy}")
+
+    def restoring(self, path: str | os.PathLike[str]) -> None:
+        """Training is about to continue from a snapshot."""
+        self.line("solver.cpp:296", f"Restoring previous solver status from {os.fspath(path)}")
+
+    def restoring_history(self) -> None:
+        """The histories are about to be taken from a snapshot."""
+        self.line("sgd_solver.cpp:318", "SGDSolver: restoring history")
+
+    def resume_does_not_fit(self, path: Path, iteration: int, processes: int) -> None:
+        """Our own: the file beside a snapshot belongs to another run."""
+        self.line(
+            "solver.cpp:520",
+            f"{path} is of iteration {iteration} and {processes} process(es): data restarts from its "
+            "beginning, as in Caffe",
+            severity="W",
+        )
+
+    def passing_over_snapshot(self, path: Path, problem: Exception) -> None:
+        """Our own: a damaged snapshot is not resumed from."""
+        self.line("solver.cpp:520", f"passing over snapshot {path}: {problem}", severity="W")
 
     def train(
-        self, iteration: int, loss: float, scores: list[Score], speed: float, wall_s: float, display: int
+        self, iteration: int, loss: float, scores: list[Score], *, iterations_per_s: float, wall_s: float, display: int
     ) -> None:
-        """The smoothed loss and the train net's outputs at a display iteration."""
-        self.line(
-            "solver.cpp:239",
-            f"Iteration {iteration} ({speed:g} iter/s, {wall_s:g}s/{display} iters), loss = {loss:g}",
-        )
+        """The smoothed loss and the train net's outputs at a display iteration.
+
+        ``wall_s``: seconds since the last display, ``display`` the iterations from one to the next.
+        """
+        speed = f"{iterations_per_s:g} iter/s, {wall_s:g}s/{display} iters"
+        self.line("solver.cpp:239", f"Iteration {iteration} ({speed}), loss = {loss:g}")
         self.line("solver.cpp:239", f"Iteration {iteration},  loss = {loss:g}")
         for i, score in enumerate(scores):
             self.line("solver.cpp:258", f"    Train net output #{i}: {format_score(score)}")
         outputs = _as_dict(scores)
-        self._emit(TrainEvent, iteration, loss=loss, iterations_per_s=speed, outputs=outputs)
+        self._emit(TrainEvent, iteration, loss=loss, iterations_per_s=iterations_per_s, outputs=outputs)
 
     def learning_rate(self, iteration: int, rate: float) -> None:
         """The global learning rate at a display iteration."""
         self.line("sgd_solver.cpp:112", f"Iteration {iteration}, lr = {rate:g}")
         self._emit(LearningRateEvent, iteration, lr=rate)
+
+    def multistep_status(self, iteration: int, step: int) -> None:
+        """The multistep policy has reached its next stepvalue."""
+        self.line("sgd_solver.cpp:57", f"MultiStep Status: Iteration {iteration}, step = {step}")
+
+    def clipping(self, norm: float, threshold: float, scale: float) -> None:
+        """Gradients whose L2 norm exceeds clip_gradients are scaled down."""
+        self.line(
+            "sgd_solver.cpp:97",
+            f"Gradient clipping: scaling down gradients (L2 norm {norm:g} > {threshold:g}) by scale factor {scale:g}",
+        )
+
+    def final_loss(self, iteration: int, loss: float) -> None:
+        """The loss of the pass after the last update."""
+        self.line("solver.cpp:327", f"Iteration {iteration}, loss = {loss:g}")
+        self._emit(FinalEvent, iteration, loss=loss)
+
+    def stopped_early(self) -> None:
+        """Training ends at somebody's request."""
+        self.line("solver.cpp:316", "Optimization stopped early.")
+
+    def done(self, iteration: int) -> None:
+        """Training has come to its end."""
+        self.line("solver.cpp:332", "Optimization Done.")
+        self._emit(DoneEvent, iteration)
+
+    def warning(self, place: str, message: str) -> None:
+        """A warning of Python's, from ``file.py:line``."""
+        self.line(place, message, severity="W")
+
+    # -- testing ------------------------------------------------------------------------
 
     def testing(self, iteration: int, net: int) -> None:
         """A test pass begins."""
@@ -101,33 +209,52 @@ class Log:
             self.line("solver.cpp:414", f"    Test net output #{i}: {format_score(score)}")
         self._emit(TestEvent, iteration, net=net, loss=loss, outputs=_as_dict(scores))
 
-    def snapshot(self, iteration: int, kind: str, model: str) -> None:
-        """The weights are about to be written."""
+    def test_interrupted(self) -> None:
+        """A test pass ends at somebody's request."""
+        self.line("solver.cpp:396", "Test interrupted.")
+
+    # -- snapshots ----------------------------------------------------------------------
+
+    def snapshot(self, kind: str, model: str) -> None:
+        """The weights are about to be written; ``kind`` is "binary proto" or "HDF5"."""
         place = "solver.cpp:464" if kind == "binary proto" else "solver.cpp:475"
         self.line(place, f"Snapshotting to {kind} file {model}")
 
-    def snapshot_state(self, iteration: int, kind: str, state: str) -> None:
+    def snapshot_state(self, kind: str, state: str) -> None:
         """The solver state is about to be written."""
         place = "sgd_solver.cpp:284" if kind == "binary proto" else "sgd_solver.cpp:296"
         self.line(place, f"Snapshotting solver state to {kind} file {state}")
-
-    def start(self) -> None:
-        """A process begins to train; an event only."""
-        self._emit(StartEvent, 0)
 
     def snapshot_done(self, iteration: int, model: str, state: str) -> None:
         """The snapshot is whole; an event only."""
         self._emit(SnapshotEvent, iteration, model=model, state=state)
 
-    def done(self, iteration: int) -> None:
-        """Training has come to its end."""
-        self.line("solver.cpp:332", "Optimization Done.")
-        self._emit(DoneEvent, iteration)
+    # -- debug_info: ``mean`` is the mean absolute value -----------------------------------
 
-    def final_loss(self, iteration: int, loss: float) -> None:
-        """The loss of the pass after the last update."""
-        self.line("solver.cpp:327", f"Iteration {iteration}, loss = {loss:g}")
-        self._emit(FinalEvent, iteration, loss=loss)
+    def forward_top(self, layer: str, blob: str, mean: float) -> None:
+        """A top blob after the layer's forward pass."""
+        self.line("net.cpp:608", f"    [Forward] Layer {layer}, top blob {blob} data: {mean:g}")
+
+    def forward_param(self, layer: str, blob: str, mean: float) -> None:
+        """A parameter of a layer that has run forward."""
+        self.line("net.cpp:608", f"    [Forward] Layer {layer}, param blob {blob} data: {mean:g}")
+
+    def backward_bottom(self, layer: str, blob: str, mean: float) -> None:
+        """A bottom's gradient after the layer's backward pass."""
+        self.line("net.cpp:636", f"    [Backward] Layer {layer}, bottom blob {blob} diff: {mean:g}")
+
+    def backward_param(self, layer: str, index: int, mean: float) -> None:
+        """A parameter's gradient after the layer's backward pass."""
+        self.line("net.cpp:636", f"    [Backward] Layer {layer}, param blob {index} diff: {mean:g}")
+
+    def norms(self, l1: tuple[float, float], l2: tuple[float, float]) -> None:
+        """The norms of (all parameters, all gradients)."""
+        self.line(
+            "net.cpp:593",
+            f"    [Backward] All net params (data, diff): L1 norm = ({l1[0]:g}, {l1[1]:g}); "
+            f"L2 norm = ({l2[0]:g}, {l2[1]:g})",
+            severity="E",
+        )
 
 
 def format_score(score: Score) -> str:
@@ -138,12 +265,216 @@ def format_score(score: Score) -> str:
     return text
 
 
-def _as_dict(scores: list[Score]) -> dict[str, Any]:
-    outputs: dict[str, Any] = {}
+def _as_dict(scores: list[Score]) -> dict[str, float | list[float]]:
+    values: dict[str, list[float]] = {}
     for score in scores:
-        if score.name not in outputs:
-            outputs[score.name] = score.value
-        else:
-            earlier = outputs[score.name]
-            outputs[score.name] = [*(earlier if isinstance(earlier, list) else [earlier]), score.value]
-    return outputs
+        values.setdefault(score.name, []).append(score.value)
+    return {name: own if len(own) > 1 else own[0] for name, own in values.items()}
+
+
+# -- Caffe's commands -------------------------------------------------------------------
+
+
+class CaffeTrainLog(Log):
+    """``caffe train``: the command's own lines around those of its Solver."""
+
+    def using_cpu(self) -> None:
+        """Training runs on the CPU."""
+        self.line("caffe.cpp:197", "Use CPU.")
+
+    def using_gpu(self, gpus: str, index: int, name: str) -> None:
+        """The devices that were asked for, and the one that this process trains on."""
+        self.line("caffe.cpp:204", f"Using GPUs {gpus}")
+        self.line("caffe.cpp:209", f"GPU {index}: {name}")
+
+    def resuming(self, path: Path) -> None:
+        """The snapshot that training continues from."""
+        self.line("caffe.cpp:234", f"Resuming from {path}")
+
+    def no_snapshot(self, prefix: str) -> None:
+        """Our own: ``--snapshot auto`` has found nothing."""
+        self.line("caffe.cpp:234", f"No whole snapshot {prefix}_iter_*: starting from the beginning")
+
+    def starting(self) -> None:
+        """The solver is about to run."""
+        self.line("caffe.cpp:239", "Starting Optimization")
+
+    def command_done(self) -> None:
+        """The solver has run."""
+        self.line("caffe.cpp:250", "Optimization Done.")
+
+
+class CaffeTestLog(Glog):
+    """``caffe test``."""
+
+    def using(self, gpu: int | None) -> None:
+        """The device; None is the CPU."""
+        self.line("caffe.cpp:275", _device(gpu))
+
+    def running(self, batches: int) -> None:
+        """How many batches there will be."""
+        self.line("caffe.cpp:281", f"Running for {batches} iterations.")
+
+    def batch(self, number: int, name: str, value: float) -> None:
+        """One output of one batch."""
+        self.line("caffe.cpp:304", f"Batch {number}, {name} = {value:g}")
+
+    def means(self, loss: float, scores: list[Score]) -> None:
+        """Mean loss and outputs of all batches."""
+        self.line("caffe.cpp:309", f"Loss: {loss:g}")
+        for score in scores:
+            self.line("caffe.cpp:321", format_score(score))
+
+
+class CaffeTimeLog(Glog):
+    """``caffe time``; times in ms."""
+
+    def using(self, gpu: int | None) -> None:
+        """The device; None is the CPU."""
+        self.line("caffe.cpp:341", _device(gpu))
+
+    def performing_forward(self) -> None:
+        """The first pass begins."""
+        self.line("caffe.cpp:352", "Performing Forward")
+
+    def performing_backward(self, loss: float) -> None:
+        """The first pass has got so far, with this loss."""
+        self.line("caffe.cpp:357", f"Initial loss: {loss:g}")
+        self.line("caffe.cpp:358", "Performing Backward")
+
+    def begins(self, iterations: int) -> None:
+        """How many passes will be measured."""
+        self.line("caffe.cpp:366", "*** Benchmark begins ***")
+        self.line("caffe.cpp:367", f"Testing for {iterations} iterations.")
+
+    def iteration(self, number: int, wall_ms: float) -> None:
+        """One pass, forward and backward; ``number`` counts from 1."""
+        self.line("caffe.cpp:395", f"Iteration: {number} forward-backward time: {wall_ms:g} ms.")
+
+    def layers(self, times: Iterable[tuple[str, float, float]]) -> None:
+        """(layer, mean of forward, mean of backward)."""
+        self.line("caffe.cpp:398", "Average time per layer: ")
+        for layer, forward_ms, backward_ms in times:
+            self.line("caffe.cpp:401", f"{layer:>10}\tforward: {forward_ms:g} ms.")
+            self.line("caffe.cpp:404", f"{layer:>10}\tbackward: {backward_ms:g} ms.")
+
+    def ends(self, forward_ms: float, backward_ms: float, *, total_ms: float, iterations: int) -> None:
+        """Means of a pass, and the time of all passes together."""
+        self.line("caffe.cpp:409", f"Average Forward pass: {forward_ms:g} ms.")
+        self.line("caffe.cpp:411", f"Average Backward pass: {backward_ms:g} ms.")
+        self.line("caffe.cpp:413", f"Average Forward-Backward: {total_ms / iterations:g} ms.")
+        self.line("caffe.cpp:415", f"Total Time: {total_ms:g} ms.")
+        self.line("caffe.cpp:416", "*** Benchmark ends ***")
+
+
+class DeviceQueryLog(Glog):
+    """``caffe device_query``."""
+
+    def querying(self, gpus: str) -> None:
+        """The devices that were asked for."""
+        self.line("caffe.cpp:138", f"Querying GPUs {gpus}")
+
+    def fact(self, label: str, value: object) -> None:
+        """One thing that is known of a device."""
+        self.line("common.cpp:220", f"{label:<31}{value}")
+
+
+def _device(gpu: int | None) -> str:
+    return "Use CPU." if gpu is None else f"Use GPU with device ID {gpu}"
+
+
+# -- Caffe's tools ----------------------------------------------------------------------
+
+
+class ExtractFeaturesLog(Glog):
+    """``extract_features``; Caffe's tool says most as errors, so that it is seen."""
+
+    def using(self, gpu: int | None) -> None:
+        """The device; None is the CPU."""
+        self.line("extract_features.cpp:54", "Using CPU" if gpu is None else "Using GPU", severity="E")
+
+    def opening(self, database: str) -> None:
+        """A database is about to be made."""
+        self.line("extract_features.cpp:134", f"Opening dataset {database}")
+
+    def extracting(self) -> None:
+        """The batches begin."""
+        self.line("extract_features.cpp:143", "Extracting Features", severity="E")
+
+    def extracted(self, images: int, blob: str) -> None:
+        """How many images a database has got."""
+        self.line(
+            "extract_features.cpp:178",
+            f"Extracted features of {images} query images for feature blob {blob}",
+            severity="E",
+        )
+
+    def done(self) -> None:
+        """All is written."""
+        self.line("extract_features.cpp:184", "Successfully extracted the features!", severity="E")
+
+
+class ConvertImagesetLog(Glog):
+    """``convert_imageset``."""
+
+    def shuffling(self, seed: int) -> None:
+        """The order is drawn, from a seed that repeats it."""
+        self.line("convert_imageset.cpp:85", f"Shuffling data, --seed={seed}")
+
+    def total(self, images: int) -> None:
+        """How many images the list names."""
+        self.line("convert_imageset.cpp:88", f"A total of {images} images.")
+
+    def assuming_encoded(self) -> None:
+        """--encode_type without --encoded."""
+        self.line("convert_imageset.cpp:91", "encode_type specified, assuming encoded=true.")
+
+    def left_out(self, problem: Exception) -> None:
+        """An image that cannot be read."""
+        self.line("io.cpp:80", f"{problem}; left out", severity="E")
+
+    def progress(self, files: int) -> None:
+        """So many files so far."""
+        self.line("convert_imageset.cpp:144", f"Processed {files} files.")
+
+    def went_on(self, file: int) -> None:
+        """Our own: the first files were there from an interrupted run."""
+        self.line("convert_imageset.cpp:144", f"Went on at file {file} of an earlier, interrupted run.")
+
+    def done(self, files: int, skipped: int) -> None:
+        """All files, and how many of them could not be read."""
+        self.line("convert_imageset.cpp:151", f"Processed {files} files.")
+        if skipped:
+            self.line("convert_imageset.cpp:151", f"{skipped} files could not be read and are left out.", severity="W")
+
+
+class ComputeImageMeanLog(Glog):
+    """``compute_image_mean``."""
+
+    def other_backend(self, database: str, found: str) -> None:
+        """The database is not of the kind that --backend says."""
+        self.line("compute_image_mean.cpp:55", f"{database} is {found}, and is read as such", severity="W")
+
+    def starting(self) -> None:
+        """The first image is about to be read."""
+        self.line("compute_image_mean.cpp:77", "Starting iteration")
+
+    def progress(self, files: int) -> None:
+        """So many images so far."""
+        self.line("compute_image_mean.cpp:100", f"Processed {files} files.")
+
+    def done(self, files: int) -> None:
+        """All images."""
+        self.line("compute_image_mean.cpp:107", f"Processed {files} files.")
+
+    def writing(self, path: str) -> None:
+        """The file that is about to be written."""
+        self.line("compute_image_mean.cpp:114", f"Write to {path}")
+
+    def channels(self, count: int) -> None:
+        """How many channels the mean has."""
+        self.line("compute_image_mean.cpp:120", f"Number of channels: {count}")
+
+    def channel_mean(self, channel: int, mean: float) -> None:
+        """The mean of one channel over all pixels."""
+        self.line("compute_image_mean.cpp:125", f"mean_value channel [{channel}]: {mean:g}")

@@ -7,8 +7,8 @@ import torch
 
 from caffe_compat.net import Net
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
-from caffe_compat.solver.checks import TRAIN_NET_FIELDS
 from caffe_compat.solver.log import Log
+from caffe_compat.solver.solver_checks import TRAIN_NET_FIELDS
 
 
 @dataclass
@@ -23,14 +23,22 @@ class NetOptions:
     skip_bad_records: int = 0
 
 
+def build_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
+    """The train net, then the test nets, which share its parameters by layer name."""
+    nets = [build_train_net(param, options, log), *build_test_nets(param, options, log)]
+    for test_net in nets[1:]:
+        test_net.share_with(nets[0])
+    return nets
+
+
 def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
     """The train net (from whichever field gives it) with the solver's ``weights`` copied in."""
     field = next(name for name in TRAIN_NET_FIELDS if param.HasField(name))
     model = getattr(param, field)
     if field.endswith("_param"):
-        log.line("solver.cpp:88", f"Creating training net specified in {field}.")
+        log.train_net_from_field(field)
     else:
-        log.line("solver.cpp:102", f"Creating training net from {field} file: {model}")
+        log.train_net_from_file(field, model)
     net = _build(model, field, caffe_pb2.TRAIN, param.train_state, options)
     _copy_weights(net, param, log)
     return net
@@ -44,8 +52,7 @@ def build_test_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
     models += [(generic, getattr(param, generic))] * (len(param.test_iter) - len(models))
     nets = []
     for i, (field, model) in enumerate(models):
-        label = field if field.endswith("_param") else f"{field} file: {model}"
-        log.line("solver.cpp:190", f"Creating test net (#{i}) specified by {label}")
+        log.test_net(i, field if field.endswith("_param") else f"{field} file: {model}")
         state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
         net = _build(model, field, caffe_pb2.TEST, state, options)
         _copy_weights(net, param, log)
@@ -77,6 +84,6 @@ def _build(model: Any, field: str, phase: int, override: Any, options: NetOption
 def _copy_weights(net: Net, param: Any, log: Log) -> None:
     for entry in param.weights:
         for path in entry.split(","):
-            log.line("solver.cpp:72", f"Finetuning from {path.strip()}")
+            log.finetuning(path.strip())
             for name in net.copy_from(path.strip()).ignored:
-                log.line("net.cpp:746", f"Ignoring source layer {name}")
+                log.ignoring_source_layer(name)

@@ -7,23 +7,14 @@ from torch import nn
 from caffe_compat.net import Net
 from caffe_compat.solver.rules import RULES, Rule
 
-#: SolverParameter fields that each rule takes
-_SETTINGS = {
-    "SGD": ("momentum",),
-    "Nesterov": ("momentum",),
-    "AdaGrad": ("delta",),
-    "RMSProp": ("rms_decay", "delta"),
-    "AdaDelta": ("momentum", "delta"),
-    "Adam": ("momentum", "momentum2", "delta"),
-}
-
 
 def build_optimizer(param: Any, net: Net) -> Rule:
     """The rule that ``param.type`` names, with one group for each pair of lr_mult and decay_mult."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for learnable in net.learnable:
         groups.setdefault((learnable.lr_mult, learnable.decay_mult), []).append(learnable.parameter)
-    rule = RULES[param.type](
+    rule_class = RULES[param.type]
+    rule = rule_class(
         # An empty list of groups (a net without parameters) is refused by torch; an empty group is not.
         [{"params": ps, "lr_mult": lr, "decay_mult": decay} for (lr, decay), ps in groups.items()] or [{"params": []}],
         lr=param.base_lr,
@@ -31,7 +22,7 @@ def build_optimizer(param: Any, net: Net) -> Rule:
         regularization_type=param.regularization_type,
         clip_gradients=param.clip_gradients,
         iter_size=param.iter_size,
-        **{name: getattr(param, name) for name in _SETTINGS[param.type]},
+        **{setting.name: getattr(param, setting.name) for setting in rule_class.settings},
     )
     rule.keep_update = param.snapshot_diff
     return rule

@@ -1,58 +1,133 @@
-"""Caffe's learning rate policies: fixed, step, exp, inv, multistep, poly, sigmoid."""
+"""Caffe's learning rate policies, a class for each, and the schedule that follows the one of a solver file."""
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from caffe_compat.errors import SolverError
 
-Rate = Callable[[Any, int, int], float]
+
+class Policy:
+    """A learning rate by iteration, from the fields of a SolverParameter.
+
+    A new policy is a subclass here with ``@_policy("name")``: ``least`` gives the fields that it needs, each with
+    its smallest value, ``rate`` the formula.
+    """
+
+    least: ClassVar[tuple[tuple[str, int], ...]] = ()
+    #: whether the log tells when ``step`` has changed
+    tells_step: ClassVar[bool] = False
+
+    def step(self, param: Any, iteration: int, step: int) -> int:
+        """The ``current_step`` of this iteration, which the .solverstate keeps; ``step`` is that of the one before."""
+        return step
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        """The rate of this iteration at ``current_step``; OverflowError stands for infinity."""
+        raise TypeError(f"{type(self).__name__} lacks rate")
 
 
-def _fixed(param: Any, iteration: int, step: int) -> float:
-    return param.base_lr
+#: the policies by the names that solver files use
+POLICIES: dict[str, Policy] = {}
 
 
-def _stepped(param: Any, iteration: int, step: int) -> float:
-    return param.base_lr * param.gamma**step
+def _policy(name: str) -> Callable[[type[Policy]], type[Policy]]:
+    def add(policy: type[Policy]) -> type[Policy]:
+        POLICIES[name] = policy()
+        return policy
+
+    return add
 
 
-def _exp(param: Any, iteration: int, step: int) -> float:
-    return param.base_lr * param.gamma**iteration
+@_policy("fixed")
+class Fixed(Policy):
+    """base_lr."""
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        return param.base_lr
 
 
-def _inv(param: Any, iteration: int, step: int) -> float:
-    return param.base_lr * (1 + param.gamma * iteration) ** -param.power
+@_policy("step")
+class Step(Policy):
+    """base_lr * gamma ^ current_step, with current_step = iter // stepsize."""
+
+    least = (("gamma", 0), ("stepsize", 1))
+
+    def step(self, param: Any, iteration: int, step: int) -> int:
+        return iteration // param.stepsize
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        return param.base_lr * param.gamma**step
 
 
-def _poly(param: Any, iteration: int, step: int) -> float:
-    return param.base_lr * math.pow(1 - iteration / param.max_iter, param.power)
+@_policy("exp")
+class Exp(Policy):
+    """base_lr * gamma ^ iter."""
+
+    least = (("gamma", 0),)
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        return param.base_lr * param.gamma**iteration
 
 
-def _sigmoid(param: Any, iteration: int, step: int) -> float:
-    exponent = -param.gamma * (iteration - param.stepsize)
-    # Past 700 exp overflows a double; the rate is 0 in float32 long before.
-    return param.base_lr / (1 + math.exp(min(exponent, 700.0)))
+@_policy("inv")
+class Inv(Policy):
+    """base_lr * (1 + gamma * iter) ^ -power."""
+
+    least = (("gamma", 0),)
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        return param.base_lr * (1 + param.gamma * iteration) ** -param.power
 
 
-POLICIES: dict[str, Rate] = {
-    "fixed": _fixed,
-    "step": _stepped,
-    "exp": _exp,
-    "inv": _inv,
-    "multistep": _stepped,
-    "poly": _poly,
-    "sigmoid": _sigmoid,
-}
+@_policy("multistep")
+class MultiStep(Policy):
+    """base_lr * gamma ^ current_step.
+
+    current_step grows by at most one an iteration, when iter has reached the next stepvalue.
+    """
+
+    least = (("gamma", 0),)
+    tells_step = True
+
+    def step(self, param: Any, iteration: int, step: int) -> int:
+        reached = step < len(param.stepvalue) and iteration >= param.stepvalue[step]
+        return step + 1 if reached else step
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        return param.base_lr * param.gamma**step
+
+
+@_policy("poly")
+class Poly(Policy):
+    """base_lr * (1 - iter / max_iter) ^ power."""
+
+    least = (("max_iter", 1),)
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        try:
+            return param.base_lr * math.pow(1 - iteration / param.max_iter, param.power)
+        except ValueError:
+            raise SolverError(
+                f"poly with power {param.power:g} has no rate at iteration {iteration}, "
+                f"past max_iter {param.max_iter}; raise max_iter"
+            ) from None
+
+
+@_policy("sigmoid")
+class Sigmoid(Policy):
+    """base_lr / (1 + exp(-gamma * (iter - stepsize)))."""
+
+    least = (("gamma", 0), ("stepsize", 1))
+
+    def rate(self, param: Any, iteration: int, step: int) -> float:
+        exponent = -param.gamma * (iteration - param.stepsize)
+        # Past 700 exp overflows a double; the rate is 0 in float32 long before.
+        return param.base_lr / (1 + math.exp(min(exponent, 700.0)))
 
 
 class Schedule:
     """The global learning rate of a SolverParameter, by iteration.
-
-    ``fixed``: base_lr.  ``step``: base_lr * gamma ^ (iter // stepsize).  ``exp``: base_lr * gamma ^ iter.
-    ``inv``: base_lr * (1 + gamma * iter) ^ -power.  ``multistep``: base_lr * gamma ^ current_step, where
-    current_step grows by at most one an iteration, when iter has reached the next stepvalue.
-    ``poly``: base_lr * (1 - iter / max_iter) ^ power.  ``sigmoid``: base_lr / (1 + exp(-gamma * (iter - stepsize))).
 
     ``source`` is the solver file's name for messages.  Raises SolverError for a policy that does not exist
     or lacks a field it needs; an absent lr_policy is refused when the first rate is asked for, as in Caffe.
@@ -63,42 +138,35 @@ class Schedule:
         self.source = source
         self.current_step = 0  # saved in the .solverstate
         if param.HasField("lr_policy"):
-            self._check()
+            self._check(self._policy())
+
+    @property
+    def tells_step(self) -> bool:
+        """Whether the log tells when ``current_step`` has changed."""
+        return self._policy().tells_step
 
     def rate(self, iteration: int) -> float:
         """The rate of this iteration; call once an iteration, in order (``multistep`` counts the calls)."""
-        param = self.param
-        policy = param.lr_policy
-        if policy not in POLICIES:
-            self._check()
-        if policy == "step":
-            self.current_step = iteration // param.stepsize
-        elif (
-            policy == "multistep"
-            and self.current_step < len(param.stepvalue)
-            and iteration >= param.stepvalue[self.current_step]
-        ):
-            self.current_step += 1
+        policy = self._policy()
+        self.current_step = policy.step(self.param, iteration, self.current_step)
         try:
-            return POLICIES[policy](param, iteration, self.current_step)
+            return policy.rate(self.param, iteration, self.current_step)
         except OverflowError:
             return math.inf
-        except ValueError:
-            raise SolverError(
-                f"{self.source}: lr_policy: poly with power {param.power:g} has no rate at iteration {iteration}, "
-                f"past max_iter {param.max_iter}; raise max_iter"
-            ) from None
+        except SolverError as error:
+            raise SolverError(f"{self.source}: lr_policy: {error}") from None
 
-    def _check(self) -> None:
-        param = self.param
-        policy = param.lr_policy
-        if policy not in POLICIES:
-            came = f'"{policy}"' if param.HasField("lr_policy") else "not set"
+    def _policy(self) -> Policy:
+        name = self.param.lr_policy
+        if name not in POLICIES:
+            came = f'"{name}"' if self.param.HasField("lr_policy") else "not set"
             raise SolverError(f"{self.source}: lr_policy is {came}; expected one of {', '.join(POLICIES)}")
-        if policy in ("step", "exp", "inv", "multistep", "sigmoid") and not param.gamma >= 0:
-            raise SolverError(f"{self.source}: gamma is {param.gamma:g}; expected at least 0 for lr_policy {policy}")
-        if policy in ("step", "sigmoid") and param.stepsize <= 0:
-            came = str(param.stepsize) if param.HasField("stepsize") else "not set"
-            raise SolverError(f"{self.source}: stepsize is {came}; expected at least 1 for lr_policy {policy}")
-        if policy == "poly" and param.max_iter <= 0:
-            raise SolverError(f"{self.source}: max_iter is {param.max_iter}; expected at least 1 for lr_policy poly")
+        return POLICIES[name]
+
+    def _check(self, policy: Policy) -> None:
+        for field, least in policy.least:
+            value = getattr(self.param, field)
+            if not value >= least:
+                came = f"{value:g}" if self.param.HasField(field) else "not set"
+                place = f"{self.source}: {field} is {came}"
+                raise SolverError(f"{place}; expected at least {least} for lr_policy {self.param.lr_policy}")

@@ -1,10 +1,11 @@
 """Names for the numbers in a net's outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
 from caffe_compat.net import Net
+from caffe_compat.solver.log import Score
 
 
 def score_names(net: Net, outputs: Mapping[str, Tensor]) -> list[tuple[str, float]]:
@@ -15,3 +16,8 @@ def score_names(net: Net, outputs: Mapping[str, Tensor]) -> list[tuple[str, floa
         for index, weight in zip(step.tops, step.loss_weights, strict=True)
     }
     return [(name, weights[name]) for name in net.outputs if name in outputs for _ in range(outputs[name].numel())]
+
+
+def make_scores(net: Net, outputs: Mapping[str, Tensor], values: Sequence[float]) -> list[Score]:
+    """``values``, one for every number in ``outputs``, with their names and weights."""
+    return [Score(name, value, weight) for (name, weight), value in zip(score_names(net, outputs), values, strict=True)]

@@ -7,7 +7,7 @@ written, each atomically.  So a .solverstate marks its snapshot as whole.
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,33 +29,60 @@ from caffe_compat.proto import (
 )
 from caffe_compat.solver import resume
 from caffe_compat.solver.log import Log
-
-if TYPE_CHECKING:
-    from caffe_compat.solver.solver import Solver
+from caffe_compat.solver.parallel import Parallel
+from caffe_compat.solver.training_state import TrainingState
 
 _STATE_NAME = re.compile(r"_iter_(\d+)\.solverstate(\.h5)?$")
 
 
-def write_snapshot(solver: "Solver") -> Path | None:
-    """Write the snapshot of the present iteration; see ``Solver.snapshot``."""
-    states = solver.parallel.gather(resume.collect(solver))
-    if not solver.parallel.is_root:
-        return None
-    param = solver.param
-    hdf5 = param.snapshot_format == caffe_pb2.SolverParameter.HDF5
-    kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
-    stem = f"{param.snapshot_prefix}_iter_{solver.iter}"
-    model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
-    Path(state).unlink(missing_ok=True)
-    solver.log.snapshot(solver.iter, kind, model)
-    _save_model(solver.net, model, with_diffs=param.snapshot_diff)
-    resume.write_resume(f"{stem}.resume", solver.iter, states)
-    solver.log.snapshot_state(solver.iter, kind, state)
-    histories = solver.optimizer.histories(p.parameter for p in solver.net.learnable)
-    write = write_hdf5_solverstate if hdf5 else write_solverstate
-    write(state, SolverSnapshot(solver.iter, model, solver.schedule.current_step, [h.cpu().numpy() for h in histories]))
-    solver.log.snapshot_done(solver.iter, model, state)
-    return Path(state)
+class Snapshots:
+    """Writes and reads the snapshots of a training run; ``param`` says where and in which form."""
+
+    def __init__(self, param: Any, state: TrainingState, parallel: Parallel, log: Log) -> None:
+        self._param, self._state, self._parallel, self._log = param, state, parallel, log
+
+    def is_due(self) -> bool:
+        """Whether the present iteration ends with one."""
+        return bool(self._param.snapshot) and self._state.iteration % self._param.snapshot == 0
+
+    def write(self) -> Path | None:
+        """Write one of the present iteration; see ``Solver.snapshot``."""
+        states = self._parallel.gather(self._state.state())
+        if not self._parallel.is_root:
+            return None
+        hdf5 = self._param.snapshot_format == caffe_pb2.SolverParameter.HDF5
+        kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
+        stem = f"{self._param.snapshot_prefix}_iter_{self._state.iteration}"
+        model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
+        Path(state).unlink(missing_ok=True)
+        self._log.snapshot(kind, model)
+        _save_model(self._state.net, model, with_diffs=self._param.snapshot_diff)
+        resume.write_resume(f"{stem}.resume", self._state.iteration, states)
+        self._log.snapshot_state(kind, state)
+        write = write_hdf5_solverstate if hdf5 else write_solverstate
+        write(state, self._state.solver_snapshot(model))
+        self._log.snapshot_done(self._state.iteration, model, state)
+        return Path(state)
+
+    def restore(self, path: str | os.PathLike[str]) -> None:
+        """Continue from one; see ``Solver.restore``.  Nothing is changed when it does not fit."""
+        snapshot = _read_state(path)
+        self._state.check_solver_snapshot(snapshot, path)
+        if snapshot.learned_net:
+            self._state.net.copy_from(_find_model(snapshot.learned_net, path))
+        self._log.restoring_history()
+        self._state.load_solver_snapshot(snapshot)
+        self._restore_exactly(_resume_path(path))
+
+    def _restore_exactly(self, path: Path) -> None:
+        if not path.is_file():
+            return
+        record = resume.read_resume(path)
+        states: list[dict[str, Any]] = record["ranks"]
+        if record["iteration"] == self._state.iteration and len(states) == self._parallel.count:
+            self._state.load_state(states[self._parallel.rank])
+        else:
+            self._log.resume_does_not_fit(path, record["iteration"], len(states))
 
 
 def _save_model(net: Net, path: str, with_diffs: bool) -> None:
@@ -83,47 +110,8 @@ def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
     return grad.detach().cpu().numpy()
 
 
-def restore_snapshot(solver: "Solver", path: str | os.PathLike[str]) -> None:
-    """Continue from a snapshot; see ``Solver.restore``.  Nothing is changed when it does not fit."""
-    state = _read_state(path)
-    _check_history(solver, state, path)
-    if state.learned_net:
-        solver.net.copy_from(_find_model(state.learned_net, path))
-    solver.log.line("sgd_solver.cpp:318", "SGDSolver: restoring history")
-    parameters = [p.parameter for p in solver.net.learnable]
-    values = [
-        torch.from_numpy(np.array(history)).to(solver.device, solver.net.dtype)  # a copy: the file's view is read-only
-        for history in state.history
-    ]
-    solver.optimizer.load_histories(parameters, values)
-    solver.iter = state.iter
-    solver.schedule.current_step = state.current_step
-    _restore_exactly(solver, path)
-
-
 def _read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
     return read_hdf5_solverstate(path) if os.fspath(path).endswith(".h5") else read_solverstate(path)
-
-
-def _check_history(solver: "Solver", state: SolverSnapshot, path: str | os.PathLike[str]) -> None:
-    learnable = solver.net.learnable
-    expected = len(learnable) * solver.optimizer.history_count
-    if len(state.history) != expected:
-        raise SolverError(
-            f"{os.fspath(path)}: has {len(state.history)} history blobs; {solver.param.type} on the net "
-            f"{solver.net.source} needs {expected}: it is the snapshot of another net or solver type"
-        )
-    for i, array in enumerate(state.history):
-        owner = learnable[i % len(learnable)]
-        ours = tuple(owner.parameter.shape)
-        # Caffe before BlobShape wrote four numbers.
-        legacy = (1,) * (4 - len(ours)) + ours
-        if array.shape not in (ours, legacy):
-            raise SolverError(
-                f"{os.fspath(path)}: history {i} has shape {array.shape}, param {owner.index} of layer "
-                f'"{owner.layer}" ({solver.net.source}) has {ours}: it is the snapshot of another net'
-            )
-        state.history[i] = array.reshape(ours)
 
 
 def _find_model(learned_net: str, state_path: str | os.PathLike[str]) -> str:
@@ -142,24 +130,6 @@ def _resume_path(state_path: str | os.PathLike[str]) -> Path:
     return Path(re.sub(r"\.solverstate(\.h5)?$", "", os.fspath(state_path)) + ".resume")
 
 
-def _restore_exactly(solver: "Solver", path: str | os.PathLike[str]) -> None:
-    file = _resume_path(path)
-    if not file.is_file():
-        return
-    record = resume.read_resume(file)
-    states: list[dict[str, Any]] = record["ranks"]
-    if record["iteration"] != solver.iter or len(states) != solver.parallel.count:
-        solver.log.line(
-            "solver.cpp:520",
-            f"{file} is of iteration {record['iteration']} and {len(states)} process(es): data restarts from its "
-            "beginning, as in Caffe",
-            severity="W",
-        )
-        return
-    resume.restore(solver, states[solver.parallel.rank])
-    solver.keep_window = True
-
-
 # -- --snapshot auto --------------------------------------------------------------------
 
 
@@ -173,7 +143,7 @@ def find_snapshot(prefix: str | os.PathLike[str], log: Log | None = None) -> Pat
             _check_whole(path)
         except (CaffeCompatError, OSError) as error:
             if log is not None:
-                log.line("solver.cpp:520", f"passing over snapshot {path}: {error}", severity="W")
+                log.passing_over_snapshot(path, error)
         else:
             return path
     return None

@@ -1,33 +1,35 @@
 """Caffe's training loop: forward, backward, update, test, display, snapshot, in Caffe's order."""
 
 import os
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_compat import random
 from caffe_compat.net import Net
-from caffe_compat.precision import autocast, check_precision, keep_losses_in_float32, use_precision
+from caffe_compat.precision import check_precision, keep_losses_in_float32, use_precision
 from caffe_compat.precision import precision as chosen_precision
 from caffe_compat.proto import read_solver, upgrade_solver
-from caffe_compat.solver import snapshot
-from caffe_compat.solver.checks import check_snapshot_prefix, check_solver
-from caffe_compat.solver.debug_info import DebugPass
 from caffe_compat.solver.devices import device_of, solver_gpus
-from caffe_compat.solver.fast import graphed_step, make_fast
+from caffe_compat.solver.display import Display
+from caffe_compat.solver.evaluation import Evaluation, forward
+from caffe_compat.solver.fast_mode import make_fast
 from caffe_compat.solver.graphs import GraphedStep
 from caffe_compat.solver.log import Log, Score
-from caffe_compat.solver.nets import NetOptions, build_test_nets, build_train_net
+from caffe_compat.solver.nets import NetOptions, build_nets
 from caffe_compat.solver.optimizer import build_optimizer
 from caffe_compat.solver.parallel import SINGLE, Parallel
+from caffe_compat.solver.requests import Requests
 from caffe_compat.solver.schedule import Schedule
-from caffe_compat.solver.scores import score_names
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
+from caffe_compat.solver.snapshot import Snapshots
+from caffe_compat.solver.solver_checks import check_snapshot_prefix, check_solver
+from caffe_compat.solver.train_step import RecordedStep, TrainStep, make_train_step
+from caffe_compat.solver.training_state import TrainingState
+from caffe_compat.solver.update import Update
 
 Callback = Callable[["Solver"], None]
 
@@ -74,7 +76,7 @@ class Solver:
         self.log = log or Log(enabled=parallel.is_root)
         self.device = device_of(solver_gpus(self.param, "", self.source)) if device is None else torch.device(device)
         check_solver(self.param, self.source)
-        #: of the passes and updates
+        #: of passes, updates and tests
         self.precision = check_precision(precision or chosen_precision())
         self.schedule = Schedule(self.param, self.source)
         if parallel.is_root:
@@ -82,84 +84,84 @@ class Solver:
         if self.param.random_seed >= 0:
             random.set_seed(self.param.random_seed + parallel.rank)
         random.generator()  # made now, so that a snapshot (which saves its state) draws nothing
-        self.log.line("solver.cpp:45", f"Initializing solver from parameters: \n{str(self.param).rstrip()}")
+        self.log.initializing(str(self.param))
 
         options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records)
+        nets = build_nets(self.param, options, self.log)
         #: the train net
-        self.net: Net = build_train_net(self.param, options, self.log)
+        self.net: Net = nets[0]
         #: the test nets, which share the train net's parameters by layer name
-        self.test_nets: list[Net] = build_test_nets(self.param, options, self.log)
-        for test_net in self.test_nets:
-            test_net.share_with(self.net)
-        nets = (self.net, *self.test_nets)
+        self.test_nets: list[Net] = nets[1:]
         if self.precision == "bf16":
             keep_losses_in_float32(layer for net in nets for layer in net.layers.values())
         if fast:
             make_fast(nets, self.precision)
         self.optimizer = build_optimizer(self.param, self.net)
-        #: the training step as CUDA graphs, in fast mode where that is possible
-        self.graphs: GraphedStep | None = graphed_step(self) if fast else None
-        self._train_step = parallel.wrap(self.net, overlap=self.param.layer_wise_reduce)
-        self.log.line("solver.cpp:57", "Solver scaffolding done.")
-
-        #: how many updates have been made
-        self.iter = 0
         self.smoothed = SmoothedLoss(self.param.average_loss)
-        self.keep_window = False  # after an exact resume the smoothing goes on
+        #: what snapshots hold beside the weights
+        self.state = TrainingState(nets, self.optimizer, self.schedule, self.smoothed)
+        #: how an iteration's gradients and update are made; another one may be put in its place
+        self.train_step: TrainStep = make_train_step(
+            self.net,
+            self.optimizer,
+            param=self.param,
+            parallel=parallel,
+            precision=self.precision,
+            fast=fast,
+            log=self.log,
+        )
+        self._update = Update(self.schedule, self.optimizer, self.log)
+        self._snapshots = Snapshots(self.param, self.state, parallel, self.log)
+        self._requests = Requests(parallel, self._snapshots.write)
+        self._evaluation = Evaluation(
+            self.param,
+            self.test_nets,
+            precision=self.precision,
+            log=self.log,
+            interrupted=self._requests.answer_while_testing,
+        )
+        self._display = Display(self.param, self.net, self.log)
         self._outputs: Mapping[str, Tensor] = {}
-        self._stopping = False
-        self._debugging = False
-        self._action: Callable[[], str] = lambda: "none"
-        self._on_start: list[Callback] = []
-        self._on_gradients_ready: list[Callback] = []
-        self._on_update: list[Callback] = []
+        self._callbacks: dict[str, list[Callback]] = {"start": [], "gradients_ready": [], "update": []}
+        self.log.scaffolding_done()
 
     # -- what users call ----------------------------------------------------------------
 
+    @property
+    def iter(self) -> int:
+        """How many updates have been made."""
+        return self.state.iteration
+
+    @property
+    def graphs(self) -> GraphedStep | None:
+        """The recordings of the training step, in fast mode where that is possible."""
+        return self.train_step.graphs if isinstance(self.train_step, RecordedStep) else None
+
     def step(self, iterations: int) -> None:
         """Make ``iterations`` updates, with the tests, displays and snapshots that fall due."""
-        with use_precision(self.precision):
-            self._step(iterations)
-
-    def _step(self, iterations: int) -> None:
-        if not self.keep_window:
-            self.smoothed.clear()
-        self.keep_window = False
-        self._stopping = False
-        self._display_iter, self._display_time = self.iter, time.perf_counter()
+        self.state.start_window()
+        self._requests.stopping = False
+        self._display.restart(self.iter)
         stop = self.iter + iterations
-        while self.iter < stop and not self._stopping:
-            self._clear_gradients()
-            if self._is_test_due():
-                self.test_all()
-                if self._stopping:
-                    break
-            self._call(self._on_start)
-            display = self._is_display()
-            self._debugging = display and self.param.debug_info
-            self.smoothed.add(self._accumulate())
-            if display:
-                self._display()
-            self._call(self._on_gradients_ready)
-            self._apply_update()
-            self._call(self._on_update)
-            self._answer_request()
+        with use_precision(self.precision):
+            while self.iter < stop and not self._requests.stopping:
+                self._iterate()
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end."""
-        self.log.line("solver.cpp:289", f"Solving {self.net.name}")
-        self.log.line("solver.cpp:290", f"Learning Rate Policy: {self.param.lr_policy}")
+        self.log.solving(self.net.name, self.param.lr_policy)
         if resume is not None:
-            self.log.line("solver.cpp:296", f"Restoring previous solver status from {os.fspath(resume)}")
+            self.log.restoring(resume)
             self.restore(resume)
         self.step(max(0, self.param.max_iter - self.iter))
-        if self.param.snapshot_after_train and not self._is_snapshot_due():
+        if self.param.snapshot_after_train and not self._snapshots.is_due():
             self.snapshot()
-        if self._stopping:
-            self.log.line("solver.cpp:316", "Optimization stopped early.")
+        if self._requests.stopping:
+            self.log.stopped_early()
             return
-        if self._is_display():
-            self.smoothed.add(self._forward_train())
+        if self._display.is_due(self.iter):
+            with use_precision(self.precision):
+                self.smoothed.add(forward(self.net, self.precision)[1])
             self.log.final_loss(self.iter, self.smoothed.value())
         if self.param.test_interval and self.iter % self.param.test_interval == 0:
             self.test_all()
@@ -170,32 +172,13 @@ class Solver:
         if not self.parallel.is_root:
             return
         for number in range(len(self.test_nets)):
-            if not self._stopping:
+            if not self._requests.stopping:
                 self.test(number)
 
     def test(self, number: int = 0) -> list[Score]:
         """Run one test net over its test_iter batches; logs and returns the mean of each output."""
-        self.log.testing(self.iter, number)
-        net, batches = self.test_nets[number], self.param.test_iter[number]
-        total: Tensor | None = None
-        loss = torch.zeros((), dtype=torch.float64)
-        names: list[tuple[str, float]] = []
-        for _ in range(batches):
-            if self._answer_while_testing():
-                self.log.line("solver.cpp:396", "Test interrupted.")
-                return []
-            outputs, batch_loss = self._forward_test(net)
-            values = [outputs[name].detach().reshape(-1) for name in net.outputs]
-            names = score_names(net, outputs)
-            flat = torch.cat(values) if values else torch.zeros(0)
-            total = flat.clone() if total is None else total + flat
-            if self.param.test_compute_loss:
-                loss = loss.to(batch_loss.device) + batch_loss.detach()
-        means = [] if total is None else (total / batches).tolist()
-        scores = [Score(name, mean, weight) for (name, weight), mean in zip(names, means, strict=True)]
-        mean_loss = float(loss) / batches if self.param.test_compute_loss and batches else None
-        self.log.test(self.iter, number, mean_loss, scores)
-        return scores
+        with use_precision(self.precision):
+            return self._evaluation.run(self.iter, number)
 
     def snapshot(self) -> Path | None:
         """Write the weights, our resume file and the solver state; returns the state's path.
@@ -203,14 +186,14 @@ class Solver:
         Names as Caffe's: ``<snapshot_prefix>_iter_<iter>.caffemodel`` and ``.solverstate``, with ``.h5`` appended
         for snapshot_format HDF5.  In parallel training only the root writes; the others return None.
         """
-        return snapshot.write_snapshot(self)
+        return self._snapshots.write()
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Continue from a .solverstate or .solverstate.h5, ours or Caffe's.
 
         With our resume file beside it, data position and random state are restored too.
         """
-        snapshot.restore_snapshot(self, path)
+        self._snapshots.restore(path)
 
     def add_callback(
         self,
@@ -221,17 +204,14 @@ class Solver:
         """Call functions with this solver before each iteration's passes, between gradients and update, and after
         the update (when ``iter`` counts it).
         """
-        for functions, function in (
-            (self._on_start, on_start),
-            (self._on_gradients_ready, on_gradients_ready),
-            (self._on_update, on_update),
-        ):
+        given = {"start": on_start, "gradients_ready": on_gradients_ready, "update": on_update}
+        for moment, function in given.items():
             if function is not None:
-                functions.append(function)
+                self._callbacks[moment].append(function)
 
     def set_action_function(self, function: Callable[[], str]) -> None:
         """``function`` is asked after each iteration (and test batch) for "none", "stop" or "snapshot"."""
-        self._action = function
+        self._requests.action = function
 
     def train_outputs(self) -> Mapping[str, Tensor]:
         """The train net's output blobs in the last training pass."""
@@ -243,135 +223,28 @@ class Solver:
             net.close()
         self.log.close()
 
-    # -- what the facade replaces -------------------------------------------------------
-
-    def _clear_gradients(self) -> None:
-        if self.graphs is not None:
-            self.graphs.clear_gradients()
-        else:
-            self.optimizer.zero_grad(set_to_none=True)
-
-    def _forward_backward(self) -> Tensor:
-        """One pass of the train net that adds to ``param.grad``; returns the loss and notes the outputs."""
-        if self._debugging:
-            return self._debug_pass()
-        if self.graphs is not None:
-            self._outputs, loss = self.graphs.forward_backward(self.net.next_batch())
-            return loss
-        with autocast(self.device, self.precision):
-            outputs, loss = self._train_step()
-        if loss.requires_grad:
-            loss.backward()
-        self._outputs = {name: value.detach() for name, value in outputs.items()}
-        return loss.detach()
-
-    def _debug_pass(self) -> Tensor:
-        debug = DebugPass(self.net, self.log)
-        self._outputs, loss = debug.run()
-        return loss
-
-    def _forward_train(self) -> Tensor:
-        """A forward pass of the train net alone; returns the loss."""
-        with use_precision(self.precision), torch.no_grad(), autocast(self.device, self.precision):
-            _, loss = self.net.forward_with_loss()
-        return loss
-
-    def _forward_test(self, net: Net) -> tuple[Mapping[str, Tensor], Tensor]:
-        """A forward pass of a test net: (outputs, loss)."""
-        with use_precision(self.precision), torch.no_grad(), autocast(self.device, self.precision):
-            return net.forward_with_loss()
-
     # -- one iteration ------------------------------------------------------------------
 
-    def _accumulate(self) -> Tensor:
-        """iter_size passes; returns their mean loss."""
-        passes = self.param.iter_size
-        total = None
-        for i in range(passes):
-            with self.parallel.accumulating(self._train_step, last=i == passes - 1):
-                loss = self._forward_backward()
-            total = loss if total is None else total + loss
-        assert total is not None
-        if self._debugging:
-            self.parallel.average(p.grad for p in self.net.parameters() if p.grad is not None)
-        return total / passes if passes > 1 else total
+    def _iterate(self) -> None:
+        display = self._display.is_due(self.iter)
+        self.train_step.clear_gradients()
+        if self._evaluation.is_due(self.iter):
+            self.test_all()
+            if self._requests.stopping:
+                return
+        self._call("start")
+        self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
+        self.smoothed.add(loss)
+        if display:
+            self._display.show(self.iter, self.smoothed.value(), self._outputs)
+        self._call("gradients_ready")
+        self._update.make(self.train_step, self.iter, display=display)
+        self.state.iteration += 1
+        self._call("update")
+        self._requests.answer(snapshot_due=self._snapshots.is_due())
 
-    def _apply_update(self) -> None:
-        step_before = self.schedule.current_step
-        # float32, as Caffe's Dtype
-        rate = float(np.float32(self.schedule.rate(self.iter)))
-        if self.param.lr_policy == "multistep" and self.schedule.current_step != step_before:
-            self.log.line(
-                "sgd_solver.cpp:57",
-                f"MultiStep Status: Iteration {self.iter}, step = {self.schedule.current_step}",
-            )
-        if self._is_display():
-            self.log.learning_rate(self.iter, rate)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-            group["iteration"] = self.iter
-        if self.graphs is not None:
-            self.graphs.update()
-        else:
-            self.optimizer.step()
-        self._log_clipping()
-        self.iter += 1
-
-    def _log_clipping(self) -> None:
-        # On CUDA reading the norm waits for the device, so only where a display waits anyway.
-        norm, scale = self.optimizer.last_norm, self.optimizer.last_scale
-        if norm is None or scale is None or not (norm.device.type == "cpu" or self._is_display()):
-            return
-        if scale < 1:
-            self.log.line(
-                "sgd_solver.cpp:97",
-                f"Gradient clipping: scaling down gradients (L2 norm {float(norm):g} > "
-                f"{self.param.clip_gradients:g}) by scale factor {float(scale):g}",
-            )
-
-    def _display(self) -> None:
-        now = time.perf_counter()
-        wall_s = now - self._display_time
-        speed = (self.iter - self._display_iter) / (wall_s or 1.0)
-        self._display_iter, self._display_time = self.iter, now
-        outputs = self.train_outputs()
-        values = [float(v) for name in self.net.outputs if name in outputs for v in outputs[name].detach().reshape(-1)]
-        names = score_names(self.net, outputs)
-        scores = [Score(name, value, weight) for (name, weight), value in zip(names, values, strict=True)]
-        self.log.train(self.iter, self.smoothed.value(), scores, speed, wall_s, self.param.display)
-
-    # -- what is due --------------------------------------------------------------------
-
-    def _is_display(self) -> bool:
-        return bool(self.param.display) and self.iter % self.param.display == 0
-
-    def _is_test_due(self) -> bool:
-        interval = self.param.test_interval
-        return bool(interval) and self.iter % interval == 0 and (self.iter > 0 or self.param.test_initialization)
-
-    def _is_snapshot_due(self) -> bool:
-        return bool(self.param.snapshot) and self.iter % self.param.snapshot == 0
-
-    def _answer_request(self) -> None:
-        request = self.parallel.agree(self._action())
-        if self._is_snapshot_due() or request == "snapshot":
-            self.snapshot()
-        if request == "stop":
-            self._stopping = True
-
-    def _answer_while_testing(self) -> bool:
-        """Answer all pending requests; True when one of them is to stop."""
-        if self.parallel.count > 1:
-            return False  # only the root tests; it answers after the iteration, with the others
-        while (request := self._action()) != "none":
-            if request == "snapshot":
-                self.snapshot()
-            elif request == "stop":
-                self._stopping = True
-        return self._stopping
-
-    def _call(self, functions: list[Callback]) -> None:
-        for function in functions:
+    def _call(self, moment: str) -> None:
+        for function in self._callbacks[moment]:
             function(self)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe_compat.data.database import find_backend, open_database
 from caffe_compat.data.mean import compute_mean, write_mean
-from caffe_compat.solver.log import Log
+from caffe_compat.solver.log import ComputeImageMeanLog
 from caffe_compat.tools._progress import show_progress
 
 _LINES_EVERY = 10000
@@ -25,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compute, write, and print the means of the channels; returns the exit status."""
-    log = Log()
+    log = ComputeImageMeanLog()
     found = find_backend(args.input_db)
     if found.lower() != args.backend and found != "SUBSET":
-        log.line("compute_image_mean.cpp:55", f"{args.input_db} is {found}, and is read as such", severity="W")
+        log.other_backend(args.input_db, found)
     database = open_database(args.input_db)
-    log.line("compute_image_mean.cpp:77", "Starting iteration")
+    log.starting()
     with show_progress("adding", len(database)) as update:
         lines = 0
 
@@ -39,16 +39,16 @@ def run(args: argparse.Namespace) -> int:
             update(done)
             if done // _LINES_EVERY > lines:
                 lines = done // _LINES_EVERY
-                log.line("compute_image_mean.cpp:100", f"Processed {done} files.")
+                log.progress(done)
 
         mean = compute_mean(database, report, args.threads)
-    log.line("compute_image_mean.cpp:107", f"Processed {len(database)} files.")
+    log.done(len(database))
     database.close()
     if args.output_file:
-        log.line("compute_image_mean.cpp:114", f"Write to {args.output_file}")
+        log.writing(args.output_file)
         write_mean(args.output_file, mean)
-    log.line("compute_image_mean.cpp:120", f"Number of channels: {len(mean)}")
+    log.channels(len(mean))
     for channel, values in enumerate(mean.reshape(len(mean), -1)):
         total = np.add.accumulate(values, dtype=np.float32)[-1]  # one after another in float32, as Caffe
-        log.line("compute_image_mean.cpp:125", f"mean_value channel [{channel}]: {total / np.float32(values.size):g}")
+        log.channel_mean(channel, float(total / np.float32(values.size)))
     return 0

@@ -11,7 +11,7 @@ import secrets
 from caffe_compat.data.convert import ConvertOptions, convert_images
 from caffe_compat.data.image_list import ImageList
 from caffe_compat.errors import DataError
-from caffe_compat.solver.log import Log
+from caffe_compat.solver.log import ConvertImagesetLog
 from caffe_compat.tools._progress import show_progress
 
 _LINES_EVERY = 1000
@@ -36,12 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; returns the exit status."""
-    log = Log()
+    log = ConvertImagesetLog()
     images = ImageList(args.list_file)
     order = _shuffled(len(images), args.seed, log) if args.shuffle else None
-    log.line("convert_imageset.cpp:88", f"A total of {len(images)} images.")
+    log.total(len(images))
     if args.encode_type and not args.encoded:
-        log.line("convert_imageset.cpp:91", "encode_type specified, assuming encoded=true.")
+        log.assuming_encoded()
     options = ConvertOptions(
         gray=args.gray,
         resize_height=args.resize_height,
@@ -56,26 +56,24 @@ def run(args: argparse.Namespace) -> int:
         def report(done: int, problem: DataError | None) -> None:
             update(done)
             if problem is not None:
-                log.line("io.cpp:80", f"{problem}; left out", severity="E")
+                log.left_out(problem)
             if done % _LINES_EVERY == 0:
-                log.line("convert_imageset.cpp:144", f"Processed {done} files.")
+                log.progress(done)
 
         made = convert_images(
             args.root_folder, images, args.db_name, options, order=order, report=report, threads=args.threads
         )
     if made.resumed_at:
-        log.line("convert_imageset.cpp:144", f"Went on at file {made.resumed_at} of an earlier, interrupted run.")
-    log.line("convert_imageset.cpp:151", f"Processed {len(images)} files.")
-    if made.skipped:
-        log.line("convert_imageset.cpp:151", f"{made.skipped} files could not be read and are left out.", severity="W")
+        log.went_on(made.resumed_at)
+    log.done(len(images), made.skipped)
     return 0
 
 
-def _shuffled(count: int, seed: int | None, log: Log) -> list[int]:
+def _shuffled(count: int, seed: int | None, log: ConvertImagesetLog) -> list[int]:
     from caffe_compat.random import CaffeGenerator
 
     seed = secrets.randbits(32) if seed is None else seed
-    log.line("convert_imageset.cpp:85", f"Shuffling data, --seed={seed}")
+    log.shuffling(seed)
     order = list(range(count))
     CaffeGenerator(seed).shuffle(order)
     return order

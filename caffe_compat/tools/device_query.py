@@ -5,7 +5,7 @@ import argparse
 import torch
 
 from caffe_compat.solver.devices import parse_gpus
-from caffe_compat.solver.log import Log
+from caffe_compat.solver.log import DeviceQueryLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a block for each device asked for; returns the exit status."""
-    log = Log()
-    log.line("caffe.cpp:138", f"Querying GPUs {args.gpu}")
+    log = DeviceQueryLog()
+    log.querying(args.gpu)
     for number in parse_gpus(args.gpu):
         properties = torch.cuda.get_device_properties(number)
         for name, value in (
@@ -28,5 +28,5 @@ def run(args: argparse.Namespace) -> int:
             ("Number of multiprocessors:", properties.multi_processor_count),
             ("CUDA runtime of PyTorch:", torch.version.cuda),
         ):
-            log.line("common.cpp:220", f"{name:<31}{value}")
+            log.fact(name, value)
     return 0

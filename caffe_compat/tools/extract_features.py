@@ -17,7 +17,7 @@ from caffe_compat.data.lmdb import LMDBWriter
 from caffe_compat.errors import DataError, NetError
 from caffe_compat.net import Net
 from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.log import Log
+from caffe_compat.solver.log import ExtractFeaturesLog
 
 _DATUM_AXES = 3  # channels, height, width
 
@@ -36,40 +36,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Extract; returns the exit status."""
-    log = Log()
+    log = ExtractFeaturesLog()
     blobs, databases = args.blobs.split(","), args.databases.split(",")
     if len(blobs) != len(databases):
         raise DataError(f"{len(blobs)} blobs ({args.blobs}) but {len(databases)} databases ({args.databases})")
     if args.db_type != "lmdb":
         raise DataError(f'db_type is "{args.db_type}"; expected lmdb')
     device = device_of(parse_gpus(args.device_id.removeprefix("DEVICE_ID=")) if args.mode == "GPU" else [])
-    log.line("extract_features.cpp:54", "Using CPU" if device.type == "cpu" else "Using GPU", severity="E")
+    log.using(device.index)
     net = Net(args.net, args.weights, phase="TEST").to(device)
     try:
         counts = _extract(net, blobs, databases, args.batches, log)
     finally:
         net.close()
     for blob, count in zip(blobs, counts, strict=True):
-        log.line(
-            "extract_features.cpp:178",
-            f"Extracted features of {count} query images for feature blob {blob}",
-            severity="E",
-        )
-    log.line("extract_features.cpp:184", "Successfully extracted the features!", severity="E")
+        log.extracted(count, blob)
+    log.done()
     return 0
 
 
 @torch.no_grad()
-def _extract(net: Net, blobs: list[str], databases: list[str], batches: int, log: Log) -> list[int]:
+def _extract(net: Net, blobs: list[str], databases: list[str], batches: int, log: ExtractFeaturesLog) -> list[int]:
     unknown = [blob for blob in blobs if blob not in net.blob_names]
     if unknown:
         raise NetError(f'{net.source}: there is no blob "{unknown[0]}"; there are {", ".join(net.blob_names)}')
     for database in databases:
-        log.line("extract_features.cpp:134", f"Opening dataset {database}")
+        log.opening(database)
     counts = [0] * len(blobs)
     with ExitStack() as stack:
         writers = [stack.enter_context(LMDBWriter(database)) for database in databases]
-        log.line("extract_features.cpp:143", "Extracting Features", severity="E")
+        log.extracting()
         for _ in range(batches):
             values = net.extract(blobs)
             for i, blob in enumerate(blobs):

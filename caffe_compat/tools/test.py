@@ -7,7 +7,7 @@ import torch
 from caffe_compat.errors import NetError
 from caffe_compat.net import Net
 from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.log import Log, Score, format_score
+from caffe_compat.solver.log import CaffeTestLog, Score
 from caffe_compat.solver.scores import score_names
 
 
@@ -25,15 +25,15 @@ def run(args: argparse.Namespace) -> int:
     """Score; returns the exit status."""
     if args.iterations < 1:
         raise NetError(f"--iterations is {args.iterations}; expected at least 1")
-    log = Log()
+    log = CaffeTestLog()
     device = device_of(parse_gpus(args.gpu))
-    log.line("caffe.cpp:275", "Use CPU." if device.type == "cpu" else f"Use GPU with device ID {device.index}")
+    log.using(device.index)
     stages = [stage for stage in args.stage.split(",") if stage]
     net = Net(args.model, phase="TEST", level=args.level, stages=stages).to(device)
     try:
         for path in args.weights.split(","):
             net.copy_from(path.strip())
-        log.line("caffe.cpp:281", f"Running for {args.iterations} iterations.")
+        log.running(args.iterations)
         score(net, args.iterations, log)
     finally:
         net.close()
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @torch.no_grad()
-def score(net: Net, iterations: int, log: Log) -> list[Score]:
+def score(net: Net, iterations: int, log: CaffeTestLog) -> list[Score]:
     """Log each batch's outputs, then the mean loss and outputs, which are returned."""
     total = [0.0]
     names: list[tuple[str, float]] = []
@@ -51,11 +51,9 @@ def score(net: Net, iterations: int, log: Log) -> list[Score]:
         names = score_names(net, outputs)
         values = [float(v) for name in net.outputs for v in outputs[name].reshape(-1)]
         for (name, _), value in zip(names, values, strict=True):
-            log.line("caffe.cpp:304", f"Batch {batch}, {name} = {value:g}")
+            log.batch(batch, name, value)
         total = [a + b for a, b in zip(total, values, strict=True)] if batch else values
         loss_total += float(loss)
-    log.line("caffe.cpp:309", f"Loss: {loss_total / iterations:g}")
     scores = [Score(name, sum_ / iterations, weight) for (name, weight), sum_ in zip(names, total, strict=True)]
-    for entry in scores:
-        log.line("caffe.cpp:321", format_score(entry))
+    log.means(loss_total / iterations, scores)
     return scores

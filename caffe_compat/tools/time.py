@@ -10,7 +10,7 @@ from caffe_compat.errors import NetError
 from caffe_compat.net import Net
 from caffe_compat.net.blob_engine import BlobEngine
 from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.log import Log
+from caffe_compat.solver.log import CaffeTimeLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +28,9 @@ def run(args: argparse.Namespace) -> int:
     """Time the net; returns the exit status."""
     if args.iterations < 1:
         raise NetError(f"--iterations is {args.iterations}; expected at least 1")
-    log = Log()
+    log = CaffeTimeLog()
     device = device_of(parse_gpus(args.gpu))
-    log.line("caffe.cpp:341", "Use CPU." if device.type == "cpu" else f"Use GPU with device ID {device.index}")
+    log.using(device.index)
     stages = [stage for stage in args.stage.split(",") if stage]
     net = Net(args.model, phase=args.phase, level=args.level, stages=stages).to(device)
     try:
@@ -42,17 +42,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def time_layers(net: Net, iterations: int, log: Log) -> None:
+def time_layers(net: Net, iterations: int, log: CaffeTimeLog) -> None:
     """Run ``iterations`` passes layer by layer and log the mean times in ms, as Caffe prints them."""
     engine = BlobEngine(net)
-    log.line("caffe.cpp:352", "Performing Forward")
-    log.line("caffe.cpp:357", f"Initial loss: {engine.forward():g}")
-    log.line("caffe.cpp:358", "Performing Backward")
+    log.performing_forward()
+    log.performing_backward(engine.forward())
     engine.backward()
     numbers = range(len(net.steps))
     forward_ms, backward_ms = [0.0] * len(numbers), [0.0] * len(numbers)
-    log.line("caffe.cpp:366", "*** Benchmark begins ***")
-    log.line("caffe.cpp:367", f"Testing for {iterations} iterations.")
+    log.begins(iterations)
     start = time.perf_counter()
     for iteration in range(iterations):
         before = sum(forward_ms) + sum(backward_ms)
@@ -61,17 +59,13 @@ def time_layers(net: Net, iterations: int, log: Log) -> None:
         for number in reversed(numbers):
             backward_ms[number] += _elapsed_ms(engine.backward_layer, number, net.device)
         wall_ms = sum(forward_ms) + sum(backward_ms) - before
-        log.line("caffe.cpp:395", f"Iteration: {iteration + 1} forward-backward time: {wall_ms:g} ms.")
+        log.iteration(iteration + 1, wall_ms)
     total_ms = (time.perf_counter() - start) * 1000
-    log.line("caffe.cpp:398", "Average time per layer: ")
-    for number, step in enumerate(net.steps):
-        log.line("caffe.cpp:401", f"{step.layer.name:>10}\tforward: {forward_ms[number] / iterations:g} ms.")
-        log.line("caffe.cpp:404", f"{step.layer.name:>10}\tbackward: {backward_ms[number] / iterations:g} ms.")
-    log.line("caffe.cpp:409", f"Average Forward pass: {sum(forward_ms) / iterations:g} ms.")
-    log.line("caffe.cpp:411", f"Average Backward pass: {sum(backward_ms) / iterations:g} ms.")
-    log.line("caffe.cpp:413", f"Average Forward-Backward: {total_ms / iterations:g} ms.")
-    log.line("caffe.cpp:415", f"Total Time: {total_ms:g} ms.")
-    log.line("caffe.cpp:416", "*** Benchmark ends ***")
+    means = [
+        (step.layer.name, forward_ms[n] / iterations, backward_ms[n] / iterations) for n, step in enumerate(net.steps)
+    ]
+    log.layers(means)
+    log.ends(sum(forward_ms) / iterations, sum(backward_ms) / iterations, total_ms=total_ms, iterations=iterations)
 
 
 def _elapsed_ms(work: Callable[[int], object], number: int, device: torch.device) -> float:

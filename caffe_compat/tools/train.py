@@ -15,9 +15,10 @@ import torch
 from caffe_compat.errors import CaffeCompatError, SolverError
 from caffe_compat.precision import PRECISIONS
 from caffe_compat.proto import read_solver
-from caffe_compat.solver import Log, Solver, find_snapshot
+from caffe_compat.solver import Solver, find_snapshot
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.launch import launch
+from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
@@ -110,12 +111,11 @@ def _solver_param(args: argparse.Namespace) -> Any:
 
 
 def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel: Parallel) -> None:
-    log = Log(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
+    log = CaffeTrainLog(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
     if device.type == "cuda":
-        log.line("caffe.cpp:204", f"Using GPUs {args.gpu or device.index}")
-        log.line("caffe.cpp:209", f"GPU {device.index}: {torch.cuda.get_device_name(device)}")
+        log.using_gpu(args.gpu or str(device.index), device.index, torch.cuda.get_device_name(device))
     else:
-        log.line("caffe.cpp:197", "Use CPU.")
+        log.using_cpu()
     with SignalActions(args.sigint_effect, args.sighup_effect) as signals:
         solver = Solver(
             param,
@@ -131,21 +131,21 @@ def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel:
             solver.set_action_function(signals.requested)
             snapshot = _snapshot_to_resume(args, param, log)
             if snapshot is not None:
-                log.line("caffe.cpp:234", f"Resuming from {snapshot}")
+                log.resuming(snapshot)
                 solver.restore(snapshot)
-            log.line("caffe.cpp:239", "Starting Optimization")
+            log.starting()
             solver.solve()
-            log.line("caffe.cpp:250", "Optimization Done.")
+            log.command_done()
         finally:
             solver.close()
 
 
-def _snapshot_to_resume(args: argparse.Namespace, param: Any, log: Log) -> Path | None:
+def _snapshot_to_resume(args: argparse.Namespace, param: Any, log: CaffeTrainLog) -> Path | None:
     if args.snapshot != "auto":
         return Path(args.snapshot) if args.snapshot else None
     found = find_snapshot(param.snapshot_prefix, log)
     if found is None:
-        log.line("caffe.cpp:234", f"No whole snapshot {param.snapshot_prefix}_iter_*: starting from the beginning")
+        log.no_snapshot(param.snapshot_prefix)
     return found
 
 

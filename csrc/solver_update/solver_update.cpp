@@ -34,30 +34,24 @@ CAFFE_COMPAT_INLINE void update_range(const Chunk<T>& chunk, const T* clip,
   const UpdateConstants<T> c = constants;  // a copy, which no store can change
   for (int64_t i = chunk.begin; i < chunk.end; ++i) {
     T weight = weights[i], gradient = gradients[i], first = firsts[i], second = 0;
-    if constexpr (has_second(rule)) second = seconds[i];
+    if constexpr (RuleTraits<rule>::kHasSecond) second = seconds[i];
     update_element<rule>(weight, gradient, first, second, factors, c);
     weights[i] = weight;
     firsts[i] = first;
-    if constexpr (has_second(rule)) seconds[i] = second;
+    if constexpr (RuleTraits<rule>::kHasSecond) seconds[i] = second;
     if constexpr (keep_update) gradients[i] = gradient;
   }
 }
 
-#define CAFFE_COMPAT_CASE(rule)                                                 \
-  case UpdateRule::rule:                                                        \
-    return c.keep_update ? update_range<UpdateRule::rule, true>(chunk, clip, c) \
-                         : update_range<UpdateRule::rule, false>(chunk, clip, c);
+// Not with_rule: a lambda would lose the vector set of the function that it stands in.
+#define CAFFE_COMPAT_CASE(name)                                                    \
+  case UpdateRule::k##name:                                                        \
+    return c.keep_update ? update_range<UpdateRule::k##name, true>(chunk, clip, c) \
+                         : update_range<UpdateRule::k##name, false>(chunk, clip, c);
 #define CAFFE_COMPAT_UPDATE_CHUNK(T)                                                        \
   CAFFE_COMPAT_MULTIVERSION void update_chunk(UpdateRule rule, const Chunk<T>& chunk,       \
                                               const T* clip, const UpdateConstants<T>& c) { \
-    switch (rule) {                                                                         \
-      CAFFE_COMPAT_CASE(kSGD)                                                               \
-      CAFFE_COMPAT_CASE(kNesterov)                                                          \
-      CAFFE_COMPAT_CASE(kAdaGrad)                                                           \
-      CAFFE_COMPAT_CASE(kRMSProp)                                                           \
-      CAFFE_COMPAT_CASE(kAdaDelta)                                                          \
-      CAFFE_COMPAT_CASE(kAdam)                                                              \
-    }                                                                                       \
+    switch (rule) { CAFFE_COMPAT_EACH_RULE(CAFFE_COMPAT_CASE) }                             \
   }
 CAFFE_COMPAT_UPDATE_CHUNK(float)
 CAFFE_COMPAT_UPDATE_CHUNK(double)
@@ -70,10 +64,21 @@ void solver_update_cpu(std::string_view rule_name, at::TensorList params, at::Te
                        const std::optional<at::Tensor>& clip, double gradient_scale, bool l1,
                        double momentum, double momentum2, double delta, bool keep_update) {
   const UpdateRule rule = parse_rule(rule_name);
-  const UpdateLists lists{params, grads, first, second, rates, lr_mults, decays};
+  const UpdateLists lists{.params = params,
+                          .grads = grads,
+                          .first = first,
+                          .second = second,
+                          .rates = rates,
+                          .lr_mults = lr_mults,
+                          .decays = decays};
   check_update(rule, lists, clip);
   if (params.empty()) return;
-  const UpdateParams settings{gradient_scale, l1, momentum, momentum2, delta, keep_update};
+  const UpdateParams settings{.gradient_scale = gradient_scale,
+                              .l1 = l1,
+                              .momentum = momentum,
+                              .momentum2 = momentum2,
+                              .delta = delta,
+                              .keep_update = keep_update};
   const std::vector<at::Tensor> aligned = aligned_gradients(params, grads);
   AT_DISPATCH_FLOATING_TYPES(params[0].scalar_type(), "solver_update_", [&] {
     const UpdateConstants<scalar_t> constants(settings);

@@ -4,8 +4,9 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty_like.h>
 
-#include <array>
+#include <iterator>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -14,33 +15,17 @@
 
 namespace caffe_compat {
 
+// The rule of a name; a ValueError that lists all for another.
 inline UpdateRule parse_rule(std::string_view name) {
-  constexpr std::array<std::string_view, 6> kNames = {"SGD",     "Nesterov", "AdaGrad",
-                                                      "RMSProp", "AdaDelta", "Adam"};
-  for (size_t i = 0; i < kNames.size(); ++i) {
+#define CAFFE_COMPAT_NAME(name) #name,
+  constexpr std::string_view kNames[] = {CAFFE_COMPAT_EACH_RULE(CAFFE_COMPAT_NAME)};
+#undef CAFFE_COMPAT_NAME
+  std::string all;
+  for (size_t i = 0; i < std::size(kNames); ++i) {
     if (name == kNames[i]) return static_cast<UpdateRule>(i);
+    all.append(i == 0 ? "" : ", ").append(kNames[i]);
   }
-  TORCH_CHECK_VALUE(false, "solver_update_: rule is ", name,
-                    "; expected SGD, Nesterov, AdaGrad, RMSProp, AdaDelta or Adam");
-}
-
-// Calls run with the rule as a compile-time constant.
-template <typename Run>
-void with_rule(UpdateRule rule, const Run& run) {
-  switch (rule) {
-    case UpdateRule::kSGD:
-      return run(std::integral_constant<UpdateRule, UpdateRule::kSGD>{});
-    case UpdateRule::kNesterov:
-      return run(std::integral_constant<UpdateRule, UpdateRule::kNesterov>{});
-    case UpdateRule::kAdaGrad:
-      return run(std::integral_constant<UpdateRule, UpdateRule::kAdaGrad>{});
-    case UpdateRule::kRMSProp:
-      return run(std::integral_constant<UpdateRule, UpdateRule::kRMSProp>{});
-    case UpdateRule::kAdaDelta:
-      return run(std::integral_constant<UpdateRule, UpdateRule::kAdaDelta>{});
-    case UpdateRule::kAdam:
-      return run(std::integral_constant<UpdateRule, UpdateRule::kAdam>{});
-  }
+  TORCH_CHECK_VALUE(false, "solver_update_: rule is ", name, "; expected one of ", all);
 }
 
 // The lists of the operator: one entry for each parameter; `second` is empty for rules without one.
@@ -106,14 +91,16 @@ inline std::vector<at::Tensor> aligned_gradients(at::TensorList params, at::Tens
 template <typename T>
 UpdateArrays<T> update_arrays(size_t i, const UpdateLists& lists,
                               const std::vector<at::Tensor>& grads) {
-  return {lists.params[i].mutable_data_ptr<T>(),
-          grads[i].mutable_data_ptr<T>(),
-          lists.first[i].mutable_data_ptr<T>(),
-          lists.second.empty() ? nullptr : lists.second[i].mutable_data_ptr<T>(),
-          lists.params[i].numel(),
-          lists.rates[i].const_data_ptr<double>(),
-          lists.lr_mults[i],
-          static_cast<T>(lists.decays[i])};
+  return {
+      .weight = lists.params[i].mutable_data_ptr<T>(),
+      .gradient = grads[i].mutable_data_ptr<T>(),
+      .first = lists.first[i].mutable_data_ptr<T>(),
+      .second = lists.second.empty() ? nullptr : lists.second[i].mutable_data_ptr<T>(),
+      .count = lists.params[i].numel(),
+      .rate = lists.rates[i].const_data_ptr<double>(),
+      .lr_mult = lists.lr_mults[i],
+      .decay = static_cast<T>(lists.decays[i]),
+  };
 }
 
 // Gives the update back to gradients that were copied.

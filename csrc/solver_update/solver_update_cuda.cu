@@ -20,10 +20,21 @@ void solver_update_on_cuda(std::string_view rule_name, at::TensorList params, at
                            const std::optional<at::Tensor>& clip, double gradient_scale, bool l1,
                            double momentum, double momentum2, double delta, bool keep_update) {
   const UpdateRule rule = parse_rule(rule_name);
-  const UpdateLists lists{params, grads, first, second, rates, lr_mults, decays};
+  const UpdateLists lists{.params = params,
+                          .grads = grads,
+                          .first = first,
+                          .second = second,
+                          .rates = rates,
+                          .lr_mults = lr_mults,
+                          .decays = decays};
   check_update(rule, lists, clip);
   if (params.empty()) return;
-  const UpdateParams settings{gradient_scale, l1, momentum, momentum2, delta, keep_update};
+  const UpdateParams settings{.gradient_scale = gradient_scale,
+                              .l1 = l1,
+                              .momentum = momentum,
+                              .momentum2 = momentum2,
+                              .delta = delta,
+                              .keep_update = keep_update};
   const c10::cuda::CUDAGuard guard(params[0].device());
   const std::vector<at::Tensor> aligned = aligned_gradients(params, grads);
   AT_DISPATCH_FLOATING_TYPES(params[0].scalar_type(), "solver_update_", [&] {

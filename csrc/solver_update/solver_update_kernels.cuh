@@ -36,14 +36,14 @@ __device__ __forceinline__ void update_pack(const UpdateArrays<T>& a, int64_t i,
   load<N>(a.weight + i, weight);
   load<N>(a.gradient + i, gradient);
   load<N>(a.first + i, first);
-  if constexpr (has_second(rule)) load<N>(a.second + i, second);
+  if constexpr (RuleTraits<rule>::kHasSecond) load<N>(a.second + i, second);
 #pragma unroll
   for (int k = 0; k < N; ++k) {
     update_element<rule>(weight[k], gradient[k], first[k], second[k], factors, c);
   }
   store<N>(weight, a.weight + i);
   store<N>(first, a.first + i);
-  if constexpr (has_second(rule)) store<N>(second, a.second + i);
+  if constexpr (RuleTraits<rule>::kHasSecond) store<N>(second, a.second + i);
   if (c.keep_update) store<N>(gradient, a.gradient + i);
 }
 

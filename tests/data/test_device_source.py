@@ -11,7 +11,6 @@ from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.data.layers.data import Data
 from caffe_compat.data.loader import Batch
 from caffe_compat.proto import caffe_pb2, parse_message
-from caffe_compat.solver.fast import make_batches_on
 
 LAYER = """name: "data" type: "Data" top: "data" top: "label" transform_param { scale: 0.5 crop_size: 4 mirror: true }
 data_param { source: "SOURCE" batch_size: 3 backend: LMDB }"""
@@ -45,7 +44,7 @@ def make_layer(tmp_path: Path):
         layer = Data(parse_message(LAYER.replace("SOURCE", str(tmp_path / "db")), caffe_pb2.LayerParameter()))
         layer.setup()
         if device is not None:
-            make_batches_on(device, layer)
+            assert layer.make_batches_on(device)
             assert isinstance(layer.source, DeviceSource)
         made.append(layer)
         return layer
@@ -99,5 +98,5 @@ def test_other_sources_stay_as_they_are(make_layer):
     layer = make_layer()
     layer.prefetch_depth = 0  # no thread that could wait for the device
     source = layer.source
-    make_batches_on(torch.device("cuda"), layer)
+    assert not layer.make_batches_on(torch.device("cuda"))
     assert layer.source is source

@@ -1,5 +1,6 @@
 """A tiny training job: an LMDB of noise images, a net with every source of randomness, a solver file."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -114,3 +115,15 @@ def assert_same_bits(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
     assert len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=True):
         assert a.tobytes() == b.tobytes()
+
+
+def messages(stream: io.StringIO) -> list[str]:
+    """The log lines without glog's prefix."""
+    return [line.split("] ", 1)[1] for line in stream.getvalue().splitlines() if "] " in line]
+
+
+def train(make_solver, **fields) -> tuple[Solver, list[str]]:
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream), **fields)
+    solver.solve()
+    return solver, messages(stream)

@@ -12,21 +12,21 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
-from caffe_compat.solver.fast import graphed_step
 from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
+from caffe_compat.solver.train_step import RecordedStep
 from tests.solver.conftest import SOLVER, assert_same_bits, weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 #: float32 after 12 updates: cuDNN may add in another order in a recording than before it
 GRAPH_ROUNDING = 1e-5
-#: float32 after 12 updates: fast mode's convolutions and inner products add in another order
-FAST_ROUNDING = 1e-5
 
 
 def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
-    solver.graphs = graphed_step(solver, recorder or EagerRecorder())
-    assert solver.graphs is not None
-    return solver.graphs
+    recorder = recorder or EagerRecorder()
+    step = RecordedStep(solver.net, solver.optimizer, recorder, precision=solver.precision, log=solver.log)
+    solver.train_step = step
+    assert solver.graphs is step.graphs
+    return step.graphs
 
 
 class StaticRecorder(EagerRecorder):
@@ -85,6 +85,21 @@ def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make
     assert graphs.recordings == (3 if "iter_size" in fields else 2)
     assert_same_bits(weights(plain), weights(recorded))
     assert plain.smoothed.get_state() == recorded.smoothed.get_state()
+
+
+def test_an_update_without_kernel_is_not_recorded(make_solver):
+    """It takes its rates, which change at iteration 6, from the host."""
+    results = []
+    for record in (False, True):
+        solver = make_solver()
+        solver.optimizer.fused = False
+        graphs = with_recorder(solver, StaticRecorder(solver)) if record else None
+        solver.solve()
+        results.append(weights(solver))
+    assert graphs is not None
+    assert graphs.given_up is None
+    assert graphs.recordings == 1  # the pass
+    assert_same_bits(*results)
 
 
 def test_resuming_records_again_and_ends_the_same(make_solver):
@@ -232,29 +247,6 @@ def test_obstacles(layer, words, monkeypatch):
         assert "Odd" not in layer or obstacle(net) is None
     finally:
         _types.pop("Odd", None)
-
-
-def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
-    stream = io.StringIO()
-    solver = Solver("solver.prototxt", log=Log(stream), fast=True)
-    try:
-        assert solver.graphs is None
-        assert solver.net.fast
-        assert solver.test_nets[0].fast
-        assert stream.getvalue().count("Fast mode without CUDA graphs: the net is on cpu") == 1
-    finally:
-        solver.close()
-
-
-def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
-    results = []
-    for f in (False, True):
-        solver = Solver("solver.prototxt", log=Log(enabled=False), fast=f)
-        solver.solve()
-        results.append(weights(solver))
-        solver.close()
-    for a, b in zip(*results, strict=True):
-        torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=FAST_ROUNDING, atol=FAST_ROUNDING)
 
 
 def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, list]:

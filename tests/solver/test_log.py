@@ -1,30 +1,38 @@
 """The lines of the log and the structured metrics beside it."""
 
 import io
-import json
 import math
 import re
-import sys
+from pathlib import Path
 
-import pytest
+from caffe_compat.solver.log import (
+    CaffeTestLog,
+    CaffeTimeLog,
+    CaffeTrainLog,
+    ComputeImageMeanLog,
+    ConvertImagesetLog,
+    DeviceQueryLog,
+    ExtractFeaturesLog,
+    Glog,
+    Log,
+    Score,
+    format_score,
+)
+from caffe_compat.solver.metrics import JsonLines
 
-from caffe_compat.errors import SolverError
-from caffe_compat.solver import events
-from caffe_compat.solver.log import Log, Score, format_score
-from caffe_compat.solver.metrics import Csv, JsonLines, TensorBoard
-
+PACKAGE = Path(__file__).parents[2] / "caffe_compat"
 GLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] ")
 
 
 def test_every_line_has_glogs_prefix():
     stream = io.StringIO()
     log = Log(stream)
-    log.train(20, 6.66556, [Score("loss", 6.5, 1.0)], 10.0, 2.0, 20)
+    log.train(20, 6.66556, [Score("loss", 6.5, 1.0)], iterations_per_s=10.0, wall_s=2.0, display=20)
     log.learning_rate(20, 0.01)
     log.testing(1000, 0)
     log.test(1000, 0, 5.0, [Score("accuracy", 0.25), Score("loss", 5.3778, 0.5)])
-    log.snapshot(5, "HDF5", "a.h5")
-    log.snapshot_state(5, "HDF5", "b.h5")
+    log.snapshot("HDF5", "a.h5")
+    log.snapshot_state("HDF5", "b.h5")
     log.final_loss(30, math.nan)
     lines = stream.getvalue().splitlines()
     assert all(GLOG.match(line) for line in lines)
@@ -42,6 +50,182 @@ def test_every_line_has_glogs_prefix():
         "Snapshotting to HDF5 file a.h5",
         "Snapshotting solver state to HDF5 file b.h5",
         "Iteration 30, loss = nan",
+    ]
+
+
+def test_all_wordings_are_in_one_file():
+    writers = [path for path in PACKAGE.rglob("*.py") if re.search(r"\.line\(|\w\.cpp:\d", path.read_text())]
+    assert writers == [PACKAGE / "solver" / "log.py"]
+
+
+def said(log_class: type[Glog], *calls: tuple) -> list[str]:
+    """What methods with their arguments write, each line as severity, place and message."""
+    stream = io.StringIO()
+    log = log_class(stream)
+    for name, *arguments in calls:
+        getattr(log, name)(*arguments)
+    return [re.sub(r"^(\w)\d{4} [\d:.]+ +\d+ ", r"\1 ", line) for line in stream.getvalue().splitlines()]
+
+
+def test_lines_of_a_solver():
+    calls = (
+        ("initializing", "a: 1\nb: 2\n"),
+        ("train_net_from_field", "net_param"),
+        ("train_net_from_file", "net", "n.prototxt"),
+        ("test_net", 1, "net file: n.prototxt"),
+        ("finetuning", "w.caffemodel"),
+        ("ignoring_source_layer", "fc8"),
+        ("scaffolding_done",),
+        ("solving", "LeNet", "inv"),
+        ("restoring", Path("a.solverstate")),
+        ("restoring_history",),
+        ("multistep_status", 7, 2),
+        ("clipping", 2.0, 0.5, 0.25),
+        ("stopped_early",),
+        ("test_interrupted",),
+        ("done", 9),
+    )
+    assert said(Log, *calls) == [
+        "I solver.cpp:45] Initializing solver from parameters: ",
+        "a: 1",
+        "b: 2",
+        "I solver.cpp:88] Creating training net specified in net_param.",
+        "I solver.cpp:102] Creating training net from net file: n.prototxt",
+        "I solver.cpp:190] Creating test net (#1) specified by net file: n.prototxt",
+        "I solver.cpp:72] Finetuning from w.caffemodel",
+        "I net.cpp:746] Ignoring source layer fc8",
+        "I solver.cpp:57] Solver scaffolding done.",
+        "I solver.cpp:289] Solving LeNet",
+        "I solver.cpp:290] Learning Rate Policy: inv",
+        "I solver.cpp:296] Restoring previous solver status from a.solverstate",
+        "I sgd_solver.cpp:318] SGDSolver: restoring history",
+        "I sgd_solver.cpp:57] MultiStep Status: Iteration 7, step = 2",
+        "I sgd_solver.cpp:97] Gradient clipping: scaling down gradients (L2 norm 2 > 0.5) by scale factor 0.25",
+        "I solver.cpp:316] Optimization stopped early.",
+        "I solver.cpp:396] Test interrupted.",
+        "I solver.cpp:332] Optimization Done.",
+    ]
+
+
+def test_lines_of_debug_info():
+    calls = (
+        ("forward_top", "conv1", "conv1", 0.5),
+        ("forward_param", "conv1", "0", 0.25),
+        ("backward_bottom", "ip", "pool", 1e-7),
+        ("backward_param", "ip", 1, 2.0),
+        ("norms", (1.0, 2.0), (3.0, 4.0)),
+    )
+    assert said(Log, *calls) == [
+        "I net.cpp:608]     [Forward] Layer conv1, top blob conv1 data: 0.5",
+        "I net.cpp:608]     [Forward] Layer conv1, param blob 0 data: 0.25",
+        "I net.cpp:636]     [Backward] Layer ip, bottom blob pool diff: 1e-07",
+        "I net.cpp:636]     [Backward] Layer ip, param blob 1 diff: 2",
+        "E net.cpp:593]     [Backward] All net params (data, diff): L1 norm = (1, 2); L2 norm = (3, 4)",
+    ]
+
+
+def test_lines_of_the_train_command():
+    calls = (
+        ("using_cpu",),
+        ("using_gpu", "0,1", 1, "H100"),
+        ("resuming", Path("a.solverstate")),
+        ("no_snapshot", "snap"),
+        ("starting",),
+        ("command_done",),
+        ("warning", "net.py:3", "odd"),
+    )
+    assert said(CaffeTrainLog, *calls) == [
+        "I caffe.cpp:197] Use CPU.",
+        "I caffe.cpp:204] Using GPUs 0,1",
+        "I caffe.cpp:209] GPU 1: H100",
+        "I caffe.cpp:234] Resuming from a.solverstate",
+        "I caffe.cpp:234] No whole snapshot snap_iter_*: starting from the beginning",
+        "I caffe.cpp:239] Starting Optimization",
+        "I caffe.cpp:250] Optimization Done.",
+        "W net.py:3] odd",
+    ]
+
+
+def test_lines_of_test_time_and_device_query():
+    scores = [Score("accuracy", 0.5), Score("loss", 2.0, 0.5)]
+    assert said(CaffeTestLog, ("using", 3), ("running", 2), ("batch", 0, "loss", 2.0), ("means", 1.5, scores)) == [
+        "I caffe.cpp:275] Use GPU with device ID 3",
+        "I caffe.cpp:281] Running for 2 iterations.",
+        "I caffe.cpp:304] Batch 0, loss = 2",
+        "I caffe.cpp:309] Loss: 1.5",
+        "I caffe.cpp:321] accuracy = 0.5",
+        "I caffe.cpp:321] loss = 2 (* 0.5 = 1 loss)",
+    ]
+    calls = (
+        ("using", None),
+        ("performing_forward",),
+        ("performing_backward", 2.5),
+        ("begins", 2),
+        ("iteration", 1, 4.0),
+    )
+    assert said(CaffeTimeLog, *calls, ("layers", [("ip", 1.0, 2.0)])) == [
+        "I caffe.cpp:341] Use CPU.",
+        "I caffe.cpp:352] Performing Forward",
+        "I caffe.cpp:357] Initial loss: 2.5",
+        "I caffe.cpp:358] Performing Backward",
+        "I caffe.cpp:366] *** Benchmark begins ***",
+        "I caffe.cpp:367] Testing for 2 iterations.",
+        "I caffe.cpp:395] Iteration: 1 forward-backward time: 4 ms.",
+        "I caffe.cpp:398] Average time per layer: ",
+        "I caffe.cpp:401]         ip\tforward: 1 ms.",
+        "I caffe.cpp:404]         ip\tbackward: 2 ms.",
+    ]
+    stream = io.StringIO()
+    CaffeTimeLog(stream).ends(1.0, 2.0, total_ms=7.0, iterations=2)
+    assert [line.partition("] ")[2] for line in stream.getvalue().splitlines()] == [
+        "Average Forward pass: 1 ms.",
+        "Average Backward pass: 2 ms.",
+        "Average Forward-Backward: 3.5 ms.",
+        "Total Time: 7 ms.",
+        "*** Benchmark ends ***",
+    ]
+    assert said(DeviceQueryLog, ("querying", "all"), ("fact", "Name:", "H100")) == [
+        "I caffe.cpp:138] Querying GPUs all",
+        "I common.cpp:220] Name:                          H100",
+    ]
+
+
+def test_lines_of_the_tools():
+    calls = (("using", None), ("opening", "db"), ("extracting",), ("extracted", 5, "fc7"), ("done",))
+    assert said(ExtractFeaturesLog, *calls) == [
+        "E extract_features.cpp:54] Using CPU",
+        "I extract_features.cpp:134] Opening dataset db",
+        "E extract_features.cpp:143] Extracting Features",
+        "E extract_features.cpp:178] Extracted features of 5 query images for feature blob fc7",
+        "E extract_features.cpp:184] Successfully extracted the features!",
+    ]
+    calls = (
+        *(("shuffling", 7), ("total", 9), ("assuming_encoded",), ("left_out", ValueError("bad"))),
+        *(("progress", 3), ("went_on", 4), ("done", 9, 0), ("done", 9, 1)),
+    )
+    assert said(ConvertImagesetLog, *calls) == [
+        "I convert_imageset.cpp:85] Shuffling data, --seed=7",
+        "I convert_imageset.cpp:88] A total of 9 images.",
+        "I convert_imageset.cpp:91] encode_type specified, assuming encoded=true.",
+        "E io.cpp:80] bad; left out",
+        "I convert_imageset.cpp:144] Processed 3 files.",
+        "I convert_imageset.cpp:144] Went on at file 4 of an earlier, interrupted run.",
+        "I convert_imageset.cpp:151] Processed 9 files.",
+        "I convert_imageset.cpp:151] Processed 9 files.",
+        "W convert_imageset.cpp:151] 1 files could not be read and are left out.",
+    ]
+    calls = (
+        *(("other_backend", "db", "LEVELDB"), ("starting",), ("progress", 3), ("done", 4)),
+        *(("writing", "m.binaryproto"), ("channels", 1), ("channel_mean", 0, 104.5)),
+    )
+    assert said(ComputeImageMeanLog, *calls) == [
+        "W compute_image_mean.cpp:55] db is LEVELDB, and is read as such",
+        "I compute_image_mean.cpp:77] Starting iteration",
+        "I compute_image_mean.cpp:100] Processed 3 files.",
+        "I compute_image_mean.cpp:107] Processed 4 files.",
+        "I compute_image_mean.cpp:114] Write to m.binaryproto",
+        "I compute_image_mean.cpp:120] Number of channels: 1",
+        "I compute_image_mean.cpp:125] mean_value channel [0]: 104.5",
     ]
 
 
@@ -64,44 +248,3 @@ def test_disabled_log_says_nothing(tmp_path):
     log.close()
     assert stream.getvalue() == ""
     assert (tmp_path / "log.jsonl").read_text() == ""
-
-
-def test_json_lines(tmp_path):
-    log = Log(io.StringIO(), [JsonLines(tmp_path / "log.jsonl")])
-    log.test(8, 0, None, [Score("accuracy", 0.5), Score("v", 1.0), Score("v", math.inf)])
-    log.final_loss(9, math.nan)
-    log.close()
-    first, second = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
-    assert first.pop("time") > 1e9
-    assert first == {
-        "event": "test",
-        "iteration": 8,
-        "net": 0,
-        "loss": None,
-        "outputs": {"accuracy": 0.5, "v": [1.0, "inf"]},
-    }
-    assert second["loss"] == "nan"
-
-
-def test_csv_is_appended_with_one_header(tmp_path):
-    for iteration in (1, 2):
-        log = Log(io.StringIO(), [Csv(tmp_path / "log.csv")])
-        log.test(iteration, 1, None, [Score("v", 1.0), Score("v", 0.1)])
-        log.close()
-    rows = [line.split(",")[1:] for line in (tmp_path / "log.csv").read_text().splitlines()]
-    assert rows[0] == ["iteration", "event", "name", "value"]
-    assert rows[1:] == [[i, "test", f"net1.v[{k}]", v] for i in "12" for k, v in ((0, "1"), (1, "0.1"))]
-
-
-def test_tensorboard_is_written(tmp_path):
-    pytest.importorskip("tensorboard")
-    sink = TensorBoard(tmp_path / "board")
-    sink.write(events.FinalEvent(3, 1.0, 0.5))
-    sink.close()
-    assert list((tmp_path / "board").iterdir())
-
-
-def test_missing_tensorboard_is_named(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(SolverError, match="pip install tensorboard"):
-        TensorBoard(tmp_path / "board")

@@ -56,7 +56,7 @@ def test_log_of_2014(tmp_path):
 def test_our_log_gives_each_event_once(tmp_path):
     with open(tmp_path / "log", "w") as stream:
         log = Log(stream)
-        log.train(0, 2.5, [Score("loss", 2.5, 1.0)], 0.0, 0.0, 20)
+        log.train(0, 2.5, [Score("loss", 2.5, 1.0)], iterations_per_s=0.0, wall_s=0.0, display=20)
         log.testing(0, 0)
         log.test(0, 0, 1.5, [Score("accuracy", 0.25), Score("loss", 1.5, 1.0)])
     kinds = [(e.kind, e.name, e.value) for e in read_log(tmp_path / "log")]
@@ -97,7 +97,7 @@ def test_the_papers_reader_understands_our_log():
     log = Log(stream)
     log.testing(0, 0)
     log.test(0, 0, 1.5, [Score("accuracy", 0.25), Score("loss", 1.5, 1.0)])
-    log.train(0, 2.5, [Score("loss", 2.5, 1.0)], 0.0, 0.0, 20)
+    log.train(0, 2.5, [Score("loss", 2.5, 1.0)], iterations_per_s=0.0, wall_s=0.0, display=20)
     log.learning_rate(0, 0.01)
     log.testing(20, 0)
     log.test(20, 0, None, [Score("accuracy", 0.5), Score("loss", 1.25, 1.0)])

@@ -12,7 +12,7 @@ import torch
 from caffe_compat.data import encode_datum, write_lmdb
 from caffe_compat.proto import read_caffemodel, read_solverstate
 from caffe_compat.solver import Log, Solver
-from caffe_compat.solver.launch import free_port, launch
+from caffe_compat.solver.launch import free_port
 
 ROOT = Path(__file__).parents[2]
 RECORDS, BATCH, ITERATIONS = 24, 3, 10
@@ -112,16 +112,3 @@ def test_a_net_without_trained_layers_trains_nothing(folder):
     solver.step(2)
     assert all(torch.equal(a, b) for a, b in zip(before, solver.net.parameters(), strict=True))
     solver.close()
-
-
-def say_rank(words: list[str]) -> None:
-    """What the launched processes run."""
-    Path(f"rank_{os.environ['RANK']}").write_text(os.environ["WORLD_SIZE"] + words[0])
-    sys.exit(3 if os.environ["RANK"] == "1" else 0)
-
-
-@pytest.mark.slow
-def test_launch_sets_ranks_and_returns_the_failed_status(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert launch(say_rank, (["x"],), 2) == 3
-    assert Path("rank_1").read_text() == "2x"

@@ -6,7 +6,7 @@ import pytest
 
 from caffe_compat.errors import SolverError
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.solver.schedule import Schedule
+from caffe_compat.solver.schedule import POLICIES, Policy, Schedule
 
 FLOAT32_FIELD = 1e-6  # the message keeps base_lr, gamma and power in float32
 
@@ -63,7 +63,7 @@ def test_step_sets_current_step():
         ({"lr_policy": "step", "gamma": 0.1}, "stepsize is not set; expected at least 1"),
         ({"lr_policy": "step", "gamma": -0.1, "stepsize": 3}, "gamma is -0.1"),
         ({"lr_policy": "sigmoid", "gamma": 0.1, "stepsize": -3}, "stepsize is -3"),
-        ({"lr_policy": "poly"}, "max_iter is 0"),
+        ({"lr_policy": "poly"}, "max_iter is not set; expected at least 1 for lr_policy poly"),
     ],
 )
 def test_refusals(fields, message):
@@ -81,3 +81,28 @@ def test_poly_past_the_end_has_no_rate():
     schedule = make(base_lr=0.1, lr_policy="poly", power=0.5, max_iter=10)
     with pytest.raises(SolverError, match="past max_iter 10"):
         schedule.rate(11)
+
+
+def test_caffes_policies():
+    assert list(POLICIES) == ["fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"]
+
+
+def test_a_policy_is_one_class(monkeypatch):
+    """What a new one says of itself decides its checks, steps and rates."""
+
+    class Halving(Policy):
+        least = (("stepsize", 2),)
+
+        def step(self, param, iteration, step):
+            return max(step, iteration // param.stepsize)
+
+        def rate(self, param, iteration, step):
+            return param.base_lr / 2**step
+
+    monkeypatch.setitem(POLICIES, "halving", Halving())
+    schedule = make(base_lr=1.0, lr_policy="halving", stepsize=3)
+    assert [schedule.rate(i) for i in (0, 2, 3, 8)] == [1.0, 1.0, 0.5, 0.25]
+    assert schedule.current_step == 2
+    assert not schedule.tells_step
+    with pytest.raises(SolverError, match="stepsize is 1; expected at least 2 for lr_policy halving"):
+        make(base_lr=1.0, lr_policy="halving", stepsize=1)

@@ -11,6 +11,7 @@ import torch
 from torch.utils.cpp_extension import include_paths
 
 from caffe_compat import extension
+from caffe_compat.solver import RULES
 
 ROOT = Path(__file__).parents[2]
 ROUNDING = 1e-12  # float64; the same formulas
@@ -19,7 +20,6 @@ COUNTS = (5000, 1, 0, 257, 4096, 3)
 LR_MULTS = (1.0, 2.0, 1.0, 0.0, 0.5, 2.0)
 DECAYS = (0.02, 0.0, 0.02, 0.02, 0.1, 0.0)
 RATE = 0.1
-RULES = ("SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam")
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
@@ -40,7 +40,7 @@ def address(array: np.ndarray | None) -> ctypes.c_void_p:
 
 @pytest.mark.parametrize("clipped", [True, False])
 @pytest.mark.parametrize("l1", [True, False])
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", [rule.kernel for rule in RULES.values()])
 def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
     extension.load()
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
 
     lists = [[torch.from_numpy(part.copy()) for part in np.split(a, np.cumsum(COUNTS)[:-1])] for a in
              (weight, gradient, first, second)]  # fmt: skip
-    two = rule in ("AdaDelta", "Adam")
+    two = RULES[rule].history_count == 2
     rates = [torch.tensor(RATE, dtype=torch.float64)] * len(COUNTS)
     clip_tensor = None if clip is None else torch.from_numpy(clip)
     seconds = lists[3] if two else []
@@ -65,3 +65,14 @@ def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
     getattr(kernels, f"update_{rule}")(*arrays, len(COUNTS), ctypes.c_double(RATE), address(clip), *numbers)
     for ours, theirs in zip((weight, gradient, first, second), lists, strict=True):
         np.testing.assert_allclose(ours, torch.cat(theirs).numpy(), rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("more", ["", " X(Momentum)"])
+def test_a_rule_without_traits_does_not_compile(more, tmp_path):
+    header = (ROOT / "csrc" / "solver_update" / "solver_update.h").read_text()
+    assert header.count("X(Adam)") == 1
+    (tmp_path / "rules.cpp").write_text(header.replace("X(Adam)", f"X(Adam){more}").replace("#pragma once", ""))
+    command = ["g++", "-std=c++20", "-fsyntax-only", str(tmp_path / "rules.cpp")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) == (more == "")
+    assert ("incomplete type" in result.stderr) == (more != "")

@@ -1,13 +1,13 @@
-"""Caffe's update rules as PyTorch optimizers, one file each; ``RULES`` names them as solver files do."""
+"""Caffe's update rules as PyTorch optimizers: one file for each, found by its place in this folder."""
 
-from caffe_compat.solver.rules.adadelta import AdaDelta
-from caffe_compat.solver.rules.adagrad import AdaGrad
-from caffe_compat.solver.rules.adam import Adam
+from importlib import import_module
+from pkgutil import iter_modules
+
 from caffe_compat.solver.rules.base import Rule
-from caffe_compat.solver.rules.nesterov import Nesterov
-from caffe_compat.solver.rules.rmsprop import RMSProp
-from caffe_compat.solver.rules.sgd import SGD
+from caffe_compat.solver.rules.registry import RULES, register_rule
+from caffe_compat.solver.rules.setting import Setting
 
-RULES: dict[str, type[Rule]] = {rule.type: rule for rule in (SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam)}
+for _module in sorted(module.name for module in iter_modules(__path__)):
+    import_module(f"{__name__}.{_module}")
 
-__all__ = ["RULES", "SGD", "AdaDelta", "AdaGrad", "Adam", "Nesterov", "RMSProp", "Rule"]
+__all__ = ["RULES", "Rule", "Setting", "register_rule"]

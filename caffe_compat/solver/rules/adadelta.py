@@ -1,27 +1,25 @@
 """AdaDelta."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.solver.rules.base import Rule
+from caffe_compat.solver.rules.registry import register_rule
+from caffe_compat.solver.rules.setting import Setting
 
 
+@register_rule("AdaDelta")
 class AdaDelta(Rule):
     """h = m h + (1 - m) g^2;  u = g sqrt((d + delta) / (h + delta));  d = m d + (1 - m) u^2;  w -= rate * u.
 
     m is the solver's ``momentum``; h is history 0 and d history 1.
     """
 
-    type = "AdaDelta"
+    settings = (Setting("momentum", 0.0), Setting("delta", 1e-8))
+    kernel = "AdaDelta"
     history_count = 2
-
-    def __init__(
-        self, params: Iterable[Any], lr: float, momentum: float = 0.0, delta: float = 1e-8, **shared: Any
-    ) -> None:
-        super().__init__(params, lr, momentum=momentum, delta=delta, **shared)
 
     def compute_update(
         self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]

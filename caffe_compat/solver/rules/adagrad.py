@@ -1,21 +1,22 @@
 """AdaGrad."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.solver.rules.base import Rule
+from caffe_compat.solver.rules.registry import register_rule
+from caffe_compat.solver.rules.setting import Setting
 
 
+@register_rule("AdaGrad")
 class AdaGrad(Rule):
     """h += g^2;  w -= rate * g / (sqrt(h) + delta).  Takes no momentum."""
 
-    type = "AdaGrad"
-
-    def __init__(self, params: Iterable[Any], lr: float, delta: float = 1e-8, **shared: Any) -> None:
-        super().__init__(params, lr, delta=delta, **shared)
+    settings = (Setting("delta", 1e-8),)
+    refused = ("momentum",)
+    kernel = "AdaGrad"
 
     def compute_update(
         self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]

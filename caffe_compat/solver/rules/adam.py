@@ -1,16 +1,17 @@
 """Adam."""
 
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from caffe_compat.errors import SolverError
 from caffe_compat.solver.rules.base import Rule
+from caffe_compat.solver.rules.registry import register_rule
+from caffe_compat.solver.rules.setting import Setting
 
 
+@register_rule("Adam")
 class Adam(Rule):
     """m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2;  w -= rate * c * m / (sqrt(v) + delta),
 
@@ -18,22 +19,13 @@ class Adam(Rule):
     delta is added to the uncorrected root, unlike in torch.optim.Adam.  m is history 0, v history 1.
     """
 
-    type = "Adam"
+    settings = (
+        Setting("momentum", 0.9, least=0, below=1),
+        Setting("momentum2", 0.999, least=0, below=1),
+        Setting("delta", 1e-8),
+    )
+    kernel = "Adam"
     history_count = 2
-
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float,
-        momentum: float = 0.9,
-        momentum2: float = 0.999,
-        delta: float = 1e-8,
-        **shared: Any,
-    ) -> None:
-        for name, beta in (("momentum", momentum), ("momentum2", momentum2)):
-            if not 0 <= beta < 1:
-                raise SolverError(f"{name} is {beta:g}; expected at least 0 and below 1 for Adam")
-        super().__init__(params, lr, momentum=momentum, momentum2=momentum2, delta=delta, **shared)
 
     def compute_update(
         self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]

@@ -2,15 +2,14 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cache
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from caffe_compat import extension
 from caffe_compat.errors import SolverError
+from caffe_compat.ops.solver_update import UpdateTensors, has_solver_update, solver_update_
+from caffe_compat.solver.rules.setting import Setting
 
 REGULARIZATIONS = ("L2", "L1")
 
@@ -38,26 +37,6 @@ class DeviceRates:
         self._values = list(values)
 
 
-@dataclass
-class _Call:
-    """The parameters that one call of the fused operator updates."""
-
-    momentum: float
-    rms_decay: float
-    momentum2: float
-    delta: float
-    params: list[Tensor] = field(default_factory=list)
-    rates: list[Tensor] = field(default_factory=list)
-    lr_mults: list[float] = field(default_factory=list)
-    decays: list[float] = field(default_factory=list)
-
-    def add(self, parameter: Tensor, rate: Tensor, group: dict[str, Any]) -> None:
-        self.params.append(parameter)
-        self.rates.append(rate)
-        self.lr_mults.append(group["lr_mult"])
-        self.decays.append(group["weight_decay"] * group["decay_mult"])
-
-
 class Rule(torch.optim.Optimizer):
     """Base of Caffe's update rules.  ``step()`` does, with g = ``param.grad``:
 
@@ -67,20 +46,31 @@ class Rule(torch.optim.Optimizer):
     4. the rule turns g and its histories into an update u, with the rate lr * lr_mult inside;
     5. w -= u.
 
+    A rule is a subclass in a file of its own: ``@register_rule`` names it, ``settings`` declares its numbers (keywords
+    of its constructor, checked there and in the solver file), ``compute_update`` is its formula.
+
     A parameter group may set ``lr``, ``lr_mult`` and ``decay_mult`` (default 1, 1), Caffe's per-blob multipliers.
     Parameters without gradient count as having a zero one.  Nothing waits for the device; ``last_norm`` and
     ``last_scale`` keep the clipping's numbers there.  A step uses up ``param.grad``.
 
     ``keep_update``: leave u in ``param.grad`` after the step, as Caffe leaves it in the blob's diff.
-    ``fused``: steps 2 to 5 of all parameters in one call and one pass over the memory (csrc/solver_update); the default
-    where the extension has the operator.  Without it, each step is a multi-tensor operation of PyTorch's, by group.
+    ``fused``: steps 2 to 5 of all parameters in one call and one pass over the memory (``ops.solver_update_``); the
+    default for a rule with a ``kernel``, where the extension is built.  Else each step is a multi-tensor operation of
+    PyTorch's, by group.
 
     For CUDA graphs a step comes in two halves: ``begin_step()`` brings the learning rates to the device, ``update()``
-    (what a graph records) reads them there.
-    Raises SolverError for a field outside its range.
+    (what a graph records, when ``fused``) reads them there.
+    Raises SolverError for a field outside its range, and for a setting that the rule does not have.
     """
 
+    #: the name in solver files; ``register_rule`` sets it
     type: ClassVar[str] = ""
+    #: the rule's own numbers, beside those that all rules take
+    settings: ClassVar[tuple[Setting, ...]] = ()
+    #: fields of a solver file that must stay 0 for this rule
+    refused: ClassVar[tuple[str, ...]] = ()
+    #: the rule's name in ``ops.solver_update_``; none: the multi-tensor operations run
+    kernel: ClassVar[str] = ""
     #: history tensors per parameter; in a .solverstate the first of all parameters come first
     history_count: ClassVar[int] = 1
     #: the history holds updates (rate inside), so a rate of 0 leaves it at 0
@@ -89,6 +79,12 @@ class Rule(torch.optim.Optimizer):
     # torch keeps its compiler away from these two by importing it, which takes seconds at each start.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        # Another formula is not that of the inherited kernel.
+        if "compute_update" in cls.__dict__ and "kernel" not in cls.__dict__:
+            cls.kernel = ""
 
     def __init__(
         self,
@@ -105,17 +101,28 @@ class Rule(torch.optim.Optimizer):
             raise SolverError(f'regularization_type is "{regularization_type}"; expected L2 or L1')
         if iter_size < 1:
             raise SolverError(f"iter_size is {iter_size}; expected at least 1")
-        defaults = {"lr": lr, "lr_mult": 1.0, "decay_mult": 1.0, "weight_decay": weight_decay, **settings}
-        super().__init__(params, {**defaults, "iteration": 0})
+        shared = {"lr": lr, "lr_mult": 1.0, "decay_mult": 1.0, "weight_decay": weight_decay}
+        super().__init__(params, {**shared, **self._checked(settings), "iteration": 0})
         self.regularization_type = regularization_type
         self.clip_gradients = clip_gradients
         self.iter_size = iter_size
         self.keep_update = False
-        self.fused = _has_operator()
+        self.fused = bool(self.kernel) and has_solver_update()
         self._rates: dict[torch.device, DeviceRates] = {}
         self._group_rates: list[float] = []
         self.last_norm: Tensor | None = None
         self.last_scale: Tensor | None = None
+
+    def _checked(self, settings: dict[str, float]) -> dict[str, float]:
+        """The value of every setting; SolverError for one outside its range or of no known name."""
+        names = [setting.name for setting in self.settings]
+        for name in settings:
+            if name not in names:
+                raise SolverError(f"{type(self).__name__} has no setting {name}; it has {', '.join(names) or 'none'}")
+        values = {setting.name: settings.get(setting.name, setting.default) for setting in self.settings}
+        for setting in self.settings:
+            setting.check(values[setting.name], type(self).__name__)
+        return values
 
     def compute_update(
         self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]
@@ -149,7 +156,7 @@ class Rule(torch.optim.Optimizer):
     def update(self) -> None:
         """The update of all parameters at the rates of the last ``begin_step``; a graph can hold all of it."""
         clip = self._clip_scale()
-        calls: dict[tuple[Any, ...], _Call] = {}
+        calls: dict[tuple[Any, ...], UpdateTensors] = {}
         for number, group in enumerate(self.param_groups):
             params = [p for p in group["params"] if self._is_moved(p, group)]
             for p in params:
@@ -158,11 +165,22 @@ class Rule(torch.optim.Optimizer):
             if params and not self.fused:
                 self._update_plainly(params, clip, self._group_rates[number], group)
             for p in params if self.fused else ():
-                shared = tuple(group.get(name, 0.0) for name in ("momentum", "rms_decay", "momentum2", "delta"))
-                call = calls.setdefault((p.device, p.dtype, *shared), _Call(*shared))
-                call.add(p, self._rates[p.device].views[number], group)
-        for call in calls.values():
-            self._update_fused(call, clip)
+                numbers = tuple(group[setting.name] for setting in self.settings)
+                tensors = calls.setdefault((p.device, p.dtype, numbers), UpdateTensors())
+                self._add_to_call(tensors, p, self._rates[p.device].views[number], group)
+        for (_, _, numbers), tensors in calls.items():
+            self._update_fused(tensors, numbers, clip)
+
+    def _add_to_call(self, tensors: UpdateTensors, parameter: Tensor, rate: Tensor, group: dict[str, Any]) -> None:
+        assert parameter.grad is not None  # update() has seen to it
+        tensors.params.append(parameter)
+        tensors.grads.append(parameter.grad)
+        tensors.first.append(self.history(parameter, 0))
+        if self.history_count > 1:
+            tensors.second.append(self.history(parameter, 1))
+        tensors.rates.append(rate)
+        tensors.lr_mults.append(group["lr_mult"])
+        tensors.decays.append(group["weight_decay"] * group["decay_mult"])
 
     def _clip_scale(self) -> Tensor | None:
         """What to multiply all gradients with, a 0-d tensor on their device; None where nothing is clipped."""
@@ -191,27 +209,17 @@ class Rule(torch.optim.Optimizer):
         if self.keep_update:
             torch._foreach_copy_(grads, updates)
 
-    def _update_fused(self, call: "_Call", clip: Tensor | None) -> None:
-        histories = [[self.history(p, k) for p in call.params] for k in range(self.history_count)]
-        torch.ops.caffe_compat.solver_update_(
-            self.type,
-            call.params,
-            [p.grad for p in call.params],
-            histories[0],
-            histories[1] if self.history_count > 1 else [],
-            call.rates,
-            call.lr_mults,
-            call.decays,
-            clip,
-            1.0 / self.iter_size,
-            self.regularization_type == "L1",
-            call.momentum or call.rms_decay,
-            call.momentum2,
-            call.delta,
-            self.keep_update,
+    def _update_fused(self, tensors: UpdateTensors, numbers: tuple[float, ...], clip: Tensor | None) -> None:
+        arguments = {s.argument or s.name: number for s, number in zip(self.settings, numbers, strict=True)}
+        solver_update_(
+            self.kernel,
+            tensors,
+            clip=clip,
+            gradient_scale=1.0 / self.iter_size,
+            l1=self.regularization_type == "L1",
+            keep_update=self.keep_update,
+            **arguments,
         )
-        # The operator writes behind autograd's back; a backward pass through the old values must be refused.
-        torch.autograd.graph.increment_version(call.params)
 
     def correct_rate(self, group: dict[str, Any]) -> float:
         """A factor on the rate that depends on the iteration (Adam's)."""
@@ -254,9 +262,3 @@ class Rule(torch.optim.Optimizer):
             if any(bool(value.any()) for value in own):
                 for k, value in enumerate(own):
                     self.history(parameter, k).copy_(value)
-
-
-@cache
-def _has_operator() -> bool:
-    extension.load()
-    return hasattr(torch.ops.caffe_compat, "solver_update_")

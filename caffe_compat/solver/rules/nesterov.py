@@ -1,22 +1,22 @@
 """Nesterov's accelerated gradient."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.solver.rules.base import Rule
+from caffe_compat.solver.rules.registry import register_rule
+from caffe_compat.solver.rules.setting import Setting
 
 
+@register_rule("Nesterov")
 class Nesterov(Rule):
     """v' = momentum * v + rate * g;  w -= (1 + momentum) * v' - momentum * v."""
 
-    type = "Nesterov"
+    settings = (Setting("momentum", 0.0),)
+    kernel = "Nesterov"
     rate_in_history = True
-
-    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.0, **shared: Any) -> None:
-        super().__init__(params, lr, momentum=momentum, **shared)
 
     def compute_update(
         self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]

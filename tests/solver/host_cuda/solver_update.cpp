@@ -14,10 +14,15 @@ void run(T* weight, T* gradient, T* first, T* second, const int64_t* counts, con
   UpdateBatch<T> batch{};
   int64_t offset = 0;
   for (int i = 0; i < tensors; ++i) {
-    T* const own_second = has_second(rule) ? second + offset : nullptr;
-    batch.tensors[i] = {
-        weight + offset, gradient + offset, first + offset,           own_second, counts[i],
-        &rate,           lr_mults[i],       static_cast<T>(decays[i])};
+    T* const own_second = RuleTraits<rule>::kHasSecond ? second + offset : nullptr;
+    batch.tensors[i] = {.weight = weight + offset,
+                        .gradient = gradient + offset,
+                        .first = first + offset,
+                        .second = own_second,
+                        .count = counts[i],
+                        .rate = &rate,
+                        .lr_mult = lr_mults[i],
+                        .decay = static_cast<T>(decays[i])};
     offset += counts[i];
   }
   launch_update<rule>(batch, tensors, clip, UpdateConstants<T>(params), nullptr);
@@ -33,11 +38,11 @@ void run(T* weight, T* gradient, T* first, T* second, const int64_t* counts, con
       bool keep_update) {                                                                         \
     run<UpdateRule::k##rule>(weight, gradient, first, second, counts, lr_mults, decays, tensors,  \
                              rate, clip,                                                          \
-                             {gradient_scale, l1, momentum, momentum2, delta, keep_update});      \
+                             {.gradient_scale = gradient_scale,                                   \
+                              .l1 = l1,                                                           \
+                              .momentum = momentum,                                               \
+                              .momentum2 = momentum2,                                             \
+                              .delta = delta,                                                     \
+                              .keep_update = keep_update});                                       \
   }
-EXPORT(SGD)
-EXPORT(Nesterov)
-EXPORT(AdaGrad)
-EXPORT(RMSProp)
-EXPORT(AdaDelta)
-EXPORT(Adam)
+CAFFE_COMPAT_EACH_RULE(EXPORT)

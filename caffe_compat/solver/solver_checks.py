@@ -36,14 +36,13 @@ def _check_least(param: Any, field: str, least: int, source: str) -> None:
 def _check_type(param: Any, source: str) -> None:
     if param.type not in RULES:
         raise SolverError(f'{source}: type is "{param.type}"; expected one of {", ".join(RULES)}')
-    if param.type in ("AdaGrad", "RMSProp") and param.momentum != 0:
-        raise SolverError(f"{source}: momentum is {param.momentum:g}; {param.type} takes no momentum, remove it")
-    if param.type == "RMSProp" and not 0 <= param.rms_decay < 1:
-        raise SolverError(f"{source}: rms_decay is {param.rms_decay:g}; expected at least 0 and below 1")
-    if param.type == "Adam":
-        for field in ("momentum", "momentum2"):
-            if not 0 <= getattr(param, field) < 1:
-                raise SolverError(f"{source}: {field} is {getattr(param, field):g}; expected at least 0 and below 1")
+    rule = RULES[param.type]
+    for field in rule.refused:
+        if getattr(param, field) != 0:
+            value = getattr(param, field)
+            raise SolverError(f"{source}: {field} is {value:g}; {param.type} takes no {field}, remove it")
+    for setting in rule.settings:
+        setting.check(getattr(param, setting.name), param.type, f"{source}: ")
 
 
 def _check_train_net(param: Any, source: str) -> None:

@@ -1,0 +1,72 @@
+"""The test nets, run over their batches while training pauses."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from caffe_compat.net import Net
+from caffe_compat.precision import autocast
+from caffe_compat.solver.log import Log, Score
+from caffe_compat.solver.scores import make_scores
+
+
+class Evaluation:
+    """Runs the test nets of a solver file (``param``) and logs their mean outputs.
+
+    ``interrupted`` is asked before each batch whether to stop.
+    """
+
+    def __init__(
+        self, param: Any, test_nets: Sequence[Net], *, precision: str, log: Log, interrupted: Callable[[], bool]
+    ) -> None:
+        self._param, self._nets, self._precision = param, test_nets, precision
+        self._log, self._interrupted = log, interrupted
+
+    def is_due(self, iteration: int) -> bool:
+        """Whether an iteration begins with tests."""
+        interval = self._param.test_interval
+        return bool(interval) and iteration % interval == 0 and (iteration > 0 or self._param.test_initialization)
+
+    def run(self, iteration: int, number: int) -> list[Score]:
+        """Run test net ``number`` over its test_iter batches: the mean of each output, or nothing when interrupted."""
+        self._log.testing(iteration, number)
+        compute_loss = self._param.test_compute_loss
+        net, batches = self._nets[number], self._param.test_iter[number]
+        result = evaluate(net, batches, self._precision, compute_loss=compute_loss, interrupted=self._interrupted)
+        if result is None:
+            self._log.test_interrupted()
+            return []
+        mean_loss, scores = result
+        self._log.test(iteration, number, mean_loss, scores)
+        return scores
+
+
+def evaluate(
+    net: Net, batches: int, precision: str, *, compute_loss: bool, interrupted: Callable[[], bool]
+) -> tuple[float | None, list[Score]] | None:
+    """(mean loss or None, mean of every number in the outputs) over ``batches`` forward passes.
+
+    ``compute_loss``: whether the loss is wanted.  None when ``interrupted``, asked before each batch, says yes.
+    """
+    total: Tensor | None = None
+    outputs: Mapping[str, Tensor] = {}
+    loss = torch.zeros((), dtype=torch.float64)
+    for _ in range(batches):
+        if interrupted():
+            return None
+        outputs, batch_loss = forward(net, precision)
+        values = [outputs[name].detach().reshape(-1) for name in net.outputs]
+        flat = torch.cat(values) if values else torch.zeros(0)
+        total = flat.clone() if total is None else total + flat
+        if compute_loss:
+            loss = loss.to(batch_loss.device) + batch_loss.detach()
+    means = [] if total is None else (total / batches).tolist()
+    return float(loss) / batches if compute_loss and batches else None, make_scores(net, outputs, means)
+
+
+def forward(net: Net, precision: str) -> tuple[Mapping[str, Tensor], Tensor]:
+    """A forward pass without gradients: (output blobs, loss)."""
+    with torch.no_grad(), autocast(net.device, precision):
+        return net.forward_with_loss()

@@ -1,0 +1,29 @@
+"""The range of a setting."""
+
+import math
+
+import pytest
+
+from caffe_compat.errors import SolverError
+from caffe_compat.solver import Setting
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        (Setting("beta", 0.9, least=0, below=1), 1.0, "beta is 1; expected at least 0 and below 1 for Odd"),
+        (Setting("beta", 0.9, least=0, below=1), -0.5, "beta is -0.5; expected at least 0 and below 1 for Odd"),
+        (Setting("beta", 0.9, least=0, below=1), math.nan, "beta is nan; expected at least 0 and below 1 for Odd"),
+        (Setting("beta", 0.9, least=2), 1.5, "beta is 1.5; expected at least 2 for Odd"),
+        (Setting("beta", 0.9, below=2), 2.0, "beta is 2; expected below 2 for Odd"),
+    ],
+)
+def test_outside(setting, value, message):
+    with pytest.raises(SolverError, match=f"^here: {message}$"):
+        setting.check(value, "Odd", "here: ")
+
+
+def test_inside():
+    Setting("beta", 0.9, least=0, below=1).check(0.0, "Odd")
+    Setting("beta", 0.9, below=1).check(-1e30, "Odd")
+    Setting("beta", 0.9).check(math.inf, "Odd")

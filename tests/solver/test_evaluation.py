@@ -1,0 +1,61 @@
+"""Test passes: means over batches, and what they leave alone."""
+
+import pytest
+import torch
+
+from caffe_compat.net import Net
+from caffe_compat.proto import parse_net
+from caffe_compat.solver import Score
+from caffe_compat.solver.evaluation import evaluate
+from tests.solver.conftest import assert_same_bits, train, weights
+
+
+def test_test_initialization_and_compute_loss(make_solver):
+    _, lines = train(make_solver, max_iter=4, test_initialization=False, test_compute_loss=True)
+    assert "Iteration 0, Testing net (#0)" not in lines
+    after = lines[lines.index("Iteration 4, Testing net (#0)") :]
+    assert any(line.startswith("Test loss: ") for line in after)
+
+
+def test_testing_changes_no_training(make_solver):
+    seldom = make_solver(test_interval=100, test_initialization=False)
+    seldom.step(6)
+    often = make_solver(test_interval=1)
+    often.step(6)
+    assert_same_bits(weights(seldom), weights(often))
+    assert [score.name for score in often.test(0)] == ["accuracy", "loss"]
+
+
+@pytest.fixture
+def echo() -> Net:
+    """A net whose outputs are its input (2 numbers, blob y) and half their sum of squares (blob loss, weight 2)."""
+    return Net(
+        parse_net(
+            'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }'
+            'layer { name: "y" type: "Power" bottom: "x" top: "y" }'
+            'layer { name: "loss" type: "Reduction" bottom: "x" top: "loss" loss_weight: 2 '
+            "reduction_param { operation: SUMSQ coeff: 0.5 } }"
+        ),
+        phase="TEST",
+    )
+
+
+def test_means_over_batches(echo, monkeypatch):
+    batches = iter([[1.0, 3.0], [5.0, 1.0]])
+    plain = echo.forward_with_loss
+    monkeypatch.setattr(echo, "forward_with_loss", lambda: plain(x=torch.tensor([next(batches)])))
+    loss, scores = evaluate(echo, 2, "fp32", compute_loss=True, interrupted=lambda: False)
+    assert scores == [Score("loss", 9.0, 2.0), Score("y", 3.0), Score("y", 2.0)]
+    assert loss == 18.0
+
+
+def test_no_loss_unless_asked_for(echo):
+    loss, scores = evaluate(echo, 1, "fp32", compute_loss=False, interrupted=lambda: False)
+    assert loss is None
+    assert [s.value for s in scores] == [0.0, 0.0, 0.0]
+    assert evaluate(echo, 0, "fp32", compute_loss=True, interrupted=lambda: False) == (None, [])
+
+
+def test_interrupted(echo):
+    answers = iter([False, True])
+    assert evaluate(echo, 5, "fp32", compute_loss=False, interrupted=lambda: next(answers)) is None
