@@ -1,44 +1,33 @@
 """What a network costs to train, in floating point operations, from its prototxts alone."""
 
 from pathlib import Path
-from typing import Any
 
-from caffe_compat.proto import caffe_pb2, read_message
+from caffe_compat.layers.base import LayerContext
+from caffe_compat.net.flops import training_flops as flops_of_step
+from caffe_compat.net.graph import Graph
+from caffe_compat.net.splits import insert_splits
+from caffe_compat.proto import Source, caffe_pb2, read_message, read_net
 
 
 def training_flops(folder: Path, channels: int = 3) -> float:
-    """Operations to train the network of a run folder, tests left out.
+    """Operations to train the network of a run folder, tests left out; its images have so many channels.
 
-    A multiplication counts as two operations: the addition that follows it, too.  Each learned layer multiplies as
-    often in the backward pass for the gradient of its weights, and again for that of its input, where they are needed.
+    Multiplications and additions of the layers that are matrix products, forward and backward
+    (``caffe_compat.net.flops``).
     """
-    net = read_message(folder / "train.prototxt", caffe_pb2.NetParameter())
     solver = read_message(folder / "solver.prototxt", caffe_pb2.SolverParameter())
-    total, trained = 0.0, False
-    for layer, products in _forward_products(net, channels):
-        rates = list(layer.blobs_lr) or [1.0]
-        learns = any(rates)
-        # Below the lowest trained layer nothing flows back; that layer itself needs no gradient of its input.
-        total += products * (1 + learns + trained)
-        trained = trained or learns
-    images = int(net.layers[0].layer.batchsize) * int(solver.max_iter)
-    return 2 * total * images
+    source = Source(str(folder / "train.prototxt"))
+    net = insert_splits(_with_input(read_net(folder / "train.prototxt"), channels), source)
+    graph = Graph(net, LayerContext(source=source, shapes_only=True))
+    return float(sum(flops_of_step(step, graph.shapes) for step in graph.steps)) * solver.max_iter
 
 
-def _forward_products(net: Any, channels: int) -> list[tuple[Any, int]]:
-    """(layer, multiplications per image in the forward pass) of each learned layer of a V0 net that is a chain."""
-    size = net.layers[0].layer.cropsize
-    found = []
-    for layer in (connection.layer for connection in net.layers):
-        if layer.type == "padding":
-            size += 2 * layer.pad
-        elif layer.type == "conv":
-            size = (size + 2 * layer.pad - layer.kernelsize) // layer.stride + 1
-            found.append((layer, size**2 * layer.num_output * channels // layer.group * layer.kernelsize**2))
-            channels = layer.num_output
-        elif layer.type == "pool":
-            size = -(-(size - layer.kernelsize) // layer.stride) + 1
-        elif layer.type == "innerproduct":
-            found.append((layer, size**2 * channels * layer.num_output))
-            channels, size = layer.num_output, 1
-    return found
+def _with_input(net: caffe_pb2.NetParameter, channels: int) -> caffe_pb2.NetParameter:
+    """The net with an Input layer in place of its data layer, whose database may not be there yet."""
+    data = net.layer[0]
+    batch, crop_px = data.data_param.batch_size, data.transform_param.crop_size
+    source = caffe_pb2.LayerParameter(name=data.name, type="Input", top=data.top)
+    for dims in ([batch, channels, crop_px, crop_px], [batch])[: len(data.top)]:
+        source.input_param.shape.add(dim=dims)
+    net.layer[0].CopyFrom(source)
+    return net

@@ -104,7 +104,7 @@ def _renamed(name: str, new: tuple[str, ...]) -> str:
 
 def _solver(network: Network, settings: RunSettings, val: Any) -> Any:
     solver = read_message(_base_file(network, settings, "solver.prototxt"), caffe_pb2.SolverParameter())
-    solver.solver_mode = caffe_pb2.SolverParameter.SolverMode.Value(settings.solver_mode)
+    solver.MergeFrom(caffe_pb2.SolverParameter(solver_mode=settings.solver_mode))
     for field in ("max_iter", "stepsize", "test_interval", "snapshot", "display"):
         setattr(solver, field, max(1, round(getattr(solver, field) * settings.scale)))
     images = dict(settings.test_images).get(network.test_data)

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.errors import SolverError
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.pycaffe import mode
 from caffe_compat.pycaffe.net import Net
 from caffe_compat.solver import Rule, Solver
@@ -49,7 +49,7 @@ class SGDSolver:
         self.test_nets = [Net.of(net) for net in self.core.test_nets]
 
     @property
-    def param(self) -> Any:
+    def param(self) -> caffe_pb2.SolverParameter:
         return self.core.param
 
     @property

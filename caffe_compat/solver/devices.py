@@ -1,10 +1,9 @@
 """Which CUDA devices a command line or solver file asks for."""
 
-from typing import Any
-
 import torch
 
 from caffe_compat.errors import SolverError
+from caffe_compat.proto import caffe_pb2
 
 
 def parse_gpus(flag: str) -> list[int]:
@@ -28,7 +27,7 @@ def parse_gpus(flag: str) -> list[int]:
     return numbers
 
 
-def solver_gpus(param: Any, flag: str, source: str) -> list[int]:
+def solver_gpus(param: caffe_pb2.SolverParameter, flag: str, source: str) -> list[int]:
     """The devices to train on: ``--gpu``, or without it what an explicit ``solver_mode: GPU`` says."""
     if flag or not (param.HasField("solver_mode") and param.solver_mode == param.GPU):
         return parse_gpus(flag)

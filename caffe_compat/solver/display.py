@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 from caffe_compat.net import Net
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.log import Log
 from caffe_compat.solver.scores import make_scores
 
@@ -14,7 +14,7 @@ from caffe_compat.solver.scores import make_scores
 class Display:
     """Logs the smoothed loss, the train net's outputs and the speed since the last display."""
 
-    def __init__(self, param: Any, net: Net, log: Log) -> None:
+    def __init__(self, param: caffe_pb2.SolverParameter, net: Net, log: Log) -> None:
         self._interval, self._net, self._log = param.display, net, log
         self._iteration, self._time = 0, time.perf_counter()
 

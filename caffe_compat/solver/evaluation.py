@@ -1,13 +1,13 @@
 """The test nets, run over their batches while training pauses."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat.net import Net
 from caffe_compat.precision import autocast
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.scores import make_scores
 
@@ -19,7 +19,13 @@ class Evaluation:
     """
 
     def __init__(
-        self, param: Any, test_nets: Sequence[Net], *, precision: str, log: Log, interrupted: Callable[[], bool]
+        self,
+        param: caffe_pb2.SolverParameter,
+        test_nets: Sequence[Net],
+        *,
+        precision: str,
+        log: Log,
+        interrupted: Callable[[], bool],
     ) -> None:
         self._param, self._nets, self._precision = param, test_nets, precision
         self._log, self._interrupted = log, interrupted

@@ -1,7 +1,6 @@
 """The train net and the test nets that a SolverParameter describes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -23,7 +22,7 @@ class NetOptions:
     skip_bad_records: int = 0
 
 
-def build_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
+def build_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> list[Net]:
     """The train net, then the test nets, which share its parameters by layer name."""
     nets = [build_train_net(param, options, log), *build_test_nets(param, options, log)]
     for test_net in nets[1:]:
@@ -31,7 +30,7 @@ def build_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
     return nets
 
 
-def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
+def build_train_net(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> Net:
     """The train net (from whichever field gives it) with the solver's ``weights`` copied in."""
     field = next(name for name in TRAIN_NET_FIELDS if param.HasField(name))
     model = getattr(param, field)
@@ -44,8 +43,9 @@ def build_train_net(param: Any, options: NetOptions, log: Log) -> Net:
     return net
 
 
-def build_test_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
+def build_test_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> list[Net]:
     """The test nets in Caffe's order: test_net_param, test_net, then net or net_param for the rest of test_iter."""
+    models: list[tuple[str, str | caffe_pb2.NetParameter]]
     models = [("test_net_param", model) for model in param.test_net_param]
     models += [("test_net", path) for path in param.test_net]
     generic = "net_param" if param.HasField("net_param") else "net"
@@ -60,7 +60,13 @@ def build_test_nets(param: Any, options: NetOptions, log: Log) -> list[Net]:
     return nets
 
 
-def _build(model: Any, field: str, phase: int, override: Any, options: NetOptions) -> Net:
+def _build(
+    model: str | caffe_pb2.NetParameter,
+    field: str,
+    phase: caffe_pb2.Phase,
+    override: caffe_pb2.NetState,
+    options: NetOptions,
+) -> Net:
     """A Net in the state that the defaults, the file and the solver's own state make, later ones winning."""
     message, source = read_net_with_source(model)
     state = caffe_pb2.NetState(phase=phase)
@@ -81,7 +87,7 @@ def _build(model: Any, field: str, phase: int, override: Any, options: NetOption
     return net.to(options.device)
 
 
-def _copy_weights(net: Net, param: Any, log: Log) -> None:
+def _copy_weights(net: Net, param: caffe_pb2.SolverParameter, log: Log) -> None:
     for entry in param.weights:
         for path in entry.split(","):
             log.finetuning(path.strip())

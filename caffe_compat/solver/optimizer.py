@@ -1,14 +1,13 @@
 """From a SolverParameter and a net's learnable parameters to the update rule."""
 
-from typing import Any
-
 from torch import nn
 
 from caffe_compat.net import Net
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.rules import RULES, Rule
 
 
-def build_optimizer(param: Any, net: Net) -> Rule:
+def build_optimizer(param: caffe_pb2.SolverParameter, net: Net) -> Rule:
     """The rule that ``param.type`` names, with one group for each pair of lr_mult and decay_mult."""
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for learnable in net.learnable:

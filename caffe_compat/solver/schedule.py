@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from caffe_compat.errors import SolverError
+from caffe_compat.proto import caffe_pb2
 
 
 class Policy:
@@ -18,11 +19,11 @@ class Policy:
     #: whether the log tells when ``step`` has changed
     tells_step: ClassVar[bool] = False
 
-    def step(self, param: Any, iteration: int, step: int) -> int:
+    def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
         """The ``current_step`` of this iteration, which the .solverstate keeps; ``step`` is that of the one before."""
         return step
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         """The rate of this iteration at ``current_step``; OverflowError stands for infinity."""
         raise TypeError(f"{type(self).__name__} lacks rate")
 
@@ -43,7 +44,7 @@ def _policy(name: str) -> Callable[[type[Policy]], type[Policy]]:
 class Fixed(Policy):
     """base_lr."""
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         return param.base_lr
 
 
@@ -53,10 +54,10 @@ class Step(Policy):
 
     least = (("gamma", 0), ("stepsize", 1))
 
-    def step(self, param: Any, iteration: int, step: int) -> int:
+    def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
         return iteration // param.stepsize
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         return param.base_lr * param.gamma**step
 
 
@@ -66,7 +67,7 @@ class Exp(Policy):
 
     least = (("gamma", 0),)
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         return param.base_lr * param.gamma**iteration
 
 
@@ -76,7 +77,7 @@ class Inv(Policy):
 
     least = (("gamma", 0),)
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         return param.base_lr * (1 + param.gamma * iteration) ** -param.power
 
 
@@ -90,11 +91,11 @@ class MultiStep(Policy):
     least = (("gamma", 0),)
     tells_step = True
 
-    def step(self, param: Any, iteration: int, step: int) -> int:
+    def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
         reached = step < len(param.stepvalue) and iteration >= param.stepvalue[step]
         return step + 1 if reached else step
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         return param.base_lr * param.gamma**step
 
 
@@ -104,7 +105,7 @@ class Poly(Policy):
 
     least = (("max_iter", 1),)
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         try:
             return param.base_lr * math.pow(1 - iteration / param.max_iter, param.power)
         except ValueError:
@@ -120,7 +121,7 @@ class Sigmoid(Policy):
 
     least = (("gamma", 0), ("stepsize", 1))
 
-    def rate(self, param: Any, iteration: int, step: int) -> float:
+    def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         exponent = -param.gamma * (iteration - param.stepsize)
         # Past 700 exp overflows a double; the rate is 0 in float32 long before.
         return param.base_lr / (1 + math.exp(min(exponent, 700.0)))
@@ -133,7 +134,7 @@ class Schedule:
     or lacks a field it needs; an absent lr_policy is refused when the first rate is asked for, as in Caffe.
     """
 
-    def __init__(self, param: Any, source: str = "<message>") -> None:
+    def __init__(self, param: caffe_pb2.SolverParameter, source: str = "<message>") -> None:
         self.param = param
         self.source = source
         self.current_step = 0  # saved in the .solverstate

@@ -38,7 +38,7 @@ _STATE_NAME = re.compile(r"_iter_(\d+)\.solverstate(\.h5)?$")
 class Snapshots:
     """Writes and reads the snapshots of a training run; ``param`` says where and in which form."""
 
-    def __init__(self, param: Any, state: TrainingState, parallel: Parallel, log: Log) -> None:
+    def __init__(self, param: caffe_pb2.SolverParameter, state: TrainingState, parallel: Parallel, log: Log) -> None:
         self._param, self._state, self._parallel, self._log = param, state, parallel, log
 
     def is_due(self) -> bool:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from caffe_compat import random
 from caffe_compat.net import Net
 from caffe_compat.precision import check_precision, keep_losses_in_float32, use_precision
 from caffe_compat.precision import precision as chosen_precision
-from caffe_compat.proto import read_solver, upgrade_solver
+from caffe_compat.proto import caffe_pb2, read_solver, upgrade_solver
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.display import Display
 from caffe_compat.solver.evaluation import Evaluation, forward
@@ -58,7 +57,7 @@ class Solver:
 
     def __init__(
         self,
-        solver: str | os.PathLike[str] | Any,
+        solver: str | os.PathLike[str] | caffe_pb2.SolverParameter,
         *,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
@@ -69,9 +68,12 @@ class Solver:
         fast: bool = False,
         precision: str | None = None,
     ) -> None:
-        from_file = isinstance(solver, str | os.PathLike)
-        self.source = source or (os.fspath(solver) if from_file else "<message>")
-        self.param = read_solver(solver) if from_file else _upgraded_copy(solver)
+        if isinstance(solver, str | os.PathLike):
+            self.source = source or os.fspath(solver)
+            self.param = read_solver(solver)
+        else:
+            self.source = source or "<message>"
+            self.param = _upgraded_copy(solver)
         self.parallel = parallel
         self.log = log or Log(enabled=parallel.is_root)
         self.device = device_of(solver_gpus(self.param, "", self.source)) if device is None else torch.device(device)
@@ -248,8 +250,8 @@ class Solver:
             function(self)
 
 
-def _upgraded_copy(message: Any) -> Any:
-    copy = type(message)()
+def _upgraded_copy(message: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
+    copy = caffe_pb2.SolverParameter()
     copy.CopyFrom(message)
     upgrade_solver(copy)
     return copy

@@ -2,16 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 from caffe_compat.errors import SolverError
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.rules import RULES
 from caffe_compat.solver.rules.base import REGULARIZATIONS
 
 TRAIN_NET_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
 
-def check_solver(param: Any, source: str) -> None:
+def check_solver(param: caffe_pb2.SolverParameter, source: str) -> None:
     """Raise SolverError for a SolverParameter that Caffe would abort on."""
     _check_type(param, source)
     _check_train_net(param, source)
@@ -27,13 +27,13 @@ def check_solver(param: Any, source: str) -> None:
         raise SolverError(f'{source}: regularization_type is "{param.regularization_type}"; expected L2 or L1')
 
 
-def _check_least(param: Any, field: str, least: int, source: str) -> None:
+def _check_least(param: caffe_pb2.SolverParameter, field: str, least: int, source: str) -> None:
     value = getattr(param, field)
     if value < least:
         raise SolverError(f"{source}: {field} is {value}; expected at least {least}")
 
 
-def _check_type(param: Any, source: str) -> None:
+def _check_type(param: caffe_pb2.SolverParameter, source: str) -> None:
     if param.type not in RULES:
         raise SolverError(f'{source}: type is "{param.type}"; expected one of {", ".join(RULES)}')
     rule = RULES[param.type]
@@ -45,14 +45,14 @@ def _check_type(param: Any, source: str) -> None:
         setting.check(getattr(param, setting.name), param.type, f"{source}: ")
 
 
-def _check_train_net(param: Any, source: str) -> None:
+def _check_train_net(param: caffe_pb2.SolverParameter, source: str) -> None:
     given = [field for field in TRAIN_NET_FIELDS if param.HasField(field)]
     if len(given) != 1:
         came = f"{' and '.join(given)} are given" if given else "no train net is given"
         raise SolverError(f"{source}: {came}; set exactly one of {', '.join(TRAIN_NET_FIELDS)}")
 
 
-def _check_test_nets(param: Any, source: str) -> None:
+def _check_test_nets(param: caffe_pb2.SolverParameter, source: str) -> None:
     own = len(param.test_net_param) + len(param.test_net)
     iters = len(param.test_iter)
     generic = param.HasField("net") or param.HasField("net_param")
@@ -71,7 +71,7 @@ def _check_test_nets(param: Any, source: str) -> None:
         raise SolverError(f"{source}: test_interval is {param.test_interval} but there are test nets; set it above 0")
 
 
-def check_snapshot_prefix(param: Any, source: str) -> None:
+def check_snapshot_prefix(param: caffe_pb2.SolverParameter, source: str) -> None:
     """Raise SolverError when snapshots are asked for where no file can be made."""
     if not param.snapshot:
         return

@@ -2,12 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor
 
 from caffe_compat.net import Net
 from caffe_compat.precision import autocast
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.debug_info import DebugPass
 from caffe_compat.solver.graphs import CudaRecorder, GraphedStep, Recorder, obstacle
 from caffe_compat.solver.log import Log
@@ -110,7 +110,14 @@ class RecordedStep(TrainStep):
 
 
 def make_train_step(
-    net: Net, optimizer: Rule, *, param: Any, parallel: Parallel, precision: str, fast: bool, log: Log
+    net: Net,
+    optimizer: Rule,
+    *,
+    param: caffe_pb2.SolverParameter,
+    parallel: Parallel,
+    precision: str,
+    fast: bool,
+    log: Log,
 ) -> TrainStep:
     """The step for a solver file: with ``fast`` as CUDA graphs, unless something is in the way, which the log tells."""
     if fast:

@@ -8,13 +8,13 @@ Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots; see --sigint_
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.net.phase_rules import phase_value
 from caffe_compat.precision import PRECISIONS
-from caffe_compat.proto import read_solver
+from caffe_compat.proto import caffe_pb2, read_solver
 from caffe_compat.solver import Solver, find_snapshot
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.launch import launch
@@ -22,6 +22,7 @@ from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
+from caffe_compat.tools._extensions import load_extensions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def _worker(args: argparse.Namespace) -> None:
     """One process of several; its errors are one line, too."""
     try:
+        load_extensions(args)
         status = run(args)
     except (CaffeCompatError, OSError) as error:
         print(f"caffe-compat train: {error}", file=sys.stderr)
@@ -89,13 +91,11 @@ def _worker(args: argparse.Namespace) -> None:
     sys.exit(status)
 
 
-def _solver_param(args: argparse.Namespace) -> Any:
+def _solver_param(args: argparse.Namespace) -> caffe_pb2.SolverParameter:
     """The solver file with the flags worked in."""
     param = read_solver(args.solver)
     if args.phase:
-        param.train_state.phase = (
-            param.train_state.DESCRIPTOR.fields_by_name["phase"].enum_type.values_by_name[args.phase].number
-        )
+        param.train_state.phase = phase_value(args.phase)
     if args.level:
         param.train_state.level = args.level
     param.train_state.stage.extend(stage for stage in args.stage.split(",") if stage)
@@ -110,7 +110,9 @@ def _solver_param(args: argparse.Namespace) -> Any:
     return param
 
 
-def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel: Parallel) -> None:
+def _train(
+    args: argparse.Namespace, param: caffe_pb2.SolverParameter, device: torch.device, parallel: Parallel
+) -> None:
     log = CaffeTrainLog(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
     if device.type == "cuda":
         log.using_gpu(args.gpu or str(device.index), device.index, torch.cuda.get_device_name(device))
@@ -140,7 +142,7 @@ def _train(args: argparse.Namespace, param: Any, device: torch.device, parallel:
             solver.close()
 
 
-def _snapshot_to_resume(args: argparse.Namespace, param: Any, log: CaffeTrainLog) -> Path | None:
+def _snapshot_to_resume(args: argparse.Namespace, param: caffe_pb2.SolverParameter, log: CaffeTrainLog) -> Path | None:
     if args.snapshot != "auto":
         return Path(args.snapshot) if args.snapshot else None
     found = find_snapshot(param.snapshot_prefix, log)
