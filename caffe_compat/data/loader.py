@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_compat.data.batch_transform import batch_transform
 from caffe_compat.data.database import open_database
 from caffe_compat.data.database_source import DatabaseSource
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
+from caffe_compat.ops import batch_transform
 
 
 class Batch(NamedTuple):

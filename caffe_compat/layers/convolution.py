@@ -12,6 +12,7 @@ from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.geometry import conv_sizes, overhang, read_conv_window
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
+from caffe_compat.ops.conv_window import ConvWindow
 
 
 @register("Convolution")
@@ -86,12 +87,12 @@ class Convolution(Layer):
         )
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        _, stride, pad, dilation = self.window
+        window = self.window.with_groups(self.group)
         missing = overhang(x.shape[2:], self.window)
         if any(missing):
             x = functional.pad(x, [p for size in reversed(missing) for p in (0, size)])
         if self.spatial_axes == 2 and self._takes_ours(x):
-            return conv(x, weight, bias, stride, pad, dilation, self.group)
+            return conv(x, weight, bias, **window.keywords())
         if self.spatial_axes == 0:
             # Caffe accepts a net without spatial axes: a 1x1 convolution of vectors.
             return functional.conv1d(x.unsqueeze(-1), weight.reshape(*weight.shape[:2], 1), bias, groups=self.group)[
@@ -99,14 +100,13 @@ class Convolution(Layer):
             ]
         if self.spatial_axes <= 3:
             function = (functional.conv1d, functional.conv2d, functional.conv3d)[self.spatial_axes - 1]
-            return function(x, weight, bias, stride, pad, dilation, self.group)
-        return _convolve_nd(x, weight, bias, stride, pad, dilation, self.group)
+            return function(x, weight, bias, *window)
+        return _convolve_nd(x, weight, bias, window)
 
 
-def _convolve_nd(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Shape, pad: Shape, dilation: Shape, group: int
-) -> Tensor:
+def _convolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow) -> Tensor:
     """More than three spatial axes, by unfolding each axis; PyTorch has no such convolution."""
+    stride, pad, dilation, group = window
     axes = len(stride)
     x = functional.pad(x, [p for size in reversed(pad) for p in (size, size)])
     kernel = weight.shape[2:]

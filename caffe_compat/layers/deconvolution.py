@@ -10,7 +10,7 @@ from caffe_compat.layers.base import Shape
 from caffe_compat.layers.convolution import Convolution
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
-from caffe_compat.layers.shared.geometry import Window, deconv_sizes
+from caffe_compat.layers.shared.geometry import KernelWindow, deconv_sizes
 
 
 @register("Deconvolution")
@@ -45,7 +45,7 @@ class Deconvolution(Convolution):
         return function(x, weight, bias, stride, pad, groups=self.group, dilation=dilation)
 
 
-def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int) -> Tensor:
+def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: KernelWindow, group: int) -> Tensor:
     """More than three spatial axes, one kernel place at a time; PyTorch has no such convolution."""
     sizes = x.shape[2:]
     # (N, C, spatial...) -> (N, group, C/group, spatial...); weight (group, C/group, outputs/group, kernel...)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from caffe_compat.layers.base import Layer, Shape, count
-from caffe_compat.layers.shared.geometry import Window
+from caffe_compat.layers.shared.geometry import KernelWindow
 from caffe_compat.tools._onnx_graph import Converter, LayerStep, OnnxGraph
 
 CONVERTERS: dict[str, Converter] = {}
@@ -131,7 +131,7 @@ def convolution(graph: OnnxGraph, step: LayerStep) -> list[str]:
     ]
 
 
-def end_pads(step: LayerStep, window: Window) -> list[int]:
+def end_pads(step: LayerStep, window: KernelWindow) -> list[int]:
     """The pad at each axis' end; more than given where Caffe's one window overhangs a small bottom."""
     sizes, outputs = step.bottom_shapes[0][2:], step.top_shapes[0][2:]
     axes = zip(sizes, outputs, window.extent, window.stride, window.pad, strict=True)
