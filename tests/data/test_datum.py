@@ -1,13 +1,14 @@
 import numpy as np
 import pytest
-from caffe_compat._C import ImageBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caffe_compat import extension
 from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum
 from caffe_compat.errors import DataError
 from caffe_compat.proto import caffe_pb2
 
+ImageBatch = extension.require("this test").ImageBatch
 BYTES_KIND, FLOATS_KIND, ENCODED_KIND, BAD_KIND = 1, 2, 3, 4
 
 
