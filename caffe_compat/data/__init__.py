@@ -15,7 +15,7 @@ _HOME = {
     "LMDBWriter": "data.lmdb",
     "Transformer": "data.transformer",
     "batch_transform": "ops.batch_transform",
-    "compute_mean": "data.mean",
+    "compute_mean": "data.database_mean",
     "convert_images": "data.convert",
     "encode_datum": "data.datum",
     "encode_image": "data.datum",

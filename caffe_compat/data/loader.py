@@ -10,6 +10,7 @@ from torch import Tensor
 
 from caffe_compat.data.database import open_database
 from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.image_batch import BYTES
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.ops import batch_transform
@@ -167,7 +168,7 @@ class DeviceStage:
         slot.wait()
         label = slot.take("label", (len(labels),), torch.int64)
         label.copy_(torch.from_numpy(labels))
-        same_bytes = bool((headers[:, :4] == headers[0, :4]).all()) and headers[0, 0] == maker.BYTES
+        same_bytes = bool((headers[:, :4] == headers[0, :4]).all()) and headers[0, 0] == BYTES
         if same_bytes:
             pixels = slot.take("pixels", (len(labels), *headers[0, 1:4].tolist()), torch.uint8)
             maker.copy_bytes(images, pixels.numpy())

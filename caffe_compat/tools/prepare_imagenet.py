@@ -18,11 +18,12 @@ import numpy as np
 from caffe_compat.atomic_file import write_text
 from caffe_compat.data.convert import ConvertOptions, convert_images, make_record
 from caffe_compat.data.database import open_database
+from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.image_list import ImageList
 from caffe_compat.data.imagenet import LIST_MD5, Images, find_train, find_valid, list_md5, list_text, paper_subsets
 from caffe_compat.data.index_file import write_index_file
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.data.mean import compute_mean, write_mean
+from caffe_compat.data.mean import write_mean
 from caffe_compat.data.subset import parse_list_line
 from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
