@@ -1,5 +1,6 @@
 """Large arrays used again and again: new memory costs as much time as filling it."""
 
+import math
 import weakref
 from collections import deque
 from typing import Any
@@ -24,14 +25,13 @@ class BufferPool:
 
     def take(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
         """A C-contiguous array of undefined content that nobody else holds."""
-        size_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        memory = self._free_memory(size_bytes)
+        memory = self._free_memory(math.prod(shape) * np.dtype(dtype).itemsize)
         # All views of ``root`` refer to it, and it alone to the memory: NumPy passes on the owner of a view's memory as
         # long as that is an array, and ``root`` is made of a memoryview.
-        root = np.frombuffer(memory.data, np.uint8)
+        root = np.frombuffer(memory.data, dtype)
         end = weakref.finalize(root, _give_back, weakref.ref(self._free), memory)
         end.atexit = False
-        return root.view(dtype).reshape(shape)
+        return root.reshape(shape)
 
     def _free_memory(self, size_bytes: int) -> Memory:
         """Memory of this size; free memory of another size is let go, as batches keep their size."""
