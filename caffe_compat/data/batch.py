@@ -19,8 +19,8 @@ from caffe_compat.errors import DataError
 class BatchMaker:
     """Turns records or image files into batches with one ``Transformer``.
 
-    ``images`` methods give an ``ImageBatch`` and the problems found: {index: DataError}.  A batch
-    with problems cannot be transformed; leave those images out and open the rest again.
+    ``open_records`` and ``open_images`` give an ``ImageBatch`` (see image_batch.py) and the problems found:
+    {index: DataError}.  A batch with problems cannot be transformed; leave those images out and open the rest again.
     """
 
     def __init__(self, transformer: Transformer, threads: int | None = None) -> None:

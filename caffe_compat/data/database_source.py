@@ -121,9 +121,9 @@ class DatabaseSource:
             return self._cursor.take(count)
         records: list[Record] = []
         for _ in range(count):
-            strange = (self.rank - self._offset) % self.rank_count
-            self._cursor.skip(strange)
-            self._offset += strange + 1
+            others = (self.rank - self._offset) % self.rank_count  # records of other ranks
+            self._cursor.skip(others)
+            self._offset += others + 1
             records += self._cursor.take(1)
         return records
 

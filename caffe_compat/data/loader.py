@@ -153,7 +153,7 @@ class DeviceStage:
     def __init__(self, device: torch.device, depth: int) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        # One buffer is filled while the others are on their way.
+        # One slot is filled while the batches in the others are on their way to the device.
         self._slots = [_PinnedSlot() for _ in range(depth + 2)]
         self._turn = 0
         self._mean: Tensor | None = None

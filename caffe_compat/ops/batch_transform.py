@@ -16,7 +16,7 @@ def batch_transform(
     ``images`` uint8 (N, C, H, W); ``windows`` int32 (N, 3) of top, left, mirror; ``mean`` float32
     (C) or (C, H, W), taken at the window's place; ``size`` (h, w) of the windows.  On CUDA one
     kernel; on the CPU threads; both give the same bits.  Windows must lie inside the images
-    (the CPU raises ValueError, the GPU moves them inside).
+    (the CPU raises ValueError; the GPU, which cannot raise without waiting, moves them inside).
     """
     if not HAS_KERNELS:
         return reference(images, windows, mean, scale, size)

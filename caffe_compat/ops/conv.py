@@ -31,7 +31,7 @@ def conv(
     groups: int = 1,
     relu: bool = False,
 ) -> Tensor:
-    """Cross-correlation of input with weight, plus bias; with ``relu`` cut at zero in the same kernel.
+    """Cross-correlation of input with weight, plus bias; with ``relu`` max(it, 0), in the same kernel.
 
     input (N, C, spatial...), weight (outputs, C / groups, kernel...), bias (outputs,), all of one dtype and device:
     float32 or float64, on CUDA also float16 and bfloat16 (accumulated in float32).  The result is

@@ -6,11 +6,11 @@ convolution on CUDA.  For what the table does not have:
 
 - one group: cuDNN, whose dense convolutions are fast;
 - several groups whose channels, in and out, fill 16 bytes (8 of a 16-bit type, 4 of float32): our channels_last
-  kernel, for NCHW tensors too: laying them out costs a pass over the bytes;
-- anything else, float64 among it: cuDNN.
+  kernel, also for NCHW tensors, though bringing them into channels_last costs a pass over their bytes;
+- anything else, such as float64: cuDNN.
 
-A Convolution layer with ``engine: DEFAULT`` asks here only once a table for its GPU is there (``is_tuned``): until
-somebody has timed and checked the kernels on that GPU it takes cuDNN.
+A Convolution layer with ``engine: DEFAULT`` asks here only when there is a table for its GPU (``is_tuned``).  Before
+``tune_conv.py`` has timed and checked the kernels on that GPU, the layer takes cuDNN.
 
 ``CAFFE_COMPAT_EXACT=1`` takes Caffe's own im2col and matrix products everywhere.  Each choice is logged once.
 """
@@ -170,7 +170,7 @@ def pick(
     grad = None if operation == "output" else first.shape
     same = first.dtype == second.dtype and first.device == second.device and first.dtype in PRECISIONS
     if not same or not _go_together(input, weight, window, grad):
-        return "ours_nchw"  # whose checks say what came and what was expected
+        return "ours_nchw"  # its checks raise an error that says what came and what was expected
     if _forced is not None:
         return _forced
     if os.environ.get("CAFFE_COMPAT_EXACT") == "1":

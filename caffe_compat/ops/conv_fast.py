@@ -35,7 +35,8 @@ def fast_conv(
 
     input (N, C, H, W), weight (outputs, C / groups, kernel_h, kernel_w), bias (outputs,).  The result is
     (N, outputs, H', W') in channels_last, as is the gradient of the input; input in channels_last is read as it lies,
-    any other is copied.  The weight and its gradient are contiguous, as in a caffemodel.
+    any other is copied.  The weight and its gradient are contiguous, as in a caffemodel.  Without the extension the
+    plain twin of ``conv`` runs, which takes any dtype and device.
 
     Kernels of 3x3 and 5x5 with stride 1 are computed by Winograd's minimal filtering where ``largest_tile`` allows it
     and it saves multiplications.  It computes m x m outputs of an r x r kernel from (m + r - 1)^2 products a channel,

@@ -1,6 +1,6 @@
 """The ways to compute a convolution on CUDA, each with its output, input gradient and weight gradient.
 
-A path gives its result in any layout; ``conv_choice`` picks the path and lays the result out as its caller wants.
+A path may give its result in any layout; ``conv_choice`` picks the path and brings the result into the caller's layout.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The product of Caffe's InnerProduct, for the CPU's training step: few images, weights far larger than the caches.
+"""The matrix product of Caffe's InnerProduct, made for training on a CPU: few images, weights that no cache holds.
 
 M K N in shape comments: batch, inputs, outputs.
 """
@@ -18,8 +18,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool
     """y = input weight^T + bias, then max(y, 0) with ``relu``: (M, K), (N, K), (N,) -> (M, N).
 
     float32 on the CPU takes our kernels for up to 256 images, with AVX2 or AVX-512; sums do not depend on the number
-    of threads, and it is not twice differentiable.  All else is torch.nn.functional.linear: other dtypes and devices,
-    autocast, a package without the extension.  ValueError for float32 shapes that do not fit.
+    of threads, and it is not twice differentiable.  Everything else is torch.nn.functional.linear: other dtypes and
+    devices, autocast, a package without the extension.  ValueError for float32 shapes that do not fit.
     """
     ours = HAS_KERNELS and input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
     if ours and not torch.is_autocast_enabled("cpu"):

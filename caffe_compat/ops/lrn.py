@@ -28,7 +28,7 @@ def lrn(
 
     ACROSS_CHANNELS: scale = k + alpha / local_size * (sum over local_size channels).
     WITHIN_CHANNEL: scale = 1 + alpha / local_size^2 * (sum over local_size x local_size pixels); k is not used.
-    Outside the array counts as zero.  Source: Caffe's LRN layer.  PyTorch has the first region only, and slower.
+    Elements outside the array count as zero.  Source: Caffe's LRN layer.  PyTorch has ACROSS_CHANNELS only, and slower.
 
     input (N, C, H, W), float32 or float64, on CUDA also float16 and bfloat16 (computed in float32); contiguous and
     channels_last are taken as they are, and the result has the same layout.  ValueError for an even ``local_size``,

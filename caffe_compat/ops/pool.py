@@ -15,7 +15,7 @@ from caffe_compat.ops.lrn import reference as lrn_reference
 
 HAS_KERNELS = extension.load() is not None
 
-MOST_TAPS = 255  # a winner's number within its window takes one byte
+MOST_TAPS = 255  # the place of the maximum within its window is kept in one byte
 CPU_DTYPES = (torch.float32, torch.float64)
 CUDA_DTYPES = (*CPU_DTYPES, torch.float16, torch.bfloat16)
 
@@ -51,8 +51,9 @@ def relu_pool_lrn(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> Tensor:
-    """``lrn(max_pool(input, ..., relu), local_size, alpha, beta, k)``, bit for bit, for less traffic: what follows
-    conv1 and conv2 in CaffeNet.
+    """``lrn(max_pool(input, ..., relu), local_size, alpha, beta, k)``, bit for bit, in one pass over the memory.
+
+    This chain follows conv1 and conv2 in CaffeNet.
 
     Shapes, dtypes and errors are those of ``max_pool`` and ``lrn`` (ACROSS_CHANNELS).  For the gradient the pooled
     values and a byte for each of them are kept, not the input.
@@ -90,7 +91,7 @@ def chain_reference(
 
 
 def _like(input: Tensor, sizes: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
-    """Not yet filled, in the layout of ``input``."""
+    """An uninitialised tensor with the batch, channels and layout of ``input`` and these (height, width)."""
     channels_last = not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(

@@ -1,14 +1,14 @@
 """Small databases of noise, and layers without a net around them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from caffe_compat import extension
-from caffe_compat.data import encode_datum, write_lmdb
+from caffe_compat import extension, random
+from caffe_compat.data import encode_datum, libc_random, write_lmdb
 from caffe_compat.data.image_batch import PlainImageBatch
 from caffe_compat.layers.base import LayerContext
 from caffe_compat.net.layer_types import layer_types
@@ -30,6 +30,13 @@ def write_images(path: Path, images: np.ndarray) -> Path:
 def same(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> bool:
     """Whether two batches are equal."""
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _own_random_streams() -> Iterator[None]:
+    """A test may seed the process-wide streams; they are given back after it."""
+    with random.scope(), libc_random.scope():
+        yield
 
 
 @pytest.fixture
