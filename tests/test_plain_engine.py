@@ -45,7 +45,7 @@ def test_the_numbers_are_the_extensions(engines, real: type, count: int) -> None
 
 
 @needs_extension
-def test_a_seldom_path_of_the_gaussian_is_taken(engines) -> None:
+def test_rare_numbers_are_the_extensions_too(engines) -> None:
     """Among so many there are numbers of the tail, |x| > 3.44, and of the tail's tail."""
     results = [np.empty(3_000_000, np.float32) for _ in engines]
     for engine, result in zip(engines, results, strict=True):

@@ -3,14 +3,14 @@
 The same results, bit for bit, as ``Transformer`` on each image in turn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from caffe_compat.data.buffer_pool import BufferPool
-from caffe_compat.data.datum import size_error, sizes_fit
-from caffe_compat.data.image_batch import BAD, BYTES, ENCODED, FLOATS, image_batch_type
+from caffe_compat.data.datum import Buffer, size_error, sizes_fit
+from caffe_compat.data.image_batch import BAD, BYTES, ENCODED, FLOATS, PlainImageBatch, image_batch_type
 from caffe_compat.data.thread_map import ThreadMap
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
@@ -28,26 +28,26 @@ class BatchMaker:
         self.map = ThreadMap(threads)
         self._buffers = BufferPool()
 
-    def open_records(self, values: Sequence[Any]) -> tuple[Any, dict[int, DataError]]:
+    def open_records(self, values: Sequence[Buffer]) -> tuple[PlainImageBatch, dict[int, DataError]]:
         """Parse serialized Datums and decode the encoded ones."""
         batch = image_batch_type()(list(values), self.map.threads)
         headers = batch.headers()
         kinds = headers[:, 0]
-        problems = {int(i): DataError(batch.error(i)) for i in np.flatnonzero(kinds == BAD)}
+        problems = {i: DataError(batch.error(i)) for i in np.flatnonzero(kinds == BAD).tolist()}
         problems |= _wrong_sizes(headers, batch.value_counts())
-        encoded = [int(i) for i in np.flatnonzero(kinds == ENCODED)]
+        encoded = np.flatnonzero(kinds == ENCODED).tolist()
         if encoded:
             images = self.map(lambda i: _try(self.transformer.decode, batch.encoded(i)), encoded)
             problems |= self._put(batch, dict(zip(encoded, images, strict=True)))
         return batch, problems | self._misfits(batch, problems)
 
-    def open_images(self, images: Sequence[np.ndarray | DataError]) -> tuple[Any, dict[int, DataError]]:
+    def open_images(self, images: Sequence[np.ndarray | DataError]) -> tuple[PlainImageBatch, dict[int, DataError]]:
         """Take decoded (C, H, W) uint8 images, any strides; an error in place of one is a problem."""
         batch = image_batch_type()(len(images))
         problems = self._put(batch, dict(enumerate(images)))
         return batch, problems | self._misfits(batch, problems)
 
-    def transform(self, batch: Any) -> np.ndarray:
+    def transform(self, batch: PlainImageBatch) -> np.ndarray:
         """Draw a window for each image, in order, and transform: (N, C, H, W) float32.
 
         The array is used again for a later batch once nobody refers to it, or to a view of it, any more.
@@ -58,7 +58,7 @@ class BatchMaker:
         batch.transform(out, windows, mean, float(self.transformer.scale), self.map.threads)
         return out
 
-    def copy_bytes(self, batch: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def copy_bytes(self, batch: PlainImageBatch, out: np.ndarray | None = None) -> np.ndarray:
         """The images as they are: (N, C, H, W) uint8, in ``out`` if given; all of one size."""
         sizes = batch.headers()[:, 1:4]
         if out is None:
@@ -70,7 +70,7 @@ class BatchMaker:
         """End the threads."""
         self.map.close()
 
-    def _put(self, batch: Any, images: dict[int, Any]) -> dict[int, DataError]:
+    def _put(self, batch: PlainImageBatch, images: dict[int, Any]) -> dict[int, DataError]:
         problems = {}
         for index, image in images.items():
             if isinstance(image, DataError):
@@ -79,7 +79,7 @@ class BatchMaker:
                 batch.set_image(index, image)
         return problems
 
-    def _misfits(self, batch: Any, problems: dict[int, DataError]) -> dict[int, DataError]:
+    def _misfits(self, batch: PlainImageBatch, problems: dict[int, DataError]) -> dict[int, DataError]:
         """Images that the transformer refuses, or that come out unlike the first good one."""
         sizes = batch.headers()[:, 1:4]
         if not problems and len(sizes) and (sizes == sizes[0]).all():
@@ -101,7 +101,7 @@ class BatchMaker:
                 )
         return misfits
 
-    def _check_size(self, size: Any, indices: Any) -> dict[int, DataError]:
+    def _check_size(self, size: Iterable[int], indices: Iterable[int]) -> dict[int, DataError]:
         try:
             self.transformer.output_shape(*map(int, size))
         except DataError as error:

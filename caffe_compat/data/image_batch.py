@@ -19,10 +19,13 @@ Bytes = npt.NDArray[np.uint8]
 EMPTY, BYTES, FLOATS, ENCODED, BAD = range(5)
 
 
-def image_batch_type() -> Any:
+def image_batch_type() -> "type[PlainImageBatch]":
     """``ImageBatch`` of the extension, or its twin where there is none: the same methods and the same bits."""
     module = extension.load()
-    return PlainImageBatch if module is None else module.ImageBatch
+    if module is None:
+        return PlainImageBatch
+    compiled: type[PlainImageBatch] = module.ImageBatch
+    return compiled
 
 
 class PlainImageBatch:

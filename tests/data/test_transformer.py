@@ -3,9 +3,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from caffe_compat.data import Transformer
+from caffe_compat.data import Transformer, write_mean
+from caffe_compat.data.transformer import CropWindow
 from caffe_compat.errors import DataError
 from caffe_compat.random import CaffeGenerator
+from tests.data.conftest import noise_images
 
 
 def test_draws_mirror_then_row_then_column() -> None:
@@ -35,6 +37,18 @@ def test_images_that_caffe_refuses(settings: dict, message: str) -> None:
         Transformer(**settings).output_shape(3, 12, 14)
 
 
+def test_a_mean_image_is_as_good_as_its_file(tmp_path: Path) -> None:
+    mean = np.random.default_rng(0).random((3, 12, 14)) * 255
+    write_mean(tmp_path / "mean.binaryproto", mean.astype(np.float32))
+    image = noise_images(1)[0]
+    window = CropWindow(2, 3, mirror=True)
+    from_file = Transformer(crop_size=5, mean_file=tmp_path / "mean.binaryproto", scale=0.5).apply(image, window)
+    from_array = Transformer(crop_size=5, mean_image=mean, scale=0.5).apply(image, window)
+    assert np.array_equal(from_array, from_file)
+    by_hand = (image[:, 2:7, 3:8] - mean[:, 2:7, 3:8].astype(np.float32)) * np.float32(0.5)
+    assert np.array_equal(from_array, by_hand[:, :, ::-1])
+
+
 def test_mean_of_another_size(tmp_path: Path) -> None:
     np.save(tmp_path / "mean.npy", np.zeros((3, 2, 2), np.float32))
     with pytest.raises(DataError, match=r"the mean file is 3x2x2"):
@@ -45,6 +59,8 @@ def test_mean_of_another_size(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"mean_file": "m", "mean_value": [1]}, "mean_file and mean_value are both set"),
+        ({"mean_image": np.zeros((3, 2, 2)), "mean_value": [1]}, "mean_image beside mean_file or mean_value"),
+        ({"mean_image": np.zeros((3, 2, 2)), "mean_file": "m"}, "mean_image beside mean_file or mean_value"),
         ({"force_color": True, "force_gray": True}, "force_color and force_gray are both set"),
         ({"mean_file": "absent.binaryproto"}, "absent.binaryproto: no such mean file"),
     ],
