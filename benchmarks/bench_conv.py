@@ -25,7 +25,7 @@ from caffe_compat.ops.conv_paths import Path as ConvPath
 ERROR_BATCH = 4
 
 OPERATOR = ConvPath(
-    lambda input, weight, bias, window, relu: conv(input, weight, bias, *window, relu=relu),
+    lambda input, weight, bias, window, relu: conv(input, weight, bias, **window.keywords(), relu=relu),
     lambda grad, weight, size, window: torch.ops.caffe_compat.conv_input_grad(grad, weight, *size, *window),
     lambda grad, input, kernel, window: torch.ops.caffe_compat.conv_weight_grad(grad, input, *kernel, *window),
 )

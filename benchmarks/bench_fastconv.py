@@ -19,7 +19,7 @@ from timing import machine, median_ms, print_table
 from torch import Tensor
 from torch.nn.functional import conv2d
 
-from caffe_compat.ops import conv  # registers both operators
+from caffe_compat.ops import ConvWindow, conv  # registers both operators
 
 # input (C, H, W), weight, stride, padding, groups
 Shape = tuple[tuple[int, ...], tuple[int, ...], int, int, int]
@@ -56,49 +56,49 @@ def make_calls(shape: Shape, batch: int) -> Iterator[tuple[str, Calls, Callable[
     """Contestants for output, input gradient and weight gradient, and the float64 result."""
     size, weight_size, stride, padding, groups = shape
     x, weight = torch.randn(batch, *size), torch.randn(weight_size)
-    window = ([stride] * 2, [padding] * 2, [1, 1])
-    dy = torch.randn_like(conv2d(x, weight, None, *window, groups))
+    window = ConvWindow.per_axis(2, stride=stride, padding=padding, groups=groups)
+    dy = torch.randn_like(conv2d(x, weight, None, *window))
     x_last, dy_last = (t.contiguous(memory_format=torch.channels_last) for t in (x, dy))
     ops = torch.ops.caffe_compat
 
     def backward(x: Tensor, dy: Tensor, weight: Tensor, which: int) -> Tensor:
         mask = [which == 0, which == 1, False]
-        return torch.ops.aten.convolution_backward(dy, x, weight, None, *window, False, [0, 0], groups, mask)[which]
+        return torch.ops.aten.convolution_backward(dy, x, weight, None, *window[:3], False, [0, 0], groups, mask)[which]
 
     yield (
         "output",
-        {who: lambda t=t: ops.conv_fast(x_last, weight, None, *window, groups, False, t) for who, t in TILES.items()}
+        {who: lambda t=t: ops.conv_fast(x_last, weight, None, *window, False, t) for who, t in TILES.items()}
         | {
-            "torch": lambda: conv2d(x, weight, None, *window, groups),
-            "torch NHWC": lambda: conv2d(x_last, weight, None, *window, groups),
-            "Caffe's": lambda: conv(x, weight, None, *window, groups),
+            "torch": lambda: conv2d(x, weight, None, *window),
+            "torch NHWC": lambda: conv2d(x_last, weight, None, *window),
+            "Caffe's": lambda: conv(x, weight, None, **window.keywords()),
         },
-        lambda: conv2d(x.double(), weight.double(), None, *window, groups),
+        lambda: conv2d(x.double(), weight.double(), None, *window),
     )
     if size[0] > 3:  # nobody asks for the image's gradient
         yield (
             "input gradient",
             {
-                who: lambda t=t: ops.conv_fast_input_grad(dy_last, weight, *size[1:], *window, groups, t)
+                who: lambda t=t: ops.conv_fast_input_grad(dy_last, weight, *size[1:], *window, t)
                 for who, t in TILES.items()
             }
             | {
                 "torch": lambda: backward(x, dy, weight, 0),
                 "torch NHWC": lambda: backward(x_last, dy_last, weight, 0),
-                "Caffe's": lambda: ops.conv_input_grad(dy, weight, *size[1:], *window, groups),
+                "Caffe's": lambda: ops.conv_input_grad(dy, weight, *size[1:], *window),
             },
             lambda: backward(x.double(), dy.double(), weight.double(), 0),
         )
     yield (
         "weight gradient",
         {
-            who: lambda t=t: ops.conv_fast_weight_grad(dy_last, x_last, *weight_size[2:], *window, groups, t)
+            who: lambda t=t: ops.conv_fast_weight_grad(dy_last, x_last, *weight_size[2:], *window, t)
             for who, t in TILES.items()
         }
         | {
             "torch": lambda: backward(x, dy, weight, 1),
             "torch NHWC": lambda: backward(x_last, dy_last, weight, 1),
-            "Caffe's": lambda: ops.conv_weight_grad(dy, x, *weight_size[2:], *window, groups),
+            "Caffe's": lambda: ops.conv_weight_grad(dy, x, *weight_size[2:], *window),
         },
         lambda: backward(x.double(), dy.double(), weight.double(), 1),
     )

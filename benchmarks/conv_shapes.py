@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from caffe_compat.ops import ConvWindow
 from caffe_compat.ops.conv_paths import PATHS
 from caffe_compat.ops.conv_paths import Path as ConvPath
 
@@ -20,16 +21,13 @@ class Shape(NamedTuple):
     padding: int
     groups: int
 
-    def window(self) -> tuple[list[int], list[int], list[int], int]:
-        return [self.stride] * 2, [self.padding] * 2, [1, 1], self.groups
+    def window(self) -> ConvWindow:
+        return ConvWindow.per_axis(2, stride=self.stride, padding=self.padding, groups=self.groups)
 
     def gigaflop(self, batch: int) -> float:
         """Of the output, or of either gradient."""
-        side = [
-            (size + 2 * self.padding - k) // self.stride + 1
-            for size, k in zip(self.input[1:], self.weight[2:], strict=True)
-        ]
-        return 2e-9 * batch * side[0] * side[1] * torch.Size(self.weight).numel()
+        height, width = self.window().output_size((batch, *self.input), self.weight)
+        return 2e-9 * batch * height * width * torch.Size(self.weight).numel()
 
 
 CAFFENET = {

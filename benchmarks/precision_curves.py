@@ -25,8 +25,9 @@ from timing import machine
 
 from caffe_compat import Solver
 from caffe_compat.data import write_lmdb
+from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.data.mean import compute_mean, write_mean
+from caffe_compat.data.mean import write_mean
 from caffe_compat.proto import read_net, read_solver
 from caffe_compat.solver import Log
 from caffe_compat.solver.events import Event, TestEvent, TrainEvent

@@ -63,8 +63,14 @@ def tune(shapes: dict[str, Shape], batch: int, device: torch.device, rounds: int
                     }
                     ms = median_ms(timed, device, rounds)
                     fastest = min(ms, key=ms.__getitem__)
-                    sizes = (batch, *shape.input), shape.weight
-                    key = table_key(operation, precision, channels_last, *sizes, shape.window())
+                    key = table_key(
+                        operation,
+                        precision,
+                        channels_last=channels_last,
+                        input=(batch, *shape.input),
+                        weight=shape.weight,
+                        window=shape.window(),
+                    )
                     entries[key] = {"path": fastest, "ms": {path: round(value, 4) for path, value in ms.items()}}
                     print(f"{name:8} {key}: {fastest} " + " ".join(f"{path} {v:.3f}" for path, v in ms.items()))
     set_tf32(False)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.atomic_file import write_text
+from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.lmdb import LMDBReader, write_lmdb
-from caffe_compat.data.mean import compute_mean, write_mean
+from caffe_compat.data.mean import write_mean
 from caffe_compat.errors import DataError
 from reproduce.images import Images, first_of_each_class
 from reproduce.network import WHOLE, Network

@@ -11,8 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from caffe_compat.data.batch_transform import batch_transform
-from caffe_compat.ops import conv, lrn, pool
+from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool
 from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.solver.rules import RULES
 
@@ -54,10 +53,11 @@ def run_conv() -> None:
         for x in inputs(channels):
             weight = torch.randn(weight_shape, device="cuda", dtype=torch.float32).to(x.dtype).requires_grad_()
             bias = torch.randn(weight_shape[0], device="cuda").to(x.dtype).requires_grad_()
-            sizes = [x.shape[2 + i] + 2 * padding - dilation * (weight_shape[2 + i] - 1) for i in (0, 1)]
+            window = ConvWindow.per_axis(2, stride=stride, padding=padding, dilation=dilation, groups=groups)
+            sizes = window.output_size(x.shape, weight_shape)
             for path, relu in itertools.product(("ours_nchw", "ours_nhwc"), (False, True) if min(sizes) > 0 else ()):
                 with use_path(path):
-                    backward(conv(x, weight, bias, stride, padding, dilation, groups, relu))
+                    backward(conv(x, weight, bias, **window.keywords(), relu=relu))
 
 
 def run_pool() -> None:

@@ -1,18 +1,21 @@
 """The stream against Boost 1.74's own numbers (tests/golden/random, made by make_boost.cpp)."""
 
+import contextlib
 import copy
 import pickle
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from caffe_compat import random
-from caffe_compat.random import CaffeGenerator
+from caffe_compat import extension, random
+from caffe_compat.random import CaffeGenerator, caffe_generator
+from caffe_compat.random.plain_engine import PlainCaffeRandom
 
 COUNT = 200_000  # as in make_boost.cpp
 BOOST = dict(line.split() for line in (Path(__file__).parent / "golden/random/boost_1_74.txt").read_text().splitlines())
@@ -22,10 +25,19 @@ def crc(values: np.ndarray) -> str:
     return f"{zlib.crc32(values.tobytes()):08x}"
 
 
+@pytest.fixture(autouse=True, params=["extension", "twin"])
+def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test with the extension's engine and with its twin."""
+    if request.param == "twin":
+        monkeypatch.setattr(caffe_generator, "engine_type", lambda: PlainCaffeRandom)
+    elif extension.load() is None:
+        pytest.skip("no extension")
+
+
 @pytest.fixture
-def unseeded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
+def unseeded() -> Iterator[None]:
+    with random.scope():
+        yield
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
@@ -134,23 +146,48 @@ def test_set_seed_starts_the_global_stream_anew() -> None:
 
 
 @pytest.mark.usefixtures("unseeded")
-def test_without_a_seed_torchs_generator_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_seed_torchs_generator_decides() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         first = random.generator().raw()
-        monkeypatch.setattr(random, "_global", None)
-        torch.manual_seed(1)
-        assert random.generator().raw() == first
+        with random.scope():
+            torch.manual_seed(1)
+            assert random.generator().raw() == first
     assert not random.is_seeded()
 
 
-def test_a_missing_extension_is_named_at_the_first_draw() -> None:
+def test_a_scope_has_a_stream_of_its_own_and_gives_the_other_back() -> None:
+    with random.scope(seed=3):
+        stream = random.generator()
+        stream.raw()
+        with random.scope(seed=4):
+            assert random.is_seeded()
+            assert random.generator().raw() == CaffeGenerator(4).raw()
+        with contextlib.suppress(KeyError), random.scope():
+            assert not random.is_seeded()
+            random.set_seed(5)
+            raise KeyError
+        assert random.is_seeded()
+        assert random.generator() is stream
+        other = CaffeGenerator(3)
+        assert [other.raw() for _ in range(2)][1] == stream.raw()
+
+
+def test_a_scope_leaves_an_unseeded_stream_unseeded() -> None:
+    with random.scope():
+        stream = random.generator()
+        with random.scope(seed=1):
+            pass
+        assert not random.is_seeded()
+        assert random.generator() is stream
+
+
+def test_draws_without_torch() -> None:
     code = (
-        "import sys; sys.modules['caffe_compat._C'] = None\n"
-        "from caffe_compat import random\n"
-        "assert 'torch' not in sys.modules\n"
-        "try: random.CaffeGenerator(1)\n"
-        "except Exception as error: print(error)\n"
+        "import sys; sys.modules['torch'] = None\n"
+        "import warnings; warnings.simplefilter('ignore')\n"
+        "from caffe_compat.random import CaffeGenerator\n"
+        "print(CaffeGenerator(5489).raw())\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "the extension is not built: run `pip install --no-build-isolation -e .`" in shown.stdout
+    assert shown.stdout == "3499211612\n"

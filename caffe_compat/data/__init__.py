@@ -7,24 +7,24 @@ from importlib import import_module
 from typing import Any
 
 _HOME = {
-    "Datum": "datum",
-    "LMDBDataset": "dataset",
-    "LMDBReader": "lmdb",
-    "Loader": "loader",
-    "SubsetReader": "index_file",
-    "LMDBWriter": "lmdb",
-    "Transformer": "transformer",
-    "batch_transform": "batch_transform",
-    "compute_mean": "mean",
-    "convert_images": "convert",
-    "encode_datum": "datum",
-    "encode_image": "datum",
-    "open_database": "database",
-    "parse_datum": "datum",
-    "read_mean": "mean",
-    "write_index_file": "index_file",
-    "write_lmdb": "lmdb",
-    "write_mean": "mean",
+    "Datum": "data.datum",
+    "LMDBDataset": "data.dataset",
+    "LMDBReader": "data.lmdb",
+    "Loader": "data.loader",
+    "SubsetReader": "data.index_file",
+    "LMDBWriter": "data.lmdb",
+    "Transformer": "data.transformer",
+    "batch_transform": "ops.batch_transform",
+    "compute_mean": "data.database_mean",
+    "convert_images": "data.convert",
+    "encode_datum": "data.datum",
+    "encode_image": "data.datum",
+    "open_database": "data.database",
+    "parse_datum": "data.datum",
+    "read_mean": "data.mean",
+    "write_index_file": "data.index_file",
+    "write_lmdb": "data.lmdb",
+    "write_mean": "data.mean",
 }
 
 __all__ = list(_HOME)
@@ -32,5 +32,5 @@ __all__ = list(_HOME)
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
-        return getattr(import_module(f"caffe_compat.data.{_HOME[name]}"), name)
+        return getattr(import_module(f"caffe_compat.{_HOME[name]}"), name)
     raise AttributeError(f"module 'caffe_compat.data' has no attribute {name!r}")

@@ -1,57 +1,56 @@
-"""Many records or images become one batch: parsed and transformed by the extension, in threads.
+"""Many records or images become one batch: parsed and transformed by the extension in threads, or by its twin.
 
 The same results, bit for bit, as ``Transformer`` on each image in turn.
 """
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from caffe_compat import extension
+from caffe_compat.data.buffer_pool import BufferPool
+from caffe_compat.data.datum import Buffer, size_error, sizes_fit
+from caffe_compat.data.image_batch import BAD, BYTES, ENCODED, FLOATS, PlainImageBatch, image_batch_type
 from caffe_compat.data.thread_map import ThreadMap
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-
-_ENCODED, _BAD = 3, 4  # kinds in ImageBatch.headers()
 
 
 class BatchMaker:
     """Turns records or image files into batches with one ``Transformer``.
 
-    ``images`` methods give an ``ImageBatch`` and the problems found: {index: DataError}.  A batch
-    with problems cannot be transformed; leave those images out and open the rest again.
+    ``open_records`` and ``open_images`` give an ``ImageBatch`` (see image_batch.py) and the problems found:
+    {index: DataError}.  A batch with problems cannot be transformed; leave those images out and open the rest again.
     """
-
-    BYTES = 1  # the kind, in ImageBatch.headers(), of raw and decoded images
 
     def __init__(self, transformer: Transformer, threads: int | None = None) -> None:
         self.transformer = transformer
         self.map = ThreadMap(threads)
         self._buffers = BufferPool()
 
-    def open_records(self, values: Sequence[Any]) -> tuple[Any, dict[int, DataError]]:
+    def open_records(self, values: Sequence[Buffer]) -> tuple[PlainImageBatch, dict[int, DataError]]:
         """Parse serialized Datums and decode the encoded ones."""
-        batch = extension.require("making batches").ImageBatch(list(values), self.map.threads)
-        kinds = batch.headers()[:, 0]
-        problems = {int(i): DataError(batch.error(i)) for i in np.flatnonzero(kinds == _BAD)}
-        encoded = [int(i) for i in np.flatnonzero(kinds == _ENCODED)]
+        batch = image_batch_type()(list(values), self.map.threads)
+        headers = batch.headers()
+        kinds = headers[:, 0]
+        problems = {i: DataError(batch.error(i)) for i in np.flatnonzero(kinds == BAD).tolist()}
+        problems |= _wrong_sizes(headers, batch.value_counts())
+        encoded = np.flatnonzero(kinds == ENCODED).tolist()
         if encoded:
             images = self.map(lambda i: _try(self.transformer.decode, batch.encoded(i)), encoded)
             problems |= self._put(batch, dict(zip(encoded, images, strict=True)))
         return batch, problems | self._misfits(batch, problems)
 
-    def open_images(self, images: Sequence[np.ndarray | DataError]) -> tuple[Any, dict[int, DataError]]:
+    def open_images(self, images: Sequence[np.ndarray | DataError]) -> tuple[PlainImageBatch, dict[int, DataError]]:
         """Take decoded (C, H, W) uint8 images, any strides; an error in place of one is a problem."""
-        batch = extension.require("making batches").ImageBatch(len(images))
+        batch = image_batch_type()(len(images))
         problems = self._put(batch, dict(enumerate(images)))
         return batch, problems | self._misfits(batch, problems)
 
-    def transform(self, batch: Any) -> np.ndarray:
+    def transform(self, batch: PlainImageBatch) -> np.ndarray:
         """Draw a window for each image, in order, and transform: (N, C, H, W) float32.
 
-        The array is used again for a later batch once nobody refers to it any more.
+        The array is used again for a later batch once nobody refers to it, or to a view of it, any more.
         """
         sizes = batch.headers()[:, 1:4]
         out = self._buffers.take((len(sizes), *self.transformer.output_shape(*sizes[0].tolist())), np.float32)
@@ -59,7 +58,7 @@ class BatchMaker:
         batch.transform(out, windows, mean, float(self.transformer.scale), self.map.threads)
         return out
 
-    def copy_bytes(self, batch: Any, out: np.ndarray | None = None) -> np.ndarray:
+    def copy_bytes(self, batch: PlainImageBatch, out: np.ndarray | None = None) -> np.ndarray:
         """The images as they are: (N, C, H, W) uint8, in ``out`` if given; all of one size."""
         sizes = batch.headers()[:, 1:4]
         if out is None:
@@ -71,7 +70,7 @@ class BatchMaker:
         """End the threads."""
         self.map.close()
 
-    def _put(self, batch: Any, images: dict[int, Any]) -> dict[int, DataError]:
+    def _put(self, batch: PlainImageBatch, images: dict[int, Any]) -> dict[int, DataError]:
         problems = {}
         for index, image in images.items():
             if isinstance(image, DataError):
@@ -80,7 +79,7 @@ class BatchMaker:
                 batch.set_image(index, image)
         return problems
 
-    def _misfits(self, batch: Any, problems: dict[int, DataError]) -> dict[int, DataError]:
+    def _misfits(self, batch: PlainImageBatch, problems: dict[int, DataError]) -> dict[int, DataError]:
         """Images that the transformer refuses, or that come out unlike the first good one."""
         sizes = batch.headers()[:, 1:4]
         if not problems and len(sizes) and (sizes == sizes[0]).all():
@@ -102,7 +101,7 @@ class BatchMaker:
                 )
         return misfits
 
-    def _check_size(self, size: Any, indices: Any) -> dict[int, DataError]:
+    def _check_size(self, size: Iterable[int], indices: Iterable[int]) -> dict[int, DataError]:
         try:
             self.transformer.output_shape(*map(int, size))
         except DataError as error:
@@ -110,32 +109,11 @@ class BatchMaker:
         return {}
 
 
-class BufferPool:
-    """Large arrays used again and again: new memory costs as much time as filling it.
-
-    An array is free when only the pool refers to it; tensors made of it count as well.
-    """
-
-    _KEPT = 16
-
-    def __init__(self) -> None:
-        self._arrays: list[np.ndarray] = []
-
-    def take(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """An array of undefined content that nobody else holds."""
-        for index in range(len(self._arrays)):
-            # One reference is the list's, one the argument's.
-            if sys.getrefcount(self._arrays[index]) == 2:
-                array = self._arrays[index]
-                if array.shape == shape and array.dtype == dtype:
-                    return array
-        array = np.empty(shape, dtype)
-        self._arrays = [a for a in self._arrays if a.shape == shape and a.dtype == dtype][-self._KEPT :]
-        self._arrays.append(array)
-        return array
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"_arrays": []}
+def _wrong_sizes(headers: np.ndarray, values: np.ndarray) -> dict[int, DataError]:
+    """The raw records whose values are not those of their sizes."""
+    kinds, sizes = headers[:, 0], headers[:, 1:4].astype(np.int64)
+    wrong = ((kinds == BYTES) | (kinds == FLOATS)) & ~sizes_fit(sizes[:, 0], sizes[:, 1], sizes[:, 2], values)
+    return {i: size_error(sizes[i].tolist(), int(values[i])) for i in np.flatnonzero(wrong).tolist()}
 
 
 def _try(function: Any, *arguments: Any) -> Any:

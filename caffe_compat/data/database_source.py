@@ -10,6 +10,7 @@ from caffe_compat.data.bad_records import BadRecords
 from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.database import Database
 from caffe_compat.data.datum import parse_datum
+from caffe_compat.data.image_batch import PlainImageBatch
 from caffe_compat.data.lmdb import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
@@ -61,7 +62,7 @@ class DatabaseSource:
         batch, labels = self.read()
         return torch.from_numpy(self.maker.transform(batch)), torch.from_numpy(labels.astype(np.float32))
 
-    def read(self) -> tuple[Any, np.ndarray]:
+    def read(self) -> tuple[PlainImageBatch, np.ndarray]:
         """The next images as an ImageBatch, decoded but not transformed, and labels (N) int32."""
         self.database.check_unchanged()
         records: list[Record] = []
@@ -107,7 +108,7 @@ class DatabaseSource:
         self.maker.close()
         self.database.close()
 
-    def _labels(self, batch: Any, records: list[Record]) -> np.ndarray:
+    def _labels(self, batch: PlainImageBatch, records: list[Record]) -> np.ndarray:
         labels = batch.headers()[:, 4]
         if records[0].label is not None:
             labels = np.array([record.label for record in records], np.int32)
@@ -121,9 +122,9 @@ class DatabaseSource:
             return self._cursor.take(count)
         records: list[Record] = []
         for _ in range(count):
-            strange = (self.rank - self._offset) % self.rank_count
-            self._cursor.skip(strange)
-            self._offset += strange + 1
+            others = (self.rank - self._offset) % self.rank_count  # records of other ranks
+            self._cursor.skip(others)
+            self._offset += others + 1
             records += self._cursor.take(1)
         return records
 

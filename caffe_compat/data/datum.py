@@ -5,9 +5,12 @@ float_data 6, encoded 7.  Reading copies nothing: ``data`` is a view into the re
 without torch.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from caffe_compat.errors import DataError
 
@@ -37,18 +40,35 @@ class Datum:
         """
         if self.encoded:
             raise DataError("record is an encoded image; decode it with decode_image")
-        if len(self.data):
-            values = np.frombuffer(self.data, np.uint8)
-        elif self.float_data is not None:
-            values = self.float_data
-        else:
-            values = np.empty(0, np.uint8)
-        shape = (self.channels, self.height, self.width)
-        if min(shape) < 1 or values.size != self.channels * self.height * self.width:
-            raise DataError(
-                f"record has {values.size} values; expected {'x'.join(map(str, shape))} (channels x height x width)"
-            )
+        values, shape = self.values(), (self.channels, self.height, self.width)
+        if not sizes_fit(*shape, values.size):
+            raise size_error(shape, values.size)
         return values.reshape(shape)
+
+    def values(self) -> np.ndarray:
+        """All values of a raw record in a row, whatever its sizes say: uint8, or float32 from ``float_data``."""
+        if len(self.data):
+            return np.frombuffer(self.data, np.uint8)
+        return np.empty(0, np.uint8) if self.float_data is None else self.float_data
+
+
+Count = TypeVar("Count", int, npt.NDArray[np.int64])
+
+
+def sizes_fit(channels: Count, height: Count, width: Count, values: Count) -> Any:
+    """Whether a raw record has as many values as its sizes say: a truth value, or one for each record of arrays.
+
+    The rule for all readers of records; the products stay below 2^63 where ``values`` is below 2^32.
+    """
+    area = channels * height  # each of 32 bits
+    fits_area = (channels > 0) & (height > 0) & (width > 0) & (area <= values)
+    return fits_area & (area * width == values)
+
+
+def size_error(shape: Sequence[int], values: int) -> DataError:
+    """What is wrong where ``sizes_fit`` says no; ``shape``: (channels, height, width)."""
+    sizes = "x".join(map(str, shape))
+    return DataError(f"record has {values} values; expected {sizes} (channels x height x width)")
 
 
 def parse_datum(record: Buffer) -> Datum:

@@ -12,7 +12,7 @@ from caffe_compat.data.loader import DeviceStage
 class DeviceSource:
     """A ``DatabaseSource`` with ``Loader``'s way to the device: pinned bytes, a stream of their own, one kernel.
 
-    The numbers are those of the source itself.
+    The batches equal those that the source makes on the host.
     """
 
     def __init__(self, source: DatabaseSource, device: torch.device, depth: int) -> None:

@@ -1,11 +1,12 @@
 """The GNU C library's ``rand`` and libstdc++'s ``random_shuffle``, which Caffe's HDF5Data uses."""
 
-from collections.abc import MutableSequence
-from functools import cache
+from collections.abc import Iterator, MutableSequence
+from contextlib import contextmanager
 from typing import Any
 
-_WORDS = 31
-_WARM_UP = 310
+_WORDS = 31  # of state
+_WARM_UP = 310  # numbers that srand throws away
+_MULTIPLIER, _MODULUS = 16807, 2**31 - 1  # of the generator that makes the first words from the seed
 
 
 class LibcRandom:
@@ -14,7 +15,7 @@ class LibcRandom:
     def __init__(self, seed: int = 1) -> None:
         words = [seed]
         for _ in range(1, _WORDS):
-            words.append(words[-1] * 16807 % 2147483647)
+            words.append(words[-1] * _MULTIPLIER % _MODULUS)
         self._words = words
         self._position = 3  # the first sum is that of words 0 and 3
         for _ in range(_WARM_UP):
@@ -42,12 +43,25 @@ class LibcRandom:
         self._position, *self._words = state
 
 
-@cache
+_process_random = LibcRandom(1)
+
+
 def process_random() -> LibcRandom:
     """The stream of a process that never called ``srand``."""
-    return LibcRandom(1)
+    return _process_random
 
 
 def restart_process_random() -> None:
     """Return the process's stream to its start, so that a seeded run repeats within one process."""
     process_random().set_state(LibcRandom(1).get_state())
+
+
+@contextmanager
+def scope() -> Iterator[None]:
+    """A stream of its own for the block, at its start as in a new process; then the one before goes on."""
+    global _process_random
+    before, _process_random = _process_random, LibcRandom(1)
+    try:
+        yield
+    finally:
+        _process_random = before

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_compat.data.batch_transform import batch_transform
 from caffe_compat.data.database import open_database
 from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.image_batch import BYTES
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
+from caffe_compat.ops import batch_transform
 
 
 class Batch(NamedTuple):
@@ -152,7 +153,7 @@ class DeviceStage:
     def __init__(self, device: torch.device, depth: int) -> None:
         self._device = device
         self._stream = torch.cuda.Stream(device)
-        # One buffer is filled while the others are on their way.
+        # One slot is filled while the batches in the others are on their way to the device.
         self._slots = [_PinnedSlot() for _ in range(depth + 2)]
         self._turn = 0
         self._mean: Tensor | None = None
@@ -167,7 +168,7 @@ class DeviceStage:
         slot.wait()
         label = slot.take("label", (len(labels),), torch.int64)
         label.copy_(torch.from_numpy(labels))
-        same_bytes = bool((headers[:, :4] == headers[0, :4]).all()) and headers[0, 0] == maker.BYTES
+        same_bytes = bool((headers[:, :4] == headers[0, :4]).all()) and headers[0, 0] == BYTES
         if same_bytes:
             pixels = slot.take("pixels", (len(labels), *headers[0, 1:4].tolist()), torch.uint8)
             maker.copy_bytes(images, pixels.numpy())

@@ -1,4 +1,4 @@
-"""``map`` over threads that exist only while they are of use."""
+"""A function applied to many items at once, in threads."""
 
 import os
 from collections.abc import Callable, Iterable

@@ -1,6 +1,6 @@
 """Caffe's DataTransformer: crop, mirror, mean, scale, for one image at a time.
 
-C H W: channels, height, width.  ``batch.py`` does the same, compiled, for many images.
+C H W: channels, height, width.  ``BatchMaker`` in batch.py does the same for many images at once.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,28 @@ from caffe_compat.errors import DataError
 from caffe_compat.random import CaffeGenerator, generator
 
 
-class Window(NamedTuple):
+class CropWindow(NamedTuple):
     """Which part of an image is taken, and whether it is mirrored left to right."""
 
     top: int
     left: int
     mirror: bool
+
+
+def transform_image(
+    image: np.ndarray, window: CropWindow, *, size: tuple[int, ...], mean: np.ndarray | None, scale: np.float32
+) -> np.ndarray:
+    """(value - mean) * scale of a window of ``size`` (height, width): float32 (C, height, width).
+
+    ``image`` (C, H, W) uint8 or float32; ``mean`` float32, one value for each channel or (C, H, W), of which the window
+    is taken, too.
+    """
+    place = np.s_[:, window.top : window.top + size[0], window.left : window.left + size[1]]
+    values = image[place].astype(np.float32)
+    if mean is not None:
+        values -= mean[place] if mean.ndim == 3 else mean[:, None, None]
+    values *= scale
+    return values[:, :, ::-1] if window.mirror else values
 
 
 class Transformer:
@@ -32,24 +48,29 @@ class Transformer:
         crop_size: int = 0,
         mirror: bool = False,
         mean_file: str | Path | None = None,
+        mean_image: np.ndarray | None = None,
         mean_value: Sequence[float] = (),
         scale: float = 1.0,
         force_color: bool = False,
         force_gray: bool = False,
         phase: str = "TRAIN",
     ) -> None:
-        """The fields of Caffe's ``transform_param``.
+        """The fields of Caffe's ``transform_param``, and ``mean_image`` (C, H, W) in place of a file that holds it.
 
-        Raises DataError when mean_file and mean_value, or force_color and force_gray, are both
+        Raises DataError when two of mean_file, mean_image and mean_value, or force_color and force_gray, are
         given, and when the mean file cannot be read.
         """
+        if mean_image is not None and (mean_file is not None or len(mean_value)):
+            raise DataError("Transformer: mean_image beside mean_file or mean_value; keep one of them")
         if mean_file is not None and len(mean_value):
             raise DataError("transform_param: mean_file and mean_value are both set; keep one of them")
         if force_color and force_gray:
             raise DataError("transform_param: force_color and force_gray are both set; keep one of them")
         self.crop_size = crop_size
         self.mirror = mirror
-        self.mean = read_mean(mean_file) if mean_file is not None else None  # (C, H, W)
+        if mean_file is not None:
+            mean_image = read_mean(mean_file)
+        self.mean = None if mean_image is None else np.ascontiguousarray(mean_image, np.float32)  # (C, H, W)
         self.mean_value = np.array(mean_value, np.float32)  # (0), (1) or (C)
         self._channel_mean = np.empty(0, np.float32)
         self.scale = np.float32(scale)
@@ -114,10 +135,10 @@ class Transformer:
             self._channel_mean = np.ascontiguousarray(np.broadcast_to(self.mean_value, channels))
         return self._channel_mean
 
-    def draw(self, height: int, width: int) -> Window:
+    def draw(self, height: int, width: int) -> CropWindow:
         """The window for the next image."""
         top, left, mirror = self.draw_windows(np.array([[height, width]]))[0].tolist()
-        return Window(top, left, mirror == 1)
+        return CropWindow(top, left, mirror == 1)
 
     def draw_windows(self, sizes: np.ndarray) -> np.ndarray:
         """Windows for images of these heights and widths (N, 2): int32 (N, 3) of top, left, mirror.
@@ -142,23 +163,16 @@ class Transformer:
             windows[:, :2] = spare // 2
         return windows
 
-    def apply(self, image: np.ndarray, window: Window) -> np.ndarray:
+    def apply(self, image: np.ndarray, window: CropWindow) -> np.ndarray:
         """Transformed (C, H, W) float32 of ``image`` (C, H, W; uint8 or float32)."""
         _, height, width = self.output_shape(*image.shape)
-        top, left, mirror = window
-        rows, columns = slice(top, top + height), slice(left, left + width)
-        values = image[:, rows, columns].astype(np.float32)
-        if self.mean is not None:
-            values -= self.mean[:, rows, columns]
-        elif self.mean_value.size:
-            values -= self.mean_value[:, None, None]
-        values *= self.scale
-        return values[:, :, ::-1] if mirror else values
+        mean = self.mean_for(len(image))
+        return transform_image(image, window, size=(height, width), mean=mean, scale=self.scale)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Draw a window and apply it."""
-        _, height, width = self.output_shape(*image.shape) and image.shape
-        return np.ascontiguousarray(self.apply(image, self.draw(height, width)))
+        self.output_shape(*image.shape)  # which refuses an image before anything is drawn for it
+        return np.ascontiguousarray(self.apply(image, self.draw(*image.shape[1:])))
 
     def get_state(self) -> str | None:
         """The random stream's position, in hexadecimal."""

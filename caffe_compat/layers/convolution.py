@@ -14,6 +14,7 @@ from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, read_conv_window, window_details
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
+from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.ops.torch_conv import torch_conv
 from caffe_compat.proto import caffe_pb2
 
@@ -96,21 +97,19 @@ class Convolution(Layer):
         )
 
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        _, stride, pad, dilation = self.window
+        window = self.window.with_groups(self.group)
         missing = overhang(x.shape[2:], self.window)
         if any(missing):
             x = functional.pad(x, [p for size in reversed(missing) for p in (0, size)])
         if self.spatial_axes == 2 and self._takes_ours(x):
-            return conv(x, weight, bias, stride, pad, dilation, self.group)
+            return conv(x, weight, bias, **window.keywords())
         if self.spatial_axes == 0:
             # Caffe accepts a net without spatial axes: a 1x1 convolution of vectors.
-            y = torch_conv(
-                x.unsqueeze(-1), weight.unsqueeze(-1), bias, stride=(1,), padding=(0,), dilation=(1,), groups=self.group
-            )
-            return y[..., 0]
+            window = ConvWindow.per_axis(1, groups=self.group)
+            return torch_conv(x.unsqueeze(-1), weight.unsqueeze(-1), bias, window)[..., 0]
         if self.spatial_axes <= 3:
-            return torch_conv(x, weight, bias, stride=stride, padding=pad, dilation=dilation, groups=self.group)
-        return _convolve_nd(x, weight, bias, stride, pad, dilation, self.group)
+            return torch_conv(x, weight, bias, window)
+        return _convolve_nd(x, weight, bias, window)
 
     def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
         # Each output takes one filter: all weights of its channel.
@@ -150,10 +149,9 @@ class Convolution(Layer):
         return Example(f"convolution_param {{ {fields} }}", [dice.normal(*shape)])
 
 
-def _convolve_nd(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Shape, pad: Shape, dilation: Shape, group: int
-) -> Tensor:
+def _convolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow) -> Tensor:
     """More than three spatial axes, by unfolding each axis; PyTorch has no such convolution."""
+    stride, pad, dilation, group = window
     axes = len(stride)
     x = functional.pad(x, [p for size in reversed(pad) for p in (size, size)])
     kernel = weight.shape[2:]

@@ -10,7 +10,8 @@ from caffe_compat.layers.base import Shape
 from caffe_compat.layers.convolution import Convolution
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
-from caffe_compat.layers.shared.geometry import Window, deconv_sizes
+from caffe_compat.layers.shared.geometry import KernelWindow, deconv_sizes
+from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.ops.torch_conv import torch_conv
 from caffe_compat.proto import caffe_pb2
 
@@ -44,16 +45,13 @@ class Deconvolution(Convolution):
     def _run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.spatial_axes > 3:
             return _deconvolve_nd(x, weight, bias, self.window, self.group)
-        _, stride, pad, dilation = self.window
         if self.spatial_axes == 0:
-            x, weight, stride, pad, dilation = x.unsqueeze(-1), weight.unsqueeze(-1), (1,), (0,), (1,)
-        y = torch_conv(
-            x, weight, bias, stride=stride, padding=pad, dilation=dilation, groups=self.group, transposed=True
-        )
-        return y if self.spatial_axes else y[..., 0]
+            window = ConvWindow.per_axis(1, groups=self.group)
+            return torch_conv(x.unsqueeze(-1), weight.unsqueeze(-1), bias, window, transposed=True)[..., 0]
+        return torch_conv(x, weight, bias, self.window.with_groups(self.group), transposed=True)
 
 
-def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: Window, group: int) -> Tensor:
+def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: KernelWindow, group: int) -> Tensor:
     """More than three spatial axes, one kernel place at a time; PyTorch has no such convolution."""
     sizes = x.shape[2:]
     # (N, C, spatial...) -> (N, group, C/group, spatial...); weight (group, C/group, outputs/group, kernel...)

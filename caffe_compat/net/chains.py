@@ -127,15 +127,15 @@ class ConvChain(Chain):
         layer = self.convolution
         if bottom.dim() != 4 or any(overhang(bottom.shape[2:], layer.window)):
             return None
-        _, stride, pad, dilation = layer.window
+        window = layer.window.with_groups(layer.group)
         bias = layer.blob(1) if len(layer.blobs) > 1 else None
         if bottom.is_cuda:
             if not is_tuned(bottom.device):
                 return None
-            return conv(bottom, layer.blob(0), bias, stride, pad, dilation, layer.group, self.relu)
+            return conv(bottom, layer.blob(0), bias, **window.keywords(), relu=self.relu)
         if bottom.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return None
-        return fast_conv(bottom, layer.blob(0), bias, stride, pad, dilation, layer.group, self.relu)
+        return fast_conv(bottom, layer.blob(0), bias, **window.keywords(), relu=self.relu)
 
 
 @dataclass

@@ -6,11 +6,11 @@ convolution on CUDA.  For what the table does not have:
 
 - one group: cuDNN, whose dense convolutions are fast;
 - several groups whose channels, in and out, fill 16 bytes (8 of a 16-bit type, 4 of float32): our channels_last
-  kernel, for NCHW tensors too: laying them out costs a pass over the bytes;
-- anything else, float64 among it: cuDNN.
+  kernel, also for NCHW tensors, though bringing them into channels_last costs a pass over their bytes;
+- anything else, such as float64: cuDNN.
 
-A Convolution layer with ``engine: DEFAULT`` asks here only once a table for its GPU is there (``is_tuned``): until
-somebody has timed and checked the kernels on that GPU it takes cuDNN.
+A Convolution layer with ``engine: DEFAULT`` asks here only when there is a table for its GPU (``is_tuned``).  Before
+``tune_conv.py`` has timed and checked the kernels on that GPU, the layer takes cuDNN.
 
 ``CAFFE_COMPAT_EXACT=1`` takes Caffe's own im2col and matrix products everywhere.  Each choice is logged once.
 """
@@ -28,7 +28,8 @@ import torch
 from torch import Tensor
 
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.ops.conv_paths import PATHS, Window, memory_format
+from caffe_compat.ops.conv_paths import PATHS, memory_format
+from caffe_compat.ops.conv_window import ConvWindow
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,14 @@ def read_table() -> dict[str, dict[str, str]]:
     return table
 
 
-@torch.compiler.assume_constant_result
 def is_tuned(device: torch.device) -> bool:
     """Whether there is a table for this CUDA device."""
     return device.type == "cuda" and torch.cuda.get_device_name(device) in read_table()
+
+
+# What the decorator torch.compiler.assume_constant_result does, so that torch.compile takes the answer without tracing
+# how it is found; the decorator itself would import torch._dynamo, which takes longer than all of this package.
+vars(is_tuned)["_dynamo_marked_constant"] = True
 
 
 def precision_name(dtype: torch.dtype) -> str:
@@ -81,12 +86,18 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def table_key(
-    operation: str, precision: str, channels_last: bool, input: Sequence[int], weight: Sequence[int], window: Window
+    operation: str,
+    precision: str,
+    *,
+    channels_last: bool,
+    input: Sequence[int],
+    weight: Sequence[int],
+    window: ConvWindow,
 ) -> str:
     """``output bf16 NHWC 256x96x27x27 256x48x5x5 s1x1 p2x2 d1x1 g2``: sizes of input and weight, then the window."""
     sizes = ["x".join(map(str, shape)) for shape in (input, weight)]
     spans = [name + "x".join(map(str, span)) for name, span in zip("spd", window[:3], strict=True)]
-    return " ".join([operation, precision, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window[3]}"])
+    return " ".join([operation, precision, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window.groups}"])
 
 
 def rule_of_thumb(precision: str, input: Sequence[int], weight: Sequence[int], groups: int) -> str:
@@ -98,29 +109,27 @@ def rule_of_thumb(precision: str, input: Sequence[int], weight: Sequence[int], g
 
 
 @cache
-def _choose(
+def choose(
     device: str,
     operation: str,
     precision: str,
+    *,
     channels_last: bool,
     input: tuple[int, ...],
     weight: tuple[int, ...],
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    dilation: tuple[int, ...],
-    groups: int,
+    window: ConvWindow,
 ) -> str:
-    window = (list(stride), list(padding), list(dilation), groups)
-    key = table_key(operation, precision, channels_last, input, weight, window)
+    """The path for these sizes; each is chosen, and logged, once."""
+    key = table_key(operation, precision, channels_last=channels_last, input=input, weight=weight, window=window)
     measured = read_table().get(device, {}).get(key)
-    path = measured or rule_of_thumb(precision, input, weight, groups)
+    path = measured or rule_of_thumb(precision, input, weight, window.groups)
     log.info("convolution %s: %s (%s)", key, path, "measured" if measured else "rule of thumb")
     return path
 
 
 def forget_choices() -> None:
     """Read the table again at the next convolution."""
-    _choose.cache_clear()
+    choose.cache_clear()
     read_table.cache_clear()
 
 
@@ -137,53 +146,51 @@ def use_path(name: str) -> Iterator[None]:
         _forced = before
 
 
-def output_size(input: Sequence[int], weight: Sequence[int], window: Window) -> list[int]:
-    """Caffe's and PyTorch's rule, rounded down; below 1 where the kernel does not fit."""
-    stride, padding, dilation, _ = window
-    return [(input[2 + i] + 2 * padding[i] - dilation[i] * (weight[2 + i] - 1) - 1) // stride[i] + 1 for i in range(2)]
-
-
-def _go_together(input: Sequence[int], weight: Sequence[int], window: Window, grad: Sequence[int] | None) -> bool:
+def _go_together(input: Sequence[int], weight: Sequence[int], window: ConvWindow, grad: Sequence[int] | None) -> bool:
     stride, padding, dilation, groups = window
     if not (len(input) == len(weight) == 4 and len(stride) == len(padding) == len(dilation) == 2):
         return False
     if groups < 1 or min(*stride, *dilation, *weight[2:]) < 1 or min(padding) < 0:
         return False
-    size = output_size(input, weight, window)
+    size = window.output_size(input, weight)
     fits = input[1] == weight[1] * groups and weight[0] % groups == 0 and min(size) > 0
     return fits and (grad is None or list(grad) == [input[0], weight[0], *size])
 
 
-def _pick(operation: str, first: Tensor, second: Tensor, input: Any, weight: Any, window: Window) -> str:
+def pick(
+    operation: str,
+    first: Tensor,
+    second: Tensor,
+    *,
+    input: Sequence[int],
+    weight: Sequence[int],
+    window: ConvWindow,
+) -> str:
     """The path for operands ``first`` (of the gradients: grad) and ``second``, of these sizes of input and weight."""
     grad = None if operation == "output" else first.shape
     same = first.dtype == second.dtype and first.device == second.device and first.dtype in PRECISIONS
     if not same or not _go_together(input, weight, window, grad):
-        return "ours_nchw"  # whose checks say what came and what was expected
+        return "ours_nchw"  # its checks raise an error that says what came and what was expected
     if _forced is not None:
         return _forced
     if os.environ.get("CAFFE_COMPAT_EXACT") == "1":
         return "caffe"
-    *spans, groups = window
-    device = torch.cuda.get_device_name(first.device)
-    channels_last = memory_format(first) == torch.channels_last
-    sizes = tuple(input), tuple(weight), *map(tuple, spans)
-    return _choose(device, operation, precision_name(first.dtype), channels_last, *sizes, groups)
+    return choose(
+        torch.cuda.get_device_name(first.device),
+        operation,
+        precision_name(first.dtype),
+        channels_last=memory_format(first) == torch.channels_last,
+        input=tuple(input),
+        weight=tuple(weight),
+        window=window,
+    )
 
 
 def conv_on_cuda(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    relu: bool = False,
+    input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, *, relu: bool = False
 ) -> Tensor:
     """``torch.ops.caffe_compat.conv`` on CUDA, and with ``relu`` ``conv_relu``; the result has input's layout."""
-    window = (stride, padding, dilation, groups)
-    path = _pick("output", input, weight, input.shape, weight.shape, window)
+    path = pick("output", input, weight, input=input.shape, weight=weight.shape, window=window)
     if bias is not None and (
         bias.shape != weight.shape[:1] or bias.dtype != input.dtype or bias.device != input.device
     ):
@@ -191,57 +198,35 @@ def conv_on_cuda(
     return PATHS[path].output(input, weight, bias, window, relu).contiguous(memory_format=memory_format(input))
 
 
-def conv_relu_on_cuda(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    """``torch.ops.caffe_compat.conv_relu`` on CUDA."""
-    return conv_on_cuda(input, weight, bias, stride, padding, dilation, groups, relu=True)
+def conv_input_grad_on_cuda(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
+    """``torch.ops.caffe_compat.conv_input_grad`` on CUDA for an input of (height, width) ``size``, in grad's layout."""
+    input = (*grad.shape[:1], weight.shape[1] * window.groups if weight.dim() > 1 else 0, *size)
+    path = PATHS[pick("input_grad", grad, weight, input=input, weight=weight.shape, window=window)]
+    return path.input_grad(grad, weight, size, window).contiguous(memory_format=memory_format(grad))
 
 
-def conv_input_grad_on_cuda(
-    grad: Tensor,
-    weight: Tensor,
-    height: int,
-    width: int,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    """``torch.ops.caffe_compat.conv_input_grad`` on CUDA; the result has grad's layout."""
-    window = (stride, padding, dilation, groups)
-    input = (*grad.shape[:1], weight.shape[1] * groups if weight.dim() > 1 else 0, height, width)
-    path = PATHS[_pick("input_grad", grad, weight, input, weight.shape, window)]
-    return path.input_grad(grad, weight, (height, width), window).contiguous(memory_format=memory_format(grad))
-
-
-def conv_weight_grad_on_cuda(
-    grad: Tensor,
-    input: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    """``torch.ops.caffe_compat.conv_weight_grad`` on CUDA; the result is contiguous."""
-    window = (stride, padding, dilation, groups)
-    channels = input.shape[1] // groups if input.dim() > 1 and groups > 0 else 0
-    weight = (*grad.shape[1:2], channels, kernel_h, kernel_w)
-    path = PATHS[_pick("weight_grad", grad, input, input.shape, weight, window)]
-    return path.weight_grad(grad, input, (kernel_h, kernel_w), window).contiguous()
+def conv_weight_grad_on_cuda(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
+    """``torch.ops.caffe_compat.conv_weight_grad`` on CUDA for a (height, width) ``kernel``; contiguous."""
+    channels = input.shape[1] // window.groups if input.dim() > 1 and window.groups > 0 else 0
+    weight = (*grad.shape[1:2], channels, *kernel)
+    path = PATHS[pick("weight_grad", grad, input, input=input.shape, weight=weight, window=window)]
+    return path.weight_grad(grad, input, kernel, window).contiguous()
 
 
 def register() -> None:
-    """Make this the CUDA side of the operators."""
-    torch.library.impl("caffe_compat::conv", "cuda", conv_on_cuda)
-    torch.library.impl("caffe_compat::conv_relu", "cuda", conv_relu_on_cuda)
-    torch.library.impl("caffe_compat::conv_input_grad", "cuda", conv_input_grad_on_cuda)
-    torch.library.impl("caffe_compat::conv_weight_grad", "cuda", conv_weight_grad_on_cuda)
+    """Make this the CUDA side of the operators, whose arguments are flat."""
+
+    def conv(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> Tensor:
+        return conv_on_cuda(input, weight, bias, ConvWindow.from_arguments(*window))
+
+    def conv_relu(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> Tensor:
+        return conv_on_cuda(input, weight, bias, ConvWindow.from_arguments(*window), relu=True)
+
+    def conv_input_grad(grad: Tensor, weight: Tensor, height: int, width: int, *window: Any) -> Tensor:
+        return conv_input_grad_on_cuda(grad, weight, (height, width), ConvWindow.from_arguments(*window))
+
+    def conv_weight_grad(grad: Tensor, input: Tensor, kernel_h: int, kernel_w: int, *window: Any) -> Tensor:
+        return conv_weight_grad_on_cuda(grad, input, (kernel_h, kernel_w), ConvWindow.from_arguments(*window))
+
+    for function in (conv, conv_relu, conv_input_grad, conv_weight_grad):
+        torch.library.impl(f"caffe_compat::{function.__name__}", "cuda", function)

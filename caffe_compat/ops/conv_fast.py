@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from caffe_compat import extension
-from caffe_compat.ops.conv import Sizes, _gradients, _needed, _per_axis
-from caffe_compat.ops.conv import _reference as _conv_reference
-from caffe_compat.ops.conv_choice import output_size
+from caffe_compat.ops.conv import reference
+from caffe_compat.ops.conv_autograd import gradients, save_operands
+from caffe_compat.ops.conv_window import ConvWindow, Sizes
 
-extension.load()
+HAS_KERNELS = extension.load() is not None
 
 # The tiles of Winograd's filtering: none, F(2x2, 3x3), and F(4x4, 3x3) and F(2x2, 5x5) too.
 LARGEST_TILES = (0, 4, 6)
@@ -23,6 +23,7 @@ def fast_conv(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
+    *,
     stride: Sizes = 1,
     padding: Sizes = 0,
     dilation: Sizes = 1,
@@ -34,7 +35,8 @@ def fast_conv(
 
     input (N, C, H, W), weight (outputs, C / groups, kernel_h, kernel_w), bias (outputs,).  The result is
     (N, outputs, H', W') in channels_last, as is the gradient of the input; input in channels_last is read as it lies,
-    any other is copied.  The weight and its gradient are contiguous, as in a caffemodel.
+    any other is copied.  The weight and its gradient are contiguous, as in a caffemodel.  Without the extension the
+    plain twin of ``conv`` runs, which takes any dtype and device.
 
     Kernels of 3x3 and 5x5 with stride 1 are computed by Winograd's minimal filtering where ``largest_tile`` allows it
     and it saves multiplications.  It computes m x m outputs of an r x r kernel from (m + r - 1)^2 products a channel,
@@ -56,82 +58,52 @@ def fast_conv(
     """
     if largest_tile not in LARGEST_TILES:
         raise ValueError(f"fast_conv: largest_tile is {largest_tile}; expected one of {LARGEST_TILES}")
-    window = [_per_axis(n, v, 2) for n, v in (("stride", stride), ("padding", padding), ("dilation", dilation))]
-    return torch.ops.caffe_compat.conv_fast(input, weight, bias, *window, groups, relu, largest_tile)
-
-
-def _reference(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Sizes = 1,
-    padding: Sizes = 0,
-    dilation: Sizes = 1,
-    groups: int = 1,
-    relu: bool = False,
-) -> Tensor:
-    """``fast_conv`` by the definition, in any dtype."""
-    result = _conv_reference(input, weight, bias, stride, padding, dilation, groups)
-    return result.relu() if relu else result
+    window = ConvWindow.per_axis(2, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    if HAS_KERNELS:
+        return torch.ops.caffe_compat.conv_fast(input, weight, bias, *window, relu, largest_tile)
+    return reference(input, weight, bias, window, relu=relu).contiguous(memory_format=torch.channels_last)
 
 
 def _empty(like: Tensor, *sizes: int) -> Tensor:
     return like.new_empty(sizes).to(memory_format=torch.channels_last)
 
 
-@torch.library.register_fake("caffe_compat::conv_fast")
-def _conv_fast_fake(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-    relu: bool,
-    largest_tile: int,
-) -> Tensor:
-    sizes = output_size(input.shape, weight.shape, (stride, padding, dilation, groups))
+@extension.fake_kernel("conv_fast")
+def _conv_fast_fake(input: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
+    *window, _relu, _largest_tile = arguments
+    sizes = ConvWindow.from_arguments(*window).output_size(input.shape, weight.shape)
     return _empty(input, input.shape[0], weight.shape[0], *sizes)
 
 
-@torch.library.register_fake("caffe_compat::conv_fast_input_grad")
-def _input_grad_fake(
-    grad: Tensor, weight: Tensor, height: int, width: int, stride: Any, padding: Any, dilation: Any, groups: int, _: int
-) -> Tensor:
-    return _empty(grad, grad.shape[0], weight.shape[1] * groups, height, width)
+@extension.fake_kernel("conv_fast_input_grad")
+def _input_grad_fake(grad: Tensor, weight: Tensor, height: int, width: int, *arguments: Any) -> Tensor:
+    *window, _largest_tile = arguments
+    channels = weight.shape[1] * ConvWindow.from_arguments(*window).groups
+    return _empty(grad, grad.shape[0], channels, height, width)
 
 
-@torch.library.register_fake("caffe_compat::conv_fast_weight_grad")
-def _weight_grad_fake(
-    grad: Tensor,
-    input: Tensor,
-    kernel_h: int,
-    kernel_w: int,
-    stride: Any,
-    padding: Any,
-    dilation: Any,
-    groups: int,
-    _: int,
-) -> Tensor:
-    return grad.new_empty((grad.shape[1], input.shape[1] // groups, kernel_h, kernel_w))
+@extension.fake_kernel("conv_fast_weight_grad")
+def _weight_grad_fake(grad: Tensor, input: Tensor, kernel_h: int, kernel_w: int, *arguments: Any) -> Tensor:
+    *window, _largest_tile = arguments
+    channels = input.shape[1] // ConvWindow.from_arguments(*window).groups
+    return grad.new_empty((grad.shape[1], channels, kernel_h, kernel_w))
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     *arguments, relu, largest_tile = inputs
-    operands = _needed(ctx, (*arguments, largest_tile))
-    ctx.save_for_backward(*operands, *([output] if relu else []))
+    save_operands(ctx, (*arguments, largest_tile), output if relu else None)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     ops = torch.ops.caffe_compat
-    return *_gradients(ctx, grad, ops.conv_fast_input_grad, ops.conv_fast_weight_grad), *[None] * 6
+    others = [None] * (len(ConvWindow._fields) + 2)  # the window, relu and largest_tile
+    return *gradients(ctx, grad, ops.conv_fast_input_grad, ops.conv_fast_weight_grad), *others
 
 
 def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
     raise RuntimeError("fast_conv is not twice differentiable; use torch.nn.functional.conv2d where that is needed")
 
 
-torch.library.register_autograd("caffe_compat::conv_fast", _backward, setup_context=_save)
-torch.library.register_autograd("caffe_compat::conv_fast_input_grad", _refuse_double_backward)
-torch.library.register_autograd("caffe_compat::conv_fast_weight_grad", _refuse_double_backward)
+extension.autograd("conv_fast", _backward, _save)
+extension.autograd("conv_fast_input_grad", _refuse_double_backward)
+extension.autograd("conv_fast_weight_grad", _refuse_double_backward)

@@ -1,6 +1,6 @@
 """The ways to compute a convolution on CUDA, each with its output, input gradient and weight gradient.
 
-A path gives its result in any layout; ``conv_choice`` picks the path and lays the result out as its caller wants.
+A path may give its result in any layout; ``conv_choice`` picks the path and brings the result into the caller's layout.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-Window = tuple[list[int], list[int], list[int], int]  # stride, padding, dilation, groups
+from caffe_compat.ops.conv_window import ConvWindow
 
 
 class Path(NamedTuple):
     """``output(input, weight, bias, window, relu)``, ``input_grad(grad, weight, (height, width), window)`` and
     ``weight_grad(grad, input, (kernel_h, kernel_w), window)``."""
 
-    output: Callable[[Tensor, Tensor, Tensor | None, Window, bool], Tensor]
-    input_grad: Callable[[Tensor, Tensor, tuple[int, int], Window], Tensor]
-    weight_grad: Callable[[Tensor, Tensor, tuple[int, int], Window], Tensor]
+    output: Callable[[Tensor, Tensor, Tensor | None, ConvWindow, bool], Tensor]
+    input_grad: Callable[[Tensor, Tensor, tuple[int, int], ConvWindow], Tensor]
+    weight_grad: Callable[[Tensor, Tensor, tuple[int, int], ConvWindow], Tensor]
 
 
 def memory_format(tensor: Tensor) -> torch.memory_format:
@@ -46,26 +46,26 @@ def _ours(channels_last: bool) -> Path:
     )
 
 
-def _torch_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Window, relu: bool) -> Tensor:
+def _torch_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, relu: bool) -> Tensor:
     y = functional.conv2d(input, weight, bias, *window)
     return y.relu_() if relu else y
 
 
-def _torch_backward(grad: Tensor, input: Tensor, weight: Tensor, window: Window, mask: list[bool]) -> Any:
+def _torch_backward(grad: Tensor, input: Tensor, weight: Tensor, window: ConvWindow, mask: list[bool]) -> Any:
     stride, padding, dilation, groups = window
     return torch.ops.aten.convolution_backward(
         grad, input, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
     )
 
 
-def _torch_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: Window) -> Tensor:
-    shape = (grad.shape[0], weight.shape[1] * window[3], *size)
+def _torch_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
+    shape = (grad.shape[0], weight.shape[1] * window.groups, *size)
     input = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=memory_format(grad))
     return _torch_backward(grad, input, weight, window, [True, False, False])[0]
 
 
-def _torch_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: Window) -> Tensor:
-    weight = grad.new_empty((grad.shape[1], input.shape[1] // window[3], *kernel))
+def _torch_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
+    weight = grad.new_empty((grad.shape[1], input.shape[1] // window.groups, *kernel))
     return _torch_backward(grad, input, weight, window, [False, True, False])[1]
 
 
@@ -75,30 +75,29 @@ def _split(tensor: Tensor, groups: int) -> list[Tensor]:
     return [part.contiguous(memory_format=layout) for part in tensor.chunk(groups, 1)]
 
 
-def _dense(window: Window) -> Window:
+def _dense(window: ConvWindow) -> ConvWindow:
     """The window of one group's convolution."""
-    stride, padding, dilation, _ = window
-    return stride, padding, dilation, 1
+    return window._replace(groups=1)
 
 
-def _split_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Window, relu: bool) -> Tensor:
-    groups = window[3]
+def _split_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, relu: bool) -> Tensor:
+    groups = window.groups
     biases = [None] * groups if bias is None else bias.chunk(groups)
     parts = zip(_split(input, groups), weight.chunk(groups), biases, strict=True)
     return torch.cat([_torch_output(x, w, b, _dense(window), relu) for x, w, b in parts], 1)
 
 
-def _split_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: Window) -> Tensor:
-    parts = zip(_split(grad, window[3]), weight.chunk(window[3]), strict=True)
+def _split_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
+    parts = zip(_split(grad, window.groups), weight.chunk(window.groups), strict=True)
     return torch.cat([_torch_input_grad(dy, w, size, _dense(window)) for dy, w in parts], 1)
 
 
-def _split_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: Window) -> Tensor:
-    parts = zip(_split(grad, window[3]), _split(input, window[3]), strict=True)
+def _split_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
+    parts = zip(_split(grad, window.groups), _split(input, window.groups), strict=True)
     return torch.cat([_torch_weight_grad(dy, x, kernel, _dense(window)) for dy, x in parts])
 
 
-def _columns(image: Tensor, kernel: Any, window: Window) -> Tensor:
+def _columns(image: Tensor, kernel: Any, window: ConvWindow) -> Tensor:
     """im2col of one image: (groups, channels of a group * taps, pixels)."""
     stride, padding, dilation, groups = window
     columns = torch.ops.aten.im2col(image.unsqueeze(0), kernel, dilation, padding, stride)[0]
@@ -110,16 +109,12 @@ def _by_group(tensor: Tensor, groups: int) -> Tensor:
     return tensor.reshape(groups, tensor.shape[0] // groups, -1)
 
 
-def _caffe_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Window, relu: bool) -> Tensor:
-    weights, images = _by_group(weight, window[3]), []
+def _caffe_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, relu: bool) -> Tensor:
+    weights, images = _by_group(weight, window.groups), []
     for image in input:
         columns = _columns(image, weight.shape[2:], window)
         images.append(torch.cat([w @ x for w, x in zip(weights, columns, strict=True)]))
-    stride, padding, dilation, _ = window
-    sizes = [
-        (input.shape[2 + i] + 2 * padding[i] - dilation[i] * (weight.shape[2 + i] - 1) - 1) // stride[i] + 1
-        for i in range(2)
-    ]
+    sizes = window.output_size(input.shape, weight.shape)
     y = torch.stack(images) if images else input.new_empty((0, weight.shape[0], sizes[0] * sizes[1]))
     if bias is not None:
         y += bias.unsqueeze(1)
@@ -127,7 +122,7 @@ def _caffe_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Wi
     return y.relu_() if relu else y
 
 
-def _caffe_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+def _caffe_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
     stride, padding, dilation, groups = window
     weights, images = _by_group(weight, groups), []
     for dy in grad:
@@ -136,8 +131,8 @@ def _caffe_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], windo
     return torch.stack(images) if images else grad.new_empty((0, weight.shape[1] * groups, *size))
 
 
-def _caffe_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: Window) -> Tensor:
-    groups = window[3]
+def _caffe_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
+    groups = window.groups
     dw = grad.new_zeros((grad.shape[1], input.shape[1] // groups, *kernel))
     weights = dw.view(groups, grad.shape[1] // groups, -1)
     for dy, image in zip(grad, input, strict=True):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from caffe_compat import extension
 
-extension.load()
+HAS_KERNELS = extension.load() is not None
 
 NORM_REGIONS = ("ACROSS_CHANNELS", "WITHIN_CHANNEL")
 
@@ -28,7 +28,7 @@ def lrn(
 
     ACROSS_CHANNELS: scale = k + alpha / local_size * (sum over local_size channels).
     WITHIN_CHANNEL: scale = 1 + alpha / local_size^2 * (sum over local_size x local_size pixels); k is not used.
-    Outside the array counts as zero.  Source: Caffe's LRN layer.  PyTorch has the first region only, and slower.
+    Elements outside the array count as zero.  Source: Caffe's LRN layer.  PyTorch has ACROSS_CHANNELS only, and slower.
 
     input (N, C, H, W), float32 or float64, on CUDA also float16 and bfloat16 (computed in float32); contiguous and
     channels_last are taken as they are, and the result has the same layout.  ValueError for an even ``local_size``,
@@ -36,10 +36,12 @@ def lrn(
     """
     if norm_region not in NORM_REGIONS:
         raise ValueError(f"lrn: norm_region is {norm_region!r}; expected one of {', '.join(NORM_REGIONS)}")
+    if not HAS_KERNELS:
+        return reference(input, local_size, alpha=alpha, beta=beta, k=k, norm_region=norm_region)
     return torch.ops.caffe_compat.lrn(input, local_size, alpha, beta, k, norm_region == "WITHIN_CHANNEL")
 
 
-def _reference(
+def reference(
     input: Tensor,
     local_size: int = 5,
     alpha: float = 1.0,
@@ -64,12 +66,12 @@ def _like_input(input: Tensor) -> Tensor:
     return torch.empty_like(input, memory_format=torch.channels_last if channels_last else torch.contiguous_format)
 
 
-@torch.library.register_fake("caffe_compat::lrn")
+@extension.fake_kernel("lrn")
 def _lrn_fake(input: Tensor, local_size: int, alpha: float, beta: float, k: float, within_channel: bool) -> Tensor:
     return _like_input(input)
 
 
-@torch.library.register_fake("caffe_compat::lrn_backward")
+@extension.fake_kernel("lrn_backward")
 def _lrn_backward_fake(
     grad: Tensor, input: Tensor, local_size: int, alpha: float, beta: float, k: float, within_channel: bool
 ) -> Tensor:
@@ -87,8 +89,8 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
-    raise RuntimeError("lrn is not twice differentiable; use caffe_compat.ops.lrn._reference where that is needed")
+    raise RuntimeError("lrn is not twice differentiable; use caffe_compat.ops.lrn.reference where that is needed")
 
 
-torch.library.register_autograd("caffe_compat::lrn", _backward, setup_context=_save)
-torch.library.register_autograd("caffe_compat::lrn_backward", _refuse_double_backward)
+extension.autograd("lrn", _backward, _save)
+extension.autograd("lrn_backward", _refuse_double_backward)

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat import extension
-from caffe_compat.ops.lrn import _reference as _lrn_reference
+from caffe_compat.ops.lrn import reference as lrn_reference
 
-extension.load()
+HAS_KERNELS = extension.load() is not None
 
-MOST_TAPS = 255  # a winner's number within its window takes one byte
+MOST_TAPS = 255  # the place of the maximum within its window is kept in one byte
 CPU_DTYPES = (torch.float32, torch.float64)
 CUDA_DTYPES = (*CPU_DTYPES, torch.float16, torch.bfloat16)
 
@@ -34,6 +34,8 @@ def max_pool(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size:
     window that starts outside the input, or more than 255 taps; TypeError for another dtype.  Not twice
     differentiable.
     """
+    if not HAS_KERNELS:
+        return reference(input, kernel, stride, padding, out_size, relu)
     return torch.ops.caffe_compat.max_pool(input, kernel, stride, padding, out_size, relu)[0]
 
 
@@ -49,17 +51,20 @@ def relu_pool_lrn(
     beta: float = 0.75,
     k: float = 1.0,
 ) -> Tensor:
-    """``lrn(max_pool(input, ..., relu), local_size, alpha, beta, k)``, bit for bit, for less traffic: what follows
-    conv1 and conv2 in CaffeNet.
+    """``lrn(max_pool(input, ..., relu), local_size, alpha, beta, k)``, bit for bit, in one pass over the memory.
+
+    This chain follows conv1 and conv2 in CaffeNet.
 
     Shapes, dtypes and errors are those of ``max_pool`` and ``lrn`` (ACROSS_CHANNELS).  For the gradient the pooled
     values and a byte for each of them are kept, not the input.
     """
     arguments = (kernel, stride, padding, out_size, relu, local_size, alpha, beta, k)
+    if not HAS_KERNELS:
+        return chain_reference(input, *arguments)
     return torch.ops.caffe_compat.relu_pool_lrn(input, *arguments)[0]
 
 
-def _reference(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool = False) -> Tensor:
+def reference(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool = False) -> Tensor:
     """``max_pool`` in plain PyTorch: pad until every window lies inside, then pool."""
     if relu:
         input = functional.relu(input)
@@ -69,7 +74,7 @@ def _reference(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_siz
     return functional.max_pool2d(padded[:, :, : ends[0], : ends[1]], tuple(kernel), tuple(stride))
 
 
-def _chain_reference(
+def chain_reference(
     input: Tensor,
     kernel: Pair,
     stride: Pair,
@@ -82,11 +87,11 @@ def _chain_reference(
     k: float = 1.0,
 ) -> Tensor:
     """``relu_pool_lrn`` in plain PyTorch."""
-    return _lrn_reference(_reference(input, kernel, stride, padding, out_size, relu), local_size, alpha, beta, k)
+    return lrn_reference(reference(input, kernel, stride, padding, out_size, relu), local_size, alpha, beta, k)
 
 
 def _like(input: Tensor, sizes: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
-    """Not yet filled, in the layout of ``input``."""
+    """An uninitialised tensor with the batch, channels and layout of ``input`` and these (height, width)."""
     channels_last = not input.is_contiguous() and input.is_contiguous(memory_format=torch.channels_last)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     return torch.empty(
@@ -94,26 +99,26 @@ def _like(input: Tensor, sizes: Sequence[Any], dtype: torch.dtype | None = None)
     )
 
 
-@torch.library.register_fake("caffe_compat::max_pool")
+@extension.fake_kernel("max_pool")
 def _max_pool_fake(
     input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool
 ) -> tuple[Tensor, Tensor]:
     return _like(input, out_size), _like(input, out_size, torch.uint8)
 
 
-@torch.library.register_fake("caffe_compat::max_pool_backward")
+@extension.fake_kernel("max_pool_backward")
 def _max_pool_backward_fake(grad: Tensor, tap: Tensor, height: int, width: int, *window: Any) -> Tensor:
     return _like(tap, (height, width), grad.dtype)
 
 
-@torch.library.register_fake("caffe_compat::relu_pool_lrn")
+@extension.fake_kernel("relu_pool_lrn")
 def _chain_fake(
     input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, *arguments: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like(input, out_size), _like(input, out_size), _like(input, out_size, torch.uint8)
 
 
-@torch.library.register_fake("caffe_compat::relu_pool_lrn_backward")
+@extension.fake_kernel("relu_pool_lrn_backward")
 def _chain_backward_fake(grad: Tensor, pooled: Tensor, tap: Tensor, height: int, width: int, *arguments: Any) -> Tensor:
     return _like(tap, (height, width), grad.dtype)
 
@@ -154,7 +159,7 @@ def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
     raise RuntimeError("max_pool is not twice differentiable; use torch.nn.functional.max_pool2d where that is needed")
 
 
-torch.library.register_autograd("caffe_compat::max_pool", _max_pool_backward, setup_context=_save_max_pool)
-torch.library.register_autograd("caffe_compat::relu_pool_lrn", _chain_backward, setup_context=_save_chain)
-torch.library.register_autograd("caffe_compat::max_pool_backward", _refuse_double_backward)
-torch.library.register_autograd("caffe_compat::relu_pool_lrn_backward", _refuse_double_backward)
+extension.autograd("max_pool", _max_pool_backward, _save_max_pool)
+extension.autograd("relu_pool_lrn", _chain_backward, _save_chain)
+extension.autograd("max_pool_backward", _refuse_double_backward)
+extension.autograd("relu_pool_lrn_backward", _refuse_double_backward)

@@ -1,7 +1,7 @@
 """One solver update of many parameters, in one call and one pass over the memory.
 
 The slow twin of each rule is the ``compute_update`` of its class in ``caffe_compat/solver/rules`` (with the steps
-around it in ``rules/base.py``), which runs where there is no kernel; so there is no ``_reference`` here.
+around it in ``rules/base.py``), which runs where there is no kernel; so there is no ``reference`` here.
 """
 
 from dataclasses import dataclass, field

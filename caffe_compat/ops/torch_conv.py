@@ -1,25 +1,17 @@
 """PyTorch's convolutions in the precision in force, forward and backward."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.precision import precision, switched
 
 
 def torch_conv(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int = 1,
-    transposed: bool = False,
+    input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, *, transposed: bool = False
 ) -> Tensor:
     """``torch.convolution`` over one to three spatial axes: input (N, C, spatial...), weight (outputs, C / groups,
     kernel...), or for ``transposed`` (C, outputs / groups, kernel...), bias (outputs,).
@@ -28,8 +20,8 @@ def torch_conv(
     run later: PyTorch alone would take TF32 there by default.  Errors are PyTorch's.
     """
     if input.is_cuda and input.dtype == torch.float32 and _switches_count():
-        window = (tuple(stride), tuple(padding), tuple(dilation), transposed, (0,) * len(stride), groups)
-        return _Convolution.apply(input, weight, bias, window)
+        return Convolution.apply(input, weight, bias, window, transposed)
+    stride, padding, dilation, groups = window
     function = (_TRANSPOSED if transposed else _PLAIN)[len(stride)]
     return function(input, weight, bias, stride, padding, groups=groups, dilation=dilation)
 
@@ -43,15 +35,19 @@ def _switches_count() -> bool:
     return not (torch.is_autocast_enabled("cuda") or torch.compiler.is_compiling())
 
 
-class _Convolution(torch.autograd.Function):
-    """Sets the switches around PyTorch's own forward and backward."""
+class Convolution(torch.autograd.Function):
+    """PyTorch's own forward and backward, each with the switches set around it."""
 
     @staticmethod
-    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, window: tuple[Any, ...]) -> Tensor:
+    def forward(
+        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, transposed: bool
+    ) -> Tensor:
+        stride, padding, dilation, groups = window
+        ctx.arguments = (stride, padding, dilation, transposed, (0,) * len(stride), groups)
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.save_for_backward(input, weight)
-        ctx.window, ctx.bias_sizes = window, None if bias is None else list(bias.shape)
         with switched(tf32=precision() != "fp32"):
-            return torch.convolution(input, weight, bias, *window)
+            return torch.convolution(input, weight, bias, *ctx.arguments)
 
     @staticmethod
     def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor | None, ...]:
@@ -59,6 +55,6 @@ class _Convolution(torch.autograd.Function):
         needed = [bool(need) for need in ctx.needs_input_grad[:3]]
         with switched(tf32=precision() != "fp32"):
             gradients = torch.ops.aten.convolution_backward(
-                top_diffs[0], input, weight, ctx.bias_sizes, *ctx.window, needed
+                top_diffs[0], input, weight, ctx.bias_sizes, *ctx.arguments, needed
             )
-        return *(g if need else None for g, need in zip(gradients, needed, strict=True)), None
+        return *(g if need else None for g, need in zip(gradients, needed, strict=True)), None, None

@@ -1,5 +1,5 @@
 // torch.ops.caffe_compat.batch_transform: schema and the CPU side.  The fake kernel is in
-// caffe_compat/data/batch_transform.py.
+// caffe_compat/ops/batch_transform.py.
 
 #include "batch_transform/batch_transform.h"
 

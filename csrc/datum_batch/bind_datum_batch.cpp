@@ -62,6 +62,15 @@ class ImageBatch {
     return result;
   }
 
+  // int64 [count]: how many values each raw record holds; whether they are those of its sizes is
+  // asked in datum.py.
+  py::array_t<int64_t> value_counts() const {
+    py::array_t<int64_t> result(size());
+    auto out = result.mutable_unchecked<1>();
+    for (int64_t i = 0; i < size(); ++i) out(i) = items_[i].values;
+    return result;
+  }
+
   std::string error(int64_t i) const { return items_.at(i).error; }
 
   py::memoryview encoded(int64_t i) const {
@@ -121,8 +130,9 @@ class ImageBatch {
     if (out.ndim() != 4 || out.shape(0) != size())
       throw py::value_error("copy_bytes: out has the wrong shape");
     for (const Item& item : items_) {
-      if (item.kind != kBytes || item.image.channels != out.shape(1) ||
-          item.image.height != out.shape(2) || item.image.width != out.shape(3)) {
+      if (item.image.data == nullptr || item.kind != kBytes ||
+          item.image.channels != out.shape(1) || item.image.height != out.shape(2) ||
+          item.image.width != out.shape(3)) {
         throw py::value_error("copy_bytes: an image is of another size than out, or not of bytes");
       }
     }
@@ -137,7 +147,7 @@ class ImageBatch {
   void add_to(FloatArray total, int64_t threads) {
     if (total.ndim() != 3) throw py::value_error("add_to: expected (channels, height, width)");
     for (const Item& item : items_) {
-      if ((item.kind != kBytes && item.kind != kFloats) || item.image.channels != total.shape(0) ||
+      if (item.image.data == nullptr || item.image.channels != total.shape(0) ||
           item.image.height != total.shape(1) || item.image.width != total.shape(2)) {
         throw py::value_error("add_to: an image is of another size than the total");
       }
@@ -156,6 +166,7 @@ class ImageBatch {
   struct Item {
     Kind kind = kEmpty;
     int32_t label = 0;
+    int64_t values = 0;
     DatumView datum;
     ImageView image;
     std::string error;
@@ -175,31 +186,28 @@ class ImageBatch {
     if (item.kind == kBad || item.kind == kEncoded) return;
 
     const int64_t channels = datum.channels, height = datum.height, width = datum.width;
-    const int64_t values = is_float ? datum.float_count : datum.data_size;
-    const bool sane =
+    item.values = is_float ? datum.float_count : datum.data_size;
+    item.image.channels = channels;
+    item.image.height = height;
+    item.image.width = width;
+    item.image.is_float = is_float;
+    // No read may leave the record: without values for every place the image stays without data.
+    // The products cannot overflow: each is compared before the next.
+    const int64_t values = item.values;
+    const bool has_sizes =
         channels > 0 && height > 0 && width > 0 && channels <= values && height <= values;
-    if (!sane || channels * height > values || channels * height * width != values) {
-      item.kind = kBad;
-      item.error = "record has " + std::to_string(values) + " values; expected " +
-                   std::to_string(channels) + "x" + std::to_string(height) + "x" +
-                   std::to_string(width) + " (channels x height x width)";
-      return;
-    }
+    if (!has_sizes || channels * height > values || width > values / (channels * height)) return;
     const int64_t step = is_float ? datum.float_stride : 1;
-    item.image = {is_float ? datum.floats : datum.data,
-                  channels,
-                  height,
-                  width,
-                  height * width * step,
-                  width * step,
-                  step,
-                  is_float};
+    item.image.data = is_float ? datum.floats : datum.data;
+    item.image.channel_stride = height * width * step;
+    item.image.row_stride = width * step;
+    item.image.column_stride = step;
   }
 
   void check(int64_t i, const int32_t* place, int64_t channels, const FloatArray& mean,
              const TransformParams& params) const {
     const ImageView& image = items_[i].image;
-    if (items_[i].kind != kBytes && items_[i].kind != kFloats) {
+    if (image.data == nullptr) {
       throw py::value_error("transform: place " + std::to_string(i) + " has no image");
     }
     if (image.channels != channels || place[0] < 0 || place[1] < 0 ||
@@ -237,6 +245,8 @@ void bind_datum_batch(py::module_& m) {
       .def("__len__", &ImageBatch::size)
       .def("headers", &ImageBatch::headers,
            "int32 [count, 5]: kind, channels, height, width, label")
+      .def("value_counts", &ImageBatch::value_counts,
+           "int64 [count]: how many values each raw record holds")
       .def("error", &ImageBatch::error, py::arg("index"))
       .def("encoded", &ImageBatch::encoded, py::arg("index"), py::keep_alive<0, 1>())
       .def("set_image", &ImageBatch::set_image, py::arg("index"), py::arg("image"))

@@ -14,7 +14,8 @@ from caffe_compat.data.database import open_database
 from caffe_compat.data.image_list import ImageList
 from caffe_compat.data.index_file import write_index_file
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.data.mean import compute_mean, write_mean
+from caffe_compat.data.database_mean import compute_mean
+from caffe_compat.data.mean import write_mean
 from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
 from caffe_compat.tools._progress import show_progress

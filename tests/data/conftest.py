@@ -1,12 +1,15 @@
 """Small databases of noise, and layers without a net around them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from caffe_compat.data import encode_datum, write_lmdb
+from caffe_compat import extension, random
+from caffe_compat.data import encode_datum, libc_random, write_lmdb
+from caffe_compat.data.image_batch import PlainImageBatch
 from caffe_compat.layers.base import LayerContext
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import parse_net
@@ -22,6 +25,18 @@ def write_images(path: Path, images: np.ndarray) -> Path:
     """An LMDB whose labels are the records' numbers."""
     write_lmdb(path, ((f"{i:08d}_image{i}", encode_datum(image, i)) for i, image in enumerate(images)))
     return path
+
+
+def same(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> bool:
+    """Whether two batches are equal."""
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def _own_random_streams() -> Iterator[None]:
+    """A test may seed the process-wide streams; they are given back after it."""
+    with random.scope(), libc_random.scope():
+        yield
 
 
 @pytest.fixture
@@ -49,3 +64,12 @@ def make_layer() -> Callable[..., object]:
     yield make
     for layer in made:
         layer.close()
+
+
+@pytest.fixture(params=["extension", "twin"])
+def image_batches(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches made by the extension, and by its twin."""
+    if request.param == "twin":
+        monkeypatch.setattr("caffe_compat.data.batch.image_batch_type", lambda: PlainImageBatch)
+    elif extension.load() is None:
+        pytest.skip("compares with the extension")

@@ -1,14 +1,18 @@
 import numpy as np
 import pytest
-from caffe_compat._C import ImageBatch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum
+from caffe_compat import extension
+from caffe_compat.data.batch import BatchMaker
+from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum, size_error, sizes_fit
+from caffe_compat.data.image_batch import BAD, BYTES, ENCODED, FLOATS, PlainImageBatch
+from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.proto import caffe_pb2
 
-BYTES_KIND, FLOATS_KIND, ENCODED_KIND, BAD_KIND = 1, 2, 3, 4
+#: The reader of many records: the extension's where it is there, and its twin.
+BATCH_TYPES = [PlainImageBatch, *([extension.require("this test").ImageBatch] if extension.load() else [])]
 
 
 def caffe_datum(array: np.ndarray, label: int) -> bytes:
@@ -49,24 +53,52 @@ def test_packed_and_scattered_floats_and_unknown_fields() -> None:
     unknown = b"\x78\x05" + b"\x7a\x01x" + b"\x7d1234" + b"\x7912345678"
     record = b"\x08\x01\x10\x02\x18\x02" + unpacked + unknown + packed
     assert parse_datum(record).array().reshape(-1).tolist() == [0, 1, 2, 3]
-    out = np.empty((1, 1, 2, 2), np.float32)
-    ImageBatch([record], 1).transform(out, np.zeros((1, 3), np.int32), None, 1.0, 1)
-    assert out.reshape(-1).tolist() == [0, 1, 2, 3]
+    for batch_type in BATCH_TYPES:
+        out = np.empty((1, 1, 2, 2), np.float32)
+        batch_type([record], 1).transform(out, np.zeros((1, 3), np.int32), None, 1.0, 1)
+        assert out.reshape(-1).tolist() == [0, 1, 2, 3]
 
 
 def test_wrong_size_is_refused() -> None:
     record = caffe_pb2.Datum(channels=3, height=4, width=5, data=b"12345").SerializeToString()
     with pytest.raises(DataError, match=r"5 values; expected 3x4x5"):
         parse_datum(record).array()
-    batch = ImageBatch([record], 1)
-    assert batch.headers()[0, 0] == BAD_KIND
-    assert "5 values; expected 3x4x5" in batch.error(0)
 
 
-def test_sizes_that_overflow_are_refused() -> None:
-    huge = 2**31 - 1
-    record = caffe_pb2.Datum(channels=huge, height=huge, width=huge, data=b"1").SerializeToString()
-    assert ImageBatch([record], 1).headers()[0, 0] == BAD_KIND
+@pytest.mark.usefixtures("image_batches")
+@pytest.mark.parametrize(
+    ("sizes", "data", "message"),
+    [
+        ((3, 4, 5), b"12345", "record has 5 values; expected 3x4x5"),
+        ((1, 2, 2), b"12345", "record has 5 values; expected 1x2x2"),
+        ((0, 2, 2), b"", "record has 0 values; expected 0x2x2"),
+        ((-1, -1, 1), b"1", "record has 1 values; expected -1x-1x1"),
+        ((2**31 - 1, 2**31 - 1, 2**31 - 1), b"1", "record has 1 values; expected 2147483647x"),
+        ((2**31 - 1, 2**31 - 1, 4), b"1234", "record has 4 values"),  # the product is 4 modulo 2^32
+    ],
+)
+def test_sizes_without_their_values_are_refused_in_batches_too(
+    sizes: tuple[int, ...], data: bytes, message: str
+) -> None:
+    channels, height, width = sizes
+    bad = caffe_pb2.Datum(channels=channels, height=height, width=width, data=data).SerializeToString()
+    good = encode_datum(np.ones((1, 1, 1), np.uint8))
+    with pytest.raises(DataError, match=message):
+        parse_datum(bad).array()
+    batch, problems = BatchMaker(Transformer()).open_records([good, bad, good])
+    assert list(problems) == [1]
+    assert message in str(problems[1])
+    if len(data) < abs(channels * height * width) or min(sizes) < 1:  # nobody reads behind the record
+        with pytest.raises(ValueError, match="place 1 has no image"):
+            batch.transform(np.empty((3, 1, 1, 1), np.float32), np.zeros((3, 3), np.int32), None, 1.0, 1)
+
+
+def test_the_rule_for_sizes_holds_for_numbers_and_arrays() -> None:
+    rows = np.array([(3, 4, 5, 60), (3, 4, 5, 61), (1, 1, 1, 1), (0, 1, 1, 0), (-2, -2, 1, 4), (2**31 - 1,) * 3 + (1,)])
+    expected = [True, False, True, False, False, False]
+    assert sizes_fit(*rows.T.astype(np.int64)).tolist() == expected
+    assert [bool(sizes_fit(*map(int, row))) for row in rows] == expected
+    assert str(size_error((3, 4, 5), 61)) == "record has 61 values; expected 3x4x5 (channels x height x width)"
 
 
 def test_every_cut_is_an_error_or_another_whole_record() -> None:
@@ -82,24 +114,25 @@ def test_random_bytes_read_alike(record: bytes) -> None:
 
 
 def agree(record: bytes) -> None:
-    batch = ImageBatch([record], 1)
+    for batch_type in BATCH_TYPES:
+        agree_with(batch_type([record], 1), record)
+
+
+def agree_with(batch: PlainImageBatch, record: bytes) -> None:
     kind, channels, height, width, label = batch.headers()[0].tolist()
     try:
         datum = parse_datum(record)
     except DataError:
-        assert kind == BAD_KIND
+        assert kind == BAD
+        assert batch.error(0)
         return
     if datum.encoded:
-        assert (kind, label) == (ENCODED_KIND, datum.label)
+        assert (kind, label) == (ENCODED, datum.label)
         assert bytes(batch.encoded(0)) == bytes(datum.data)
         return
-    try:
-        array = datum.array()
-    except DataError:
-        assert kind == BAD_KIND
-        return
-    assert kind == (BYTES_KIND if array.dtype == np.uint8 else FLOATS_KIND)
-    assert ((channels, height, width), label) == (array.shape, datum.label)
+    assert kind == (BYTES if len(datum.data) else FLOATS)
+    assert (channels, height, width) == (datum.channels, datum.height, datum.width)
+    assert (label, int(batch.value_counts()[0])) == (datum.label, datum.values().size)
 
 
 def test_decode_errors_name_the_image() -> None:

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -8,9 +10,9 @@ from tests.layers.harness import check_layer, make_layer, noise, on_devices
 
 
 @pytest.fixture(autouse=True)
-def _unseeded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
+def _own_random_stream() -> Iterator[None]:
+    with random.scope():
+        yield
 
 
 def make_dropout(ratio: float, device: str = "cpu") -> Dropout:

@@ -1,3 +1,5 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
@@ -11,9 +13,9 @@ SHAPES = "shape { dim: 2 dim: 5 } shape { dim: 3 } shape { dim: 2 dim: 2 }"
 
 
 @pytest.fixture(autouse=True)
-def _unseeded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
+def _own_random_stream() -> Iterator[None]:
+    with random.scope():
+        yield
 
 
 def make_dummy(fields: str, tops: str = 'top: "a"') -> DummyData:

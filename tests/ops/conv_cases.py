@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from caffe_compat.ops import ConvWindow
+
 
 @dataclass(frozen=True)
 class ConvCase:
@@ -18,8 +20,8 @@ class ConvCase:
     def weight(self) -> tuple[int, int, int, int]:
         return self.outputs, self.input[1] // self.groups, *self.kernel
 
-    def window(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
-        return self.stride, self.padding, self.dilation, self.groups
+    def window(self) -> ConvWindow:
+        return ConvWindow(self.stride, self.padding, self.dilation, self.groups)
 
 
 CONV_CASES = [

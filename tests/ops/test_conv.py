@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from caffe_compat.ops import conv
-from caffe_compat.ops.conv import _reference
+from caffe_compat.ops import ConvWindow, conv
+from caffe_compat.ops.conv import reference
 from tests.ops.conv_cases import CONV_CASES, NHWC_CASES, ConvCase
 
 FLOAT64_TOLERANCE = 1e-13  # relative to the largest value; sums of up to 1,000 products
@@ -22,9 +22,13 @@ def make_arguments(case: ConvCase, device: torch.device) -> list[torch.Tensor | 
 def forward_backward(function, arguments, case: ConvCase) -> list[torch.Tensor]:
     """Output and the gradients of input, weight and bias, for a fixed gradient of the output."""
     leaves = [t.detach().requires_grad_() for t in arguments if t is not None]
-    y = function(*leaves, *[None] * (3 - len(leaves)), *case.window())
+    y = function(*leaves, *[None] * (3 - len(leaves)), case.window())
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     return [y.detach(), *torch.autograd.grad(y, leaves, grad.to(y))]
+
+
+def run_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, window: ConvWindow, relu: bool = False):
+    return conv(x, weight, bias, **window.keywords(), relu=relu)
 
 
 def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
@@ -40,9 +44,9 @@ def test_equals_the_twin(case: ConvCase, device: torch.device) -> None:
         tolerances |= HALF_TOLERANCE
     for dtype, tolerance in tolerances.items():
         rounded = [t if t is None else t.to(dtype) for t in arguments]
-        expected = forward_backward(_reference, [t if t is None else t.double() for t in rounded], case)
+        expected = forward_backward(reference, [t if t is None else t.double() for t in rounded], case)
         torch.full((4096,), torch.nan, device=device)  # poison memory that the outputs may get
-        actual = forward_backward(conv, rounded, case)
+        actual = forward_backward(run_conv, rounded, case)
         for a, e in zip(actual, expected, strict=True):
             assert a.dtype == dtype
             assert close(a, e, tolerance)
@@ -51,8 +55,8 @@ def test_equals_the_twin(case: ConvCase, device: torch.device) -> None:
 def test_relu_in_the_same_kernel(device: torch.device) -> None:
     case = ConvCase((2, 16, 6, 5), 16, (3, 3), padding=(1, 1), groups=2)
     arguments = make_arguments(case, device)
-    expected = forward_backward(lambda *a: _reference(*a, relu=True), arguments, case)
-    actual = forward_backward(lambda *a: conv(*a, relu=True), arguments, case)
+    expected = forward_backward(lambda *a: reference(*a, relu=True), arguments, case)
+    actual = forward_backward(lambda *a: run_conv(*a, relu=True), arguments, case)
     for a, e in zip(actual, expected, strict=True):
         assert close(a, e, FLOAT64_TOLERANCE)
     assert (expected[0] == 0).any()
@@ -63,22 +67,22 @@ def test_relu_in_the_same_kernel(device: torch.device) -> None:
 @pytest.mark.parametrize("case", CONV_CASES, ids=str)
 def test_twin_equals_pytorch(case: ConvCase) -> None:
     arguments = make_arguments(case, torch.device("cpu"))
-    expected = forward_backward(functional.conv2d, arguments, case)
-    for a, e in zip(forward_backward(_reference, arguments, case), expected, strict=True):
+    expected = forward_backward(lambda x, w, b, window: functional.conv2d(x, w, b, *window), arguments, case)
+    for a, e in zip(forward_backward(reference, arguments, case), expected, strict=True):
         assert close(a, e, FLOAT64_TOLERANCE)
 
 
 def test_layouts_and_strides(device: torch.device) -> None:
     case = ConvCase((2, 4, 6, 5), 6, (3, 3), padding=(1, 1), groups=2)
     x, weight, bias = make_arguments(case, device)
-    expected = forward_backward(_reference, (x, weight, bias), case)
+    expected = forward_backward(reference, (x, weight, bias), case)
     strided = torch.cat([x, x], 3)[..., :5]
     for laid_out in (x.contiguous(memory_format=torch.channels_last), strided):
-        actual = forward_backward(conv, (laid_out, weight.transpose(2, 3).clone().transpose(2, 3), bias), case)
+        actual = forward_backward(run_conv, (laid_out, weight.transpose(2, 3).clone().transpose(2, 3), bias), case)
         for a, e in zip(actual, expected, strict=True):
             assert close(a, e, FLOAT64_TOLERANCE)
     leaf = x.detach().requires_grad_()
-    conv(leaf, weight, bias, *case.window()).sum().backward()  # the grad is an expanded scalar
+    conv(leaf, weight, bias, **case.window().keywords()).sum().backward()  # the grad is an expanded scalar
     assert leaf.grad is not None
     assert torch.isfinite(leaf.grad).all()
 
@@ -89,10 +93,10 @@ def test_batch_smaller_than_the_threads() -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        actual = forward_backward(conv, arguments, case)
+        actual = forward_backward(run_conv, arguments, case)
     finally:
         torch.set_num_threads(threads)
-    for a, e in zip(actual, forward_backward(_reference, arguments, case), strict=True):
+    for a, e in zip(actual, forward_backward(reference, arguments, case), strict=True):
         assert close(a, e, FLOAT64_TOLERANCE)
 
 
@@ -103,16 +107,20 @@ def test_other_numbers_of_axes(axes: int) -> None:
     weight = torch.randn(6, 2, *[2] * axes, generator=generator, dtype=torch.float64)
     bias = torch.randn(6, generator=generator, dtype=torch.float64)
     y = conv(x, weight, bias, stride=2, padding=1, dilation=2, groups=2)
-    assert close(y, _reference(x, weight, bias, 2, 1, 2, 2), FLOAT64_TOLERANCE)
+    assert close(
+        y,
+        reference(x, weight, bias, ConvWindow.per_axis(axes, stride=2, padding=1, dilation=2, groups=2)),
+        FLOAT64_TOLERANCE,
+    )
     # One output element by hand: channel 5 (group 1) at the second position of each axis; taps at 1 and 3.
-    window = x[1, 2:][(slice(None), *[slice(1, 4, 2)] * axes)]
-    assert torch.allclose(y[1, 5][(1,) * axes], (window * weight[5]).sum() + bias[5])
+    taken = x[1, 2:][(slice(None), *[slice(1, 4, 2)] * axes)]
+    assert torch.allclose(y[1, 5][(1,) * axes], (taken * weight[5]).sum() + bias[5])
 
 
 def test_gradcheck(device: torch.device) -> None:
     case = ConvCase((2, 4, 5, 4), 4, (2, 3), (2, 1), (1, 1), (1, 2), 2)
     leaves = [t.requires_grad_() for t in make_arguments(case, device)]
-    assert torch.autograd.gradcheck(lambda x, w, b: conv(x, w, b, *case.window()), leaves)
+    assert torch.autograd.gradcheck(lambda x, w, b: conv(x, w, b, **case.window().keywords()), leaves)
 
 
 def test_only_wanted_gradients_are_saved() -> None:
@@ -156,9 +164,11 @@ def test_compiles_without_graph_breaks(device: torch.device) -> None:
 def test_autocast(device: torch.device) -> None:
     case = ConvCase((2, 4, 6, 5), 6, (3, 3), groups=2)
     arguments = make_arguments(case, device)
-    expected = forward_backward(_reference, arguments, case)
+    expected = forward_backward(reference, arguments, case)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        y, cut = (conv(*[t.float() for t in arguments], *case.window(), relu=relu) for relu in (False, True))
+        y, cut = (
+            conv(*[t.float() for t in arguments], **case.window().keywords(), relu=relu) for relu in (False, True)
+        )
     assert y.dtype == cut.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
     assert close(y, expected[0], 2 * HALF_TOLERANCE[torch.bfloat16])
     assert torch.equal(cut, y.relu())
@@ -167,7 +177,7 @@ def test_autocast(device: torch.device) -> None:
 def test_runs_repeat_bit_for_bit(device: torch.device) -> None:
     case = ConvCase((5, 12, 9, 9), 20, (3, 3), padding=(1, 1), groups=2)
     arguments = [t.float() for t in make_arguments(case, device)]
-    first, second = (forward_backward(conv, arguments, case) for _ in range(2))
+    first, second = (forward_backward(run_conv, arguments, case) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 

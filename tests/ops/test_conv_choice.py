@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.ops import conv_choice
-from caffe_compat.ops.conv import _reference
+from caffe_compat.ops import ConvWindow, conv_choice
+from caffe_compat.ops.conv import reference
 from tests.ops.conv_cases import CONV_CASES, ConvCase
 from tests.ops.test_conv import FLOAT64_TOLERANCE, close, forward_backward, make_arguments
 
-WINDOW = ([1, 1], [2, 2], [1, 1], 2)
+WINDOW = ConvWindow((1, 1), (2, 2), (1, 1), 2)
 CONV2 = ((256, 96, 27, 27), (256, 48, 5, 5))  # input and weight of CaffeNet's conv2
 KEY = "output bf16 NHWC 256x96x27x27 256x48x5x5 s1x1 p2x2 d1x1 g2"
 
@@ -31,15 +31,15 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def run_path(name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, case: ConvCase):
     """Output, output with ReLU and the gradients of input and weight, as the CUDA side of the operators runs them."""
-    window = tuple(list(size) for size in case.window()[:3])
+    window = case.window()
     with conv_choice.use_path(name):
-        y, cut = (conv_choice.conv_on_cuda(x, weight, bias, *window, case.groups, relu=relu) for relu in (False, True))
+        y, cut = (conv_choice.conv_on_cuda(x, weight, bias, window, relu=relu) for relu in (False, True))
         dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
         dy = dy.to(y).contiguous(
             memory_format=torch.channels_last if not y.is_contiguous() else torch.contiguous_format
         )
-        dx = conv_choice.conv_input_grad_on_cuda(dy, weight, *x.shape[2:], *window, case.groups)
-        dw = conv_choice.conv_weight_grad_on_cuda(dy, x, *weight.shape[2:], *window, case.groups)
+        dx = conv_choice.conv_input_grad_on_cuda(dy, weight, tuple(x.shape[2:]), window)
+        dw = conv_choice.conv_weight_grad_on_cuda(dy, x, tuple(weight.shape[2:]), window)
     return y, cut, dx, dw
 
 
@@ -48,7 +48,7 @@ def run_path(name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
 def test_paths_equal_the_twin(name: str, channels_last: bool) -> None:
     for case in CONV_CASES:
         x, weight, bias = make_arguments(case, torch.device("cpu"))
-        expected = forward_backward(_reference, (x, weight, bias), case)
+        expected = forward_backward(reference, (x, weight, bias), case)
         if channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         y, cut, dx, dw = run_path(name, x, weight, bias, case)
@@ -75,8 +75,9 @@ def test_rule_of_thumb(precision: str, groups: int, weight: tuple[int, ...], pat
 
 
 def choose(device: str = "GPU") -> str:
-    sizes = (*CONV2, *map(tuple, WINDOW[:3]))
-    return conv_choice._choose(device, "output", "bf16", True, *sizes, 2)
+    return conv_choice.choose(
+        device, "output", "bf16", channels_last=True, input=CONV2[0], weight=CONV2[1], window=WINDOW
+    )
 
 
 def write_table(path: Path, name: str = "cudnn_split") -> None:
@@ -98,7 +99,10 @@ def test_the_table_decides_and_each_choice_is_logged_once(
 
 
 def test_the_key_names_every_size() -> None:
-    assert conv_choice.table_key("output", "bf16", True, *CONV2, WINDOW) == KEY
+    assert (
+        conv_choice.table_key("output", "bf16", channels_last=True, input=CONV2[0], weight=CONV2[1], window=WINDOW)
+        == KEY
+    )
 
 
 @pytest.mark.parametrize(
@@ -125,19 +129,44 @@ def test_a_named_table_that_is_not_there_yet(
     assert "table.json: no such file, but CAFFE_COMPAT_CONV_TABLE names it" in caplog.text
 
 
+def pick(operation: str, first: torch.Tensor, second: torch.Tensor, input: torch.Size, weight: torch.Size) -> str:
+    return conv_choice.pick(operation, first, second, input=input, weight=weight, window=WINDOW)
+
+
 def test_exact_takes_caffes_own_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAFFE_COMPAT_EXACT", "1")
     x, weight = torch.zeros(CONV2[0], device="meta"), torch.zeros(CONV2[1], device="meta")
-    assert conv_choice._pick("output", x, weight, x.shape, weight.shape, WINDOW) == "caffe"
+    assert pick("output", x, weight, x.shape, weight.shape) == "caffe"
 
 
 def test_arguments_that_do_not_fit_go_to_the_checks_of_our_kernels() -> None:
     x, weight = torch.zeros(CONV2[0], device="meta"), torch.zeros(CONV2[1], device="meta")
     for wrong in (weight.half(), weight[:, :5], weight[0], weight[:, :, :, :0]):
-        assert conv_choice._pick("output", x, wrong, x.shape, wrong.shape, WINDOW) == "ours_nchw"
-    assert conv_choice._pick("input_grad", x, weight, x.shape, weight.shape, WINDOW) == "ours_nchw"  # not a grad
+        assert pick("output", x, wrong, x.shape, wrong.shape) == "ours_nchw"
+    assert pick("input_grad", x, weight, x.shape, weight.shape) == "ours_nchw"  # not a grad
 
 
 def test_an_unknown_path_is_refused() -> None:
     with pytest.raises(ValueError, match="use_path: 'fast'; expected one of ours_nchw"), conv_choice.use_path("fast"):
         pass
+
+
+def test_a_compiled_function_asks_once_whether_the_device_is_tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after torch.compiler.assume_constant_result, which would import torch._dynamo with this package."""
+    asked = []
+
+    def name(device: torch.device) -> str:
+        asked.append(device)
+        return "GPU"
+
+    write_table(conv_choice.table_path())
+    monkeypatch.setattr(torch.cuda, "get_device_name", name)
+
+    def double_where_tuned(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if conv_choice.is_tuned(torch.device("cuda")) else x
+
+    compiled = torch.compile(double_where_tuned, fullgraph=True, backend="eager")
+    assert [compiled(torch.ones(())).item() for _ in range(2)] == [2, 2]
+    assert len(asked) == 1
+    marked = torch.compiler.assume_constant_result(lambda: None)
+    assert vars(marked).items() <= vars(conv_choice.is_tuned).items()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from caffe_compat import extension
 from caffe_compat.ops import conv
-from caffe_compat.ops.conv import _reference
+from caffe_compat.ops.conv import reference
 from caffe_compat.ops.conv_choice import use_path
 from tests.ops.conv_cases import CONV_CASES, NHWC_CASES, NHWC_FLOAT_CASES, ConvCase
 from tests.ops.test_conv import FLOAT32_TOLERANCE, HALF_TOLERANCE, close, forward_backward, make_arguments
@@ -20,8 +21,7 @@ GROUPED = ConvCase((6, 32, 15, 14), 48, (3, 3), padding=(1, 1), groups=2)
 
 @pytest.fixture(params=["ours_nchw", "ours_nhwc"])
 def path(request: pytest.FixtureRequest) -> Iterator[str]:
-    extension = pytest.importorskip("caffe_compat._C")
-    if not torch.cuda.is_available() or not extension.has_cuda:
+    if not torch.cuda.is_available() or not extension.has_cuda():
         pytest.skip("no GPU, or the extension is built without CUDA")
     with use_path(request.param):
         yield request.param
@@ -35,7 +35,7 @@ def arguments_of(case: ConvCase, dtype: torch.dtype, channels_last: bool = True)
 
 
 def expected_of(arguments: list[Tensor | None], case: ConvCase) -> list[Tensor]:
-    return forward_backward(_reference, [t if t is None else t.double() for t in arguments], case)
+    return forward_backward(reference, [t if t is None else t.double() for t in arguments], case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -64,9 +64,9 @@ def test_the_result_keeps_the_layout(path: str) -> None:
     for dtype in TOLERANCES:
         x, weight, bias = arguments_of(GROUPED, dtype)
         leaf = x.detach().requires_grad_()
-        y = conv(leaf, weight, bias, *GROUPED.window(), relu=True)
+        y = conv(leaf, weight, bias, **GROUPED.window().keywords(), relu=True)
         assert y.is_contiguous(memory_format=torch.channels_last)
-        assert conv(x.contiguous(), weight, bias, *GROUPED.window()).is_contiguous()
+        assert conv(x.contiguous(), weight, bias, **GROUPED.window().keywords()).is_contiguous()
         (dx,) = torch.autograd.grad(y, leaf, torch.ones_like(y))
         assert dx.is_contiguous(memory_format=torch.channels_last)
 
@@ -74,7 +74,7 @@ def test_the_result_keeps_the_layout(path: str) -> None:
 def test_relu_and_strides(path: str) -> None:
     arguments = arguments_of(GROUPED, torch.float32)
     expected = forward_backward(
-        lambda *a: _reference(*a, relu=True), [t if t is None else t.double() for t in arguments], GROUPED
+        lambda *a: reference(*a, relu=True), [t if t is None else t.double() for t in arguments], GROUPED
     )
     x, weight, bias = arguments
     wide = torch.cat([x, x], 3)[..., : x.shape[3]]
@@ -108,10 +108,10 @@ def test_another_stream(path: str) -> None:
 
 def test_cuda_graph(path: str) -> None:
     x, weight, bias = arguments_of(GROUPED, torch.bfloat16)
-    expected = conv(x, weight, bias, *GROUPED.window())
+    expected = conv(x, weight, bias, **GROUPED.window().keywords())
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        y = conv(x, weight, bias, *GROUPED.window())
+        y = conv(x, weight, bias, **GROUPED.window().keywords())
     y.fill_(torch.nan)
     graph.replay()
     assert torch.equal(y, expected)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from caffe_compat.ops import fast_conv
-from caffe_compat.ops.conv_fast import LARGEST_TILES, _reference
+from caffe_compat.ops.conv import reference
+from caffe_compat.ops.conv_fast import LARGEST_TILES
 from tests.ops.conv_cases import CONV_CASES, ConvCase
 from tests.ops.test_conv import close, forward_backward, make_arguments
 
@@ -44,7 +45,7 @@ BUILD += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 def run(case: ConvCase, arguments: list[torch.Tensor | None], tile: int, relu: bool = False) -> list[torch.Tensor]:
     """fast_conv's output and gradients in float32."""
     return forward_backward(
-        lambda x, w, b, *window: fast_conv(x, w, b, *window, relu=relu, largest_tile=tile), arguments, case
+        lambda x, w, b, window: fast_conv(x, w, b, **window.keywords(), relu=relu, largest_tile=tile), arguments, case
     )
 
 
@@ -56,7 +57,7 @@ def single(arguments: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
 def test_equals_the_twin(case: ConvCase) -> None:
     arguments = single(make_arguments(case, torch.device("cpu")))
     double = [t if t is None else t.double() for t in arguments]
-    expected = forward_backward(_reference, double, case)
+    expected = forward_backward(reference, double, case)
     for tile in LARGEST_TILES:
         torch.full((1 << 16,), torch.nan)  # poison memory that the outputs may get
         actual = run(case, arguments, tile)
@@ -76,8 +77,8 @@ def test_relu(case: ConvCase) -> None:
     leaves = [t.requires_grad_() for t in arguments if t is not None]
     grad = None
     for tile in LARGEST_TILES:
-        plain = fast_conv(*leaves, *case.window(), largest_tile=tile)
-        y = fast_conv(*leaves, *case.window(), relu=True, largest_tile=tile)
+        plain = fast_conv(*leaves, **case.window().keywords(), largest_tile=tile)
+        y = fast_conv(*leaves, **case.window().keywords(), relu=True, largest_tile=tile)
         assert torch.equal(y, plain.relu())
         grad = torch.randn_like(y)
         expected = torch.autograd.grad(plain.relu(), leaves, grad)
@@ -90,7 +91,7 @@ def test_not_a_number_comes_through() -> None:
         x, weight, bias = single(make_arguments(case, torch.device("cpu")))
         x[0] = torch.nan
         for relu in (False, True):
-            y = fast_conv(x, weight, bias, *case.window(), relu=relu)
+            y = fast_conv(x, weight, bias, **case.window().keywords(), relu=relu)
             assert y[0].isnan().all()
             assert y[1:].isfinite().all()
 
@@ -104,7 +105,7 @@ def test_same_bits_on_any_number_of_threads(case: ConvCase) -> None:
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            y = fast_conv(x, weight, bias, *case.window())
+            y = fast_conv(x, weight, bias, **case.window().keywords())
             window = (*case.window(), 6)
             results.append([y, torch.ops.caffe_compat.conv_fast_weight_grad(y, x, *case.kernel, *window)])
             if case.stride == (1, 1):
@@ -125,7 +126,7 @@ def test_layouts_and_strides() -> None:
         actual = run(case, [laid_out, crooked, bias.expand(2, -1).t()[:, 0]], 6)
         assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
     leaf = x.detach().requires_grad_()
-    fast_conv(leaf, weight, bias, *case.window()).sum().backward()  # the grad is an expanded scalar
+    fast_conv(leaf, weight, bias, **case.window().keywords()).sum().backward()  # the grad is an expanded scalar
     assert leaf.grad is not None
     assert torch.isfinite(leaf.grad).all()
 
@@ -151,7 +152,7 @@ def test_operators_are_sound() -> None:
         leaves = [t.requires_grad_() if t is not None else t for t in (x, weight, bias)]
         utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(ops.conv_fast, (*leaves, *case.window(), True, 6), test_utils=utilities)
-        y = fast_conv(x, weight, bias, *case.window()).detach()
+        y = fast_conv(x, weight, bias, **case.window().keywords()).detach()
         x, weight = x.detach(), weight.detach()
         window = (*case.window(), 6)
         torch.library.opcheck(ops.conv_fast_input_grad, (y, weight, *case.input[2:], *window), test_utils=utilities)
@@ -162,10 +163,10 @@ def test_frozen_weight() -> None:
     case = FAST_CASES[0]
     x, weight, bias = single(make_arguments(case, torch.device("cpu")))
     x.requires_grad_()
-    fast_conv(x, weight, bias, *case.window(), relu=True).sum().backward()
+    fast_conv(x, weight, bias, **case.window().keywords(), relu=True).sum().backward()
     assert x.grad is not None
     weight.requires_grad_()
-    fast_conv(x.detach(), weight, bias, *case.window()).sum().backward()
+    fast_conv(x.detach(), weight, bias, **case.window().keywords()).sum().backward()
     assert weight.grad is not None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from caffe_compat.data.batch_transform import batch_transform_reference
+from caffe_compat.ops.batch_transform import reference
 from tests.ops.batch_transform_cases import BATCH_TRANSFORM_CASES, BatchTransformCase
 from tests.ops.host_kernels import Case, build, host_marks, make_case, run
 
@@ -15,7 +15,7 @@ pytestmark = host_marks("batch_transform")
 def batch_transform_calls(case: BatchTransformCase) -> Iterator[Case]:
     """The case, and the same with windows that leave the images: the kernel moves them inside."""
     images, windows, mean = case.tensors()
-    expected = batch_transform_reference(images, windows, mean, case.scale, case.size).double()
+    expected = reference(images, windows, mean, case.scale, case.size).double()
     spare = torch.tensor([case.images[2] - case.size[0], case.images[3] - case.size[1]])
     at_border = (windows[:, :2] == 0).int() * -5 + (windows[:, :2] == spare).int() * 5
     outside = torch.cat([windows[:, :2] + at_border, windows[:, 2:]], 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_compat.ops.conv import _reference as conv_reference
+from caffe_compat.ops.conv import reference as conv_reference
 from tests.ops.conv_cases import CONV_CASES, NHWC_CASES, NHWC_FLOAT_CASES, ConvCase
 from tests.ops.host_kernels import Case, build, host_marks, index_case, make_case, random, raw, run
 
@@ -21,7 +21,7 @@ def conv_calls(case: ConvCase, dtype: str, math: str, channels_last: bool = Fals
     """Output, output with ReLU, input gradient and weight gradient of one case."""
     x, weight, bias = (random(shape, 1, dtype) for shape in (case.input, case.weight, (case.outputs,)))
     leaves = [x.double().requires_grad_(), weight.double().requires_grad_()]
-    y = conv_reference(*leaves, bias.double() if case.bias else None, *case.window())
+    y = conv_reference(*leaves, bias.double() if case.bias else None, case.window())
     dy = random(tuple(y.shape), 2, dtype)
     dx, dw = torch.autograd.grad(y, leaves, dy.double())
     y = y.detach()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_compat.ops.lrn import _reference as lrn_reference
+from caffe_compat.ops.lrn import reference as lrn_reference
 from tests.ops.host_kernels import Case, build, host_marks, make_case, random, raw, run
 from tests.ops.lrn_cases import LRN_CASES, LrnCase
 

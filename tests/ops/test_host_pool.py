@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from caffe_compat.ops.lrn import _reference as lrn_reference
+from caffe_compat.ops.lrn import reference as lrn_reference
 from tests.ops.host_kernels import TOLERANCES, Case, build, host_marks, random, raw, run
 from tests.ops.pool_cases import POOL_CASES, PoolCase
 

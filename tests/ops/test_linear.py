@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from caffe_compat.ops import linear
-from caffe_compat.ops.linear import _reference
+from caffe_compat.ops.linear import reference
 
 ROOT = Path(__file__).parents[2]
 # Roundings of float32 in sums of up to 3000 products of normal numbers, over the square root of their number.
@@ -61,7 +61,7 @@ def check(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, dy: torch.Tensor, r
     if relu:
         # An output near 0 may fall on the other side in float64: its gradient is ours to choose.
         dy = torch.where(actual[0] > 0, dy, 0)
-    expected = forward_backward(_reference, x.double(), w.double(), b.double(), dy.double(), False)
+    expected = forward_backward(reference, x.double(), w.double(), b.double(), dy.double(), False)
     if relu:
         expected[0].relu_()
     depths = (w.shape[1], w.shape[0], x.shape[0], x.shape[0])
@@ -131,7 +131,7 @@ def test_only_wanted_gradients() -> None:
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes_are_pytorchs(dtype: torch.dtype) -> None:
     x, w, b = draw(4, 300).to(dtype), draw(300, 300).to(dtype), draw(300).to(dtype)
-    assert torch.equal(linear(x, w, b, True), _reference(x, w, b, True))
+    assert torch.equal(linear(x, w, b, True), reference(x, w, b, True))
 
 
 def test_autocast() -> None:

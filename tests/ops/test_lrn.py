@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from caffe_compat.ops import lrn
-from caffe_compat.ops.lrn import _reference
+from caffe_compat.ops.lrn import reference
 from tests.ops.lrn_cases import LRN_CASES, LrnCase
 
 FLOAT64_TOLERANCE = 1e-12  # a few dozen roundings of float64
@@ -43,13 +43,13 @@ def close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> boo
 @pytest.mark.parametrize("case", LRN_CASES, ids=str)
 def test_equals_the_twin(case: LrnCase, layout: torch.memory_format, device: torch.device) -> None:
     x = make_input(case, device, layout)
-    y_expected, dx_expected = forward_backward(_reference, x, case)
+    y_expected, dx_expected = forward_backward(reference, x, case)
     tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
     if device.type == "cuda":
         tolerances |= HALF_TOLERANCE
     for dtype, tolerance in tolerances.items():
         if dtype not in (torch.float64, torch.float32):
-            y_expected, dx_expected = forward_backward(_reference, x.to(dtype).double(), case)
+            y_expected, dx_expected = forward_backward(reference, x.to(dtype).double(), case)
         poison(device)
         y, dx = forward_backward(lrn, x.to(dtype), case)
         assert y.dtype == dx.dtype == dtype
@@ -76,7 +76,7 @@ def test_non_contiguous_input_and_grad(device: torch.device) -> None:
     case = LrnCase((4, 7, 6, 5))
     wide = make_input(LrnCase((5, 6, 7, 8)), device)
     x = wide.permute(3, 2, 1, 0)[::2, :, :, :]  # (4, 7, 6, 5), strided
-    y_expected, dx_expected = forward_backward(_reference, x, case)
+    y_expected, dx_expected = forward_backward(reference, x, case)
     y, dx = forward_backward(lrn, x, case)
     assert close(y, y_expected, FLOAT64_TOLERANCE)
     assert close(dx, dx_expected, FLOAT64_TOLERANCE)
@@ -97,7 +97,7 @@ def test_large_values_keep_their_precision(device: torch.device) -> None:
     # A running sum, as in Caffe, would lose the small channels behind the large one.
     x = torch.ones(1, 12, 1, 1, device=device)
     x[0, 2] = 1e4
-    expected = _reference(x.double(), 3)
+    expected = reference(x.double(), 3)
     assert torch.allclose(lrn(x, 3).double(), expected, rtol=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_autocast(device: torch.device) -> None:
     with torch.autocast(device.type, dtype=torch.bfloat16):
         y = lrn(x)
     assert y.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    assert close(y, _reference(x.double()), HALF_TOLERANCE[torch.bfloat16])
+    assert close(y, reference(x.double()), HALF_TOLERANCE[torch.bfloat16])
 
 
 def test_runs_repeat_bit_for_bit(device: torch.device) -> None:

@@ -4,7 +4,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.ops import lrn, max_pool, relu_pool_lrn
-from caffe_compat.ops.pool import _chain_reference, _reference
+from caffe_compat.ops.pool import chain_reference, reference
 from tests.ops.pool_cases import POOL_CASES, PoolCase
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -56,7 +56,7 @@ def dtypes(device: torch.device) -> list[torch.dtype]:
 @pytest.mark.parametrize("case", POOL_CASES, ids=str)
 def test_max_pool_equals_the_twin(case: PoolCase, layout: torch.memory_format, device: torch.device) -> None:
     x = make_input(case, device, layout)
-    y_expected, dx_expected = forward_backward(_reference, x, *case.window(), case.relu)
+    y_expected, dx_expected = forward_backward(reference, x, *case.window(), case.relu)
     for dtype in dtypes(device):
         poison(device)
         y, dx = forward_backward(max_pool, x.to(dtype), *case.window(), case.relu)
@@ -70,7 +70,7 @@ def test_max_pool_equals_the_twin(case: PoolCase, layout: torch.memory_format, d
 @pytest.mark.parametrize("case", POOL_CASES, ids=str)
 def test_chain_equals_the_twin(case: PoolCase, layout: torch.memory_format, device: torch.device) -> None:
     x = make_input(case, device, layout)
-    expected = forward_backward(_chain_reference, x, *chain_arguments(case))
+    expected = forward_backward(chain_reference, x, *chain_arguments(case))
     tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
     if device.type == "cuda":
         tolerances |= HALF_TOLERANCE
@@ -102,7 +102,7 @@ def test_chain_equals_its_stages_bit_for_bit(case: PoolCase, layout: torch.memor
 def test_threads_change_nothing(threads: int) -> None:
     case = PoolCase((2, 20, 13, 13), (6, 6), relu=True)
     x = make_input(case, torch.device("cpu"))
-    expected = forward_backward(_chain_reference, x, *chain_arguments(case))
+    expected = forward_backward(chain_reference, x, *chain_arguments(case))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -123,7 +123,7 @@ def test_nan_and_infinity_are_passed_on(relu: bool, layout: torch.memory_format,
     x = x.contiguous(memory_format=layout)
     arguments = ((2, 2), (2, 2), (0, 0), (2, 2), relu)
     actual = forward_backward(max_pool, x, *arguments)
-    for a, e in zip(actual, forward_backward(_reference, x, *arguments), strict=True):
+    for a, e in zip(actual, forward_backward(reference, x, *arguments), strict=True):
         assert torch.equal(a.isnan(), e.isnan())
         assert torch.equal(a.nan_to_num(7.0), e.nan_to_num(7.0))
 
@@ -132,7 +132,7 @@ def test_non_contiguous_input_and_grad(device: torch.device) -> None:
     wide = make_input(PoolCase((5, 6, 7, 8), (1, 1)), device)
     x = wide.permute(3, 2, 1, 0)[::2]  # (4, 7, 6, 5), strided
     arguments = ((3, 3), (2, 2), (0, 0), (3, 2), True)
-    expected = forward_backward(_reference, x, *arguments)
+    expected = forward_backward(reference, x, *arguments)
     for a, e in zip(forward_backward(max_pool, x, *arguments), expected, strict=True):
         assert torch.equal(a, e)
     leaf = x.detach().requires_grad_()
@@ -180,8 +180,8 @@ def test_autocast(device: torch.device) -> None:
     with torch.autocast(device.type, dtype=torch.bfloat16):
         pooled, normed = max_pool(x, *case.window()), relu_pool_lrn(x, *chain_arguments(case))
     assert pooled.dtype == normed.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    assert torch.equal(pooled.double(), _reference(x.double(), *case.window()))
-    assert close(normed, _chain_reference(x.double(), *chain_arguments(case)), HALF_TOLERANCE[torch.bfloat16])
+    assert torch.equal(pooled.double(), reference(x.double(), *case.window()))
+    assert close(normed, chain_reference(x.double(), *chain_arguments(case)), HALF_TOLERANCE[torch.bfloat16])
 
 
 def test_the_input_is_not_kept_for_the_gradient() -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from caffe_compat.ops.torch_conv import _Convolution, torch_conv
+from caffe_compat.ops.conv_window import ConvWindow
+from caffe_compat.ops.torch_conv import Convolution, torch_conv
 from caffe_compat.precision import use_precision
 
 #: axes, groups, transposed
@@ -31,10 +32,9 @@ def operands(axes: int, groups: int, transposed: bool) -> tuple[Tensor, Tensor, 
 @pytest.mark.parametrize(("axes", "groups", "transposed"), CASES)
 def test_equals_pytorch(axes: int, groups: int, transposed: bool) -> None:
     tensors = operands(axes, groups, transposed)
-    sizes = {"stride": [2] * axes, "padding": [1] * axes, "dilation": [2] * axes}
-    plain = torch_conv(*tensors, **sizes, groups=groups, transposed=transposed)
-    window = (*map(tuple, sizes.values()), transposed, (0,) * axes, groups)
-    wrapped = _Convolution.apply(*tensors, window)
+    window = ConvWindow.per_axis(axes, stride=2, padding=1, dilation=2, groups=groups)
+    plain = torch_conv(*tensors, window, transposed=transposed)
+    wrapped = Convolution.apply(*tensors, window, transposed)
     assert torch.equal(wrapped, plain)
     diff = torch.randn(plain.shape, dtype=plain.dtype)
     expected = torch.autograd.grad(plain, tensors, diff)
@@ -43,8 +43,8 @@ def test_equals_pytorch(axes: int, groups: int, transposed: bool) -> None:
 
 def test_second_derivatives() -> None:
     tensors = operands(2, 2, False)
-    window = ((1, 1), (1, 1), (1, 1), False, (0, 0), 2)
-    assert torch.autograd.gradgradcheck(lambda *given: _Convolution.apply(*given, window), tensors)
+    window = ConvWindow.per_axis(2, padding=1, groups=2)
+    assert torch.autograd.gradgradcheck(lambda *given: Convolution.apply(*given, window, False), tensors)
 
 
 class Switches(TorchDispatchMode):
@@ -68,7 +68,7 @@ class Switches(TorchDispatchMode):
 def test_switches_in_both_passes(name: str, switch: str) -> None:
     input, weight, bias = operands(2, 1, False)
     with Switches() as switches, use_precision(name):
-        top = _Convolution.apply(input, weight, bias, ((1, 1), (0, 0), (1, 1), False, (0, 0), 1))
+        top = Convolution.apply(input, weight, bias, ConvWindow.per_axis(2), False)
         top.sum().backward()
     assert switches.seen == [("forward", switch), ("backward", switch)]
 
@@ -77,7 +77,7 @@ def test_fp32_outside_of_any_block() -> None:
     before = torch.backends.cudnn.conv.fp32_precision
     input, weight, bias = operands(2, 1, False)
     with Switches() as switches:
-        top = _Convolution.apply(input, weight, bias, ((1, 1), (0, 0), (1, 1), False, (0, 0), 1))
+        top = Convolution.apply(input, weight, bias, ConvWindow.per_axis(2), False)
         top.sum().backward()
     assert switches.seen == [("forward", "ieee"), ("backward", "ieee")]
     assert torch.backends.cudnn.conv.fp32_precision == before

@@ -1,7 +1,7 @@
 """A tiny training job: an LMDB of noise images, a net with every source of randomness, a solver file."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,10 +52,10 @@ snapshot: 3 snapshot_prefix: "snap" solver_mode: CPU random_seed: 7
 
 
 @pytest.fixture(autouse=True)
-def _own_random_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_random_stream() -> Iterator[None]:
     """A file with random_seed seeds the whole process; give the stream back after the test."""
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
+    with random.scope():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -62,9 +62,9 @@ def assert_same_events(ours: list[list[str]], theirs: list[list[str]]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_random_stream(monkeypatch):
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
+def _own_random_stream():
+    with random.scope():
+        yield
 
 
 def enter(case: str, folder: Path, monkeypatch) -> None:

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from caffe_compat.layers.base import Shape
+from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.layers.base import Layer
 
 
-class Window(NamedTuple):
-    """Kernel, stride, pad and dilation per spatial axis, in elements."""
+class KernelWindow(NamedTuple):
+    """What a layer's prototxt says of its window: kernel, stride, pad and dilation per spatial axis, in elements."""
 
     kernel: Shape
     stride: Shape
@@ -24,8 +25,12 @@ class Window(NamedTuple):
         """Elements that one dilated kernel spans, per axis."""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
+    def with_groups(self, groups: int) -> ConvWindow:
+        """What the convolution operators take beside the weight, which has the kernel's size."""
+        return ConvWindow(self.stride, self.pad, self.dilation, groups)
 
-def read_conv_window(layer: "Layer", param: caffe_pb2.ConvolutionParameter, spatial_axes: int) -> Window:
+
+def read_conv_window(layer: "Layer", param: caffe_pb2.ConvolutionParameter, spatial_axes: int) -> KernelWindow:
     """The window of a ConvolutionParameter for ``spatial_axes`` axes.
 
     Each of kernel, stride, pad is given once, once per axis, or (2-D only) as ``_h`` and ``_w``.
@@ -35,7 +40,7 @@ def read_conv_window(layer: "Layer", param: caffe_pb2.ConvolutionParameter, spat
     stride = _per_axis(layer, param, "stride", "stride", spatial_axes, default=1, least=1)
     pad = _per_axis(layer, param, "pad", "pad", spatial_axes, default=0, least=0)
     dilation = _repeated(layer, param, "dilation", spatial_axes, default=1, least=1)
-    return Window(kernel, stride, pad, dilation)
+    return KernelWindow(kernel, stride, pad, dilation)
 
 
 def _per_axis(
@@ -77,7 +82,7 @@ def _check_least(layer: "Layer", field: str, values: Sequence[int], least: int) 
         layer.fail(f"{field} is {min(values)}; expected at least {least}")
 
 
-def conv_sizes(layer: "Layer", sizes: Sequence[int], window: Window) -> Shape:
+def conv_sizes(layer: "Layer", sizes: Sequence[int], window: KernelWindow) -> Shape:
     """Convolution: (size + 2 pad - extent) / stride + 1, per axis, rounded towards zero.
 
     So a window that overhangs the padded bottom by less than one stride still counts; PyTorch
@@ -96,20 +101,20 @@ def conv_sizes(layer: "Layer", sizes: Sequence[int], window: Window) -> Shape:
     return out
 
 
-def overhang(sizes: Sequence[int], window: Window) -> Shape:
+def overhang(sizes: Sequence[int], window: KernelWindow) -> Shape:
     """Zeros that a convolution has to append per axis so that its first window fits."""
     return tuple(
         max(0, extent - size - 2 * pad) for size, pad, extent in zip(sizes, window.pad, window.extent, strict=True)
     )
 
 
-def end_pads(sizes: Sequence[int], outputs: Sequence[int], window: Window) -> list[int]:
+def end_pads(sizes: Sequence[int], outputs: Sequence[int], window: KernelWindow) -> list[int]:
     """The pad at each axis' end, for ONNX; more than given where Caffe's one window overhangs a small bottom."""
     axes = zip(sizes, outputs, window.extent, window.stride, window.pad, strict=True)
     return [max(pad, (output - 1) * stride + extent - pad - size) for size, output, extent, stride, pad in axes]
 
 
-def deconv_sizes(sizes: Sequence[int], window: Window) -> Shape:
+def deconv_sizes(sizes: Sequence[int], window: KernelWindow) -> Shape:
     """Deconvolution: stride (size - 1) + extent - 2 pad, per axis."""
     return tuple(
         stride * (size - 1) + extent - 2 * pad

@@ -1,6 +1,7 @@
 """Fillers against Caffe's numbers (tests/golden/filler: seed in case.json, float32)."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,9 @@ CAFFE_TOLERANCE = 1e-6
 
 
 @pytest.fixture(autouse=True)
-def _unseeded_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
+def _own_random_stream() -> Iterator[None]:
+    with random.scope():
+        yield
 
 
 def filled(text: str, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:

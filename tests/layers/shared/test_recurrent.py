@@ -73,23 +73,22 @@ def test_backward_after_a_second_forward(kind: type[Recurrent]) -> None:
 
 @pytest.mark.parametrize(("kind", "per_step"), [(RNN, [(4, 4), (4, 4), (4,)]), (LSTM, [(16, 4)])])
 def test_the_stream_moves_on_as_if_each_step_were_filled(
-    kind: type[Recurrent], per_step: list[tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+    kind: type[Recurrent], per_step: list[tuple[int, ...]]
 ) -> None:
-    monkeypatch.setattr(random, "_global", None)
-    monkeypatch.setattr(random, "_seeded", False)
-    text = 'recurrent_param { num_output: 4 weight_filler { type: "uniform" } bias_filler { type: "gaussian" } }'
-    random.set_seed(5)
-    layer = make_layer(kind, text, X, CONT)
-    after = random.generator().raw()
-    random.set_seed(5)
-    param = layer.param.recurrent_param
-    shapes = [*layer.blob_shapes[:2], *per_step * 3]
-    filled = []
-    for shape in shapes:
-        filled.append(torch.empty(shape, dtype=torch.float64))
-        fill(filled[-1], param.bias_filler if len(shape) == 1 else param.weight_filler)
-    assert all(torch.equal(blob, values) for blob, values in zip(layer.blobs, filled, strict=False))
-    assert random.generator().raw() == after
+    with random.scope():
+        text = 'recurrent_param { num_output: 4 weight_filler { type: "uniform" } bias_filler { type: "gaussian" } }'
+        random.set_seed(5)
+        layer = make_layer(kind, text, X, CONT)
+        after = random.generator().raw()
+        random.set_seed(5)
+        param = layer.param.recurrent_param
+        shapes = [*layer.blob_shapes[:2], *per_step * 3]
+        filled = []
+        for shape in shapes:
+            filled.append(torch.empty(shape, dtype=torch.float64))
+            fill(filled[-1], param.bias_filler if len(shape) == 1 else param.weight_filler)
+        assert all(torch.equal(blob, values) for blob, values in zip(layer.blobs, filled, strict=False))
+        assert random.generator().raw() == after
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,4 @@
-"""Caffe's CPU random stream: MT19937 read through Boost 1.74's distributions, number for number.
-
-Fillers, dropout and the data layers draw from one process-wide stream, as in Caffe, so that a net
-built after ``set_seed`` has the weights that Caffe would give it.
-"""
+"""Caffe's CPU random stream: MT19937 read through Boost 1.74's distributions, number for number."""
 
 from collections.abc import MutableSequence, Sequence
 from functools import cache
@@ -12,13 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe_compat import extension
+from caffe_compat.random.plain_engine import PlainCaffeRandom
 
 _REALS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 @cache
-def _engine_type() -> Any:
-    return extension.require("the random stream").CaffeRandom
+def engine_type() -> Any:
+    """The extension's engine, or its twin where there is none; the same numbers, and the same state."""
+    module = extension.load()
+    return PlainCaffeRandom if module is None else module.CaffeRandom
 
 
 class CaffeGenerator:
@@ -30,7 +29,7 @@ class CaffeGenerator:
     """
 
     def __init__(self, seed: int) -> None:
-        self._engine = _engine_type()(seed & 0xFFFFFFFF)
+        self._engine = engine_type()(seed & 0xFFFFFFFF)
 
     def raw(self) -> int:
         """One 32-bit draw (Caffe's ``caffe_rng_rand``)."""
@@ -96,7 +95,7 @@ class CaffeGenerator:
         return self.get_state()
 
     def __setstate__(self, state: bytes) -> None:
-        self._engine = _engine_type()(0)
+        self._engine = engine_type()(0)
         self.set_state(state)
 
 
@@ -109,38 +108,3 @@ def _real_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 def _empty_real(shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     return np.empty(tuple(shape), _real_dtype(dtype))
-
-
-_global: CaffeGenerator | None = None
-_seeded = False
-
-
-def set_seed(seed: int) -> None:
-    """Start the process-wide stream anew (``Caffe::set_random_seed``), and CUDA's generators.
-
-    From now on dropout on the CPU draws from this stream too.  PyTorch's CPU generator is
-    left alone.
-    """
-    global _global, _seeded
-    import torch
-
-    _global = CaffeGenerator(seed)
-    _seeded = True
-    torch.cuda.manual_seed_all(seed & 0xFFFFFFFF)
-
-
-def is_seeded() -> bool:
-    """Whether ``set_seed`` was called: the user wants Caffe's numbers."""
-    return _seeded
-
-
-def generator() -> CaffeGenerator:
-    """The process-wide stream.  Without a ``set_seed``, its first use seeds it from PyTorch's CPU
-    generator, so that ``torch.manual_seed`` makes a run repeatable.
-    """
-    global _global
-    if _global is None:
-        import torch
-
-        _global = CaffeGenerator(int(torch.randint(2**32, ())))
-    return _global

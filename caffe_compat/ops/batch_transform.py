@@ -1,11 +1,11 @@
 """The operator ``caffe_compat::batch_transform``: crop, mirror, mean and scale of a uint8 batch."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from caffe_compat import extension
+
+HAS_KERNELS = extension.load() is not None
 
 
 def batch_transform(
@@ -16,16 +16,15 @@ def batch_transform(
     ``images`` uint8 (N, C, H, W); ``windows`` int32 (N, 3) of top, left, mirror; ``mean`` float32
     (C) or (C, H, W), taken at the window's place; ``size`` (h, w) of the windows.  On CUDA one
     kernel; on the CPU threads; both give the same bits.  Windows must lie inside the images
-    (the CPU raises ValueError, the GPU moves them inside).
+    (the CPU raises ValueError; the GPU, which cannot raise without waiting, moves them inside).
     """
-    _load()
+    if not HAS_KERNELS:
+        return reference(images, windows, mean, scale, size)
     result: Tensor = torch.ops.caffe_compat.batch_transform(images, windows, mean, scale, *size)
     return result
 
 
-def batch_transform_reference(
-    images: Tensor, windows: Tensor, mean: Tensor | None, scale: float, size: tuple[int, int]
-) -> Tensor:
+def reference(images: Tensor, windows: Tensor, mean: Tensor | None, scale: float, size: tuple[int, int]) -> Tensor:
     """The same in plain PyTorch, image by image."""
     out = []
     for image, (top, left, mirror) in zip(images, windows.tolist(), strict=True):
@@ -38,18 +37,6 @@ def batch_transform_reference(
     return torch.stack(out) if out else images.new_empty((0, images.shape[1], *size), dtype=torch.float32)
 
 
-_loaded = False
-
-
-def _load() -> None:
-    """Load the extension and give the operator its fake kernel, for torch.compile."""
-    global _loaded
-    if _loaded:
-        return
-    extension.require("batch_transform")
-
-    @torch.library.register_fake("caffe_compat::batch_transform")
-    def fake(images: Tensor, windows: Tensor, mean: Any, scale: float, height: int, width: int) -> Tensor:
-        return images.new_empty((images.shape[0], images.shape[1], height, width), dtype=torch.float32)
-
-    _loaded = True
+@extension.fake_kernel("batch_transform")
+def _fake(images: Tensor, windows: Tensor, mean: Tensor | None, scale: float, height: int, width: int) -> Tensor:
+    return images.new_empty((images.shape[0], images.shape[1], height, width), dtype=torch.float32)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from caffe_compat.data.batch_transform import batch_transform, batch_transform_reference
+from caffe_compat.ops.batch_transform import batch_transform, reference
 from tests.ops.batch_transform_cases import BATCH_TRANSFORM_CASES, BatchTransformCase
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
@@ -19,7 +19,7 @@ def inputs(device: str, case: BatchTransformCase = CASE):
 def test_equals_the_plain_twin_bit_for_bit(device: str, case: BatchTransformCase) -> None:
     images, windows, mean = inputs(device, case)
     got = batch_transform(images, windows, mean, case.scale, case.size)
-    assert torch.equal(got, batch_transform_reference(images, windows, mean, case.scale, case.size))
+    assert torch.equal(got, reference(images, windows, mean, case.scale, case.size))
 
 
 @pytest.mark.parametrize("device", DEVICES)

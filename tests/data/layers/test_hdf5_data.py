@@ -1,0 +1,56 @@
+"""HDF5Data beyond its golden cases."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from caffe_compat.errors import DataError, NetError
+from tests.data.conftest import same
+
+
+def write_hdf5(folder: Path, rows: tuple[int, ...] = (5, 4)) -> str:
+    start = 0
+    for number, count in enumerate(rows):
+        with h5py.File(folder / f"{number}.h5", "w") as file:
+            file["data"] = np.arange(start, start + count, dtype=np.float32)[:, None] + np.array([0, 0.5], np.float32)
+            file["label"] = np.arange(start, start + count)
+        start += count
+    (folder / "files.txt").write_text("\n".join(str(folder / f"{n}.h5") for n in range(len(rows))))
+    return f"type: 'HDF5Data' top: 'data' top: 'label' hdf5_data_param {{ source: '{folder}/files.txt' batch_size: 3 "
+
+
+def test_hdf5_data_order_shards_and_resume(tmp_path: Path, make_layer: Callable) -> None:
+    text = write_hdf5(tmp_path)
+    layer = make_layer(text + "}")
+    assert layer.infer_shapes() == [(3, 2), (3,)]
+    seen = [int(label) for _ in range(4) for label in layer.next_batch()[1]]
+    assert seen == [i % 9 for i in range(12)]
+    second = make_layer(text + "}", solver_rank=1, solver_count=2)
+    assert second.next_batch()[1].tolist() == [1, 3, 5]
+    shuffled = make_layer(text + "shuffle: true }")
+    for _ in range(4):
+        shuffled.next_batch()
+    state = shuffled.source_state()
+    expected = [shuffled.next_batch() for _ in range(6)]
+    other = make_layer(text + "shuffle: true }")
+    other.load_source_state(state)
+    assert all(same(other.next_batch(), batch) for batch in expected)
+    epoch = make_layer(text.replace("batch_size: 3", "batch_size: 9") + "shuffle: true }").next_batch()[1]
+    assert sorted(epoch.tolist()) == list(range(9))
+
+
+def test_hdf5_data_errors(tmp_path: Path, make_layer: Callable) -> None:
+    text = write_hdf5(tmp_path)
+    with pytest.raises(NetError, match=r"does not transform data"):
+        make_layer(text + "} transform_param { scale: 2 }")
+    with pytest.raises(DataError, match=r"no dataset 'other' .*; it has data, label"):
+        make_layer(text.replace("'label'", "'other'") + "}")
+    (tmp_path / "0.h5").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"0.h5: cannot be read as HDF5"):
+        make_layer(text + "}")
+    (tmp_path / "files.txt").write_text("")
+    with pytest.raises(DataError, match=r"files.txt: is empty"):
+        make_layer(text + "}")

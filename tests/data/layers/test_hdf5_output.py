@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+
+from caffe_compat.errors import NetError
+from caffe_compat.net.layer_types import layer_types
+from caffe_compat.proto import parse_net
+
+
+def test_hdf5_output_writes_all_passes(tmp_path: Path) -> None:
+    path = tmp_path / "out.h5"
+    text = f"layer {{ name: 'o' type: 'HDF5Output' hdf5_output_param {{ file_name: '{path}' }} }}"
+    layer = layer_types()["HDF5Output"](parse_net(text).layer[0])
+    layer.setup((2, 3), (2,))
+    assert layer.infer_shapes((2, 3), (2,)) == []
+    layer(torch.arange(6.0).view(2, 3), torch.tensor([1.0, 2.0]))
+    layer(torch.ones(2, 3), torch.tensor([3.0, 4.0]))
+    layer.close()
+    with h5py.File(path) as file:
+        assert file["data"].shape == (4, 3, 1, 1)
+        assert file["label"][:].reshape(-1).tolist() == [1, 2, 3, 4]
+    with pytest.raises(NetError, match=r"same number of rows"):
+        layer.infer_shapes((2, 3), (3,))

@@ -1,0 +1,135 @@
+"""Batches, made by the extension and by its twin."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from caffe_compat.data import Transformer, encode_datum, encode_image, write_mean
+from caffe_compat.data.batch import BatchMaker
+from caffe_compat.errors import DataError
+from tests.data.conftest import noise_images
+
+MEAN = {"none": {}, "one": {"mean_value": [101.5]}, "three": {"mean_value": [1.5, 100, 200]}, "file": {}}
+
+
+@pytest.mark.usefixtures("image_batches")
+@pytest.mark.parametrize("mean", MEAN)
+@pytest.mark.parametrize("layout", ["raw", "decoded", "float", "gray"])
+@pytest.mark.parametrize("crop", [0, 9])
+def test_a_batch_equals_the_transformer_on_each_image(tmp_path: Path, mean: str, layout: str, crop: int) -> None:
+    """Bit for bit: raw records, decoded (interleaved) images, float records and one channel."""
+    shape = (1, 12, 14) if layout == "gray" else (3, 12, 14)
+    images = noise_images(6, shape)
+    settings = dict(MEAN[mean])
+    if layout == "gray" and mean == "three":
+        settings = {"mean_value": [3.25]}
+    if mean == "file":
+        write_mean(tmp_path / "mean.binaryproto", np.random.default_rng(1).random(shape, np.float32) * 255)
+        settings["mean_file"] = tmp_path / "mean.binaryproto"
+    transformer = Transformer(crop_size=crop, mirror=True, scale=0.017, **settings)
+    maker = BatchMaker(transformer, threads=2)
+    if layout == "decoded":
+        batch, problems = maker.open_images(
+            [np.ascontiguousarray(i.transpose(1, 2, 0)).transpose(2, 0, 1) for i in images]
+        )
+    else:
+        values = images.astype(np.float32) / 3 if layout == "float" else images
+        images = values
+        batch, problems = maker.open_records([encode_datum(i) for i in values])
+    assert not problems
+    transformer.start_random(1)
+    got = maker.transform(batch)
+    transformer.start_random(1)
+    expected = np.stack([transformer(image) for image in images])
+    assert got.dtype == np.float32
+    assert (got == expected).all()
+
+
+@pytest.mark.usefixtures("image_batches")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_copied_bytes_are_the_images(channels: int) -> None:
+    """From interleaved (decoded) images, of an odd width, and from planar ones."""
+    images = noise_images(4, (channels, 9, 45))
+    interleaved = [np.ascontiguousarray(image.transpose(1, 2, 0)).transpose(2, 0, 1) for image in images]
+    maker = BatchMaker(Transformer(), threads=2)
+    for given in (interleaved, list(images)):
+        batch, problems = maker.open_images(given)
+        assert not problems
+        assert (maker.copy_bytes(batch) == images).all()
+
+
+@pytest.mark.usefixtures("image_batches")
+def test_large_batches_take_the_streaming_path() -> None:
+    """Above the threshold rows go past the caches; the values stay the same."""
+    images = noise_images(8, (3, 300, 310))
+    transformer = Transformer(crop_size=299, mirror=True, mean_value=[5, 6, 7])
+    maker = BatchMaker(transformer, threads=2)
+    batch, _ = maker.open_records([encode_datum(i) for i in images])
+    transformer.start_random(1)
+    got = maker.transform(batch)
+    assert got.nbytes > 8 << 20
+    transformer.start_random(1)
+    assert (got == np.stack([transformer(image) for image in images])).all()
+
+
+@pytest.mark.usefixtures("image_batches")
+def test_buffers_are_reused_only_when_free() -> None:
+    transformer = Transformer()
+    maker = BatchMaker(transformer)
+    batch, _ = maker.open_records([encode_datum(i) for i in noise_images(2)])
+    first = maker.transform(batch)
+    second = maker.transform(batch)
+    assert not np.shares_memory(first, second)
+    address = first.ctypes.data
+    del first
+    assert maker.transform(batch).ctypes.data == address
+
+
+@pytest.mark.usefixtures("image_batches")
+def test_problems_are_those_of_each_image() -> None:
+    """The good ones around them say what size the batch has."""
+    images = noise_images(2, (3, 12, 14))
+    records = [
+        encode_datum(images[0]),
+        b"\x08",
+        encode_image(b"no image"),
+        encode_datum(noise_images(1, (3, 11, 14))[0]),
+        encode_datum(images[1]),
+    ]
+    batch, problems = BatchMaker(Transformer()).open_records(records)
+    assert len(batch) == 5
+    assert {index: str(problem).split(";")[0] for index, problem in problems.items()} == {
+        1: "record ends inside a field",
+        2: "image: 8 bytes that cannot be decoded",
+        3: "gives 3x11x14 (channels x height x width), the first of its batch 3x12x14",
+    }
+    batch, problems = BatchMaker(Transformer(crop_size=13)).open_records(records[:1] * 2)
+    assert [str(problems[i]) for i in (0, 1)] == [
+        "image is 3x12x14 (channels x height x width); expected at least 13x13 for crop_size 13"
+    ] * 2
+
+
+@pytest.mark.usefixtures("image_batches")
+def test_an_error_in_place_of_an_image_is_its_problem() -> None:
+    image, error = noise_images(1)[0], DataError("gone")
+    _, problems = BatchMaker(Transformer()).open_images([image, error])
+    assert problems == {1: error}
+
+
+@pytest.mark.usefixtures("image_batches")
+def test_an_image_that_is_not_whole_cannot_be_transformed() -> None:
+    maker = BatchMaker(Transformer())
+    batch, problems = maker.open_records([b"\x08"])
+    assert list(problems) == [0]
+    with pytest.raises(ValueError, match="place 0 has no image"):
+        batch.transform(np.empty((1, 1, 1, 1), np.float32), np.zeros((1, 3), np.int32), None, 1.0, 1)
+
+
+@pytest.mark.usefixtures("image_batches")
+def test_a_window_must_lie_inside_its_image() -> None:
+    batch, _ = BatchMaker(Transformer()).open_images([noise_images(1, (1, 4, 4))[0]])
+    out = np.empty((1, 1, 3, 3), np.float32)
+    for window in ((2, 0, 0), (0, 2, 0), (-1, 0, 0)):
+        with pytest.raises(ValueError, match="window 0 leaves its image"):
+            batch.transform(out, np.array([window], np.int32), None, 1.0, 1)

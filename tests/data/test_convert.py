@@ -1,0 +1,91 @@
+"""Images to a database, called from Python; tests/tools/test_convert_imageset.py has Caffe's own results."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe_compat.data import convert_images, open_database, parse_datum
+from caffe_compat.data.convert import Conversion, ConvertOptions, make_record
+from caffe_compat.data.datum import decode_image
+from caffe_compat.errors import DataError
+from tests.data.conftest import noise_images
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for number, image in enumerate(noise_images(4, (3, 6, 8))):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.ascontiguousarray(image.transpose(1, 2, 0)))
+    return tmp_path
+
+
+ENTRIES = [(f"{number}.png", 10 + number) for number in range(4)]
+
+
+def test_records_in_order_with_their_labels(folder: Path) -> None:
+    done: list[int] = []
+    result = convert_images(f"{folder}/", ENTRIES, folder / "db", report=lambda count, _: done.append(count), threads=2)
+    assert result == Conversion(records=4, skipped=0)
+    assert done == [1, 2, 3, 4]
+    records = list(open_database(folder / "db"))
+    assert [record.key for record in records] == [b"%08d_%d.png" % (i, i) for i in range(4)]
+    datums = [parse_datum(record.value) for record in records]
+    assert [datum.label for datum in datums] == [10, 11, 12, 13]
+    assert (np.stack([datum.array() for datum in datums]) == noise_images(4, (3, 6, 8))).all()
+
+
+def test_another_order_and_another_source_of_bytes(folder: Path) -> None:
+    asked: list[str] = []
+
+    def read(path: str) -> bytes:
+        asked.append(path)
+        return (folder / path.removeprefix("tar:")).read_bytes()
+
+    convert_images("tar:", ENTRIES, folder / "db", order=[2, 0], read=read, threads=1)
+    assert asked == ["tar:2.png", "tar:0.png"]
+    assert [record.key for record in open_database(folder / "db")] == [b"00000000_2.png", b"00000001_0.png"]
+
+
+def test_what_cannot_be_read_is_left_out_and_reported(folder: Path) -> None:
+    (folder / "1.png").write_bytes(b"broken")
+    problems: list[str] = []
+    result = convert_images(
+        f"{folder}/", ENTRIES, folder / "db", report=lambda _, problem: problem and problems.append(str(problem))
+    )
+    assert result == Conversion(records=3, skipped=1)
+    assert len(problems) == 1
+    assert "1.png: 6 bytes that cannot be decoded" in problems[0]
+    with pytest.raises(DataError, match=r"none of 1 images can be read below .*; check the root folder"):
+        convert_images(f"{folder}/", ENTRIES[1:2], folder / "other")
+    assert not (folder / "other").exists()
+
+
+def test_records_of_every_kind(folder: Path) -> None:
+    path = str(folder / "0.png")
+    raw, values = make_record(path, 7, ConvertOptions(gray=True, resize_height=3, resize_width=4))
+    assert (parse_datum(raw).array().shape, values) == ((1, 3, 4), 12)
+    as_it_is, values = make_record(path, 7, ConvertOptions(encoded=True))
+    assert values == 0
+    assert bytes(parse_datum(as_it_is).data) == Path(path).read_bytes()
+    jpeg = parse_datum(make_record(path, 7, ConvertOptions(encode_type="jpg"))[0])
+    assert (jpeg.encoded, jpeg.label) == (True, 7)
+    assert bytes(jpeg.data[:2]) == b"\xff\xd8"
+    assert decode_image(jpeg.data).shape == (6, 8, 3)
+    with pytest.raises(DataError, match="cannot be encoded as 'text'; expected a type such as png or jpg"):
+        make_record(path, 7, ConvertOptions(encode_type="text"))
+
+
+def test_sizes_are_compared_on_request(folder: Path) -> None:
+    cv2.imwrite(str(folder / "2.png"), np.zeros((2, 2, 3), np.uint8))
+    with pytest.raises(DataError, match=r"2.png: has 12 values .*, the first image 144; set resize_height"):
+        convert_images(f"{folder}/", ENTRIES, folder / "db", ConvertOptions(check_size=True))
+    assert convert_images(f"{folder}/", ENTRIES, folder / "db2", ConvertOptions()).records == 4
+
+
+def test_backends(folder: Path) -> None:
+    with pytest.raises(DataError, match="backend is 'hdf5'; expected lmdb or leveldb"):
+        convert_images(f"{folder}/", ENTRIES, folder / "db", ConvertOptions(backend="hdf5"))
+    convert_images(f"{folder}/", ENTRIES, folder / "db")
+    with pytest.raises(DataError, match="db: already exists"):
+        convert_images(f"{folder}/", ENTRIES, folder / "db")

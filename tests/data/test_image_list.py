@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe_compat.data.image_list import ImageList, decode_resized, read_file, read_image
+from caffe_compat.errors import DataError
+
+
+def make_list(folder: Path, text: bytes) -> ImageList:
+    (folder / "list.txt").write_bytes(text)
+    return ImageList(folder / "list.txt")
+
+
+def test_names_and_labels(tmp_path: Path) -> None:
+    """The label stands behind the last space; the last line may lack its end."""
+    images = make_list(tmp_path, b"a.png 3\nfolder/b c.png -1\nd.png +2x")
+    assert [images[number] for number in range(len(images))] == [("a.png", 3), ("folder/b c.png", -1), ("d.png", 2)]
+    assert images.line(1) == "folder/b c.png -1"
+    assert images.unlabelled() is None
+
+
+def test_a_line_without_a_label(tmp_path: Path) -> None:
+    images = make_list(tmp_path, b"a.png 3\nb.png\nc.png x\n")
+    assert images[1] == ("b.png", 0)
+    assert images[2] == ("c.png", 0)
+    assert images.unlabelled() == 1
+
+
+def test_names_that_are_no_utf8_come_back(tmp_path: Path) -> None:
+    name, _ = make_list(tmp_path, b"\xff.png 1\n")[0]
+    (tmp_path / name).write_bytes(b"found")
+    assert read_file(f"{tmp_path}/{name}") == b"found"
+
+
+def test_images_are_read_as_asked(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    path = str(tmp_path / "image.png")
+    cv2.imwrite(path, pixels)
+    assert (read_image(path) == pixels).all()
+    assert read_image(path, 3, 4).shape == (3, 4, 3)
+    assert (read_image(path, 3, 4) == cv2.resize(pixels, (4, 3))).all()
+    gray = read_image(path, color=False)
+    assert gray.shape == (6, 8, 1)
+    assert (gray[:, :, 0] == cv2.imread(path, cv2.IMREAD_GRAYSCALE)).all()
+    assert decode_resized(Path(path).read_bytes(), "x", 5, 5, color=False).shape == (5, 5, 1)
+
+
+def test_errors(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="absent: cannot be read: No such file or directory; expected lines of `name"):
+        ImageList(tmp_path / "absent")
+    with pytest.raises(DataError, match=r"list.txt: is empty; expected lines of `name label`"):
+        make_list(tmp_path, b"")
+    with pytest.raises(DataError, match=r"absent.png: cannot be read: No such file"):
+        read_image(str(tmp_path / "absent.png"))
+    with pytest.raises(DataError, match=r"list.txt: 4 bytes that cannot be decoded"):
+        make_list(tmp_path, b"text") and read_image(str(tmp_path / "list.txt"))
