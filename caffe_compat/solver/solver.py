@@ -79,7 +79,7 @@ class Solver:
         check_solver(self.param, self.source)
         if precision is not None:
             set_precision(precision)
-        #: of the passes
+        #: of the passes: fp32, tf32 or bf16
         self.precision = precision or chosen_precision()
         self.schedule = Schedule(self.param, self.source)
         if parallel.is_root:
