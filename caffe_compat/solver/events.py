@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 from caffe_compat.errors import SolverError
 
 #: a blob's name -> its number, or its numbers when it has several
-Outputs = Mapping[str, float | list[float]]
+OutputNumbers = Mapping[str, float | list[float]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrainEvent(Event):
 
     loss: float
     iterations_per_s: float
-    outputs: Outputs
+    outputs: OutputNumbers
 
     def numbers(self) -> list[tuple[str, float]]:
         """Loss, speed, and the outputs."""
@@ -85,7 +85,7 @@ class TestEvent(Event):
 
     net: int
     loss: float | None
-    outputs: Outputs
+    outputs: OutputNumbers
 
     def output(self, name: str) -> float:
         """The mean of an output that is one number; SolverError when there is no such output."""
@@ -179,7 +179,7 @@ def _own_fields(event_class: type[Event]) -> list[str]:
     return [field.name for field in fields(event_class) if field.name not in shared]
 
 
-def _output_numbers(outputs: Outputs) -> Iterator[tuple[str, float]]:
+def _output_numbers(outputs: OutputNumbers) -> Iterator[tuple[str, float]]:
     for name, value in outputs.items():
         if isinstance(value, list):
             yield from ((f"{name}[{i}]", number) for i, number in enumerate(value))

@@ -21,7 +21,7 @@ def build_optimizer(param: caffe_pb2.SolverParameter, net: Net) -> Rule:
         regularization_type=param.regularization_type,
         clip_gradients=param.clip_gradients,
         iter_size=param.iter_size,
-        **{setting.name: getattr(param, setting.name) for setting in rule_class.settings},
+        **{setting.name: setting.value_in(param) for setting in rule_class.settings},
     )
     rule.keep_update = param.snapshot_diff
     return rule

@@ -21,9 +21,9 @@ from caffe_compat.errors import SolverError
 from caffe_compat.net import Net
 from caffe_compat.solver.signals import ACTIONS
 
-TrainStep = Callable[[], tuple[dict[str, Tensor], Tensor]]
+TrainPass = Callable[[], tuple[dict[str, Tensor], Tensor]]
 
-#: the others wait for rank 0's test passes and snapshots
+#: how long the other ranks may wait for rank 0's test passes and snapshots
 _PATIENCE = timedelta(hours=12)
 _WHOLE_NET_MB = 1 << 20  # one bucket: nothing is sent before the backward pass has ended
 _BUCKET_MB = 25
@@ -35,14 +35,14 @@ class Parallel:
 
     rank: int = 0
     count: int = 1
-    control: Any = None  # a gloo group, for words between the hosts while the devices work
+    control: Any = None  # a gloo group: messages between the processes that use no device
 
     @property
     def is_root(self) -> bool:
         """Whether this process logs, tests and writes snapshots."""
         return self.rank == 0
 
-    def wrap(self, net: Net, overlap: bool = True) -> TrainStep:
+    def wrap(self, net: Net, overlap: bool = True) -> TrainPass:
         """A pass of ``net`` whose backward averages the gradients over all ranks; rank 0's parameters win.
 
         ``overlap``: send gradients while the backward pass still runs (layer_wise_reduce).
@@ -55,7 +55,7 @@ class Parallel:
             # Newer torch has another name for broadcast_buffers, which the older ones lack.
             warnings.filterwarnings("ignore", message=".*broadcast_buffers.*")
             return DistributedDataParallel(
-                _TrainPass(net),
+                _PassModule(net),
                 device_ids=[net.device] if net.device.type == "cuda" else None,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
@@ -63,12 +63,12 @@ class Parallel:
             )
 
     @contextmanager
-    def accumulating(self, step: TrainStep, last: bool) -> Iterator[None]:
+    def accumulating(self, train_pass: TrainPass, *, last: bool) -> Iterator[None]:
         """Within: passes add to the gradients; they are averaged over the ranks in the last one."""
-        if last or not isinstance(step, DistributedDataParallel):
+        if last or not isinstance(train_pass, DistributedDataParallel):
             yield
         else:
-            with step.no_sync():
+            with train_pass.no_sync():
                 yield
 
     def average(self, gradients: Iterable[Tensor]) -> None:
@@ -97,7 +97,7 @@ class Parallel:
 SINGLE = Parallel()
 
 
-class _TrainPass(nn.Module):
+class _PassModule(nn.Module):
     """The net's training pass as a module's ``forward``, which DistributedDataParallel wraps."""
 
     def __init__(self, net: Net) -> None:

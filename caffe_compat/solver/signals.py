@@ -39,7 +39,7 @@ class SignalActions:
         self._seen.add(number)
 
     def requested(self) -> str:
-        """The action due: none, stop or snapshot; each signal is answered once, SIGHUP first."""
+        """What the signals since the last call ask for, one signal at a time, SIGHUP first; "none" without any."""
         for number, effect in self._effects.items():
             if number in self._seen:
                 self._seen.discard(number)

@@ -42,7 +42,7 @@ def _check_type(param: caffe_pb2.SolverParameter, source: str) -> None:
             value = getattr(param, field)
             raise SolverError(f"{source}: {field} is {value:g}; {param.type} takes no {field}, remove it")
     for setting in rule.settings:
-        setting.check(getattr(param, setting.name), param.type, f"{source}: ")
+        setting.check(setting.value_in(param), param.type, f"{source}: ")
 
 
 def _check_train_net(param: caffe_pb2.SolverParameter, source: str) -> None:

@@ -9,7 +9,7 @@
 
 namespace caffe_compat {
 
-constexpr int kTensors = 32;            // what is known of them travels as the kernel's arguments
+constexpr int kTensors = 32;            // in one launch; their UpdateArrays are kernel arguments
 constexpr int64_t kUpdateChunk = 4096;  // elements of one tensor that a block updates
 
 template <typename T>
@@ -18,7 +18,7 @@ struct UpdateBatch {
   int64_t first_block[kTensors + 1];  // of each tensor; block numbers go on through all of them
 };
 
-// Whether all of a tensor's arrays start where a pack of N may.
+// Whether all of a tensor's arrays are aligned for vector accesses of N elements.
 template <int N, typename T>
 __device__ __forceinline__ bool is_aligned(const UpdateArrays<T>& a) {
   const auto bits = reinterpret_cast<uintptr_t>(a.weight) |
@@ -27,11 +27,11 @@ __device__ __forceinline__ bool is_aligned(const UpdateArrays<T>& a) {
   return bits % (N * sizeof(T)) == 0;
 }
 
-// N neighbours from element i on; the caller knows that packs of N fit.
+// Elements i to i + N - 1, by vector accesses; the caller has checked the alignment.
 template <UpdateRule rule, int N, typename T>
-__device__ __forceinline__ void update_pack(const UpdateArrays<T>& a, int64_t i,
-                                            const UpdateFactors<T>& factors,
-                                            const UpdateConstants<T>& c) {
+__device__ __forceinline__ void update_vector(const UpdateArrays<T>& a, int64_t i,
+                                              const UpdateFactors<T>& factors,
+                                              const UpdateConstants<T>& c) {
   T weight[N], gradient[N], first[N], second[N] = {};
   load<N>(a.weight + i, weight);
   load<N>(a.gradient + i, gradient);
@@ -60,10 +60,10 @@ __global__ void __launch_bounds__(kThreads)
   constexpr int N = kVectorLength<T>;
   const int64_t packed_end = is_aligned<N>(a) ? begin + (end - begin) / N * N : begin;
   for (int64_t i = begin + threadIdx.x * N; i < packed_end; i += kThreads * N) {
-    update_pack<rule, N>(a, i, factors, constants);
+    update_vector<rule, N>(a, i, factors, constants);
   }
   for (int64_t i = packed_end + threadIdx.x; i < end; i += kThreads) {
-    update_pack<rule, 1>(a, i, factors, constants);
+    update_vector<rule, 1>(a, i, factors, constants);
   }
 }
 

@@ -23,7 +23,8 @@ class DeviceRates:
         self.views: list[Tensor] = []  # one float64 number for each group
 
     def set(self, values: list[float]) -> None:
-        """Write what has changed; the value travels with the kernel's launch, so that nothing waits."""
+        """Write the rates, one for each group, if they have changed.  A fill takes its number along as an argument
+        of the kernel, so that nothing waits for a copy."""
         if len(values) != len(self._values):
             self._values, self._all = [], torch.zeros(len(values), dtype=torch.float64, device=self._device)
             self.views = list(self._all.unbind())

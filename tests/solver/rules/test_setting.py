@@ -5,6 +5,7 @@ import math
 import pytest
 
 from caffe_compat.errors import SolverError
+from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import Setting
 
 
@@ -21,6 +22,13 @@ from caffe_compat.solver import Setting
 def test_outside(setting, value, message):
     with pytest.raises(SolverError, match=f"^here: {message}$"):
         setting.check(value, "Odd", "here: ")
+
+
+def test_value_in_a_solver_file():
+    param = SolverParameter(momentum=0.5)
+    assert Setting("momentum", 0.9).value_in(param) == 0.5
+    assert Setting("rms_decay", 0.9).value_in(param) == pytest.approx(0.99)  # SolverParameter's own default
+    assert Setting("beta3", 0.75).value_in(param) == 0.75  # no field of this name
 
 
 def test_inside():
