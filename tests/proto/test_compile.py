@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pb2
 
 import caffe_compat.proto as proto
 from caffe_compat.errors import ProtoError
@@ -23,3 +24,11 @@ def test_compile_reports_a_syntax_error(tmp_path):
     (tmp_path / "bad.proto").write_text("message {")
     with pytest.raises(ProtoError, match=r"bad\.proto: protoc failed"):
         compile_schema(tmp_path / "bad.proto")
+
+
+def test_names_of_json_are_left_out(tmp_path):
+    (tmp_path / "m.proto").write_text('syntax = "proto2"; message M { optional int32 some_field = 1; }')
+    (file,) = descriptor_pb2.FileDescriptorSet.FromString(compile_schema(tmp_path / "m.proto")).file
+    (field,) = file.message_type[0].field
+    assert (field.name, field.number, field.type) == ("some_field", 1, field.TYPE_INT32)
+    assert not field.HasField("json_name")

@@ -7,7 +7,7 @@ import pytest
 import caffe_compat.proto as proto
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.proto.extend import extend_schema
+from caffe_compat.proto.extend import extend_schema, merge_schema
 
 
 @pytest.fixture
@@ -102,3 +102,26 @@ def test_extend_schema_unreadable_files(tmp_path):
     (tmp_path / "latin.proto").write_bytes(b"// \xe9")
     with pytest.raises(ProtoError, match=r"latin\.proto: is not UTF-8 text"):
         extend_schema(tmp_path / "latin.proto")
+
+
+def test_merge_leaves_the_base_as_it_was():
+    base = caffe_pb2.current_schema().file
+    before = base.SerializeToString()
+    merged = merge_schema(base, "message LayerParameter { optional int32 mine = 1000; }", "extra")
+    assert base.SerializeToString() == before
+    (layer,) = (message for message in merged.message_type if message.name == "LayerParameter")
+    (field,) = (field for field in layer.field if field.number == 1000)
+    assert (field.name, field.type, field.label) == ("mine", field.TYPE_INT32, field.LABEL_OPTIONAL)
+
+
+def test_types_are_looked_up_from_the_inside_out():
+    text = (
+        "message Phase2 { } message A { message Phase2 { } optional Phase2 inner = 1; optional .caffe.Phase2 b = 2; }"
+        "message B { optional Phase2 outer = 1; optional Phase phase = 2; }"
+    )
+    merged = merge_schema(caffe_pb2.current_schema().file, text, "extra")
+    fields = {f.name: f for message in merged.message_type if message.name in "AB" for f in message.field}
+    assert fields["inner"].type_name == ".caffe.A.Phase2"
+    assert fields["outer"].type_name == ".caffe.Phase2"
+    assert fields["phase"].type_name == ".caffe.Phase"
+    assert fields["phase"].type == fields["phase"].TYPE_ENUM

@@ -1,6 +1,7 @@
 """V0 nets to V1."""
 
 import pytest
+from google.protobuf import text_format
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, parse_net
@@ -49,3 +50,38 @@ def test_refusals(text, message):
     with pytest.raises(ProtoError) as caught:
         parse_net(V0_DATA + text, "net.prototxt")
     assert str(caught.value).startswith(f"net.prototxt{message}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (
+            'type: "conv" name: "c" num_output: 4 kernelsize: 3 stride: 2 pad: 1 group: 2 biasterm: false',
+            'type: "Convolution" name: "c" convolution_param '
+            "{ num_output: 4 kernel_size: 3 stride: 2 pad: 1 group: 2 bias_term: false }",
+        ),
+        (
+            'type: "lrn" name: "n" local_size: 3 alpha: 0.5 beta: 0.25',
+            'type: "LRN" name: "n" lrn_param { local_size: 3 alpha: 0.5 beta: 0.25 }',
+        ),
+        (
+            'type: "dropout" name: "d" dropout_ratio: 0.75 blobs_lr: 2 weight_decay: 0',
+            'type: "Dropout" name: "d" dropout_param { dropout_ratio: 0.75 } param { lr_mult: 2 decay_mult: 0 }',
+        ),
+        ('type: "softmax_loss" name: "s"', 'type: "SoftmaxWithLoss" name: "s"'),
+    ],
+)
+def test_flat_fields_go_to_their_types_message(old, new):
+    (_, layer) = parse_net(V0_DATA + v0_layer(old)).layer
+    assert layer == text_format.Parse(new + 'bottom: "data" top: "x"', caffe_pb2.LayerParameter())
+
+
+def test_data_layers_get_a_transform():
+    fields = 'type: "data" name: "d" source: "s" batchsize: 2 scale: 0.5 cropsize: 7 mirror: true'
+    (layer,) = parse_net(f'layers {{ layer {{ {fields} }} top: "x" }}').layer
+    assert (layer.data_param.source, layer.data_param.batch_size) == ("s", 2)
+    assert (layer.transform_param.scale, layer.transform_param.crop_size, layer.transform_param.mirror) == (
+        0.5,
+        7,
+        True,
+    )
