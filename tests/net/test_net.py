@@ -2,42 +2,14 @@
 
 import copy
 import pickle
-from pathlib import Path
 
 import pytest
 import torch
 
-from caffe_compat import Net, NetError
-from caffe_compat.proto import parse_net
+from caffe_compat import NetError
+from tests.net.prototxt import DATA, SMALL, conv, net
 
-DATA = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 8 dim: 8 } } }\n'
-LABEL = 'layer { name: "lab" type: "Input" top: "label" input_param { shape { dim: 2 } } }\n'
-
-
-def net(text: str, **kw) -> Net:
-    torch.manual_seed(0)
-    return Net(parse_net(text), **kw)
-
-
-def conv(name: str, bottom: str, extra: str = "", param: str = "") -> str:
-    return (
-        f'layer {{ name: "{name}" type: "Convolution" bottom: "{bottom}" top: "{name}" {param} '
-        f'convolution_param {{ num_output: 4 kernel_size: 3 weight_filler {{ type: "xavier" }} {extra} }} }}\n'
-    )
-
-
-def ip(name: str, bottom: str, outputs: int = 5, param: str = "") -> str:
-    return (
-        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" {param} '
-        f'inner_product_param {{ num_output: {outputs} weight_filler {{ type: "xavier" }} }} }}\n'
-    )
-
-
-RELU = 'layer { name: "relu" type: "ReLU" bottom: "c1" top: "c1" }\n'
-LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }\n'
-ACCURACY = 'layer { name: "acc" type: "Accuracy" bottom: "fc" bottom: "label" top: "acc" include { phase: TEST } }\n'
 BOTH_RULES = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } exclude { phase: TEST } }'
-SMALL = DATA + LABEL + conv("c1", "data") + RELU + ip("fc", "c1") + ACCURACY + LOSS
 
 
 def test_names_and_outputs() -> None:
@@ -52,57 +24,11 @@ def test_names_and_outputs() -> None:
     assert out["loss"].shape == ()
 
 
-def test_phase_rules_drop_the_accuracy() -> None:
-    assert net(SMALL).outputs == ["loss"]
-
-
-def test_level_and_stage_rules() -> None:
-    text = (
-        DATA
-        + conv("c1", "data")
-        + ('layer { name: "r" type: "ReLU" bottom: "c1" top: "r" include { min_level: 2 stage: "deploy" } }')
-    )
-    assert "r" not in net(text, level=2).layers
-    assert "r" not in net(text, level=1, stages=["deploy"]).layers
-    assert "r" in net(text, level=3, stages=["deploy", "x"]).layers
-
-
 def test_gradients_flow_and_in_place_is_safe() -> None:
     n = net(SMALL)
     _, loss = n.forward_with_loss(data=torch.randn(2, 3, 8, 8), label=torch.tensor([1, 2]))
     loss.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in n.parameters())
-
-
-def test_frozen_layers_need_no_gradient() -> None:
-    frozen = "param { lr_mult: 0 } param { lr_mult: 0 }"
-    n = net(DATA + LABEL + conv("c1", "data", param=frozen) + RELU + ip("fc", "c1") + LOSS)
-    assert [p.requires_grad for p in n.parameters()] == [False, False, True, True]
-    _, loss = n.forward_with_loss(data=torch.randn(2, 3, 8, 8), label=torch.tensor([1, 2]))
-    loss.backward()
-    assert n.layers["c1"].weight.grad is None
-
-
-def test_propagate_down_false_stops_the_gradient() -> None:
-    text = DATA + LABEL + conv("c1", "data") + ip("fc", "c1") + LOSS
-    n = net(text.replace('bottom: "c1" top: "fc"', 'bottom: "c1" propagate_down: false top: "fc"'))
-    _, loss = n.forward_with_loss(data=torch.randn(2, 3, 8, 8), label=torch.tensor([1, 2]))
-    loss.backward()
-    assert n.layers["c1"].weight.grad is None
-    assert n.layers["fc"].weight.grad is not None
-
-
-def test_sharing_by_name() -> None:
-    shared = 'param { name: "w" lr_mult: 3 } param { name: "b" }'
-    two = DATA.replace('"in"', '"in2"').replace('"data"', '"data2"')
-    text = DATA + two + conv("c1", "data", param=shared) + conv("c2", "data2", param=shared)
-    n = net(text)
-    assert n.layers["c1"].weight is n.layers["c2"].weight
-    assert [(p.layer, p.index, p.lr_mult) for p in n.learnable] == [("c1", 0, 3.0), ("c1", 1, 1.0)]
-    with pytest.raises(NetError, match="lr_mult 5"):
-        net(text.replace('c2" param { name: "w" lr_mult: 3 }', 'c2" param { name: "w" lr_mult: 5 }'))
-    with pytest.raises(NetError, match="cannot share"):
-        net(text.replace("num_output: 4", "num_output: 6", 1))
 
 
 def test_new_input_size_reshapes_and_bad_size_names_the_layer() -> None:
@@ -112,16 +38,6 @@ def test_new_input_size_reshapes_and_bad_size_names_the_layer() -> None:
     with pytest.raises(NetError, match=r'layer "c1" \(Convolution\).*5 channels.*take 3'):
         n(data=torch.randn(5, 5, 10, 9))
     assert n.blob_shapes["c1"] == (5, 4, 8, 7), "a refused size leaves the net as it was"
-
-
-def test_unknown_types_are_all_named() -> None:
-    text = (
-        DATA
-        + 'layer { name: "a" type: "Foo" bottom: "data" top: "a" }'
-        + 'layer { name: "b" type: "Rellu" bottom: "a" top: "b" }'
-    )
-    with pytest.raises(NetError, match=r'2 layer.*"a" has type "Foo".*"b" has type "Rellu" \(did you mean ReLU'):
-        net(text)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +58,6 @@ def test_unknown_types_are_all_named() -> None:
 def test_refusals(text: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         net(text)
-
-
-def test_field_of_another_layer_warns() -> None:
-    with pytest.warns(UserWarning, match=r'layer "r" \(ReLU\): field pooling_param has no effect'):
-        net(DATA + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" pooling_param { kernel_size: 2 } }')
 
 
 def test_unknown_keyword_lists_the_inputs() -> None:
@@ -171,32 +82,6 @@ def test_extract_any_blob() -> None:
     assert blobs["c1"].min() == 0, "c1 is seen after its in-place ReLU"
     with pytest.raises(NetError, match="no blob named 'nope'"):
         n.extract(["nope"])
-
-
-def test_weights_round_trip(tmp_path: Path) -> None:
-    n, other = net(SMALL), Net(parse_net(SMALL))
-    for name in ("w.caffemodel", "w.caffemodel.h5"):
-        n.save(tmp_path / name)
-        for p in other.parameters():
-            p.data.zero_()
-        report = other.copy_from(tmp_path / name)
-        assert report.copied == ["c1", "fc"]
-        assert report.missing == []
-        assert all(torch.equal(a, b) for a, b in zip(n.parameters(), other.parameters(), strict=True))
-
-
-def test_copy_ignores_unknown_layers_and_refuses_other_shapes(tmp_path: Path) -> None:
-    n = net(SMALL)
-    n.save(tmp_path / "w.caffemodel")
-    renamed = net(SMALL.replace('"fc"', '"fc-new"'))
-    report = renamed.copy_from(tmp_path / "w.caffemodel")
-    assert "fc" in report.ignored
-    assert report.missing == ["fc-new"]
-    wider = net(SMALL.replace("num_output: 5", "num_output: 6"))
-    before = wider.layers["c1"].weight.clone()
-    with pytest.raises(NetError, match=r"param 0 has shape \(5, 144\) in the file and \(6, 144\) in the net"):
-        wider.copy_from(tmp_path / "w.caffemodel")
-    assert torch.equal(before, wider.layers["c1"].weight), "nothing is copied when one layer does not fit"
 
 
 def test_compiles_without_graph_breaks() -> None:

@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import (
     caffe_pb2,
-    fork_of_field,
-    fork_of_layer_type,
     is_hdf5,
     parse_message,
     parse_net,
@@ -42,12 +40,6 @@ def test_source_of_a_net(tmp_path):
     path.write_text('name: "n"\nlayer { name: "r" }')
     assert read_net_with_source(path)[1].layer("r") == f'{path}:2: layer "r"'
     assert read_net_with_source(caffe_pb2.NetParameter())[1].layer("r") == '<message>: layer "r"'
-
-
-def test_text_round_trip(tmp_path):
-    net = parse_net('name: "\u00e9\u4e2d\\n\\"" layer { loss_weight: [0.1, inf, -nan, 1e-30] }')
-    write_text_message(tmp_path / "n.prototxt", net)
-    assert str(read_net(tmp_path / "n.prototxt")) == str(net)
 
 
 @pytest.mark.parametrize(
@@ -251,17 +243,3 @@ def test_solver_snapshot_prefix(tmp_path):
     assert read_solver(path).snapshot_prefix == os.path.join(tmp_path, "my.solver")
     path.write_text('snapshot_prefix: "x"')
     assert read_solver(path).snapshot_prefix == "x"
-
-
-def test_forks_are_known_and_new():
-    assert fork_of_field("multi_stage_meanfield_param") == "CRF-RNN"
-    assert fork_of_field("convolution_param") is None
-    assert fork_of_layer_type("DepthwiseConvolution") == "MobileNet's depthwise convolution"
-    assert fork_of_layer_type("Convolution") is None
-
-
-def test_fork_fields_are_not_caffes():
-    from caffe_compat.proto.forks import FORK_FIELDS
-
-    for message in ("LayerParameter", "NetParameter", "SolverParameter", "TransformationParameter"):
-        assert not FORK_FIELDS.keys() & getattr(caffe_pb2, message).DESCRIPTOR.fields_by_name.keys()

@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+
+from caffe_compat.errors import NetError
+from caffe_compat.layers.base import Shape
+from caffe_compat.layers.inner_product import InnerProduct
+from tests.layers.harness import check_layer, make_layer, noise, on_devices, randomize, run, tensor
+
+#: float64 sums in another order
+TOLERANCE = 1e-12
+
+
+def make_product(fields: str, bottom: Shape, device: str = "cpu") -> InnerProduct:
+    layer = randomize(make_layer(InnerProduct, f"inner_product_param {{ {fields} }}", bottom, device=device))
+    assert isinstance(layer, InnerProduct)
+    return layer
+
+
+@on_devices
+@pytest.mark.parametrize(
+    ("fields", "bottom", "top", "weight"),
+    [
+        ("num_output: 3", (2, 4), (2, 3), (3, 4)),
+        ("num_output: 3", (2, 2, 1, 2), (2, 3), (3, 4)),
+        ("num_output: 3 axis: 2", (2, 3, 2, 2), (2, 3, 3), (3, 4)),
+        ("num_output: 3 axis: -1 transpose: true", (2, 3, 4), (2, 3, 3), (4, 3)),
+        ("num_output: 1 axis: 0 bias_term: false", (2, 4), (1,), (1, 8)),
+        ("num_output: 2 transpose: true bias_term: false", (3, 2), (3, 2), (2, 2)),
+    ],
+)
+def test_is_the_sum_over_inputs(device: str, fields: str, bottom: Shape, top: Shape, weight: Shape) -> None:
+    layer = make_product(fields, bottom, device)
+    assert layer.infer_shapes(bottom) == [top]
+    assert layer.blob_shapes[0] == weight
+    x = noise(*bottom, device=device)
+    w, *bias = (blob.detach().cpu().numpy() for blob in layer.blobs)
+    rows = x.detach().cpu().numpy().reshape(-1, layer.inputs)
+    expected = np.zeros((len(rows), layer.num_output))
+    for r, row in enumerate(rows):
+        for o in range(layer.num_output):
+            for i, value in enumerate(row):
+                expected[r, o] += value * (w[i, o] if layer.transpose else w[o, i])
+            expected[r, o] += bias[0][o] if bias else 0
+    (found,) = run(layer, x)
+    np.testing.assert_allclose(found.detach().cpu().numpy(), expected.reshape(top), rtol=TOLERANCE, atol=TOLERANCE)
+    check_layer(layer, x)
+
+
+def test_values_and_gradients_by_hand() -> None:
+    layer = make_product("num_output: 2", (2, 3))
+    with torch.no_grad():
+        layer.blob(0).copy_(torch.tensor([[1.0, 2.0, 3.0], [0.0, -1.0, 0.5]]))
+        layer.blob(1).copy_(torch.tensor([10.0, 20.0]))
+    x = tensor([[1.0, 0.0, 2.0], [-1.0, 1.0, 0.0]])
+    (y,) = run(layer, x)
+    assert y.tolist() == [[17.0, 21.0], [11.0, 19.0]]
+    x_grad, weight_grad, bias_grad = torch.autograd.grad(y, [x, *layer.blobs], tensor([[1.0, 2.0], [0.0, 4.0]]))
+    assert x_grad.tolist() == [[1.0, 0.0, 4.0], [0.0, -4.0, 2.0]]
+    assert weight_grad.tolist() == [[1.0, 0.0, 2.0], [-2.0, 4.0, 4.0]]
+    assert bias_grad.tolist() == [1.0, 6.0]
+
+
+def test_another_batch_fits_and_another_width_does_not() -> None:
+    layer = make_product("num_output: 3", (2, 2, 1, 2))
+    assert layer.infer_shapes((7, 4)) == [(7, 3)]
+    with pytest.raises(NetError, match=r"bottom \(2, 5\) has 5 values from axis 1 on; the weights take 4"):
+        layer.infer_shapes((2, 5))
+
+
+def test_flops_and_drawing() -> None:
+    layer = make_product("num_output: 3", (2, 4))
+    assert layer.flops([(2, 4)], [(2, 3)]) == 2 * (2 * 3) * 4
+    assert InnerProduct.drawing_details(layer.param) == ["3 outputs"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [("", "num_output is missing or 0"), ("num_output: 1 axis: 2", "axis is 2; expected -2 to 1")],
+)
+def test_refusals(fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_product(fields, (2, 4))

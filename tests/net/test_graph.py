@@ -1,0 +1,159 @@
+"""Layers connected: blobs, sharing, who gets gradients."""
+
+import pytest
+import torch
+
+from caffe_compat import NetError
+from caffe_compat.layers.base import LayerContext
+from caffe_compat.net.graph import Graph
+from caffe_compat.proto import Source, caffe_pb2, parse_net
+from tests.net.prototxt import DATA, LABEL, LOSS, RELU, conv, ip, net
+
+
+def test_frozen_layers_need_no_gradient() -> None:
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    n = net(DATA + LABEL + conv("c1", "data", param=frozen) + RELU + ip("fc", "c1") + LOSS)
+    assert [p.requires_grad for p in n.parameters()] == [False, False, True, True]
+    _, loss = n.forward_with_loss(data=torch.randn(2, 3, 8, 8), label=torch.tensor([1, 2]))
+    loss.backward()
+    assert n.layers["c1"].weight.grad is None
+
+
+def test_propagate_down_false_stops_the_gradient() -> None:
+    text = DATA + LABEL + conv("c1", "data") + ip("fc", "c1") + LOSS
+    n = net(text.replace('bottom: "c1" top: "fc"', 'bottom: "c1" propagate_down: false top: "fc"'))
+    _, loss = n.forward_with_loss(data=torch.randn(2, 3, 8, 8), label=torch.tensor([1, 2]))
+    loss.backward()
+    assert n.layers["c1"].weight.grad is None
+    assert n.layers["fc"].weight.grad is not None
+
+
+def test_sharing_by_name() -> None:
+    shared = 'param { name: "w" lr_mult: 3 } param { name: "b" }'
+    two = DATA.replace('"in"', '"in2"').replace('"data"', '"data2"')
+    text = DATA + two + conv("c1", "data", param=shared) + conv("c2", "data2", param=shared)
+    n = net(text)
+    assert n.layers["c1"].weight is n.layers["c2"].weight
+    assert [(p.layer, p.index, p.lr_mult) for p in n.learnable] == [("c1", 0, 3.0), ("c1", 1, 1.0)]
+    with pytest.raises(NetError, match="lr_mult 5"):
+        net(text.replace('c2" param { name: "w" lr_mult: 3 }', 'c2" param { name: "w" lr_mult: 5 }'))
+    with pytest.raises(NetError, match="cannot share"):
+        net(text.replace("num_output: 4", "num_output: 6", 1))
+
+
+def graph(text: str, phase: str = "TRAIN") -> Graph:
+    """The graph of a text without include rules and with at most one reader for each blob."""
+    param = parse_net(text)
+    param.state.phase = caffe_pb2.Phase.Value(phase)
+    return Graph(param, LayerContext(phase=phase, source=Source("net", text)))
+
+
+def needs(g: Graph) -> dict[str, tuple[bool, list[bool], list[bool]]]:
+    """Whether each layer has a backward pass, and which of its bottoms and parameters take a gradient."""
+    return {s.layer.name: (s.need_backward, s.bottom_need_backward, s.param_need_backward) for s in g.steps}
+
+
+def test_blobs_are_numbered_and_in_place_tops_keep_their_number() -> None:
+    g = graph(DATA + conv("c1", "data") + RELU + ip("fc", "c1"))
+    assert g.blob_names == ["data", "c1", "fc"]
+    assert [(step.bottoms, step.tops) for step in g.steps] == [([], [0]), ([0], [1]), ([1], [1]), ([1], [2])]
+    assert g.shapes == [(2, 3, 8, 8), (2, 4, 6, 6), (2, 5)]
+    assert (g.inputs, g.outputs) == (["data"], ["fc"])
+    assert list(g.params) == ["c1", "fc"]
+
+
+def test_a_loss_layer_makes_up_its_top() -> None:
+    g = graph(DATA + LABEL + ip("fc", "data") + LOSS.replace(' top: "loss"', ""))
+    assert g.blob_names[-1] == "(automatic)"
+    assert g.steps[-1].loss_weights == [1.0]
+    assert g.outputs == []
+
+
+def test_learnable_parameters_and_their_factors() -> None:
+    fields = "param { lr_mult: 2 decay_mult: 0.5 } param { lr_mult: 0 }"
+    g = graph(DATA + LABEL + conv("c1", "data", param=fields) + ip("fc", "c1") + LOSS)
+    assert [(p.layer, p.index, p.lr_mult, p.decay_mult) for p in g.learnable] == [
+        ("c1", 0, 2.0, 0.5),
+        ("c1", 1, 0.0, 1.0),
+        ("fc", 0, 1.0, 1.0),
+        ("fc", 1, 1.0, 1.0),
+    ]
+    assert [p.parameter.requires_grad for p in g.learnable] == [True, False, True, True]
+
+
+def test_who_gets_gradients() -> None:
+    """Nothing below the lowest trained layer; labels never; what leads to no loss neither."""
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    text = DATA + LABEL + conv("c1", "data", param=frozen) + ip("f0", "c1") + ip("fc", "f0", param=frozen) + LOSS
+    side = DATA.replace('"in"', '"in2"').replace('"data"', '"side"') + ip("aside", "side")
+    assert needs(graph(text + side)) == {
+        "in": (False, [], []),
+        "lab": (False, [], []),
+        "c1": (False, [False], [False, False]),
+        "f0": (True, [False], [True, True]),
+        "fc": (True, [True], [False, False]),
+        "loss": (True, [True, False], []),
+        "in2": (False, [], []),
+        "aside": (False, [False], [True, True]),
+    }
+
+
+def test_force_backward_asks_for_all_but_labels() -> None:
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    g = graph("force_backward: true\n" + DATA + LABEL + ip("fc", "data", param=frozen) + LOSS)
+    assert needs(g)["fc"] == (True, [True], [True, True])
+    assert needs(g)["loss"] == (True, [True, False], [])
+
+
+def test_propagate_down_cuts_everything_below() -> None:
+    text = DATA + LABEL + ip("f0", "data") + ip("fc", "f0") + LOSS
+    g = graph(text.replace('bottom: "f0"', 'bottom: "f0" propagate_down: false'))
+    assert needs(g)["fc"] == (True, [False], [True, True])
+    assert needs(g)["f0"] == (False, [False], [True, True])
+    assert [step.detach for step in g.steps if step.layer.name == "fc"] == [[True]]
+
+
+def test_a_layers_own_phase() -> None:
+    drop = 'layer { name: "d" type: "Dropout" bottom: "data" top: "d" phase: TEST }'
+    g = graph(DATA + drop)
+    assert [step.layer.phase for step in g.steps] == ["TRAIN", "TEST"]
+    assert g.steps[1].layer.context.source.name == "net"
+
+
+def test_permissive_sharing_compares_counts() -> None:
+    fields = 'param { name: "w" share_mode: PERMISSIVE } inner_product_param { bias_term: false num_output: '
+    one = f'layer {{ name: "a" type: "InnerProduct" bottom: "x" top: "a" {fields} 6 }} }}\n'
+    two = f'layer {{ name: "b" type: "InnerProduct" bottom: "y" top: "b" {fields} 4 }} }}\n'
+    inputs = 'layer {{ name: "in" type: "Input" top: "x" top: "y" input_param {{ {} }} }}'
+    narrow, wide = "shape { dim: 1 dim: 2 }", "shape { dim: 1 dim: 3 }"
+    g = graph(inputs.format(narrow + wide) + one + two)
+    a, b = (step.layer for step in g.steps[1:])
+    assert a.blobs[0] is b.blobs[0]
+    assert (a.blob(0).shape, b.blob(0).shape) == ((6, 2), (4, 3))
+    assert len(g.learnable) == 1
+    with pytest.raises(NetError, match=r'cannot share param "w" of layer "a": its shape is \(6, 2\), this.*\(4, 2\)$'):
+        graph(inputs.format(narrow + narrow) + one + two)
+    with pytest.raises(NetError, match="share_mode: PERMISSIVE compares only counts"):
+        graph(inputs.format(narrow + wide) + one + two.replace("PERMISSIVE", "STRICT"))
+
+
+def test_a_multiplier_may_be_given_by_any_of_the_sharing_layers() -> None:
+    fields = 'param {{ name: "w" {} }} inner_product_param {{ bias_term: false num_output: 1 }}'
+    layers = "".join(
+        f'layer {{ name: "{name}" type: "InnerProduct" bottom: "{bottom}" top: "{name}" {fields.format(mult)} }}\n'
+        for name, bottom, mult in (("a", "x", ""), ("b", "y", "lr_mult: 3"), ("c", "z", "decay_mult: 0 lr_mult: 3"))
+    )
+    inputs = 'layer { name: "in" type: "Input" top: "x" top: "y" top: "z" input_param { shape { dim: 1 dim: 1 } } }'
+    (shared,) = graph(inputs + layers).learnable
+    assert (shared.layer, shared.lr_mult, shared.decay_mult) == ("a", 3.0, 0.0)
+
+
+def test_values_go_from_step_to_step() -> None:
+    g = graph(DATA.replace("dim: 2 dim: 3 dim: 8 dim: 8", "dim: 1 dim: 2") + ip("fc", "data", outputs=1))
+    with torch.no_grad():
+        g.params["fc"][0].copy_(torch.tensor([[3.0, 4.0]]))
+    values = {0: torch.tensor([[1.0, 10.0]])}
+    g.steps[1].run(values)
+    assert values[1].tolist() == [[43.0]]
+    g.set_top_shapes(g.steps[1], [(7, 1)])
+    assert g.shapes[1] == (7, 1)

@@ -1,0 +1,127 @@
+"""Fields of forks, added to the schema."""
+
+import pickle
+
+import pytest
+
+import caffe_compat.proto as proto
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.extend import extend_schema, merge_schema
+
+
+@pytest.fixture
+def restored_schema():
+    """Undo what a test adds to the schema."""
+    before = caffe_pb2.current_schema()
+    yield
+    caffe_pb2.use_schema(before)
+
+
+FORK = """
+syntax = "proto2";
+package caffe;  // as in a fork's own file
+/* two ways
+   to add fields */
+message LayerParameter { optional BNParameter bn_param = 1000; optional string name = 1; }
+extend LayerParameter { repeated BNParameter.Mode modes = 1001; };
+message BNParameter {
+  enum Mode { LEARN = 0; FIX = 1 [deprecated = true]; }
+  message Part { optional bytes key = 1; }
+  reserved 7;
+  optional float eps = 1 [default = 1e-5, deprecated = true];
+  optional Mode mode = 2 [default = FIX];
+  optional string text = 3 [default = "a" "\\tb"];
+  optional Part part = 4;
+  repeated int32 packed = 5 [packed = true];
+  optional uint32 hex = 6 [default = 0x10];
+}
+message V1LayerParameter { enum LayerType { BN = 100; } optional int32 old_field = 2000; }
+enum Phase { DEPLOY = 7; }
+"""
+
+
+def test_extend_schema(restored_schema, tmp_path):
+    before = proto.parse_net('name: "old"')
+    (tmp_path / "extra.proto").write_text(FORK)
+    extend_schema(tmp_path / "extra.proto")
+    net = proto.parse_net('layer { name: "b" bn_param { part { key: "k" } packed: [1, 2] } modes: FIX phase: DEPLOY }')
+    param = net.layer[0].bn_param
+    assert (round(param.eps, 9), param.mode, param.text, param.hex) == (1e-5, 1, "a\tb", 16)
+    assert caffe_pb2.BNParameter.DESCRIPTOR.fields_by_name["packed"].GetOptions().packed
+    assert caffe_pb2.V1LayerParameter.BN == 100
+    assert caffe_pb2.DEPLOY == 7
+    assert pickle.loads(pickle.dumps(net)) == net
+    assert pickle.loads(pickle.dumps(param.part)) == param.part
+    assert proto.read_net(before).name == "old"  # a message of the old classes
+    with pytest.raises(ProtoError, match=r'layer "b": type BN is not one of Caffe\'s V1 types'):
+        proto.parse_net('layers { type: BN name: "b" }')
+    with pytest.raises(ProtoError, match=r'layer "b": field old_field has no counterpart in LayerParameter'):
+        proto.parse_net('layers { old_field: 3 name: "b" }')
+    extended = caffe_pb2.current_schema().file
+    extend_schema(tmp_path / "extra.proto")  # the same again changes nothing
+    assert caffe_pb2.current_schema().file == extended
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("message A {", ":2: expected optional, required, repeated, message or enum in A, got 'end of file'"),
+        ("message A { optional Foo x = 1; }", ':2: unknown type Foo of field "x"'),
+        ("message LayerParameter { optional string foo = 1; }", ":2: number 1 is name in LayerParameter already"),
+        ("message LayerParameter { optional int32 name = 1; }", ":2: LayerParameter has a field name already"),
+        ("enum Phase { TRAIN = 3; }", ":2: TRAIN = 3 contradicts TRAIN = 0 of Phase"),
+        ("message X { optional int32 a = 1 [default = q]; }", ':2: default q does not fit the type of field "a"'),
+        ("message X { optional bool a = 1 [default = 1]; }", ':2: default 1 does not fit the type of field "a"'),
+        ("message X { optional Phase a = 1 [default = FOO]; }", ':2: default FOO does not fit the type of field "a"'),
+        ("message X { optional float a = 1 [default = x]; }", ":2: default 'x' is no number"),
+        ("message X { optional X a = 1 [default = 3]; }", ':2: default 3 does not fit the type of field "a"'),
+        ('import "x.proto";', ":2: expected message, extend or enum, got 'import'"),
+        ("message X { map<int32, int32> a = 1; }", ":2: expected optional, required, repeated, message or enum in X"),
+        ("$", ":2: unexpected '$'"),
+        ('syntax = "proto3";', ":2: syntax is proto3; expected proto2"),
+        ("package other;", ":2: package is other; expected caffe"),
+        ("message X { optional int32 a = 0; }", ":2: number 0 of field a; expected 1 to 536870911"),
+        ("message X { optional int32 a = 'b'; }", ":2: expected a whole number, got \"'b'\""),
+        ("message X { optional int32 = 1; }", ":2: expected a name, got '='"),
+    ],
+)
+def test_extend_schema_refuses(restored_schema, tmp_path, text, message):
+    path = tmp_path / "extra.proto"
+    path.write_text("// a comment\n" + text)
+    before = caffe_pb2.current_schema()
+    with pytest.raises(ProtoError) as caught:
+        extend_schema(path)
+    assert str(caught.value).startswith(f"{path}{message}")
+    assert caffe_pb2.current_schema() is before
+
+
+def test_extend_schema_unreadable_files(tmp_path):
+    with pytest.raises(ProtoError, match=r"none\.proto: cannot be read: No such file"):
+        extend_schema(tmp_path / "none.proto")
+    (tmp_path / "latin.proto").write_bytes(b"// \xe9")
+    with pytest.raises(ProtoError, match=r"latin\.proto: is not UTF-8 text"):
+        extend_schema(tmp_path / "latin.proto")
+
+
+def test_merge_leaves_the_base_as_it_was():
+    base = caffe_pb2.current_schema().file
+    before = base.SerializeToString()
+    merged = merge_schema(base, "message LayerParameter { optional int32 mine = 1000; }", "extra")
+    assert base.SerializeToString() == before
+    (layer,) = (message for message in merged.message_type if message.name == "LayerParameter")
+    (field,) = (field for field in layer.field if field.number == 1000)
+    assert (field.name, field.type, field.label) == ("mine", field.TYPE_INT32, field.LABEL_OPTIONAL)
+
+
+def test_types_are_looked_up_from_the_inside_out():
+    text = (
+        "message Phase2 { } message A { message Phase2 { } optional Phase2 inner = 1; optional .caffe.Phase2 b = 2; }"
+        "message B { optional Phase2 outer = 1; optional Phase phase = 2; }"
+    )
+    merged = merge_schema(caffe_pb2.current_schema().file, text, "extra")
+    fields = {f.name: f for message in merged.message_type if message.name in "AB" for f in message.field}
+    assert fields["inner"].type_name == ".caffe.A.Phase2"
+    assert fields["outer"].type_name == ".caffe.Phase2"
+    assert fields["phase"].type_name == ".caffe.Phase"
+    assert fields["phase"].type == fields["phase"].TYPE_ENUM

@@ -1,0 +1,47 @@
+"""Legacy inputs to an Input layer."""
+
+import pytest
+
+from caffe_compat.errors import ProtoError
+from caffe_compat.proto import parse_net
+from tests.proto.upgrade.v0_text import V0_DATA
+
+
+def test_inputs_without_sizes_are_removed():
+    net = parse_net('input: "data" layer { name: "r" }')
+    assert [layer.name for layer in net.layer] == ["r"]
+    assert not net.input
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('input: "more"', ": 2 input(s) need 8 input_dim entries; there are 4"),
+        ("input: 'more' input_shape { }", ": 2 input(s) need 2 input_shape entries; there are 1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*dropped")
+def test_refusals(text, message):
+    with pytest.raises(ProtoError) as caught:
+        parse_net(V0_DATA + text, "net.prototxt")
+    assert str(caught.value).startswith(f"net.prototxt{message}")
+
+
+def shapes(text):
+    """The name, tops and shapes of the first layer."""
+    layer = parse_net(text).layer[0]
+    return layer.type, list(layer.top), [list(shape.dim) for shape in layer.input_param.shape]
+
+
+def test_sizes_of_four_numbers_each():
+    text = 'input: "a" input: "b" input_dim: [1, 2, 3, 4] input_dim: [5, 6, 7, 8] layer { name: "r" }'
+    assert shapes(text) == ("Input", ["a", "b"], [[1, 2, 3, 4], [5, 6, 7, 8]])
+    net = parse_net(text)
+    assert [layer.name for layer in net.layer] == ["input", "r"]
+    assert not net.input
+    assert not net.input_dim
+
+
+def test_shapes():
+    text = 'input: "a" input: "b" input_shape { dim: 2 } input_shape { dim: [3, 4, 5, 6, 7] }'
+    assert shapes(text) == ("Input", ["a", "b"], [[2], [3, 4, 5, 6, 7]])

@@ -1,0 +1,88 @@
+"""An ONNX graph under construction, run by onnxruntime."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+from caffe_compat.onnx_graph import OPSET, OnnxGraph  # noqa: E402  (needs onnx)
+
+X = np.array([[1.5, -2.0, 3.0], [0.0, 4.0, -1.0]], np.float32)
+
+
+def evaluate(build: Callable[[OnnxGraph, str], str]) -> np.ndarray:
+    """What the graph that ``build(graph, "x")`` makes gives for X."""
+    graph = OnnxGraph()
+    graph.start_layer("it")
+    top = build(graph, "x")
+    graph.nodes.append(onnx.helper.make_node("Identity", [top], ["top"]))
+    inputs = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, X.shape)]
+    # The element type and shape of the top are left to onnxruntime.
+    outputs = [onnx.helper.make_empty_tensor_value_info("top")]
+    made = onnx.helper.make_graph(graph.nodes, "g", inputs, outputs, graph.initializers)
+    model = onnx.helper.make_model(made, opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8)
+    session = onnxruntime.InferenceSession(onnx.shape_inference.infer_shapes(model).SerializeToString())
+    (found,) = session.run(["top"], {"x": X})
+    return np.asarray(found)
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda g, x: g.scale(x, 2.0), X * 2),
+        (lambda g, x: g.shift(x, -1.0), X - 1),
+        (lambda g, x: g.shift(g.scale(x, 0.5), 3.0), X / 2 + 3),
+        (lambda g, x: g.reshape(x, (3, 2)), X.reshape(3, 2)),
+        (lambda g, x: g.reshape(x, (-1,)), X.ravel()),
+        (lambda g, x: g.to_index(x), np.array([[1, -2, 3], [0, 4, -1]])),
+        (lambda g, x: g.scale(g.to_float(g.to_index(x)), 0.5), np.array([[0.5, -1, 1.5], [0, 2, -0.5]])),
+        (lambda g, x: g.add("Add", x, g.constant([1.0, 10.0, 100.0])), X + np.array([1.0, 10.0, 100.0], np.float32)),
+        (lambda g, x: g.add("Transpose", x, perm=[1, 0]), X.T),
+        (lambda g, x: g.add_many("Split", [x, g.sizes([1, 2])], 2, axis=1)[1], X[:, 1:]),
+    ],
+)
+def test_values(build: Callable[[OnnxGraph, str], str], expected: np.ndarray) -> None:
+    found = evaluate(build)
+    assert found.shape == expected.shape
+    assert np.array_equal(found, expected)
+    assert found.dtype == (np.float32 if expected.dtype.kind == "f" else np.int64)
+
+
+def test_doing_nothing_adds_nothing() -> None:
+    graph = OnnxGraph()
+    assert graph.scale("x", 1.0) == "x"
+    assert graph.shift("x", 0.0) == "x"
+    assert graph.nodes == graph.initializers == []
+
+
+@pytest.mark.parametrize("value", [2, [1.0, 2.0], np.arange(6.0).reshape(2, 3).T, torch.ones(2, requires_grad=True)])
+def test_constants(value: object) -> None:
+    graph = OnnxGraph()
+    name = graph.constant(value)
+    (stored,) = graph.initializers
+    expected = value.detach().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    array = onnx.numpy_helper.to_array(stored)
+    assert stored.name == name
+    assert array.dtype == np.float32
+    assert np.array_equal(array, expected)
+
+
+def test_sizes_are_int64() -> None:
+    graph = OnnxGraph()
+    graph.sizes((2, -1))
+    array = onnx.numpy_helper.to_array(graph.initializers[0])
+    assert array.dtype == np.int64
+    assert array.tolist() == [2, -1]
+
+
+def test_names_bear_the_layer_and_never_repeat() -> None:
+    graph = OnnxGraph()
+    graph.start_layer("conv1")
+    first = graph.new_name(), graph.constant(1)
+    graph.start_layer("pool1")
+    second = graph.add_many("Split", ["x"], 2)
+    assert [name.split("/")[0] for name in (*first, *second)] == ["conv1", "conv1", "pool1", "pool1"]
+    assert len({*first, *second}) == 4
