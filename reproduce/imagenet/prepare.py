@@ -11,10 +11,10 @@ import numpy as np
 from caffe_compat.atomic_file import write_text
 from caffe_compat.data.convert import ConvertOptions, convert_images, make_record
 from caffe_compat.data.database import open_database
+from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.image_list import ImageList
 from caffe_compat.data.index_file import write_index_file
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.mean import write_mean
 from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
