@@ -20,7 +20,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 
 ROOT = Path(__file__).resolve().parent
 # Each architecture takes minutes to compile; PTX of the oldest one is translated for newer GPUs when they load it.
@@ -109,7 +109,7 @@ def library_folders(cuda_home: Path) -> list[str]:
     return [str(folder)]
 
 
-def make_extension(cuda_home: Path | None):
+def make_extension(cuda_home: Path | None) -> Extension:
     """The extension module with sources in a fixed order."""
     import torch
     from torch.utils.cpp_extension import CppExtension, CUDAExtension

@@ -23,6 +23,7 @@ from caffe_compat.ops import lrn, max_pool, relu_pool_lrn
 
 Pair = tuple[int, int]
 Window = tuple[int, float, float, float]  # local_size, alpha, beta, k
+NORM = ("local_size", "alpha", "beta", "k")
 USUAL_LRN = (5, 1e-4, 0.75, 1.0)
 
 
@@ -87,14 +88,14 @@ def cases(chain: Chain, batch: int, device: torch.device, compiled: bool) -> Ite
     eager = chain.torch_modules()
     ops = torch.ops.caffe_compat
     if norm:
-        fused = lambda t: relu_pool_lrn(t, *window, True, *norm)  # noqa: E731
+        fused = lambda t: relu_pool_lrn(t, *window, **dict(zip(NORM, norm, strict=True)))  # noqa: E731
         one_by_one = lambda t: lrn(max_pool(torch.relu(t), *window), *norm)  # noqa: E731
         whole = ops.relu_pool_lrn
         kept, kept_last = (whole(t, *window, True, *norm)[1:] for t in (x, x_last))
         tail = (*chain.shape[1:], *window[:3], *norm)
         grads = lambda g, saved: ops.relu_pool_lrn_backward(g, *saved, *tail)  # noqa: E731
     else:
-        fused = lambda t: max_pool(t, *window, True)  # noqa: E731
+        fused = lambda t: max_pool(t, *window, relu=True)  # noqa: E731
         one_by_one = lambda t: max_pool(torch.relu(t), *window)  # noqa: E731
         kept, kept_last = (ops.max_pool(t, *window, True)[1:] for t in (x, x_last))
         tail = (*chain.shape[1:], *window[:3])

@@ -140,9 +140,8 @@ def _run(command: str, module: str, words: Sequence[str]) -> int:
 
 def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
     """(words for argparse, names of switches that are explicitly off) from words in gflags' forms."""
-    options = {
-        option.lstrip("-").replace("-", "_"): action for action in parser._actions for option in action.option_strings
-    }
+    declared = parser._actions  # noqa: SLF001  (argparse has no public list of its options)
+    options = {option.lstrip("-").replace("-", "_"): action for action in declared for option in action.option_strings}
     plain: list[str] = []
     switched_off: list[str] = []
     value_follows = False

@@ -52,7 +52,11 @@ def switched(tf32: bool) -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn  # whose attributes are made at run time
     matmul: Any = torch.backends.cuda.matmul
     before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision
-    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = matmul.fp32_precision = "tf32" if tf32 else "ieee"
+    wanted = "tf32" if tf32 else "ieee"
+    if before == (wanted,) * 3:
+        yield
+        return
+    cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = matmul.fp32_precision = wanted
     try:
         yield
     finally:

@@ -19,7 +19,6 @@ from rich.console import Console
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError
 from caffe_compat.proto import caffe_pb2, read_message
-from reproduce.cost import training_flops
 from reproduce.dataset import Prepared, find_data_set
 from reproduce.mode import Mode
 from reproduce.network import DEPTHS, Network
@@ -48,6 +47,8 @@ def chosen_networks(options: Options) -> list[Network]:
 
 def show_plan(options: Options, console: Console) -> None:
     """Print the networks, their order and what they cost; nothing is written."""
+    from reproduce.cost import training_flops  # loads torch, which --help does without
+
     networks = chosen_networks(options)
     data_set, _ = find_data_set(options.data)
     total = 0.0
@@ -170,6 +171,8 @@ def _settings(options: Options, data: Prepared | None) -> RunSettings:
 
 def _train(options: Options, networks: Sequence[Network], console: Console) -> list[Result]:
     """Train what is not done; returns all rows in the plan's order."""
+    from reproduce.cost import training_flops
+
     out = options.out
     cores = len(os.sched_getaffinity(0))
     jobs = options.jobs or (cores if options.devices == ("cpu",) else len(options.devices))

@@ -45,7 +45,7 @@ def backward(y: Tensor) -> None:
 def run_lrn() -> None:
     for x in inputs():
         for size, region in ((5, "ACROSS_CHANNELS"), (9, "ACROSS_CHANNELS"), (3, "WITHIN_CHANNEL")):
-            backward(lrn(x, size, 1e-2, 0.75, 1.0, region))
+            backward(lrn(x, size, 1e-2, norm_region=region))
 
 
 def run_conv() -> None:
@@ -67,7 +67,7 @@ def run_pool() -> None:
     for x in inputs():
         out_size = [-(-max(size - 3, 0) // 2) + 1 for size in x.shape[2:]]
         for relu in (False, True):
-            backward(pool.max_pool(x, (3, 3), (2, 2), (0, 0), out_size, relu))
+            backward(pool.max_pool(x, (3, 3), (2, 2), (0, 0), out_size, relu=relu))
         backward(pool.relu_pool_lrn(x, (3, 3), (2, 2), (0, 0), out_size))
 
 

@@ -77,7 +77,7 @@ def convert_images(
     size: int | None = None
     skipped = start - records
     with writer:
-        made = _records(root, entries, order, options, start, threads or usable_cores(), read)
+        made = _records(root, entries, order, options, start=start, threads=threads or usable_cores(), read=read)
         for number, (name, record, values) in enumerate(made, start):
             if isinstance(record, DataError):
                 skipped += 1
@@ -124,6 +124,7 @@ def _records(
     entries: Entries,
     order: Sequence[int],
     options: ConvertOptions,
+    *,
     start: int,
     threads: int,
     read: Callable[[str], bytes],

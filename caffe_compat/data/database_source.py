@@ -119,7 +119,8 @@ class DatabaseSource:
             self._cursor = self.database.cursor()
         if self.rank_count == 1:
             self._offset += count
-            return self._cursor.take(count)
+            result: list[Record] = self._cursor.take(count)
+            return result
         records: list[Record] = []
         for _ in range(count):
             others = (self.rank - self._offset) % self.rank_count  # records of other ranks

@@ -97,12 +97,12 @@ class LevelDBReader:
         self._database: Any = None
         self._count = 0
         self._keys: list[bytes] = []
-        if next(iter(self._open().iterator(include_value=False)), None) is None:
+        if next(iter(self.open().iterator(include_value=False)), None) is None:
             raise DataError(f"{self.path}: the LevelDB has no records; convert it again")
 
     def __len__(self) -> int:
         if not self._count:
-            self._count = sum(1 for _ in self._open().iterator(include_value=False))
+            self._count = sum(1 for _ in self.open().iterator(include_value=False))
         return self._count
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,12 +112,12 @@ class LevelDBReader:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Record]:
-        for key, value in self._open():
+        for key, value in self.open():
             yield Record(key, value)
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
-        value = self._open().get(key)
+        value = self.open().get(key)
         if value is None:
             raise DataError(f"{self.path}: no record with key {key!r}")
         return Record(key, value)
@@ -125,7 +125,7 @@ class LevelDBReader:
     def record(self, number: int) -> Record:
         """Record ``number`` in key order; the first call walks all keys."""
         if not self._keys:
-            self._keys = list(self._open().iterator(include_value=False))
+            self._keys = list(self.open().iterator(include_value=False))
         return self.get(self._keys[number])
 
     def cursor(self) -> "LevelDBCursor":
@@ -145,7 +145,8 @@ class LevelDBReader:
         if getattr(self, "_database", None) is not None:
             self.close()
 
-    def _open(self) -> Any:
+    def open(self) -> Any:
+        """The database of this reader, opened when it is first needed."""
         if self._database is None:
             self._name, self._database = _databases.acquire(self.path)
         return self._database
@@ -178,7 +179,8 @@ class LevelDBCursor:
 
     def position(self) -> str:
         """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
-        return self._item[0].hex()
+        result: str = self._item[0].hex()
+        return result
 
     def seek(self, position: str) -> None:
         """Return to a ``position``; DataError when its record is gone."""
@@ -188,5 +190,5 @@ class LevelDBCursor:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
 
     def _restart(self, key: bytes | None = None) -> None:
-        self._iterator = self._reader._open().iterator(start=key)
+        self._iterator = self._reader.open().iterator(start=key)
         self._item = next(self._iterator)

@@ -158,11 +158,11 @@ class LMDBReader:
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, without touching the records."""
-        return (bytes(key) for key in self._transaction().cursor().iternext(keys=True, values=False))
+        return (bytes(key) for key in self.transaction().cursor().iternext(keys=True, values=False))
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
-        value = self._transaction().get(key)
+        value = self.transaction().get(key)
         if value is None:
             raise DataError(f"{self.path}: no record with key {key!r}")
         return Record(key, value)
@@ -171,14 +171,14 @@ class LMDBReader:
         """Record ``number`` in key order (0 is the first)."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        self._transaction()
+        self.transaction()
         if self._numbers is None:
             self._numbers = NumberIndex(self)
         return self._numbers.find(number)
 
     def cursor(self) -> "LMDBCursor":
         """A cursor at the first record."""
-        return LMDBCursor(self, self._transaction().cursor())
+        return LMDBCursor(self, self.transaction().cursor())
 
     def check_unchanged(self) -> None:
         """DataError when someone has written to the database since it was opened."""
@@ -194,7 +194,8 @@ class LMDBReader:
             _environments.release(self._identity)
         self._txn = self._numbers = None
 
-    def _transaction(self) -> lmdb.Transaction:
+    def transaction(self) -> lmdb.Transaction:
+        """The read transaction of this process, begun when it is first needed; values are views into it."""
         # A transaction copied by fork() may have been in use by a thread that the child lacks.
         if self._txn is None or self._process != os.getpid():
             try:
@@ -260,7 +261,7 @@ class NumberIndex:
     """
 
     def __init__(self, reader: LMDBReader) -> None:
-        self._cursor = reader._transaction().cursor()
+        self._cursor = reader.transaction().cursor()
         self._count = len(reader)
         self._cursor.first()
         first = _number_of(bytes(self._cursor.key()))

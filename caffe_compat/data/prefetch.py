@@ -5,7 +5,7 @@ import queue
 import threading
 import weakref
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 _POLL_S = 0.1  # how long a stopped producer may sit in a full queue
@@ -43,7 +43,7 @@ class Prefetcher(Generic[T]):
         if error is not None:
             self.close()
             raise error
-        return result
+        return cast(T, result)
 
     def close(self) -> None:
         """Stop the thread and wait for its end."""

@@ -23,7 +23,7 @@ class _BNLL(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:
         (point,) = ctx.saved_tensors
         return top_diff * torch.sigmoid(point), None
 
@@ -39,7 +39,8 @@ class BNLL(NeuronLayer):
         warn_in_place_gradient(self)
 
     def forward(self, bottom: Tensor) -> Tensor:
-        return _BNLL.apply(bottom, self.in_place)
+        top: Tensor = _BNLL.apply(bottom, self.in_place)
+        return top
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.add("Softplus", step.bottoms[0])]

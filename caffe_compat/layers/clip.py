@@ -25,7 +25,7 @@ class _Clip(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None, None]:
         (point,) = ctx.saved_tensors
         low, high = ctx.bounds
         return top_diff * ((point >= low) & (point <= high)), None, None, None
@@ -47,7 +47,8 @@ class Clip(NeuronLayer):
         warn_in_place_gradient(self)
 
     def forward(self, bottom: Tensor) -> Tensor:
-        return _Clip.apply(bottom, self.low, self.high, self.in_place)
+        top: Tensor = _Clip.apply(bottom, self.low, self.high, self.in_place)
+        return top
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         # In this order min wins where min > max, as in Caffe.

@@ -64,7 +64,8 @@ class ContrastiveLoss(Layer):
     def forward(self, a: Tensor, b: Tensor, similar: Tensor) -> Tensor:
         flags = similar.detach().flatten().trunc() != 0
         diff = a.reshape(a.shape[0], -1) - b.reshape(b.shape[0], -1)
-        return _PairLoss.apply(diff, flags, self.margin, self.legacy).sum() / (2 * a.shape[0])
+        top: Tensor = _PairLoss.apply(diff, flags, self.margin, self.legacy).sum() / (2 * a.shape[0])
+        return top
 
     def index_limits(self, a: Shape, b: Shape, similar: Shape) -> dict[int, int]:
         return {2: 2}

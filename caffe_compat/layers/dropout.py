@@ -60,7 +60,8 @@ class Dropout(Layer):
             return bottom.view_as(bottom)
         if is_seeded() and bottom.device.type == "cpu":
             mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
-            return bottom * mask * (1.0 / (1.0 - self.ratio))
+            top: Tensor = bottom * mask * (1.0 / (1.0 - self.ratio))
+            return top
         return functional.dropout(bottom, self.ratio)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:

@@ -27,7 +27,7 @@ class _UnstableProduct(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor | None, ...]:
         top, *bottoms = ctx.saved_tensors
         return tuple(
             top / bottom * top_diff if needed else None
@@ -51,7 +51,7 @@ class _InPlace(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, diff: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, diff: Tensor) -> tuple[Tensor | None, ...]:
         layer: Eltwise = ctx.layer
         blobs = ctx.saved_tensors
         gradients: list[Tensor | None] = [None]
@@ -115,11 +115,14 @@ class Eltwise(Layer):
         return [bottoms[0]]
 
     def forward(self, *bottoms: Tensor) -> Tensor:
+        top: Tensor
         if self.in_place:
-            return _InPlace.apply(self, *bottoms)
-        if self.operation == "PROD" and not self.stable_prod_grad:
-            return _UnstableProduct.apply(*bottoms)
-        return self.compute(bottoms)
+            top = _InPlace.apply(self, *bottoms)
+        elif self.operation == "PROD" and not self.stable_prod_grad:
+            top = _UnstableProduct.apply(*bottoms)
+        else:
+            top = self.compute(bottoms)
+        return top
 
     def compute(self, bottoms: Sequence[Tensor]) -> Tensor:
         """The operation itself, with autograd's gradient."""

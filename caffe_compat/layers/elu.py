@@ -23,7 +23,7 @@ class _ELU(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None]:
         point, top = ctx.saved_tensors
         return torch.where(point > 0, top_diff, top_diff * (top + ctx.alpha)), None, None
 
@@ -41,7 +41,8 @@ class ELU(NeuronLayer):
         self.in_place = is_in_place(self)
 
     def forward(self, bottom: Tensor) -> Tensor:
-        return _ELU.apply(bottom, self.alpha, self.in_place)
+        top: Tensor = _ELU.apply(bottom, self.alpha, self.in_place)
+        return top
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.add("Elu", step.bottoms[0], alpha=self.alpha)]

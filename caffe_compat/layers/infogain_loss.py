@@ -97,7 +97,7 @@ class InfogainLoss(Layer):
         # (outer, inner, classes) -> (outer, classes, inner)
         rows = (matrix.reshape(classes, classes)[label] * counted.unsqueeze(-1)).transpose(1, 2)
         losses = _WeightedLogLoss.apply(scores.reshape(outer, classes, inner), rows)
-        loss = losses.sum() / normalizer(self.mode, outer, inner, counted.sum().to(scores.dtype))
+        loss: Tensor = losses.sum() / normalizer(self.mode, outer, inner, counted.sum().to(scores.dtype))
         if self.num_tops < 2:
             return loss
         return loss, torch.softmax(scores.detach(), axis)

@@ -26,7 +26,7 @@ class _LogInPlace(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:
         (top,) = ctx.saved_tensors
         layer = ctx.layer
         derivative = layer.scale * layer.outer / (top * layer.scale + layer.shift)

@@ -45,7 +45,7 @@ class LRN(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         if self.engine == "CUDNN" and self.norm_region == "ACROSS_CHANNELS":
             return functional.local_response_norm(bottom, self.local_size, self.alpha, self.beta, self.k)
-        return lrn(bottom, self.local_size, self.alpha, self.beta, self.k, self.norm_region)
+        return lrn(bottom, self.local_size, self.alpha, self.beta, self.k, norm_region=self.norm_region)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.norm_region == "ACROSS_CHANNELS":

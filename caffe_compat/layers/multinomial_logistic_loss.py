@@ -26,7 +26,8 @@ class _FlooredLog(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *top_diffs: Tensor) -> Tensor:
         (floored,) = ctx.saved_tensors
-        return top_diffs[0] / floored
+        bottom_diff: Tensor = top_diffs[0] / floored
+        return bottom_diff
 
 
 @register("MultinomialLogisticLoss")
@@ -47,7 +48,8 @@ class MultinomialLogisticLoss(Layer):
     def forward(self, probabilities: Tensor, labels: Tensor) -> Tensor:
         flat = probabilities.reshape(probabilities.shape[0], -1)
         label = to_indices(self, labels, flat.shape[1], "label").reshape(-1, 1)
-        return -_FlooredLog.apply(flat.gather(1, label)).sum() / flat.shape[0]
+        top: Tensor = -_FlooredLog.apply(flat.gather(1, label)).sum() / flat.shape[0]
+        return top
 
     def index_limits(self, probabilities: Shape, labels: Shape) -> dict[int, int]:
         return {1: count(probabilities, 1)}

@@ -105,7 +105,7 @@ class Pooling(Layer):
         padded = self.pad != (0, 0)
         kernel = (height, width) if self.global_pooling else self.kernel
         h, w = (
-            pooled_size(size, kernel[i], self.stride[i], self.pad[i], padded, self.ceil_mode)
+            pooled_size(size, kernel[i], self.stride[i], self.pad[i], padded=padded, ceil_mode=self.ceil_mode)
             for i, size in enumerate((height, width))
         )
         return h, w
@@ -130,7 +130,7 @@ class Pooling(Layer):
         h, w = bottom.shape[2:]
         ours = self._output_sizes(h, w)
         theirs = tuple(
-            pooled_size(size, kernel[i], self.stride[i], self.pad[i], self.ceil_mode, self.ceil_mode)
+            pooled_size(size, kernel[i], self.stride[i], self.pad[i], padded=self.ceil_mode, ceil_mode=self.ceil_mode)
             for i, size in enumerate((h, w))
         )
         return ours == theirs and all(2 * p <= k for p, k in zip(self.pad, kernel, strict=True))

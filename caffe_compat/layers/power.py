@@ -23,7 +23,7 @@ class _Power(torch.autograd.Function):
         return top
 
     @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None]:
         point, top = ctx.saved_tensors
         layer: Power = ctx.layer
         if layer.power * layer.scale == 0:
@@ -51,7 +51,8 @@ class Power(NeuronLayer):
         warn_in_place_gradient(self)
 
     def forward(self, bottom: Tensor) -> Tensor:
-        return _Power.apply(bottom, self)
+        top: Tensor = _Power.apply(bottom, self)
+        return top
 
     def compute(self, bottom: Tensor) -> Tensor:
         """The function itself, step by step as Caffe rounds it."""

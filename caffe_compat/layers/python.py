@@ -192,7 +192,8 @@ class Python(Layer):
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         # Not as a decorator: that would load torch._dynamo, two seconds for every program.
         run = torch.compiler.disable(_Run.apply)
-        return run(self, len(bottoms), *bottoms, *self.blobs)
+        result: tuple[Tensor, ...] = run(self, len(bottoms), *bottoms, *self.blobs)
+        return result
 
     def next_batch(self) -> tuple[Tensor, ...]:
         """Sources only: what the user's ``forward`` puts into the tops."""

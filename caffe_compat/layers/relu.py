@@ -47,7 +47,8 @@ class ReLU(NeuronLayer):
         if self.negative_slope == 0:
             return functional.relu(bottom)
         if self.negative_slope < 0 and self.in_place:
-            return _InPlaceLeakyReLU.apply(bottom, self.negative_slope)
+            top: Tensor = _InPlaceLeakyReLU.apply(bottom, self.negative_slope)
+            return top
         return functional.leaky_relu(bottom, self.negative_slope)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:

@@ -57,7 +57,8 @@ class Slice(Layer):
         return sizes
 
     def forward(self, bottom: Tensor) -> tuple[Tensor, ...]:
-        return bottom.split(self._sizes(tuple(bottom.shape), bottom.shape[self.axis]), self.axis)
+        result: tuple[Tensor, ...] = bottom.split(self._sizes(tuple(bottom.shape), bottom.shape[self.axis]), self.axis)
+        return result
 
     def shared_memory(self, need_backward: bool) -> SharedMemory | None:
         return SharedMemory() if self.num_tops == 1 else None

@@ -78,7 +78,8 @@ class SoftmaxWithLoss(Layer):
             counted = (label != self.ignore_label).to(scores.dtype)
             label = torch.where(label == self.ignore_label, torch.zeros_like(label), label)
         losses = _FlooredLogLoss.apply(flat, label, counted)
-        return losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
+        top: Tensor = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
+        return top
 
     def index_limits(self, scores: Shape, labels: Shape) -> dict[int, int]:
         return {1: scores[self.axis % len(scores)]}

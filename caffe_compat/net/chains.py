@@ -99,9 +99,17 @@ class PoolChain(Chain):
         if window is None:
             return None
         if self.lrn is None:
-            return max_pool(bottom, *window, self.relu)
+            return max_pool(bottom, *window, relu=self.relu)
         lrn = self.lrn
-        return relu_pool_lrn(bottom, *window, self.relu, lrn.local_size, lrn.alpha, lrn.beta, lrn.k)
+        return relu_pool_lrn(
+            bottom,
+            *window,
+            relu=self.relu,
+            local_size=lrn.local_size,
+            alpha=lrn.alpha,
+            beta=lrn.beta,
+            k=lrn.k,
+        )
 
 
 @dataclass

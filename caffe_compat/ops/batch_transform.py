@@ -38,5 +38,5 @@ def reference(images: Tensor, windows: Tensor, mean: Tensor | None, scale: float
 
 
 @extension.fake_kernel("batch_transform")
-def _fake(images: Tensor, windows: Tensor, mean: Tensor | None, scale: float, height: int, width: int) -> Tensor:
-    return images.new_empty((images.shape[0], images.shape[1], height, width), dtype=torch.float32)
+def _fake(images: Tensor, windows: Tensor, mean: Tensor | None, scale: float, *size: int) -> Tensor:
+    return images.new_empty((images.shape[0], images.shape[1], *size), dtype=torch.float32)

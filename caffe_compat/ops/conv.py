@@ -14,6 +14,7 @@ from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv_autograd import gradients, save_operands
 from caffe_compat.ops.conv_paths import memory_format
 from caffe_compat.ops.conv_window import ConvWindow, Sizes
+from caffe_compat.ops.torch_conv import torch_conv
 
 HAS_KERNELS = extension.load() is not None
 if extension.has_cuda():
@@ -52,10 +53,10 @@ def conv(
     window = ConvWindow.per_axis(axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
     if axes == 2 and HAS_KERNELS:
         op = torch.ops.caffe_compat.conv_relu if relu else torch.ops.caffe_compat.conv
-        return op(input, weight, bias, *window)
+        output: Tensor = op(input, weight, bias, *window)
+        return output
     if axes in (1, 3):
-        function = functional.conv1d if axes == 1 else functional.conv3d
-        y = function(input, weight, bias, *window)
+        y = torch_conv(input, weight, bias, window)
         return y.relu() if relu else y
     return reference(input, weight, bias, window, relu=relu)
 
@@ -79,7 +80,8 @@ def reference(input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWi
     result = result.reshape(batch, outputs, *sizes)
     if bias is not None:
         result = result + bias.view(-1, *[1] * axes)
-    return result.relu() if relu else result
+    output: Tensor = result.relu() if relu else result
+    return output
 
 
 def _kept_layout(tensor: Tensor) -> torch.memory_format:

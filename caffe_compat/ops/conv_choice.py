@@ -12,6 +12,7 @@ convolution on CUDA.  For what the table does not have:
 A Convolution layer with ``engine: DEFAULT`` asks here only when there is a table for its GPU (``is_tuned``).  Before
 ``tune_conv.py`` has timed and checked the kernels on that GPU, the layer takes cuDNN.
 
+float32 is computed as ``caffe_compat.precision`` says, on every path and in both passes.
 ``CAFFE_COMPAT_EXACT=1`` takes Caffe's own im2col and matrix products everywhere.  Each choice is logged once.
 """
 
@@ -30,6 +31,7 @@ from torch import Tensor
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.ops.conv_paths import PATHS, memory_format
 from caffe_compat.ops.conv_window import ConvWindow
+from caffe_compat.precision import precision, switched
 
 log = logging.getLogger(__name__)
 
@@ -81,13 +83,13 @@ vars(is_tuned)["_dynamo_marked_constant"] = True
 
 
 def precision_name(dtype: torch.dtype) -> str:
-    """As in the table: float32 is ``fp32`` or, where the user allowed it, ``tf32``."""
-    return "tf32" if dtype == torch.float32 and torch.backends.cuda.matmul.allow_tf32 else PRECISIONS[dtype]
+    """As in the table: float32 is ``fp32``, or ``tf32`` where ``use_precision`` says so."""
+    return "tf32" if dtype == torch.float32 and precision() != "fp32" else PRECISIONS[dtype]
 
 
 def table_key(
     operation: str,
-    precision: str,
+    number_type: str,
     *,
     channels_last: bool,
     input: Sequence[int],
@@ -97,12 +99,12 @@ def table_key(
     """``output bf16 NHWC 256x96x27x27 256x48x5x5 s1x1 p2x2 d1x1 g2``: sizes of input and weight, then the window."""
     sizes = ["x".join(map(str, shape)) for shape in (input, weight)]
     spans = [name + "x".join(map(str, span)) for name, span in zip("spd", window[:3], strict=True)]
-    return " ".join([operation, precision, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window.groups}"])
+    return " ".join([operation, number_type, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window.groups}"])
 
 
-def rule_of_thumb(precision: str, input: Sequence[int], weight: Sequence[int], groups: int) -> str:
+def rule_of_thumb(number_type: str, input: Sequence[int], weight: Sequence[int], groups: int) -> str:
     """The path for sizes that are not in the table; see the head of this file."""
-    per_access = {"fp16": 8, "bf16": 8, "fp32": 4, "tf32": 4}.get(precision)
+    per_access = {"fp16": 8, "bf16": 8, "fp32": 4, "tf32": 4}.get(number_type)
     if groups == 1 or per_access is None or weight[1] % per_access or weight[0] // groups % per_access:
         return "cudnn"
     return "ours_nhwc"
@@ -112,7 +114,7 @@ def rule_of_thumb(precision: str, input: Sequence[int], weight: Sequence[int], g
 def choose(
     device: str,
     operation: str,
-    precision: str,
+    number_type: str,
     *,
     channels_last: bool,
     input: tuple[int, ...],
@@ -120,9 +122,9 @@ def choose(
     window: ConvWindow,
 ) -> str:
     """The path for these sizes; each is chosen, and logged, once."""
-    key = table_key(operation, precision, channels_last=channels_last, input=input, weight=weight, window=window)
+    key = table_key(operation, number_type, channels_last=channels_last, input=input, weight=weight, window=window)
     measured = read_table().get(device, {}).get(key)
-    path = measured or rule_of_thumb(precision, input, weight, window.groups)
+    path = measured or rule_of_thumb(number_type, input, weight, window.groups)
     log.info("convolution %s: %s (%s)", key, path, "measured" if measured else "rule of thumb")
     return path
 
@@ -195,14 +197,18 @@ def conv_on_cuda(
         bias.shape != weight.shape[:1] or bias.dtype != input.dtype or bias.device != input.device
     ):
         path = "ours_nchw"
-    return PATHS[path].output(input, weight, bias, window, relu).contiguous(memory_format=memory_format(input))
+    with switched(tf32=precision() != "fp32"):
+        output = PATHS[path].output(input, weight, bias, window, relu)
+    return output.contiguous(memory_format=memory_format(input))
 
 
 def conv_input_grad_on_cuda(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
     """``torch.ops.caffe_compat.conv_input_grad`` on CUDA for an input of (height, width) ``size``, in grad's layout."""
     input = (*grad.shape[:1], weight.shape[1] * window.groups if weight.dim() > 1 else 0, *size)
     path = PATHS[pick("input_grad", grad, weight, input=input, weight=weight.shape, window=window)]
-    return path.input_grad(grad, weight, size, window).contiguous(memory_format=memory_format(grad))
+    with switched(tf32=precision() != "fp32"):
+        input_grad = path.input_grad(grad, weight, size, window)
+    return input_grad.contiguous(memory_format=memory_format(grad))
 
 
 def conv_weight_grad_on_cuda(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
@@ -210,7 +216,8 @@ def conv_weight_grad_on_cuda(grad: Tensor, input: Tensor, kernel: tuple[int, int
     channels = input.shape[1] // window.groups if input.dim() > 1 and window.groups > 0 else 0
     weight = (*grad.shape[1:2], channels, *kernel)
     path = PATHS[pick("weight_grad", grad, input, input=input.shape, weight=weight, window=window)]
-    return path.weight_grad(grad, input, kernel, window).contiguous()
+    with switched(tf32=precision() != "fp32"):
+        return path.weight_grad(grad, input, kernel, window).contiguous()
 
 
 def register() -> None:

@@ -60,7 +60,8 @@ def fast_conv(
         raise ValueError(f"fast_conv: largest_tile is {largest_tile}; expected one of {LARGEST_TILES}")
     window = ConvWindow.per_axis(2, stride=stride, padding=padding, dilation=dilation, groups=groups)
     if HAS_KERNELS:
-        return torch.ops.caffe_compat.conv_fast(input, weight, bias, *window, relu, largest_tile)
+        output: Tensor = torch.ops.caffe_compat.conv_fast(input, weight, bias, *window, relu, largest_tile)
+        return output
     return reference(input, weight, bias, window, relu=relu).contiguous(memory_format=torch.channels_last)
 
 

@@ -51,10 +51,12 @@ def _torch_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Co
     return y.relu_() if relu else y
 
 
-def _torch_backward(grad: Tensor, input: Tensor, weight: Tensor, window: ConvWindow, mask: list[bool]) -> Any:
+def _torch_backward(grad: Tensor, input: Tensor, weight: Tensor, window: ConvWindow, mask: list[bool]) -> list[Tensor]:
     stride, padding, dilation, groups = window
-    return torch.ops.aten.convolution_backward(
-        grad, input, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
+    return list(
+        torch.ops.aten.convolution_backward(
+            grad, input, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
+        )
     )
 
 
@@ -100,8 +102,8 @@ def _split_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], win
 def _columns(image: Tensor, kernel: Any, window: ConvWindow) -> Tensor:
     """im2col of one image: (groups, channels of a group * taps, pixels)."""
     stride, padding, dilation, groups = window
-    columns = torch.ops.aten.im2col(image.unsqueeze(0), kernel, dilation, padding, stride)[0]
-    return columns.unflatten(0, (groups, -1))
+    columns: Tensor = torch.ops.aten.im2col(image.unsqueeze(0), kernel, dilation, padding, stride)[0]
+    return columns.reshape(groups, -1, columns.shape[1])
 
 
 def _by_group(tensor: Tensor, groups: int) -> Tensor:
@@ -119,7 +121,8 @@ def _caffe_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Co
     if bias is not None:
         y += bias.unsqueeze(1)
     y = y.unflatten(2, sizes)
-    return y.relu_() if relu else y
+    output: Tensor = y.relu_() if relu else y
+    return output
 
 
 def _caffe_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:

@@ -23,7 +23,8 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool
     """
     ours = HAS_KERNELS and input.device.type == "cpu" and input.dtype == weight.dtype == torch.float32
     if ours and not torch.is_autocast_enabled("cpu"):
-        return torch.ops.caffe_compat.linear(input, weight, bias, relu)
+        output: Tensor = torch.ops.caffe_compat.linear(input, weight, bias, relu)
+        return output
     return reference(input, weight, bias, relu)
 
 

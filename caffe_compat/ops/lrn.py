@@ -22,6 +22,7 @@ def lrn(
     alpha: float = 1.0,
     beta: float = 0.75,
     k: float = 1.0,
+    *,
     norm_region: str = "ACROSS_CHANNELS",
 ) -> Tensor:
     """y = x * scale^-beta, with scale from the squares in a window around each element.
@@ -38,7 +39,8 @@ def lrn(
         raise ValueError(f"lrn: norm_region is {norm_region!r}; expected one of {', '.join(NORM_REGIONS)}")
     if not HAS_KERNELS:
         return reference(input, local_size, alpha=alpha, beta=beta, k=k, norm_region=norm_region)
-    return torch.ops.caffe_compat.lrn(input, local_size, alpha, beta, k, norm_region == "WITHIN_CHANNEL")
+    output: Tensor = torch.ops.caffe_compat.lrn(input, local_size, alpha, beta, k, norm_region == "WITHIN_CHANNEL")
+    return output
 
 
 def reference(
@@ -47,6 +49,7 @@ def reference(
     alpha: float = 1.0,
     beta: float = 0.75,
     k: float = 1.0,
+    *,
     norm_region: str = "ACROSS_CHANNELS",
 ) -> Tensor:
     """``lrn`` in plain PyTorch: slow, obvious, differentiable as often as wanted."""
@@ -67,14 +70,12 @@ def _like_input(input: Tensor) -> Tensor:
 
 
 @extension.fake_kernel("lrn")
-def _lrn_fake(input: Tensor, local_size: int, alpha: float, beta: float, k: float, within_channel: bool) -> Tensor:
+def _lrn_fake(input: Tensor, *norm: Any) -> Tensor:
     return _like_input(input)
 
 
 @extension.fake_kernel("lrn_backward")
-def _lrn_backward_fake(
-    grad: Tensor, input: Tensor, local_size: int, alpha: float, beta: float, k: float, within_channel: bool
-) -> Tensor:
+def _lrn_backward_fake(grad: Tensor, input: Tensor, *norm: Any) -> Tensor:
     return _like_input(input)
 
 

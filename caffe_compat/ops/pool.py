@@ -22,7 +22,7 @@ CUDA_DTYPES = (*CPU_DTYPES, torch.float16, torch.bfloat16)
 Pair = Sequence[int]
 
 
-def max_pool(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool = False) -> Tensor:
+def max_pool(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, *, relu: bool = False) -> Tensor:
     """The maximum of each window, clipped to the input; with ``relu``, of max(input, 0).
 
     Window (i, j) of (H', W') = ``out_size`` starts at (i, j) * stride - padding, so that Caffe's rounding up and
@@ -35,8 +35,9 @@ def max_pool(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size:
     differentiable.
     """
     if not HAS_KERNELS:
-        return reference(input, kernel, stride, padding, out_size, relu)
-    return torch.ops.caffe_compat.max_pool(input, kernel, stride, padding, out_size, relu)[0]
+        return reference(input, kernel, stride, padding, out_size, relu=relu)
+    output: Tensor = torch.ops.caffe_compat.max_pool(input, kernel, stride, padding, out_size, relu)[0]
+    return output
 
 
 def relu_pool_lrn(
@@ -45,6 +46,7 @@ def relu_pool_lrn(
     stride: Pair,
     padding: Pair,
     out_size: Pair,
+    *,
     relu: bool = True,
     local_size: int = 5,
     alpha: float = 1.0,
@@ -58,13 +60,16 @@ def relu_pool_lrn(
     Shapes, dtypes and errors are those of ``max_pool`` and ``lrn`` (ACROSS_CHANNELS).  For the gradient the pooled
     values and a byte for each of them are kept, not the input.
     """
-    arguments = (kernel, stride, padding, out_size, relu, local_size, alpha, beta, k)
+    window, norm = (kernel, stride, padding, out_size), (local_size, alpha, beta, k)
     if not HAS_KERNELS:
-        return chain_reference(input, *arguments)
-    return torch.ops.caffe_compat.relu_pool_lrn(input, *arguments)[0]
+        return lrn_reference(reference(input, *window, relu=relu), *norm)
+    output: Tensor = torch.ops.caffe_compat.relu_pool_lrn(input, *window, relu, *norm)[0]
+    return output
 
 
-def reference(input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool = False) -> Tensor:
+def reference(
+    input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, *, relu: bool = False
+) -> Tensor:
     """``max_pool`` in plain PyTorch: pad until every window lies inside, then pool."""
     if relu:
         input = functional.relu(input)
@@ -80,6 +85,7 @@ def chain_reference(
     stride: Pair,
     padding: Pair,
     out_size: Pair,
+    *,
     relu: bool = True,
     local_size: int = 5,
     alpha: float = 1.0,
@@ -87,7 +93,8 @@ def chain_reference(
     k: float = 1.0,
 ) -> Tensor:
     """``relu_pool_lrn`` in plain PyTorch."""
-    return lrn_reference(reference(input, kernel, stride, padding, out_size, relu), local_size, alpha, beta, k)
+    pooled = reference(input, kernel, stride, padding, out_size, relu=relu)
+    return lrn_reference(pooled, local_size, alpha, beta, k)
 
 
 def _like(input: Tensor, sizes: Sequence[Any], dtype: torch.dtype | None = None) -> Tensor:
@@ -101,7 +108,7 @@ def _like(input: Tensor, sizes: Sequence[Any], dtype: torch.dtype | None = None)
 
 @extension.fake_kernel("max_pool")
 def _max_pool_fake(
-    input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, relu: bool
+    input: Tensor, kernel: Pair, stride: Pair, padding: Pair, out_size: Pair, *relu: Any
 ) -> tuple[Tensor, Tensor]:
     return _like(input, out_size), _like(input, out_size, torch.uint8)
 

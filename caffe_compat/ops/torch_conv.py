@@ -20,7 +20,16 @@ def torch_conv(
     run later: PyTorch alone would take TF32 there by default.  Errors are PyTorch's.
     """
     if input.is_cuda and input.dtype == torch.float32 and _switches_count():
-        return Convolution.apply(input, weight, bias, window, transposed)
+        arguments = (
+            window.stride,
+            window.padding,
+            window.dilation,
+            transposed,
+            (0,) * len(window.stride),
+            window.groups,
+        )
+        output: Tensor = Convolution.apply(input, weight, bias, arguments)
+        return output
     stride, padding, dilation, groups = window
     function = (_TRANSPOSED if transposed else _PLAIN)[len(stride)]
     return function(input, weight, bias, stride, padding, groups=groups, dilation=dilation)
@@ -39,15 +48,13 @@ class Convolution(torch.autograd.Function):
     """PyTorch's own forward and backward, each with the switches set around it."""
 
     @staticmethod
-    def forward(
-        ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, transposed: bool
-    ) -> Tensor:
-        stride, padding, dilation, groups = window
-        ctx.arguments = (stride, padding, dilation, transposed, (0,) * len(stride), groups)
+    def forward(ctx: Any, input: Tensor, weight: Tensor, bias: Tensor | None, arguments: tuple[Any, ...]) -> Tensor:
+        """``arguments``: what ``torch.convolution`` takes behind the bias."""
+        ctx.arguments = arguments
         ctx.bias_sizes = None if bias is None else list(bias.shape)
         ctx.save_for_backward(input, weight)
         with switched(tf32=precision() != "fp32"):
-            return torch.convolution(input, weight, bias, *ctx.arguments)
+            return torch.convolution(input, weight, bias, *arguments)
 
     @staticmethod
     def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor | None, ...]:
@@ -57,4 +64,4 @@ class Convolution(torch.autograd.Function):
             gradients = torch.ops.aten.convolution_backward(
                 top_diffs[0], input, weight, ctx.bias_sizes, *ctx.arguments, needed
             )
-        return *(g if need else None for g, need in zip(gradients, needed, strict=True)), None, None
+        return *(g if need else None for g, need in zip(gradients, needed, strict=True)), None

@@ -103,7 +103,7 @@ def decode_blob(buffer: Buffer, start: int, stop: int, place: str) -> BlobArrays
     if values[data].count == 0 and values[diff].count:
         fail(place, start, "holds only a diff (gradients), no data")
     arrays = [
-        _gather(buffer, start, stop, number, values[number], shape, place)
+        _gather(buffer, start, stop, number, values=values[number], shape=shape, place=place)
         for number in (data, diff)
         if number == data or values[number].count
     ]
@@ -170,7 +170,7 @@ def _count_unpacked(buffer: Buffer, number: int, start: int, stop: int) -> int:
 
 
 def _gather(
-    buffer: Buffer, start: int, stop: int, number: int, values: _Values, shape: tuple[int, ...], place: str
+    buffer: Buffer, start: int, stop: int, number: int, *, values: _Values, shape: tuple[int, ...], place: str
 ) -> np.ndarray:
     if prod(shape) != values.count:
         sizes = " x ".join(map(str, shape)) or "() (one value)"

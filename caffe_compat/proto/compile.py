@@ -50,7 +50,9 @@ def make_stub(proto: Path = FOLDER / "caffe.proto") -> str:
         status = protoc.main(["protoc", f"-I{proto.parent}", f"--pyi_out={folder}", str(proto)])
         if status != 0:
             raise ProtoError(f"{proto}: protoc failed with status {status}; its message is above")
-        return STUB_HEAD + (Path(folder) / f"{proto.stem}_pb2.pyi").read_text()
+        stub = (Path(folder) / f"{proto.stem}_pb2.pyi").read_text()
+        # protoc leaves open what a mapping in a message's place holds; strict type checkers want it said.
+        return STUB_HEAD + stub.replace("_Mapping]", "_Mapping[str, object]]")
 
 
 def main() -> int:

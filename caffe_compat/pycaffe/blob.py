@@ -25,7 +25,8 @@ class Blob:
     def _view(self, which: str) -> np.ndarray:
         tensor = getattr(self._blob, which)
         if tensor.device.type == "cpu":
-            return tensor.detach().numpy()
+            result: np.ndarray = tensor.detach().numpy()
+            return result
         if which not in self._copies:
             self._copies[which] = tensor.detach().cpu().numpy()
         return self._copies[which]

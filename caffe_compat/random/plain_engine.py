@@ -143,12 +143,14 @@ class PlainCaffeRandom:
     def _uniforms(self, count: int, low: Any, end: Any) -> Array:
         real = type(end)
         if end / 2 - low / 2 > np.finfo(real).max / 2:  # where end - low would overflow
-            return real(2) * self._uniforms(count, low / 2, end / 2)
+            twice: Array = real(2) * self._uniforms(count, low / 2, end / 2)
+            return twice
         draws = self._peek(min(count, _BLOCK) + _SPARE)
         values = _fraction(draws, real) * (end - low) + low
         places = np.flatnonzero(values < end)[:count]  # one that is rounded to the end is drawn again
         self._skip(int(places[-1]) + 1 if len(places) == count else len(draws))
-        return values[places]
+        result: Array = values[places]
+        return result
 
     def _normals(self, count: int, real: Real) -> Array:
         width = 1 if real is np.float32 else 2  # draws of a first attempt
@@ -156,7 +158,8 @@ class PlainCaffeRandom:
         attempts = _Attempts(draws, real)
         starts, used = attempts.walk(count)
         self._skip(used)
-        return attempts.values[starts]
+        result: Array = attempts.values[starts]
+        return result
 
 
 class _Attempts:
@@ -224,7 +227,8 @@ _KEPT, _GIVEN_UP, _STEP_BY_STEP = range(3)
 
 def _fraction(draws: Draws, real: Real) -> Array:
     """Draws as fractions of 2^32, which float32 may round up to 1."""
-    return draws.astype(real) * real(2**-32)
+    result: Array = draws.astype(real) * real(2**-32)
+    return result
 
 
 def _fraction_and_byte(draws: Draws, real: Real) -> tuple[Array, Array]:
@@ -254,7 +258,8 @@ def _is_below_curve(strip: Array, x: Array, part: Array, real: Real) -> Array:
     # The C library's exp, as the extension's; NumPy's own may differ in the last bit.
     density = [math.exp(-value) for value in (x[asked] * x[asked] / 2).tolist()]
     possible[asked] = y[asked] < np.array(density, np.float64).astype(real)
-    return possible
+    result: Array = possible
+    return result
 
 
 class _Reader:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 FORWARDED = (signal.SIGINT, signal.SIGHUP)
 
@@ -19,7 +19,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], count: int
     ``function`` must be importable by name and end with ``sys.exit(status)``.
     """
     port = free_port()
-    context = mp.start_processes(
+    context = start_processes(
         _enter, args=(function, arguments, count, port), nprocs=count, join=False, start_method="spawn"
     )
     assert context is not None  # join=False returns at once
@@ -31,7 +31,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], count: int
     try:
         while not context.join():
             pass
-    except mp.ProcessExitedException as error:
+    except ProcessExitedException as error:
         return error.exit_code
     finally:
         for number, handler in before.items():

@@ -60,12 +60,12 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise SolverError(f"{Path(folder)}: TensorBoard is not installed; run `pip install tensorboard`") from error
-        self._writer = SummaryWriter(os.fspath(folder))  # type: ignore[no-untyped-call]
+        self._writer = SummaryWriter(os.fspath(folder))
 
     def write(self, event: Event) -> None:
         for name, value in event.numbers():
             tag = f"{event.kind}/{name}"
-            self._writer.add_scalar(tag, value, event.iteration, event.time_s)  # type: ignore[no-untyped-call]
+            self._writer.add_scalar(tag, value, event.iteration, event.time_s)
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()

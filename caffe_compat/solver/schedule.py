@@ -78,7 +78,8 @@ class Inv(Policy):
     least = (("gamma", 0),)
 
     def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
-        return param.base_lr * (1 + param.gamma * iteration) ** -param.power
+        result: float = param.base_lr * (1 + param.gamma * iteration) ** -param.power
+        return result
 
 
 @_policy("multistep")

@@ -10,8 +10,8 @@ import numpy as np
 from caffe_compat.data.database import find_backend, open_database
 from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.mean import write_mean
+from caffe_compat.progress import show_progress
 from caffe_compat.solver.log import ComputeImageMeanLog
-from caffe_compat.tools._progress import show_progress
 
 _LINES_EVERY = 10000
 

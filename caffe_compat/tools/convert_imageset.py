@@ -11,8 +11,8 @@ import secrets
 from caffe_compat.data.convert import ConvertOptions, convert_images
 from caffe_compat.data.image_list import ImageList
 from caffe_compat.errors import DataError
+from caffe_compat.progress import show_progress
 from caffe_compat.solver.log import ConvertImagesetLog
-from caffe_compat.tools._progress import show_progress
 
 _LINES_EVERY = 1000
 

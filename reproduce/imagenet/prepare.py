@@ -18,7 +18,7 @@ from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.data.mean import write_mean
 from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
-from caffe_compat.tools._progress import show_progress
+from caffe_compat.progress import show_progress
 from reproduce.imagenet.ilsvrc import ListedImages, find_train, find_valid
 from reproduce.imagenet.lists import LIST_MD5, list_md5, list_text, paper_subsets, parse_list_line
 from reproduce.network import WHOLE

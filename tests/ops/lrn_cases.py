@@ -12,8 +12,8 @@ class LrnCase:
     k: float = 1.0
     norm_region: str = "ACROSS_CHANNELS"
 
-    def arguments(self) -> tuple[int, float, float, float, str]:
-        return self.local_size, self.alpha, self.beta, self.k, self.norm_region
+    def window(self) -> tuple[int, float, float, float]:
+        return self.local_size, self.alpha, self.beta, self.k
 
 
 LRN_CASES = [

@@ -12,6 +12,8 @@ from caffe_compat.errors import CaffeCompatError
 from caffe_compat.ops import ConvWindow, conv_choice
 from caffe_compat.ops.conv import reference
 from tests.ops.conv_cases import CONV_CASES, ConvCase
+from caffe_compat.precision import use_precision
+from tests.ops.switches import Switches
 from tests.ops.test_conv import FLOAT64_TOLERANCE, close, forward_backward, make_arguments
 
 WINDOW = ConvWindow((1, 1), (2, 2), (1, 1), 2)
@@ -57,6 +59,20 @@ def test_paths_equal_the_twin(name: str, channels_last: bool) -> None:
         assert torch.equal(cut, y.relu())
         for result, source in ((y, x), (dx, y)):
             assert result.is_contiguous() == source.is_contiguous() or 1 in result.shape[1:], case
+
+
+@pytest.mark.parametrize(("name", "switch"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
+def test_the_precision_in_force_counts_in_both_passes(name: str, switch: str) -> None:
+    """Not PyTorch's switches, which take TF32 for convolutions by default."""
+    x, weight, bias = (t.float() for t in make_arguments(CONV_CASES[0], torch.device("cpu")))
+    with Switches() as switches, use_precision(name):
+        run_path("cudnn", x, weight, bias, CONV_CASES[0])
+        assert conv_choice.precision_name(torch.float32) == ("fp32" if name == "fp32" else "tf32")
+    assert switches.seen == [("forward", switch)] * 2 + [("backward", switch)] * 2
+    with Switches() as switches, torch.backends.cudnn.flags(allow_tf32=True):
+        run_path("cudnn", x, weight, bias, CONV_CASES[0])
+    assert {seen for _, seen in switches.seen} == {"ieee"}
+    assert conv_choice.precision_name(torch.float32) == "fp32"
 
 
 @pytest.mark.parametrize(

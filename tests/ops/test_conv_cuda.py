@@ -10,6 +10,7 @@ from caffe_compat import extension
 from caffe_compat.ops import conv
 from caffe_compat.ops.conv import reference
 from caffe_compat.ops.conv_choice import use_path
+from caffe_compat.precision import use_precision
 from tests.ops.conv_cases import CONV_CASES, NHWC_CASES, NHWC_FLOAT_CASES, ConvCase
 from tests.ops.test_conv import FLOAT32_TOLERANCE, HALF_TOLERANCE, close, forward_backward, make_arguments
 
@@ -50,11 +51,14 @@ def test_equals_the_twin(case: ConvCase, path: str) -> None:
                 assert close(a, e, tolerance)
 
 
-def test_tf32_where_it_is_allowed(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+def test_tf32_in_its_block_alone(path: str) -> None:
     arguments = arguments_of(GROUPED, torch.float32)
     expected = expected_of(arguments, GROUPED)
-    actual = forward_backward(conv, arguments, GROUPED)
+    with use_precision("tf32"):
+        actual = forward_backward(conv, arguments, GROUPED)
+    with torch.backends.cudnn.flags(allow_tf32=True):
+        accurate = forward_backward(conv, arguments, GROUPED)
+    assert all(close(a, e, FLOAT32_TOLERANCE) for a, e in zip(accurate[:3], expected[:3], strict=True))
     for a, e in zip(actual[:3], expected[:3], strict=True):
         assert close(a, e, TF32_TOLERANCE)
         assert not close(a, e, FLOAT32_TOLERANCE)  # it was TF32

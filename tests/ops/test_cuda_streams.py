@@ -16,7 +16,7 @@ OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
     "lrn within": lambda x: lrn(x, 3, norm_region="WITHIN_CHANNEL"),
     "max_pool": lambda x: max_pool(x, *WINDOW),
     "relu_pool_lrn": lambda x: relu_pool_lrn(x, *WINDOW),
-    "relu_pool_lrn of 7": lambda x: relu_pool_lrn(x, *WINDOW, True, 7),
+    "relu_pool_lrn of 7": lambda x: relu_pool_lrn(x, *WINDOW, local_size=7),
 }
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 

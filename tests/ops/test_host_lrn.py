@@ -25,10 +25,10 @@ def lrn_calls(
     """
     x, dy = random(case.shape, 1, dtype), random(case.shape, 2, dtype)
     leaf = x.double().requires_grad_()
-    y = lrn_reference(leaf, *case.arguments())
+    y = lrn_reference(leaf, *case.window(), norm_region=case.norm_region)
     (dx,) = torch.autograd.grad(y, leaf, dy.double())
     x, dy, y, dx = (t.detach().permute(0, 2, 3, 1) if channels_last else t.detach() for t in (x, dy, y, dx))
-    tail = [batch or case.shape[0], *case.shape[1:], channels_last, *case.arguments()[:4]]
+    tail = [batch or case.shape[0], *case.shape[1:], channels_last, *case.window()]
     tail += [case.norm_region == "WITHIN_CHANNEL", case.shape[0], most]
     name = f"{case} {'NHWC' if channels_last else 'NCHW'}"
     arrays = {"x": raw(x), "dy": raw(dy)}

@@ -28,7 +28,7 @@ def poison(device: torch.device) -> None:
 def forward_backward(function, x: torch.Tensor, case: LrnCase) -> tuple[torch.Tensor, torch.Tensor]:
     """Output and gradient of the input, for a fixed gradient of the output."""
     x = x.detach().requires_grad_()
-    y = function(x, *case.arguments())
+    y = function(x, *case.window(), norm_region=case.norm_region)
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     (dx,) = torch.autograd.grad(y, x, grad.to(y))
     return y.detach(), dx
@@ -90,7 +90,7 @@ def test_non_contiguous_input_and_grad(device: torch.device) -> None:
 @pytest.mark.parametrize("beta", [0.5, 0.75, 1.0, 0.6])
 def test_gradcheck(beta: float, norm_region: str, device: torch.device) -> None:
     x = make_input(LrnCase((2, 4, 3, 3)), device).requires_grad_()
-    assert torch.autograd.gradcheck(lambda t: lrn(t, 3, 1.5, beta, 1.0, norm_region), (x,))
+    assert torch.autograd.gradcheck(lambda t: lrn(t, 3, 1.5, beta, norm_region=norm_region), (x,))
 
 
 def test_large_values_keep_their_precision(device: torch.device) -> None:

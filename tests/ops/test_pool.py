@@ -1,3 +1,6 @@
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,16 +34,18 @@ def poison(device: torch.device) -> None:
         torch.full((size,), torch.nan, device=device)
 
 
-def forward_backward(function, x: Tensor, *arguments) -> tuple[Tensor, Tensor]:
+def forward_backward(
+    function: Callable[..., Tensor], x: Tensor, *window: Sequence[int], **options: Any
+) -> tuple[Tensor, Tensor]:
     """Output and gradient of the input, for a fixed gradient of the output."""
     x = x.detach().requires_grad_()
-    y = function(x, *arguments)
+    y = function(x, *window, **options)
     (dx,) = torch.autograd.grad(y, x, make_grad(y))
     return y.detach(), dx
 
 
-def chain_arguments(case: PoolCase) -> tuple:
-    return *case.window(), case.relu, case.local_size, 0.3, case.beta, 2.0
+def chain_options(case: PoolCase) -> dict[str, Any]:
+    return {"relu": case.relu, "local_size": case.local_size, "alpha": 0.3, "beta": case.beta, "k": 2.0}
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float) -> bool:
@@ -56,10 +61,10 @@ def dtypes(device: torch.device) -> list[torch.dtype]:
 @pytest.mark.parametrize("case", POOL_CASES, ids=str)
 def test_max_pool_equals_the_twin(case: PoolCase, layout: torch.memory_format, device: torch.device) -> None:
     x = make_input(case, device, layout)
-    y_expected, dx_expected = forward_backward(reference, x, *case.window(), case.relu)
+    y_expected, dx_expected = forward_backward(reference, x, *case.window(), relu=case.relu)
     for dtype in dtypes(device):
         poison(device)
-        y, dx = forward_backward(max_pool, x.to(dtype), *case.window(), case.relu)
+        y, dx = forward_backward(max_pool, x.to(dtype), *case.window(), relu=case.relu)
         assert y.dtype == dx.dtype == dtype
         assert torch.equal(y.double(), y_expected)
         assert torch.equal(dx.double(), dx_expected)
@@ -70,13 +75,15 @@ def test_max_pool_equals_the_twin(case: PoolCase, layout: torch.memory_format, d
 @pytest.mark.parametrize("case", POOL_CASES, ids=str)
 def test_chain_equals_the_twin(case: PoolCase, layout: torch.memory_format, device: torch.device) -> None:
     x = make_input(case, device, layout)
-    expected = forward_backward(chain_reference, x, *chain_arguments(case))
+    expected = forward_backward(chain_reference, x, *case.window(), **chain_options(case))
     tolerances = {torch.float64: FLOAT64_TOLERANCE, torch.float32: FLOAT32_TOLERANCE}
     if device.type == "cuda":
         tolerances |= HALF_TOLERANCE
     for dtype, tolerance in tolerances.items():
         poison(device)
-        for a, e in zip(forward_backward(relu_pool_lrn, x.to(dtype), *chain_arguments(case)), expected, strict=True):
+        for a, e in zip(
+            forward_backward(relu_pool_lrn, x.to(dtype), *case.window(), **chain_options(case)), expected, strict=True
+        ):
             assert a.dtype == dtype
             assert close(a, e, tolerance)
 
@@ -84,15 +91,14 @@ def test_chain_equals_the_twin(case: PoolCase, layout: torch.memory_format, devi
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["NCHW", "NHWC"])
 @pytest.mark.parametrize("case", POOL_CASES, ids=str)
 def test_chain_equals_its_stages_bit_for_bit(case: PoolCase, layout: torch.memory_format, device: torch.device) -> None:
-    def stages(x: Tensor, *arguments) -> Tensor:
-        *window, relu, size, alpha, beta, k = arguments
-        return lrn(max_pool(functional.relu(x) if relu else x, *window), size, alpha, beta, k)
+    def stages(x: Tensor, *window: Sequence[int], relu: bool, **norm: Any) -> Tensor:
+        return lrn(max_pool(functional.relu(x) if relu else x, *window), **norm)
 
     generator = torch.Generator().manual_seed(3)
     x = torch.randn(case.input, generator=generator).to(device).contiguous(memory_format=layout)
     for a, e in zip(
-        forward_backward(relu_pool_lrn, x, *chain_arguments(case)),
-        forward_backward(stages, x, *chain_arguments(case)),
+        forward_backward(relu_pool_lrn, x, *case.window(), **chain_options(case)),
+        forward_backward(stages, x, *case.window(), **chain_options(case)),
         strict=True,
     ):
         assert torch.equal(a, e)
@@ -102,11 +108,11 @@ def test_chain_equals_its_stages_bit_for_bit(case: PoolCase, layout: torch.memor
 def test_threads_change_nothing(threads: int) -> None:
     case = PoolCase((2, 20, 13, 13), (6, 6), relu=True)
     x = make_input(case, torch.device("cpu"))
-    expected = forward_backward(chain_reference, x, *chain_arguments(case))
+    expected = forward_backward(chain_reference, x, *case.window(), **chain_options(case))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        actual = forward_backward(relu_pool_lrn, x, *chain_arguments(case))
+        actual = forward_backward(relu_pool_lrn, x, *case.window(), **chain_options(case))
     finally:
         torch.set_num_threads(before)
     for a, e in zip(actual, expected, strict=True):
@@ -121,9 +127,9 @@ def test_nan_and_infinity_are_passed_on(relu: bool, layout: torch.memory_format,
     x[0, 2, 3, 3] = torch.inf
     x[0, 3] = -torch.inf
     x = x.contiguous(memory_format=layout)
-    arguments = ((2, 2), (2, 2), (0, 0), (2, 2), relu)
-    actual = forward_backward(max_pool, x, *arguments)
-    for a, e in zip(actual, forward_backward(reference, x, *arguments), strict=True):
+    window = ((2, 2), (2, 2), (0, 0), (2, 2))
+    actual = forward_backward(max_pool, x, *window, relu=relu)
+    for a, e in zip(actual, forward_backward(reference, x, *window, relu=relu), strict=True):
         assert torch.equal(a.isnan(), e.isnan())
         assert torch.equal(a.nan_to_num(7.0), e.nan_to_num(7.0))
 
@@ -131,12 +137,12 @@ def test_nan_and_infinity_are_passed_on(relu: bool, layout: torch.memory_format,
 def test_non_contiguous_input_and_grad(device: torch.device) -> None:
     wide = make_input(PoolCase((5, 6, 7, 8), (1, 1)), device)
     x = wide.permute(3, 2, 1, 0)[::2]  # (4, 7, 6, 5), strided
-    arguments = ((3, 3), (2, 2), (0, 0), (3, 2), True)
-    expected = forward_backward(reference, x, *arguments)
-    for a, e in zip(forward_backward(max_pool, x, *arguments), expected, strict=True):
+    window = ((3, 3), (2, 2), (0, 0), (3, 2))
+    expected = forward_backward(reference, x, *window, relu=True)
+    for a, e in zip(forward_backward(max_pool, x, *window, relu=True), expected, strict=True):
         assert torch.equal(a, e)
     leaf = x.detach().requires_grad_()
-    relu_pool_lrn(leaf, *arguments).sum().backward()  # the grad is an expanded scalar
+    relu_pool_lrn(leaf, *window).sum().backward()  # the grad is an expanded scalar
     assert leaf.grad is not None
     assert torch.isfinite(leaf.grad).all()
 
@@ -145,8 +151,8 @@ def test_gradcheck(device: torch.device) -> None:
     # Distinct values, far apart: no kink within the steps of gradcheck.
     x = torch.randperm(2 * 4 * 6 * 5, generator=torch.Generator().manual_seed(1)).double().view(2, 4, 6, 5) - 100
     x = (x / 50).to(device).requires_grad_()
-    arguments = ((3, 3), (2, 2), (0, 0), (3, 2), True, 3, 1.5, 0.75, 1.0)
-    assert torch.autograd.gradcheck(lambda t: relu_pool_lrn(t, *arguments), (x,))
+    window = ((3, 3), (2, 2), (0, 0), (3, 2))
+    assert torch.autograd.gradcheck(lambda t: relu_pool_lrn(t, *window, local_size=3, alpha=1.5), (x,))
 
 
 def test_opcheck(device: torch.device) -> None:
@@ -178,10 +184,12 @@ def test_autocast(device: torch.device) -> None:
     case = PoolCase((2, 6, 7, 7), (3, 3))
     x = make_input(case, device).to(torch.bfloat16)
     with torch.autocast(device.type, dtype=torch.bfloat16):
-        pooled, normed = max_pool(x, *case.window()), relu_pool_lrn(x, *chain_arguments(case))
+        pooled, normed = max_pool(x, *case.window()), relu_pool_lrn(x, *case.window(), **chain_options(case))
     assert pooled.dtype == normed.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
     assert torch.equal(pooled.double(), reference(x.double(), *case.window()))
-    assert close(normed, chain_reference(x.double(), *chain_arguments(case)), HALF_TOLERANCE[torch.bfloat16])
+    assert close(
+        normed, chain_reference(x.double(), *case.window(), **chain_options(case)), HALF_TOLERANCE[torch.bfloat16]
+    )
 
 
 def test_the_input_is_not_kept_for_the_gradient() -> None:

@@ -1,16 +1,13 @@
 """PyTorch's convolutions under the precision in force; the CUDA half's own code runs on the CPU here."""
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.ops.torch_conv import Convolution, torch_conv
 from caffe_compat.precision import use_precision
+from tests.ops.switches import Switches
 
 #: axes, groups, transposed
 CASES = [(1, 1, False), (2, 2, False), (3, 1, False), (1, 2, True), (2, 1, True), (3, 2, True)]
@@ -29,12 +26,19 @@ def operands(axes: int, groups: int, transposed: bool) -> tuple[Tensor, Tensor, 
     return input, weight, bias
 
 
+def wrapped_conv(tensors: tuple[Tensor, ...], window: ConvWindow, transposed: bool = False) -> Tensor:
+    """What ``torch_conv`` does on CUDA."""
+    stride, padding, dilation, groups = window
+    top: Tensor = Convolution.apply(*tensors, (stride, padding, dilation, transposed, (0,) * len(stride), groups))
+    return top
+
+
 @pytest.mark.parametrize(("axes", "groups", "transposed"), CASES)
 def test_equals_pytorch(axes: int, groups: int, transposed: bool) -> None:
     tensors = operands(axes, groups, transposed)
     window = ConvWindow.per_axis(axes, stride=2, padding=1, dilation=2, groups=groups)
     plain = torch_conv(*tensors, window, transposed=transposed)
-    wrapped = Convolution.apply(*tensors, window, transposed)
+    wrapped = wrapped_conv(tensors, window, transposed)
     assert torch.equal(wrapped, plain)
     diff = torch.randn(plain.shape, dtype=plain.dtype)
     expected = torch.autograd.grad(plain, tensors, diff)
@@ -44,40 +48,23 @@ def test_equals_pytorch(axes: int, groups: int, transposed: bool) -> None:
 def test_second_derivatives() -> None:
     tensors = operands(2, 2, False)
     window = ConvWindow.per_axis(2, padding=1, groups=2)
-    assert torch.autograd.gradgradcheck(lambda *given: Convolution.apply(*given, window, False), tensors)
-
-
-class Switches(TorchDispatchMode):
-    """Notes cuDNN's switch whenever a convolution, or its backward, runs."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[str, str]] = []
-
-    def __torch_dispatch__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        name = str(function)
-        if "convolution" in name:
-            kind = "backward" if "backward" in name else "forward"
-            self.seen.append((kind, torch.backends.cudnn.conv.fp32_precision))
-        return function(*args, **(kwargs or {}))
+    assert torch.autograd.gradgradcheck(lambda *given: wrapped_conv(given, window), tensors)
 
 
 @pytest.mark.parametrize(("name", "switch"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
 def test_switches_in_both_passes(name: str, switch: str) -> None:
-    input, weight, bias = operands(2, 1, False)
+    tensors = operands(2, 1, False)
     with Switches() as switches, use_precision(name):
-        top = Convolution.apply(input, weight, bias, ConvWindow.per_axis(2), False)
+        top = wrapped_conv(tensors, ConvWindow.per_axis(2))
         top.sum().backward()
     assert switches.seen == [("forward", switch), ("backward", switch)]
 
 
 def test_fp32_outside_of_any_block() -> None:
     before = torch.backends.cudnn.conv.fp32_precision
-    input, weight, bias = operands(2, 1, False)
+    tensors = operands(2, 1, False)
     with Switches() as switches:
-        top = Convolution.apply(input, weight, bias, ConvWindow.per_axis(2), False)
+        top = wrapped_conv(tensors, ConvWindow.per_axis(2))
         top.sum().backward()
     assert switches.seen == [("forward", "ieee"), ("backward", "ieee")]
     assert torch.backends.cudnn.conv.fp32_precision == before

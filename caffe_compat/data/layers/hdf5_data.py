@@ -160,7 +160,8 @@ class HDF5Source:
             raise DataError(f"{path}: no dataset {name!r} (a top's name); it has {', '.join(file) or 'none'}")
         if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
             raise DataError(f"{path}: dataset {name!r} is {dataset.dtype} {dataset.shape}; expected rows of numbers")
-        return dataset[()].astype(self.dtype, copy=False)
+        result: np.ndarray = dataset[()].astype(self.dtype, copy=False)
+        return result
 
     def _shuffled(self, order: np.ndarray) -> np.ndarray:
         if not self.shuffle:

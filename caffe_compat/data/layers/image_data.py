@@ -49,7 +49,12 @@ class ImageData(SourceLayer):
             if self.phase == "TRAIN" and self.context.solver_rank > 0 and not (param.shuffle or param.rand_skip):
                 self.warn("every process reads the same images in the same order; set shuffle or rand_skip")
             self.source: ImageListSource = ImageListSource(
-                images, param, transformer, seed, skip, self.context.skip_bad_records
+                images,
+                param,
+                transformer,
+                shuffle_seed=seed,
+                skip=skip,
+                skip_bad_records=self.context.skip_bad_records,
             )
             self._image_shape = self.source.peek_shape()
         draw_as_thread_starts(transformer)
@@ -68,6 +73,7 @@ class ImageListSource:
         images: ImageList,
         param: caffe_pb2.ImageDataParameter,
         transformer: Transformer,
+        *,
         shuffle_seed: int | None,
         skip: int,
         skip_bad_records: int = 0,

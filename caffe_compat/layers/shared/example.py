@@ -60,7 +60,8 @@ class Dice:
     def probabilities(self, *shape: int) -> Array:
         """Positive numbers that sum to 1 along axis 1."""
         values = self.positive(*shape)
-        return values / values.sum(1, keepdims=True)
+        result: Array = values / values.sum(1, keepdims=True)
+        return result
 
     def indices(self, limit: int, *shape: int) -> Array:
         """Whole numbers from 0 to limit - 1: labels, rows of a table, flags."""

@@ -49,6 +49,7 @@ def _per_axis(
     stem: str,
     field: str,
     axes: int,
+    *,
     default: int | None,
     least: int,
 ) -> Shape:
@@ -65,7 +66,7 @@ def _per_axis(
 
 
 def _repeated(
-    layer: "Layer", param: caffe_pb2.ConvolutionParameter, field: str, axes: int, default: int | None, least: int
+    layer: "Layer", param: caffe_pb2.ConvolutionParameter, field: str, axes: int, *, default: int | None, least: int
 ) -> Shape:
     given = [int(value) for value in getattr(param, field)]
     if not given and default is not None:
@@ -122,7 +123,7 @@ def deconv_sizes(sizes: Sequence[int], window: KernelWindow) -> Shape:
     )
 
 
-def pooled_size(size: int, kernel: int, stride: int, pad: int, padded: bool, ceil_mode: bool = True) -> int:
+def pooled_size(size: int, kernel: int, stride: int, pad: int, *, padded: bool, ceil_mode: bool = True) -> int:
     """Pooling windows along one axis.
 
     Caffe rounds up, and drops a last window that would start in the padding, but does so only

@@ -45,4 +45,5 @@ class Adam(Rule):
     def correct_rate(self, group: dict[str, Any]) -> float:
         """c of the formula."""
         t = group["iteration"] + 1
-        return math.sqrt(1 - group["momentum2"] ** t) / (1 - group["momentum"] ** t)
+        result: float = math.sqrt(1 - group["momentum2"] ** t) / (1 - group["momentum"] ** t)
+        return result

@@ -135,7 +135,7 @@ class Rule(torch.optim.Optimizer):
         raise TypeError(f"{type(self).__name__} lacks compute_update")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of all parameters; returns what ``closure`` (run with gradients on) returned."""
         loss = None
         if closure is not None:
@@ -241,7 +241,8 @@ class Rule(torch.optim.Optimizer):
         key = f"history{index}"
         if key not in state:
             state[key] = torch.zeros_like(parameter, requires_grad=False)
-        return state[key]
+        output: Tensor = state[key]
+        return output
 
     def histories(self, parameters: Iterable[Tensor]) -> list[Tensor]:
         """Copies of the histories in the order of a .solverstate: the first of each parameter, then the second."""
