@@ -72,7 +72,7 @@ def same(a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...], device: torch
         assert torch.equal(ours, theirs.cpu())
 
 
-def test_same_batches_as_on_the_host(make_layer, device):
+def test_same_batches_as_on_the_host(make_layer, device) -> None:
     host = make_layer()
     expected = [host.next_batch() for _ in range(5)]
     layer = make_layer(device)
@@ -82,7 +82,7 @@ def test_same_batches_as_on_the_host(make_layer, device):
         assert layer.source._stage.waited >= 5, "a batch is handed out when it is complete"
 
 
-def test_position_is_that_of_the_batches_handed_out(make_layer, device):
+def test_position_is_that_of_the_batches_handed_out(make_layer, device) -> None:
     host = make_layer()
     expected = [host.next_batch() for _ in range(5)]
     layer = make_layer(device)
@@ -94,7 +94,7 @@ def test_position_is_that_of_the_batches_handed_out(make_layer, device):
         same(batch, other.next_batch(), device)
 
 
-def test_other_sources_stay_as_they_are(make_layer):
+def test_other_sources_stay_as_they_are(make_layer) -> None:
     layer = make_layer()
     layer.prefetch_depth = 0  # no thread that could wait for the device
     source = layer.source

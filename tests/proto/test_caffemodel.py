@@ -25,7 +25,7 @@ FILES = sorted(IO.glob("*/w*"))
 
 
 @pytest.mark.parametrize("case", sorted(path for path in IO.iterdir() if path.is_dir()), ids=lambda path: path.name)
-def test_golden_files(case):
+def test_golden_files(case) -> None:
     expected = np.load(case / "expected.npz")
     compared = set()
     for path in sorted(case.glob("w*")):
@@ -39,7 +39,7 @@ def test_golden_files(case):
     assert compared == {key for key in expected if key.startswith("param:") and (expected[key] != 0.125).any()}
 
 
-def test_all_golden_files_are_here():
+def test_all_golden_files_are_here() -> None:
     assert len(FILES) == 11
 
 
@@ -47,7 +47,7 @@ BINARY = [path for path in FILES if not is_hdf5(path)]
 
 
 @pytest.mark.parametrize("path", BINARY, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_types_and_values_are_those_of_the_upgraded_message(path):
+def test_types_and_values_are_those_of_the_upgraded_message(path) -> None:
     net = read_net(path)
     layers = read_caffemodel(path)
     assert [(layer.name, layer.type) for layer in layers] == [(layer.name, layer.type) for layer in net.layer]
@@ -60,7 +60,7 @@ def test_types_and_values_are_those_of_the_upgraded_message(path):
 
 
 @pytest.mark.parametrize("name", ["v2_shape", "v2_double", "v2_unknown_layer", "partial_then_rest"])
-def test_exact_bytes(name, tmp_path):
+def test_exact_bytes(name, tmp_path) -> None:
     path = IO / name / "w.caffemodel"
     net = caffe_pb2.NetParameter.FromString(path.read_bytes())
     layers = read_caffemodel(path)
@@ -86,7 +86,7 @@ def small_blobs():
     return {"conv": [np.arange(4, dtype=np.float32).reshape(2, 2), np.ones(2)]}
 
 
-def test_written_fields_stand_in_order(tmp_path):
+def test_written_fields_stand_in_order(tmp_path) -> None:
     path = tmp_path / "out"
     write_caffemodel(path, small_net(), small_blobs(), {"conv": [-np.ones((2, 2), np.float32)]})
     message = caffe_pb2.NetParameter.FromString(path.read_bytes())
@@ -99,14 +99,14 @@ def test_written_fields_stand_in_order(tmp_path):
     assert message == small_net()
 
 
-def test_blobs_in_the_message_are_replaced(tmp_path):
+def test_blobs_in_the_message_are_replaced(tmp_path) -> None:
     net = small_net()
     net.layer[1].blobs.add(data=[1, 2, 3])
     write_caffemodel(tmp_path / "out", net, {})
     assert caffe_pb2.NetParameter.FromString((tmp_path / "out").read_bytes()) == small_net()
 
 
-def test_unknown_fields_are_kept_once(tmp_path):
+def test_unknown_fields_are_kept_once(tmp_path) -> None:
     fork_field = b"\xc2\x3e\x03abc"  # field 1000
     net = caffe_pb2.NetParameter.FromString(small_net().SerializeToString() + fork_field)
     write_caffemodel(tmp_path / "out", net, {})
@@ -121,21 +121,21 @@ def test_unknown_fields_are_kept_once(tmp_path):
         ({"conv": [np.ones(1, int)]}, r'out: layer "conv": blob 0: dtype is int64; expected float32 or float64'),
     ],
 )
-def test_what_cannot_be_written(blobs, message, tmp_path):
+def test_what_cannot_be_written(blobs, message, tmp_path) -> None:
     (tmp_path / "out").write_text("old")
     with pytest.raises(ProtoError, match=message):
         write_caffemodel(tmp_path / "out", small_net(), blobs)
     assert (tmp_path / "out").read_text() == "old"
 
 
-def test_files_beyond_2_gb_are_refused(tmp_path):
+def test_files_beyond_2_gb_are_refused(tmp_path) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))  # 2 GiB that take no memory
     with pytest.raises(ProtoError, match=r"exceed the 2 GB of a protobuf file; use \.caffemodel\.h5"):
         write_caffemodel(tmp_path / "out", small_net(), {"conv": [huge]})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_stays_small(tmp_path):
+def test_memory_stays_small(tmp_path) -> None:
     # 16 MB of weights pass through without a copy of them.
     weights = np.ones((4, 1 << 20), np.float32)
     tracemalloc.start()
@@ -174,7 +174,7 @@ def small_file(form):
 
 
 @pytest.mark.parametrize("form", ["v0", "v1", "v2"])
-def test_cut_short_at_every_byte(form, tmp_path):
+def test_cut_short_at_every_byte(form, tmp_path) -> None:
     data = small_file(form)
     net_name_bytes = 3
     for length in range(len(data)):
@@ -189,7 +189,7 @@ def test_cut_short_at_every_byte(form, tmp_path):
     assert [layer.name for layer in read_bytes_as_caffemodel(data, tmp_path)] == ["conv", "ip"]
 
 
-def test_errors_name_layer_blob_and_byte(tmp_path):
+def test_errors_name_layer_blob_and_byte(tmp_path) -> None:
     write_caffemodel(tmp_path / "ok", small_net(), small_blobs())
     data = (tmp_path / "ok").read_bytes()
     broken = data.replace(b"\x3a\x04\x0a\x02\x02\x02", b"\x3a\x04\x0a\x02\x02\x03")  # shape 2 x 2 -> 2 x 3
@@ -222,13 +222,13 @@ def layer_field(form, content):
         (layer_field("v2", b"\x0a\x09a"), "bad.caffemodel: layer 0: byte 3: field 1 needs 9 bytes; 1 are left"),
     ],
 )
-def test_malformed_files(data, message, tmp_path):
+def test_malformed_files(data, message, tmp_path) -> None:
     with pytest.raises(ProtoError) as caught:
         read_bytes_as_caffemodel(data, tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
 
 
-def test_odd_but_valid_files(tmp_path):
+def test_odd_but_valid_files(tmp_path) -> None:
     v1_unknown_type = layer_field("v1", b"\x22\x01a\x28\xe8\x07")
     assert read_bytes_as_caffemodel(v1_unknown_type, tmp_path)[0].type == ""
     padding = layer_field("v1", b"\x0a\x09\x12\x07padding")
@@ -240,7 +240,7 @@ def test_odd_but_valid_files(tmp_path):
     assert message_weights(caffe_pb2.NetParameter()) == []
 
 
-def test_number_of_layers_is_bounded(tmp_path, monkeypatch):
+def test_number_of_layers_is_bounded(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(caffemodel, "MAX_LAYERS_AND_BLOBS", 10)
     many_layers = layer_field("v2", b"\x0a\x01a") * 11
     with pytest.raises(ProtoError, match="more than 10 layers and blobs"):
@@ -255,7 +255,7 @@ GOOD = (IO / "v2_with_diff" / "w.caffemodel").read_bytes()
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=300))
-def test_random_bytes(data, tmp_path_factory):
+def test_random_bytes(data, tmp_path_factory) -> None:
     check_never_crashes(data, tmp_path_factory.getbasetemp())
 
 
@@ -264,7 +264,7 @@ def test_random_bytes(data, tmp_path_factory):
     edits=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=5),
     dropped=st.tuples(st.integers(0, len(GOOD)), st.integers(0, 40)),
 )
-def test_random_damage(edits, dropped, tmp_path_factory):
+def test_random_damage(edits, dropped, tmp_path_factory) -> None:
     data = bytearray(GOOD)
     for position, value in edits:
         data[position] = value
@@ -272,7 +272,7 @@ def test_random_damage(edits, dropped, tmp_path_factory):
     check_never_crashes(bytes(data), tmp_path_factory.getbasetemp())
 
 
-def check_never_crashes(data, folder):
+def check_never_crashes(data, folder) -> None:
     try:
         layers = read_bytes_as_caffemodel(data, folder)
     except ProtoError as error:

@@ -17,13 +17,13 @@ def make_message():
     return message
 
 
-def test_exact_bytes(tmp_path):
+def test_exact_bytes(tmp_path) -> None:
     path = tmp_path / "s.solverstate"
     write_solverstate(path, SolverSnapshot(300, "a/net_iter_300.caffemodel", 2, HISTORY))
     assert path.read_bytes() == make_message().SerializeToString(deterministic=True)
 
 
-def test_read(tmp_path):
+def test_read(tmp_path) -> None:
     path = tmp_path / "s.solverstate"
     path.write_bytes(make_message().SerializeToString())
     state = read_solverstate(path)
@@ -33,7 +33,7 @@ def test_read(tmp_path):
     assert read_solverstate(path).learned_net is None
 
 
-def test_errors(tmp_path):
+def test_errors(tmp_path) -> None:
     path = tmp_path / "s.solverstate"
     data = make_message().SerializeToString()
     path.write_bytes(data[: data.index(b"\x1a") + 10])
@@ -47,7 +47,7 @@ def test_errors(tmp_path):
         read_solverstate(path)
 
 
-def test_files_beyond_2_gb_are_refused(tmp_path):
+def test_files_beyond_2_gb_are_refused(tmp_path) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))
     with pytest.raises(ProtoError, match="exceed the 2 GB of a protobuf file; use snapshot_format: HDF5"):
         write_solverstate(tmp_path / "s.solverstate", SolverSnapshot(history=[huge]))

@@ -14,7 +14,7 @@ from tests.solver.conftest import weights
 FAST_ROUNDING = 1e-5
 
 
-def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
+def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job) -> None:
     stream = io.StringIO()
     solver = Solver("solver.prototxt", log=Log(stream), fast=True)
     try:
@@ -26,7 +26,7 @@ def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
         solver.close()
 
 
-def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
+def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job) -> None:
     results = []
     for f in (False, True):
         solver = Solver("solver.prototxt", log=Log(enabled=False), fast=f)
@@ -37,7 +37,7 @@ def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
         torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=FAST_ROUNDING, atol=FAST_ROUNDING)
 
 
-def test_a_net_on_cuda_gets_device_sources_and_the_layout_of_its_precision(make_solver, monkeypatch):
+def test_a_net_on_cuda_gets_device_sources_and_the_layout_of_its_precision(make_solver, monkeypatch) -> None:
     net = make_solver().net
     monkeypatch.setattr(Net, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)

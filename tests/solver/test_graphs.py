@@ -75,7 +75,7 @@ class StaticRecorder(EagerRecorder):
 @pytest.mark.parametrize("recorder", ["eager", "static"])
 @pytest.mark.parametrize("fields", [{}, {"iter_size": 3}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99},
                                     {"snapshot_diff": True}])  # fmt: skip
-def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make_solver):
+def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make_solver) -> None:
     plain = make_solver(**fields)
     plain.solve()
     recorded = make_solver(**fields)
@@ -87,7 +87,7 @@ def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make
     assert plain.smoothed.get_state() == recorded.smoothed.get_state()
 
 
-def test_an_update_without_kernel_is_not_recorded(make_solver):
+def test_an_update_without_kernel_is_not_recorded(make_solver) -> None:
     """It takes its rates, which change at iteration 6, from the host."""
     results = []
     for record in (False, True):
@@ -102,7 +102,7 @@ def test_an_update_without_kernel_is_not_recorded(make_solver):
     assert_same_bits(*results)
 
 
-def test_resuming_records_again_and_ends_the_same(make_solver):
+def test_resuming_records_again_and_ends_the_same(make_solver) -> None:
     whole = make_solver()
     whole.solve()
     stream = io.StringIO()
@@ -130,7 +130,7 @@ class Refusing(EagerRecorder):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(number, make_solver):
+def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(number, make_solver) -> None:
     plain = make_solver(iter_size=2)
     plain.solve()
     stream = io.StringIO()
@@ -166,7 +166,7 @@ def iterate(step: GraphedStep, rows: int) -> float:
     return float(loss)
 
 
-def test_another_batch_size_is_recorded_anew_and_too_many_give_up():
+def test_another_batch_size_is_recorded_anew_and_too_many_give_up() -> None:
     lines: list[str] = []
     step = make_step(small_net(), lines.append)
     plain = make_step(small_net())
@@ -181,7 +181,7 @@ def test_another_batch_size_is_recorded_anew_and_too_many_give_up():
     assert sum("No CUDA graphs" in line for line in lines) == 1
 
 
-def test_foreign_gradients_are_used():
+def test_foreign_gradients_are_used() -> None:
     """A callback may replace gradients between the passes and the update."""
     net = small_net()
     step = make_step(net)
@@ -196,7 +196,7 @@ def test_foreign_gradients_are_used():
     torch.testing.assert_close(net.layers["fc"].bias.detach(), before - (0.9 * velocity + 0.5))
 
 
-def test_settings_that_change_are_recorded_anew():
+def test_settings_that_change_are_recorded_anew() -> None:
     lines: list[str] = []
     step = make_step(small_net(), lines.append)
     for _ in range(8):
@@ -225,7 +225,7 @@ class Odd(Layer):
         ('name: "r" type: "ReLU" bottom: "x" top: "y"', None),
     ],
 )
-def test_obstacles(layer, words, monkeypatch):
+def test_obstacles(layer, words, monkeypatch) -> None:
     if "Odd" in layer:
         register("Odd")(Odd)
     try:
@@ -263,7 +263,7 @@ def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, lis
 
 @needs_cuda
 @pytest.mark.parametrize("fields", [{}, {"iter_size": 2}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99}])
-def test_cuda_graphs_train_as_eager_steps_do(fields, job):
+def test_cuda_graphs_train_as_eager_steps_do(fields, job) -> None:
     """With dropout: a replayed graph must draw new masks, and the same ones as eager passes."""
     _, eager = cuda_run(False, **fields)
     solver, recorded = cuda_run(True, **fields)
@@ -275,7 +275,7 @@ def test_cuda_graphs_train_as_eager_steps_do(fields, job):
 
 
 @needs_cuda
-def test_cuda_graphs_resume(job):
+def test_cuda_graphs_resume(job) -> None:
     whole = cuda_run(True, max_iter=12)[1]
     torch.manual_seed(99)
     param = parse_message(SOLVER, SolverParameter())
@@ -288,7 +288,7 @@ def test_cuda_graphs_resume(job):
 
 
 @needs_cuda
-def test_nothing_in_the_cuda_loop_waits_for_the_device(job):
+def test_nothing_in_the_cuda_loop_waits_for_the_device(job) -> None:
     """PyTorch raises on calls that wait; displays, tests and snapshots may, the steps between must not."""
     param = parse_message(SOLVER, SolverParameter())
     param.solver_mode = param.GPU

@@ -78,7 +78,7 @@ def layer_weights(path: str) -> dict[str, list[np.ndarray]]:
     return {layer.name: layer.blobs for layer in read_caffemodel(path) if layer.blobs}
 
 
-def test_two_processes_equal_one_with_the_joined_batch(folder):
+def test_two_processes_equal_one_with_the_joined_batch(folder) -> None:
     run_two()
     one = Solver("one.prototxt", log=Log(enabled=False))
     one.solve()
@@ -104,7 +104,7 @@ def test_two_processes_equal_one_with_the_joined_batch(folder):
     assert Path("two_iter_10.caffemodel").read_bytes() == before
 
 
-def test_a_net_without_trained_layers_trains_nothing(folder):
+def test_a_net_without_trained_layers_trains_nothing(folder) -> None:
     frozen = 'bottom: "conv" top: "ip" param { lr_mult: 0 } param { lr_mult: 0 }'
     Path("joined.prototxt").write_text(Path("half.prototxt").read_text().replace('bottom: "conv" top: "ip"', frozen))
     solver = Solver("one.prototxt", log=Log(enabled=False))

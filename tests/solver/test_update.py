@@ -16,7 +16,7 @@ class OnlyUpdates(TrainStep):
         raise NotImplementedError
 
 
-def test_rates_steps_and_clipping():
+def test_rates_steps_and_clipping() -> None:
     stream, log = io.StringIO(), Log
     param = SolverParameter(base_lr=0.5, lr_policy="multistep", gamma=0.5, stepvalue=[1])
     weight = torch.nn.Parameter(torch.tensor([10.0, 10.0]))
@@ -36,7 +36,7 @@ def test_rates_steps_and_clipping():
     ]
 
 
-def test_the_rate_is_a_float32():
+def test_the_rate_is_a_float32() -> None:
     param = SolverParameter(base_lr=0.1, lr_policy="exp", gamma=0.3)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = SGD([weight], lr=0.0)

@@ -16,10 +16,10 @@ def scalar(g, h, t, lr):
 
 
 @in_all_ways
-def test_ten_updates(how):
+def test_ten_updates(how) -> None:
     check_ten_updates(AdaDelta, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device):
+def test_fused_equals_plain(device) -> None:
     check_fused_equals_plain(AdaDelta, SETTINGS, device)

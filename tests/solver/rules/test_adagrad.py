@@ -23,16 +23,16 @@ def scalar(g, h, t, lr):
 
 
 @in_all_ways
-def test_ten_updates(how):
+def test_ten_updates(how) -> None:
     check_ten_updates(AdaGrad, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device):
+def test_fused_equals_plain(device) -> None:
     check_fused_equals_plain(AdaGrad, SETTINGS, device)
 
 
-def test_frozen_parameter_gathers_decay_in_adagrad():
+def test_frozen_parameter_gathers_decay_in_adagrad() -> None:
     """Caffe adds the decayed weight's square to the history even where the rate is 0."""
     frozen = parameter(2.0)
     optimizer = AdaGrad([{"params": [frozen], "lr_mult": 0.0}], lr=0.1, weight_decay=0.5)
@@ -41,6 +41,6 @@ def test_frozen_parameter_gathers_decay_in_adagrad():
     assert optimizer.histories([frozen])[0].tolist() == [1.0]
 
 
-def test_takes_no_momentum():
+def test_takes_no_momentum() -> None:
     with pytest.raises(SolverError, match="AdaGrad has no setting momentum; it has delta"):
         AdaGrad([parameter(1.0)], lr=0.1, momentum=0.9)

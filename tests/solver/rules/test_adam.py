@@ -25,21 +25,21 @@ def scalar(g, h, t, lr):
 
 
 @in_all_ways
-def test_ten_updates(how):
+def test_ten_updates(how) -> None:
     check_ten_updates(Adam, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device):
+def test_fused_equals_plain(device) -> None:
     check_fused_equals_plain(Adam, SETTINGS, device)
 
 
 @pytest.mark.parametrize("beta", ["momentum", "momentum2"])
-def test_a_beta_of_1_is_refused(beta):
+def test_a_beta_of_1_is_refused(beta) -> None:
     with pytest.raises(SolverError, match=f"{beta} is 1; expected at least 0 and below 1 for Adam"):
         Adam([parameter(1.0)], lr=0.1, **{beta: 1.0})
 
 
-def test_defaults():
+def test_defaults() -> None:
     group = Adam([parameter(1.0)], lr=0.1).param_groups[0]
     assert (group["momentum"], group["momentum2"], group["delta"]) == (0.9, 0.999, 1e-8)

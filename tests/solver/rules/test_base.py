@@ -8,7 +8,7 @@ from caffe_compat.solver import SGD, Adam, RMSProp
 from tests.solver.rules.rule_cases import parameter
 
 
-def test_no_clipping_below_the_norm_nor_when_negative():
+def test_no_clipping_below_the_norm_nor_when_negative() -> None:
     for clip in (5.0, -1.0):
         p = parameter(0.0, 0.0)
         optimizer = SGD([p], lr=1.0, clip_gradients=clip)
@@ -17,7 +17,7 @@ def test_no_clipping_below_the_norm_nor_when_negative():
         assert p.tolist() == [-3.0, -4.0]
 
 
-def test_clipping_zero_gradients_makes_no_nan():
+def test_clipping_zero_gradients_makes_no_nan() -> None:
     p = parameter(1.0)
     optimizer = SGD([p], lr=1.0, clip_gradients=0.0)
     p.grad = torch.zeros_like(p)
@@ -25,7 +25,7 @@ def test_clipping_zero_gradients_makes_no_nan():
     assert p.item() == 1.0
 
 
-def test_histories_come_back():
+def test_histories_come_back() -> None:
     p, q = parameter(1.0, 2.0), parameter(3.0)
     optimizer = Adam([p, q], lr=0.1)
     p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
@@ -39,7 +39,7 @@ def test_histories_come_back():
     assert not other.state  # nothing to move: as good as new
 
 
-def test_keep_update_leaves_the_update_in_the_gradient():
+def test_keep_update_leaves_the_update_in_the_gradient() -> None:
     p = parameter(1.0)
     optimizer = SGD([p], lr=0.1, momentum=0.9)
     optimizer.keep_update = True
@@ -49,7 +49,7 @@ def test_keep_update_leaves_the_update_in_the_gradient():
     assert p.item() == pytest.approx(0.8)
 
 
-def test_works_with_a_torch_scheduler_and_closure():
+def test_works_with_a_torch_scheduler_and_closure() -> None:
     p = parameter(4.0)
     optimizer = SGD([p], lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
@@ -75,12 +75,12 @@ def test_works_with_a_torch_scheduler_and_closure():
         (lambda p: Adam(p, lr=0.1, momentum=1.0), "momentum is 1"),
     ],
 )
-def test_refusals(make, message):
+def test_refusals(make, message) -> None:
     with pytest.raises(SolverError, match=message):
         make([parameter(1.0)])
 
 
-def test_a_changed_formula_does_not_run_the_inherited_kernel():
+def test_a_changed_formula_does_not_run_the_inherited_kernel() -> None:
     class Doubled(SGD):
         def compute_update(self, grads, histories, rate, group):
             return [2 * u for u in super().compute_update(grads, histories, rate, group)]

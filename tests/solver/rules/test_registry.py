@@ -11,13 +11,13 @@ from tests.solver.conftest import assert_same_bits, weights
 from tests.solver.rules.rule_cases import parameter
 
 
-def test_every_rule_of_ours_is_registered_with_its_kernel():
+def test_every_rule_of_ours_is_registered_with_its_kernel() -> None:
     ours = {rule.type: rule for rule in (SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam)}
     assert ours == RULES
     assert all(rule.kernel == rule.type for rule in ours.values())
 
 
-def test_a_taken_name_is_refused():
+def test_a_taken_name_is_refused() -> None:
     with pytest.raises(SolverError, match=r'"SGD" is already registered by caffe_compat\.solver\.rules\.sgd'):
         register_rule("SGD")(Rule)
     assert RULES["SGD"] is SGD
@@ -42,7 +42,7 @@ def sign_momentum():
     del RULES["SignMomentum"]
 
 
-def test_a_users_rule_by_hand(sign_momentum):
+def test_a_users_rule_by_hand(sign_momentum) -> None:
     p = parameter(1.0, -2.0)
     optimizer = sign_momentum([p], lr=0.5)
     assert (optimizer.type, optimizer.fused, optimizer.history_count) == ("SignMomentum", False, 1)
@@ -61,7 +61,7 @@ def test_a_users_rule_by_hand(sign_momentum):
         sign_momentum([p], lr=0.5, momentum2=1.0)
 
 
-def test_a_users_rule_in_a_solver_file(sign_momentum, make_solver):
+def test_a_users_rule_in_a_solver_file(sign_momentum, make_solver) -> None:
     """Chosen by its type, with the file's fields, snapshots and an exact continuation."""
     fields = {"type": "SignMomentum", "base_lr": 0.5, "momentum": 0.75, "weight_decay": 0.0, "rms_decay": 0.0}
     solver = make_solver(**fields)

@@ -23,21 +23,21 @@ def scalar(g, h, t, lr):
 
 
 @in_all_ways
-def test_ten_updates(how):
+def test_ten_updates(how) -> None:
     check_ten_updates(RMSProp, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device):
+def test_fused_equals_plain(device) -> None:
     check_fused_equals_plain(RMSProp, SETTINGS, device)
 
 
 @pytest.mark.parametrize("rms_decay", [1.0, -0.1])
-def test_rms_decay_has_a_range(rms_decay):
+def test_rms_decay_has_a_range(rms_decay) -> None:
     with pytest.raises(SolverError, match=rf"rms_decay is {rms_decay:g}; expected at least 0 and below 1 for RMSProp"):
         RMSProp([parameter(1.0)], lr=0.1, rms_decay=rms_decay)
 
 
-def test_takes_no_momentum():
+def test_takes_no_momentum() -> None:
     with pytest.raises(SolverError, match="RMSProp has no setting momentum; it has rms_decay, delta"):
         RMSProp([parameter(1.0)], lr=0.1, momentum=0.9)

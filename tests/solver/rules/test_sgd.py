@@ -20,16 +20,16 @@ def scalar(g, h, t, lr):
 
 
 @in_all_ways
-def test_ten_updates(how):
+def test_ten_updates(how) -> None:
     check_ten_updates(SGD, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device):
+def test_fused_equals_plain(device) -> None:
     check_fused_equals_plain(SGD, SETTINGS, device)
 
 
-def test_rate_is_inside_the_history():
+def test_rate_is_inside_the_history() -> None:
     p = parameter(0.0)
     optimizer = SGD([p], lr=1.0, momentum=0.5)
     p.grad = torch.ones_like(p)
@@ -39,7 +39,7 @@ def test_rate_is_inside_the_history():
     assert p.item() == -1.5  # the old velocity keeps its size though the rate is 0
 
 
-def test_frozen_parameter_costs_no_history_in_sgd():
+def test_frozen_parameter_costs_no_history_in_sgd() -> None:
     frozen, trained = parameter(1.0), parameter(1.0)
     groups = [{"params": [frozen], "lr_mult": 0.0}, {"params": [trained]}]
     optimizer = SGD(groups, lr=0.1, momentum=0.9, weight_decay=0.1)
