@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -31,7 +34,7 @@ def poison(device: torch.device) -> None:
         torch.full((size,), torch.nan, device=device)
 
 
-def forward_backward(function, x: Tensor, *arguments) -> tuple[Tensor, Tensor]:
+def forward_backward(function: Callable[..., Tensor], x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
     """Output and gradient of the input, for a fixed gradient of the output."""
     x = x.detach().requires_grad_()
     y = function(x, *arguments)
@@ -84,7 +87,7 @@ def test_chain_equals_the_twin(case: PoolCase, layout: torch.memory_format, devi
 @pytest.mark.parametrize("layout", LAYOUTS, ids=["NCHW", "NHWC"])
 @pytest.mark.parametrize("case", POOL_CASES, ids=str)
 def test_chain_equals_its_stages_bit_for_bit(case: PoolCase, layout: torch.memory_format, device: torch.device) -> None:
-    def stages(x: Tensor, *arguments) -> Tensor:
+    def stages(x: Tensor, *arguments: Any) -> Tensor:
         *window, relu, size, alpha, beta, k = arguments
         return lrn(max_pool(functional.relu(x) if relu else x, *window), size, alpha, beta, k)
 
@@ -202,7 +205,7 @@ def test_the_input_is_not_kept_for_the_gradient() -> None:
         (((3, 3, 3), (2, 2), (0, 0), (3, 3)), "expected two numbers each"),
     ],
 )
-def test_errors_say_what_came(arguments, text: str, device: torch.device) -> None:
+def test_errors_say_what_came(arguments: tuple[tuple[int, ...], ...], text: str, device: torch.device) -> None:
     with pytest.raises(ValueError, match=text):
         max_pool(torch.zeros(2, 4, 7, 6, device=device), *arguments)
 

@@ -41,7 +41,7 @@ def test_messages_pickle_and_copy() -> None:
 
 
 @pytest.mark.parametrize("implementation", ["python", "upb"])
-def test_both_protobuf_implementations(implementation, tmp_path) -> None:
+def test_both_protobuf_implementations(implementation: str, tmp_path: Path) -> None:
     (tmp_path / "extra.proto").write_text(
         "message Outer { message Inner { optional int32 x = 1; } optional Inner i = 1; }"
     )

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto
+
 import caffe_compat.proto as proto
 from caffe_compat.proto.schema import load_caffe_schema
 
@@ -12,12 +14,12 @@ FOLDER = Path(proto.__file__).parent
 FACTS = Path(__file__).parents[1] / "golden" / "schema"
 
 
-def read_facts(name):
+def read_facts(name: str) -> list[tuple[str, ...]]:
     lines = [line for line in (FACTS / name).read_text().splitlines() if not line.startswith("#")]
     return [tuple(row) for row in csv.reader(lines[1:], delimiter="\t")]
 
 
-def describe(field):
+def describe(field: FieldDescriptorProto) -> tuple[str, ...]:
     """A field as a row of caffe_proto_fields.tsv."""
     kind = field.type_name.removeprefix(".caffe.") or type(field).Type.Name(field.type).removeprefix("TYPE_").lower()
     label = type(field).Label.Name(field.label).removeprefix("LABEL_").lower()

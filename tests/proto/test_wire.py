@@ -19,7 +19,7 @@ from caffe_compat.proto.wire import (
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**31 - 1, -1, -(2**31)])
-def test_varints_are_protobufs(value) -> None:
+def test_varints_are_protobufs(value: int) -> None:
     encoded = caffe_pb2.BlobProto(num=value).SerializeToString()
     assert encoded == b"\x08" + encode_varint(value)
     raw, stop = read_varint(encoded, 1, len(encoded), "x")
@@ -67,7 +67,7 @@ def test_groups_are_skipped() -> None:
         (b"\x0b" * 200, "byte 100: groups are nested deeper than 100"),
     ],
 )
-def test_malformed(data, message) -> None:
+def test_malformed(data: bytes, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         read_field(data, 0, len(data), "file: layer")
     assert str(caught.value).startswith(f"file: layer: {message}")

@@ -9,10 +9,10 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_net
 from caffe_compat.solver import Log
 from caffe_compat.solver.debug_info import DebugPass
-from tests.solver.conftest import messages, weights
+from tests.solver.conftest import MakeSolver, messages, weights
 
 
-def test_debug_info_makes_the_same_gradients(make_solver) -> None:
+def test_debug_info_makes_the_same_gradients(make_solver: MakeSolver) -> None:
     stream = io.StringIO()
     plain = make_solver(display=1, test_interval=0, test_iter=[])
     plain.step(2)

@@ -241,7 +241,7 @@ def test_a_second_test_net_has_no_score_of_2014() -> None:
     assert "Test score" not in stream.getvalue()
 
 
-def test_disabled_log_says_nothing(tmp_path) -> None:
+def test_disabled_log_says_nothing(tmp_path: Path) -> None:
     stream = io.StringIO()
     log = Log(stream, [JsonLines(tmp_path / "log.jsonl")], enabled=False)
     log.final_loss(1, 2.0)

@@ -1,6 +1,7 @@
 """Learning rates against values worked out by hand from Caffe's formulas."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from caffe_compat.solver.schedule import POLICIES, Policy, Schedule
 FLOAT32_FIELD = 1e-6  # the message keeps base_lr, gamma and power in float32
 
 
-def make(**fields) -> Schedule:
+def make(**fields: Any) -> Schedule:
     return Schedule(caffe_pb2.SolverParameter(**fields), "solver.prototxt")
 
 
@@ -32,7 +33,7 @@ def make(**fields) -> Schedule:
         ({"lr_policy": "sigmoid", "gamma": 10, "stepsize": 1000}, 0, 0.0),  # exp would overflow
     ],
 )
-def test_rate(fields, iteration, rate) -> None:
+def test_rate(fields: dict[str, Any], iteration: int, rate: float) -> None:
     assert make(base_lr=0.1, **fields).rate(iteration) == pytest.approx(rate, rel=FLOAT32_FIELD, abs=1e-12)
 
 
@@ -66,7 +67,7 @@ def test_step_sets_current_step() -> None:
         ({"lr_policy": "poly"}, "max_iter is not set; expected at least 1 for lr_policy poly"),
     ],
 )
-def test_refusals(fields, message) -> None:
+def test_refusals(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SolverError, match=message):
         make(base_lr=0.1, **fields)
 
@@ -87,16 +88,16 @@ def test_caffes_policies() -> None:
     assert list(POLICIES) == ["fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"]
 
 
-def test_a_policy_is_one_class(monkeypatch) -> None:
+def test_a_policy_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a new one says of itself decides its checks, steps and rates."""
 
     class Halving(Policy):
         least = (("stepsize", 2),)
 
-        def step(self, param, iteration, step):
+        def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
             return max(step, iteration // param.stepsize)
 
-        def rate(self, param, iteration, step):
+        def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
             return param.base_lr / 2**step
 
     monkeypatch.setitem(POLICIES, "halving", Halving())

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
+from tests.solver.conftest import MakeSolver
 
 
-def test_average_loss_is_a_mean_over_a_window(make_solver) -> None:
+def test_average_loss_is_a_mean_over_a_window(make_solver: MakeSolver) -> None:
     losses = []
     solver = make_solver(display=0, test_interval=4, average_loss=3)
     solver.add_callback(on_gradients_ready=lambda s: losses.append(float(s.train_outputs()["loss"])))

@@ -1,6 +1,7 @@
 """Rate and update of an iteration, and the lines about them."""
 
 import io
+from typing import Never
 
 import torch
 
@@ -12,7 +13,7 @@ from tests.solver.conftest import messages
 
 
 class OnlyUpdates(TrainStep):
-    def forward_backward(self, *, last=True, display=False):
+    def forward_backward(self, *, last: bool = True, display: bool = False) -> Never:
         raise NotImplementedError
 
 

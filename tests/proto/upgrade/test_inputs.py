@@ -21,13 +21,13 @@ def test_inputs_without_sizes_are_removed() -> None:
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*dropped")
-def test_refusals(text, message) -> None:
+def test_refusals(text: str, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         parse_net(V0_DATA + text, "net.prototxt")
     assert str(caught.value).startswith(f"net.prototxt{message}")
 
 
-def shapes(text):
+def shapes(text: str) -> tuple[str, list[str], list[list[int]]]:
     """The name, tops and shapes of the first layer."""
     layer = parse_net(text).layer[0]
     return layer.type, list(layer.top), [list(shape.dim) for shape in layer.input_param.shape]

@@ -46,7 +46,7 @@ def test_padding_in_place() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*dropped")
-def test_refusals(text, message) -> None:
+def test_refusals(text: str, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         parse_net(V0_DATA + text, "net.prototxt")
     assert str(caught.value).startswith(f"net.prototxt{message}")
@@ -71,7 +71,7 @@ def test_refusals(text, message) -> None:
         ('type: "softmax_loss" name: "s"', 'type: "SoftmaxWithLoss" name: "s"'),
     ],
 )
-def test_flat_fields_go_to_their_types_message(old, new) -> None:
+def test_flat_fields_go_to_their_types_message(old: str, new: str) -> None:
     (_, layer) = parse_net(V0_DATA + v0_layer(old)).layer
     assert layer == text_format.Parse(new + 'bottom: "data" top: "x"', caffe_pb2.LayerParameter())
 

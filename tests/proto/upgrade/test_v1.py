@@ -42,7 +42,7 @@ def test_parameters_of_layers_by_index() -> None:
 @pytest.mark.parametrize(
     ("old", "new"), [("CONVOLUTION", "Convolution"), ("SOFTMAX_LOSS", "SoftmaxWithLoss"), ("LRN", "LRN"), ("NONE", "")]
 )
-def test_types(old, new) -> None:
+def test_types(old: str, new: str) -> None:
     assert parse_net(f"layers {{ type: {old} }}").layer[0].type == new
 
 

@@ -7,6 +7,7 @@ import pytest
 from caffe_compat.errors import SolverError
 from caffe_compat.solver import AdaGrad
 from tests.solver.rules.rule_cases import (
+    How,
     check_fused_equals_plain,
     check_ten_updates,
     in_all_ways,
@@ -17,18 +18,18 @@ from tests.solver.rules.rule_cases import (
 SETTINGS = {"delta": 1e-4}
 
 
-def scalar(g, h, t, lr):
+def scalar(g: float, h: list[float], t: int, lr: float) -> float:
     h[0] += g * g
     return lr * g / (math.sqrt(h[0]) + 1e-4)
 
 
 @in_all_ways
-def test_ten_updates(how) -> None:
+def test_ten_updates(how: How) -> None:
     check_ten_updates(AdaGrad, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device) -> None:
+def test_fused_equals_plain(device: str) -> None:
     check_fused_equals_plain(AdaGrad, SETTINGS, device)
 
 

@@ -1,10 +1,14 @@
 """Each step of the update's order, which all rules share."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from caffe_compat.errors import SolverError
-from caffe_compat.solver import SGD, Adam, RMSProp
+from caffe_compat.solver import SGD, Adam, RMSProp, Rule
 from tests.solver.rules.rule_cases import parameter
 
 
@@ -54,7 +58,7 @@ def test_works_with_a_torch_scheduler_and_closure() -> None:
     optimizer = SGD([p], lr=0.1, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
 
-    def closure():
+    def closure() -> torch.Tensor:
         optimizer.zero_grad()
         loss = (p**2).sum()
         loss.backward()
@@ -75,14 +79,16 @@ def test_works_with_a_torch_scheduler_and_closure() -> None:
         (lambda p: Adam(p, lr=0.1, momentum=1.0), "momentum is 1"),
     ],
 )
-def test_refusals(make, message) -> None:
+def test_refusals(make: Callable[[list[torch.nn.Parameter]], Rule], message: str) -> None:
     with pytest.raises(SolverError, match=message):
         make([parameter(1.0)])
 
 
 def test_a_changed_formula_does_not_run_the_inherited_kernel() -> None:
     class Doubled(SGD):
-        def compute_update(self, grads, histories, rate, group):
+        def compute_update(
+            self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]
+        ) -> list[Tensor]:
             return [2 * u for u in super().compute_update(grads, histories, rate, group)]
 
     p = parameter(1.0)

@@ -19,7 +19,7 @@ from caffe_compat.solver import Setting
         (Setting("beta", 0.9, below=2), 2.0, "beta is 2; expected below 2 for Odd"),
     ],
 )
-def test_outside(setting, value, message) -> None:
+def test_outside(setting: Setting, value: float, message: str) -> None:
     with pytest.raises(SolverError, match=f"^here: {message}$"):
         setting.check(value, "Odd", "here: ")
 

@@ -4,6 +4,7 @@ import torch
 
 from caffe_compat.solver import SGD
 from tests.solver.rules.rule_cases import (
+    How,
     check_fused_equals_plain,
     check_ten_updates,
     in_all_ways,
@@ -14,18 +15,18 @@ from tests.solver.rules.rule_cases import (
 SETTINGS = {"momentum": 0.9}
 
 
-def scalar(g, h, t, lr):
+def scalar(g: float, h: list[float], t: int, lr: float) -> float:
     h[0] = 0.9 * h[0] + lr * g
     return h[0]
 
 
 @in_all_ways
-def test_ten_updates(how) -> None:
+def test_ten_updates(how: How) -> None:
     check_ten_updates(SGD, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device) -> None:
+def test_fused_equals_plain(device: str) -> None:
     check_fused_equals_plain(SGD, SETTINGS, device)
 
 
