@@ -49,7 +49,7 @@ def torch_paths() -> dict[str, tuple[ConvPath, bool]]:
 
 def compiled() -> ConvPath:
     """PyTorch's convolution as torch.compile makes it."""
-    torch._dynamo.reset()
+    torch.compiler.reset()
     return ConvPath(*(torch.compile(function) for function in PATHS["cudnn"]))
 
 

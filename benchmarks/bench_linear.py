@@ -12,13 +12,14 @@ to new memory, as in training; both sides keep freed memory for it (caffe_compat
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from timing import Contestants, machine, median_ms, print_table
 from torch.nn import functional
 
+from caffe_compat.layers.inner_product import InnerProduct
 from caffe_compat.memory import keep_freed_memory
 from caffe_compat.ops import linear
 
@@ -31,11 +32,11 @@ def read_shapes(model: Path) -> dict[str, tuple[int, ...]]:
     from caffe_compat import Net
 
     net = Net(model, phase="TEST")
-    layers = {name: layer for name, layer in net.layers.items() if layer.type == "InnerProduct"}
-    return {name: (layer.num_output, layer.inputs) for name, layer in layers.items()}
+    layers = [layer for layer in net.layers.values() if isinstance(layer, InnerProduct)]
+    return {layer.name: (layer.num_output, layer.inputs) for layer in layers}
 
 
-def fastest(call, repeats: int = 5) -> float:
+def fastest(call: Callable[[], object], repeats: int = 5) -> float:
     """Seconds of the fastest of some calls."""
     times = []
     for _ in range(repeats):
@@ -64,7 +65,7 @@ def cases(batch: int, outputs: int, inputs: int) -> Iterator[tuple[str, Contesta
     ops = torch.ops.caffe_compat
     leaves = [t.clone().requires_grad_() for t in (x, w, b)]
 
-    def step(function) -> None:
+    def step(function: Callable[..., torch.Tensor]) -> None:
         torch.autograd.grad(function(*leaves), leaves, dy)
 
     yield "forward", {"ours": lambda: linear(x, w, b), "torch": lambda: functional.linear(x, w, b)}

@@ -11,6 +11,7 @@ mode, for all contestants: torch gains by that, too; --plain-malloc leaves the a
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ from caffe_compat import Net
 from caffe_compat.memory import keep_freed_memory
 from caffe_compat.precision import PRECISIONS, use_precision
 from caffe_compat.proto import read_net
+from caffe_compat.proto.caffe_pb2 import LayerParameter
 
 ROOT = Path(__file__).parent.parent
 DATA_LAYERS = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData")
@@ -45,7 +47,7 @@ def load_net(path: Path, batch: int) -> Net:
     return Net(param, phase="TRAIN")
 
 
-def _is_for_test(layer) -> bool:
+def _is_for_test(layer: LayerParameter) -> bool:
     return any(rule.HasField("phase") and rule.phase == 1 for rule in layer.include)
 
 
@@ -106,7 +108,7 @@ def bench_layers(args: argparse.Namespace, device: torch.device) -> dict[str, di
     return rows
 
 
-def both_ways(module: nn.Module, x: torch.Tensor, trains_input: bool):
+def both_ways(module: nn.Module, x: torch.Tensor, trains_input: bool) -> Callable[[], None]:
     """A call that runs forward and backward."""
     leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(trains_input)
 

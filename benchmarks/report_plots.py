@@ -10,7 +10,7 @@ Rows = Mapping[str, Mapping[str, float]]
 OURS, OTHERS = "#c0392b", ("#7f8c8d", "#aab2b3", "#5d6d7e", "#bfc9ca", "#34495e", "#d5dbdb", "#99a3a4")
 
 
-def bars(rows: Rows, title: str, unit: str, path: Path, line: float | None = None, line_name: str = "") -> None:
+def bars(rows: Rows, title: str, unit: str, path: Path, *, line: float | None = None, line_name: str = "") -> None:
     """One group of bars for each row, one bar for each contestant; ``line``: a limit across the chart."""
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     colours = _colours(names)

@@ -96,7 +96,7 @@ def plain(net: Net, setting: Setting) -> Contestant:
 def graphed(net: Net, setting: Setting) -> Contestant:
     """Our net as the solver's fast mode runs it on CUDA."""
 
-    def run(batch):
+    def run(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
         with autocast(setting.device, setting.precision):
             return net.forward_with_loss(**batch)
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Never
 
 import pytest
 
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         ("x -- -solver", {"files": ["x", "-solver"]}),
     ],
 )
-def test_gflags_forms(words, expected):
+def test_gflags_forms(words: str, expected: dict[str, object]) -> None:
     made = parser()
     plain, switched_off = from_gflags(made, words.split())
     values = vars(made.parse_args(plain)) | dict.fromkeys(switched_off, False)
@@ -53,13 +54,13 @@ def test_gflags_forms(words, expected):
     assert {key for key, value in values.items() if value} <= set(expected)
 
 
-def test_wrong_truth_value(capsys):
+def test_wrong_truth_value(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         from_gflags(parser(), ["--gray=maybe"])
     assert "expected true or false" in capsys.readouterr().err
 
 
-def test_every_tool_has_one_line_of_help(capsys):
+def test_every_tool_has_one_line_of_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     overview = capsys.readouterr().out
     for name in ("train", "test", "time", "device_query", "extract_features"):
@@ -68,33 +69,35 @@ def test_every_tool_has_one_line_of_help(capsys):
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["train", "--solver=a", "--wings=2"], ["caffe", "fly"]])
-def test_wrong_usage_is_2(words, capsys):
+def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err
 
 
-def test_snapshot_and_weights_exclude_each_other(capsys):
+def test_snapshot_and_weights_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--solver=a", "--snapshot=b", "--weights=c"]) == 2
     assert "not allowed with" in capsys.readouterr().err
 
 
-def test_help_of_a_command(capsys):
+def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caffe", "train", "--help"]) == 0
     assert "--sighup_effect" in capsys.readouterr().out
 
 
-def test_version(capsys):
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("caffe-compat ")
 
 
-def test_an_error_of_ours_is_one_line_and_1(capsys):
+def test_an_error_of_ours_is_one_line_and_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--solver=gone.prototxt"]) == 1
     assert capsys.readouterr().err == "caffe-compat train: gone.prototxt: cannot be read: No such file or directory\n"
 
 
-def test_an_error_of_the_system_is_one_line_and_1(capsys, monkeypatch):
-    def full(args):
+def test_an_error_of_the_system_is_one_line_and_1(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(args: argparse.Namespace) -> Never:
         raise OSError(28, "No space left on device", "snap_iter_3.caffemodel")
 
     monkeypatch.setattr(train, "run", full)
@@ -102,8 +105,8 @@ def test_an_error_of_the_system_is_one_line_and_1(capsys, monkeypatch):
     assert capsys.readouterr().err == "caffe-compat train: snap_iter_3.caffemodel: No space left on device\n"
 
 
-def test_an_error_of_the_program_shows_its_traceback(monkeypatch):
-    def broken(args):
+def test_an_error_of_the_program_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: argparse.Namespace) -> Never:
         raise ZeroDivisionError
 
     monkeypatch.setattr(train, "run", broken)
@@ -111,7 +114,7 @@ def test_an_error_of_the_program_shows_its_traceback(monkeypatch):
         main(["train", "--solver=a"])
 
 
-def test_schema_adds_the_fields_of_a_fork(tmp_path):
+def test_schema_adds_the_fields_of_a_fork(tmp_path: Path) -> None:
     (tmp_path / "fork.proto").write_text(
         "message LayerParameter { optional FooParameter foo_param = 7000; }"
         "message FooParameter { optional float eps = 1; }"
@@ -129,7 +132,7 @@ def test_schema_adds_the_fields_of_a_fork(tmp_path):
     assert "field foo_param has no effect" in accepted.stderr
 
 
-def test_another_package_adds_a_command(tmp_path):
+def test_another_package_adds_a_command(tmp_path: Path) -> None:
     (tmp_path / "greetings.py").write_text(
         '"""Greet somebody."""\n'
         "def add_arguments(parser): parser.add_argument('--name')\n"
@@ -141,7 +144,7 @@ def test_another_package_adds_a_command(tmp_path):
     points = "greet = greetings\nlost = nowhere.command\ntrain = greetings\n"
     (info / "entry_points.txt").write_text(f"[caffe_compat.commands]\n{points}")
 
-    def run(*words):
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([str(tmp_path), str(ROOT)])
         return subprocess.run(
             [sys.executable, "-m", "caffe_compat.cli", *words],

@@ -45,7 +45,7 @@ def test_paths_agree(layer_type: str) -> None:
             for engine in engines:
                 for dtype in (torch.float32, torch.float64):
                     place = f"{layer_type} example {number} ({example.fields}), {engine}, {dtype} on {device}"
-                    compare(run(layer_type, example, number, dtype, device, engine), reference, place)
+                    compare(run(layer_type, example, number, dtype, device, engine=engine), reference, place)
 
 
 def engine_field(layer_type: str) -> str:
@@ -55,7 +55,7 @@ def engine_field(layer_type: str) -> str:
 
 
 def run(
-    layer_type: str, example: Example, number: int, dtype: torch.dtype, device: str, engine: str = "DEFAULT"
+    layer_type: str, example: Example, number: int, dtype: torch.dtype, device: str, *, engine: str = "DEFAULT"
 ) -> dict[str, Tensor]:
     """Tops, and the gradients of bottoms and parameters for random top diffs."""
     layer = make(layer_type, example, dtype, engine)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from caffe_compat import extension
 
@@ -80,7 +81,7 @@ def test_left_out_on_purpose_there_is_no_warning() -> None:
 
 def test_an_operator_has_its_shapes_and_gradient_from_python() -> None:
     """``fake_kernel`` and ``autograd`` are what torch.compile and autograd ask."""
-    with torch._subclasses.FakeTensorMode(allow_non_fake_inputs=True):
+    with FakeTensorMode(allow_non_fake_inputs=True):
         assert torch.ops.caffe_compat.lrn(torch.empty(2, 3, 5, 5), 3, 1.0, 0.75, 1.0, False).shape == (2, 3, 5, 5)
     x = torch.ones(1, 3, 2, 2, requires_grad=True)
     torch.ops.caffe_compat.lrn(x, 3, 1.0, 0.75, 1.0, False).sum().backward()

@@ -3,6 +3,7 @@
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ ROOT = Path(__file__).parent.parent
 needs_extension = pytest.mark.skipif(extension.load() is None, reason="compares with the extension")
 GAUSSIANS_PER_S = 200_000  # a tenth of what two slow cores make; AlexNet's 60 million are then 5 minutes at the worst
 
+#: (the extension's, the twin)
+Engines = tuple[Any, PlainCaffeRandom]
+
 
 @pytest.fixture
-def engines() -> tuple[object, PlainCaffeRandom]:
+def engines() -> Engines:
     return extension.require("this test").CaffeRandom(5), PlainCaffeRandom(5)
 
 
@@ -31,7 +35,7 @@ def test_the_state_is_the_extensions(seed: int) -> None:
 @needs_extension
 @pytest.mark.parametrize("real", [np.float32, np.float64])
 @pytest.mark.parametrize("count", [1, 2, 1000, 300_000])
-def test_the_numbers_are_the_extensions(engines, real: type, count: int) -> None:
+def test_the_numbers_are_the_extensions(engines: Engines, real: type, count: int) -> None:
     theirs, ours = engines
     calls = [("uniform", (low, high)) for low, high in ((-0.3, 0.7), (2.5, 2.5), (-3e38, 3e38))] + [
         ("gaussian", (0.5, 3))
@@ -45,7 +49,7 @@ def test_the_numbers_are_the_extensions(engines, real: type, count: int) -> None
 
 
 @needs_extension
-def test_rare_numbers_are_the_extensions_too(engines) -> None:
+def test_rare_numbers_are_the_extensions_too(engines: Engines) -> None:
     """Among so many there are numbers of the tail, |x| > 3.44, and of the tail's tail."""
     results = [np.empty(3_000_000, np.float32) for _ in engines]
     for engine, result in zip(engines, results, strict=True):
@@ -57,7 +61,7 @@ def test_rare_numbers_are_the_extensions_too(engines) -> None:
 
 @needs_extension
 @pytest.mark.parametrize("probability", [0, 0.3, 1])
-def test_coins_and_shuffles_are_the_extensions(engines, probability: float) -> None:
+def test_coins_and_shuffles_are_the_extensions(engines: Engines, probability: float) -> None:
     for name in ("fill_bernoulli_float", "fill_bernoulli_double"):
         results = [np.full((30, 100), 7, np.int32) for _ in engines]
         for engine, result in zip(engines, results, strict=True):
@@ -71,7 +75,7 @@ def test_coins_and_shuffles_are_the_extensions(engines, probability: float) -> N
 
 
 @needs_extension
-def test_each_goes_on_from_the_others_state(engines) -> None:
+def test_each_goes_on_from_the_others_state(engines: Engines) -> None:
     theirs, ours = engines
     first = [ours.raw() for _ in range(700)]
     assert theirs.restore(ours.state())

@@ -16,7 +16,9 @@ from tests.data.conftest import COUNT, SHAPE, same
 pytestmark = pytest.mark.usefixtures("image_batches")
 
 
-def make_source(path: Path, batch_size: int = 4, transformer: Transformer | None = None, **options: int):
+def make_source(
+    path: Path, batch_size: int = 4, transformer: Transformer | None = None, **options: int
+) -> DatabaseSource:
     transformer = transformer or Transformer()
     transformer.start_random(3)
     return DatabaseSource(open_database(path), transformer, batch_size, **options)

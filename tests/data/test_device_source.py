@@ -1,12 +1,15 @@
 """Batches made on the device: with a stand-in for the device's part, and itself where CUDA is."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 
 from caffe_compat.data import encode_datum, loader, write_lmdb
+from caffe_compat.data.database_source import DatabaseSource
 from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.data.layers.data import Data
 from caffe_compat.data.loader import Batch
@@ -19,19 +22,21 @@ data_param { source: "SOURCE" batch_size: 3 backend: LMDB }"""
 class HostStage:
     """Where ``DeviceStage`` would be: the same batches, left on the host."""
 
-    def __init__(self, device: torch.device, depth: int) -> None:
-        self.waited = 0
+    waited: ClassVar[int] = 0
 
-    def __call__(self, source):
+    def __init__(self, device: torch.device, depth: int) -> None:
+        pass
+
+    def __call__(self, source: DatabaseSource) -> tuple[Batch, "HostStage"]:
         images, labels = source.read()
         return Batch(torch.from_numpy(source.maker.transform(images)), torch.from_numpy(labels).long()), self
 
     def synchronize(self) -> None:
-        self.waited += 1
+        HostStage.waited += 1
 
 
 @pytest.fixture
-def make_layer(tmp_path: Path):
+def make_layer(tmp_path: Path) -> Iterator[Callable[..., Data]]:
     rng = np.random.default_rng(0)
     write_lmdb(tmp_path / "db", ((f"{i:03d}", encode_datum(rng.integers(0, 256, (3, 6, 6), dtype=np.uint8), label=i))
                                  for i in range(7)))  # fmt: skip
@@ -55,9 +60,10 @@ def make_layer(tmp_path: Path):
 
 
 @pytest.fixture(params=["stand-in", "cuda"])
-def device(request, monkeypatch) -> torch.device:
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
     if request.param == "stand-in":
         monkeypatch.setattr("caffe_compat.data.device_source.DeviceStage", HostStage)
+        monkeypatch.setattr(HostStage, "waited", 0)
         return torch.device("cpu")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
@@ -72,17 +78,17 @@ def same(a: tuple[torch.Tensor, ...], b: tuple[torch.Tensor, ...], device: torch
         assert torch.equal(ours, theirs.cpu())
 
 
-def test_same_batches_as_on_the_host(make_layer, device):
+def test_same_batches_as_on_the_host(make_layer: Callable[..., Data], device: torch.device) -> None:
     host = make_layer()
     expected = [host.next_batch() for _ in range(5)]
     layer = make_layer(device)
     for batch in expected:
         same(batch, layer.next_batch(), device)
     if device.type == "cpu":
-        assert layer.source._stage.waited >= 5, "a batch is handed out when it is complete"
+        assert HostStage.waited >= 5, "a batch is handed out when it is complete"
 
 
-def test_position_is_that_of_the_batches_handed_out(make_layer, device):
+def test_position_is_that_of_the_batches_handed_out(make_layer: Callable[..., Data], device: torch.device) -> None:
     host = make_layer()
     expected = [host.next_batch() for _ in range(5)]
     layer = make_layer(device)
@@ -94,7 +100,7 @@ def test_position_is_that_of_the_batches_handed_out(make_layer, device):
         same(batch, other.next_batch(), device)
 
 
-def test_other_sources_stay_as_they_are(make_layer):
+def test_other_sources_stay_as_they_are(make_layer: Callable[..., Data]) -> None:
     layer = make_layer()
     layer.prefetch_depth = 0  # no thread that could wait for the device
     source = layer.source

@@ -58,7 +58,7 @@ def test_headers_are_the_extensions() -> None:
 
 @needs_extension
 @pytest.mark.parametrize("mean", ["none", "channels", "image"])
-def test_transform_has_the_extensions_bits(pair, mean: str) -> None:
+def test_transform_has_the_extensions_bits(pair: tuple[PlainImageBatch, PlainImageBatch], mean: str) -> None:
     rng = np.random.default_rng(1)
     means = {"none": None, "channels": rng.random(3, np.float32), "image": rng.random((3, 9, 11), np.float32)}
     windows = np.array([[0, 0, 0], [2, 3, 1], [1, 4, 1]], np.int32)
@@ -72,7 +72,7 @@ def test_transform_has_the_extensions_bits(pair, mean: str) -> None:
 
 
 @needs_extension
-def test_sums_have_the_extensions_bits(pair) -> None:
+def test_sums_have_the_extensions_bits(pair: tuple[PlainImageBatch, PlainImageBatch]) -> None:
     totals = [np.full((3, 9, 11), np.float32(1e7)) for _ in pair]
     for batch, total in zip(pair, totals, strict=True):
         batch.add_to(total, 2)

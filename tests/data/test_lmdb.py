@@ -2,6 +2,7 @@ import gc
 import os
 import pickle
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
@@ -129,7 +130,7 @@ def test_a_writer_is_noticed(database: Path) -> None:
 
 
 def test_unfinished_database_has_another_name(tmp_path: Path) -> None:
-    def records():
+    def records() -> Iterator[tuple[str, bytes]]:
         yield "a", b"1"
         raise KeyboardInterrupt
 

@@ -2,7 +2,8 @@
 
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from caffe_compat import random
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, errors_with_place, make_transformer
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-from caffe_compat.layers.base import LayerContext
+from caffe_compat.layers.base import LayerContext, Shape
 from caffe_compat.proto import parse_net
 
 
@@ -39,15 +40,15 @@ class Counter:
 
 
 class Counting(SourceLayer):
-    def infer_shapes(self, *bottom_shapes):
+    def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         return [(1,)] * len(self.param.top)
 
 
 @pytest.fixture
-def make() -> Iterator:
+def make() -> Iterator[Callable[..., Counting]]:
     made = []
 
-    def make_counting(broken: int = -1, ahead: int = 4, tops: str = "top: 'a' top: 'b'", **context) -> Counting:
+    def make_counting(broken: int = -1, ahead: int = 4, tops: str = "top: 'a' top: 'b'", **context: Any) -> Counting:
         param = parse_net(f"layer {{ name: 'counter' type: 'Data' {tops} }}").layer[0]
         layer = Counting(param, LayerContext(**context))
         layer.source, layer.prefetch_depth = Counter(broken), ahead
@@ -64,7 +65,7 @@ def numbers(layer: Counting, count: int) -> list[int]:
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 4])
-def test_the_state_is_that_of_the_batches_handed_out(make, ahead: int) -> None:
+def test_the_state_is_that_of_the_batches_handed_out(make: Callable[..., Counting], ahead: int) -> None:
     layer = make(ahead=ahead)
     assert layer.source_state() == {"number": 0}
     assert numbers(layer, 3) == [0, 1, 2]
@@ -74,7 +75,7 @@ def test_the_state_is_that_of_the_batches_handed_out(make, ahead: int) -> None:
     assert numbers(layer, 2) == [1, 2]
 
 
-def test_batches_have_the_nets_type_and_one_tensor_for_each_top(make) -> None:
+def test_batches_have_the_nets_type_and_one_tensor_for_each_top(make: Callable[..., Counting]) -> None:
     layer = make(tops="top: 'a'", dtype=torch.float64)
     (batch,) = layer.next_batch()
     assert batch.dtype == torch.float64
@@ -82,7 +83,7 @@ def test_batches_have_the_nets_type_and_one_tensor_for_each_top(make) -> None:
 
 
 @pytest.mark.parametrize("ahead", [0, 3])
-def test_after_an_error_it_stays_where_it_was(make, ahead: int) -> None:
+def test_after_an_error_it_stays_where_it_was(make: Callable[..., Counting], ahead: int) -> None:
     layer = make(broken=2, ahead=ahead)
     assert numbers(layer, 2) == [0, 1]
     for _ in range(2):
@@ -93,7 +94,7 @@ def test_after_an_error_it_stays_where_it_was(make, ahead: int) -> None:
     assert numbers(layer, 2) == [2, 3]
 
 
-def test_closing_ends_the_thread_and_the_next_batch_starts_it_again(make) -> None:
+def test_closing_ends_the_thread_and_the_next_batch_starts_it_again(make: Callable[..., Counting]) -> None:
     layer = make()
     numbers(layer, 2)
     assert any(thread.name == "prefetch counter" for thread in threading.enumerate())
@@ -103,7 +104,7 @@ def test_closing_ends_the_thread_and_the_next_batch_starts_it_again(make) -> Non
     assert numbers(layer, 1) == [2]
 
 
-def test_a_pickled_layer_goes_on_after_the_batches_handed_out(make) -> None:
+def test_a_pickled_layer_goes_on_after_the_batches_handed_out(make: Callable[..., Counting]) -> None:
     layer = make()
     numbers(layer, 3)
     state = layer.__getstate__()
@@ -111,7 +112,7 @@ def test_a_pickled_layer_goes_on_after_the_batches_handed_out(make) -> None:
     assert pickle.loads(pickle.dumps(state["_state"])) == {"number": 3}
 
 
-def test_errors_get_the_layers_place(make) -> None:
+def test_errors_get_the_layers_place(make: Callable[..., Counting]) -> None:
     layer = make()
     with pytest.raises(DataError, match=r'layer "counter" .*: gone'), errors_with_place(layer):
         raise DataError("gone")

@@ -79,7 +79,7 @@ def check_layer(layer: Layer, *bottoms: Tensor, differentiable: bool = True) -> 
 
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(run(compiled, *bottoms), tops)
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
     layer.float()
     single = run(layer, *(bottom.detach().float() for bottom in bottoms))

@@ -65,7 +65,7 @@ def test_compiled_layers_of_one_bottom_draw_in_turn() -> None:
     random.set_seed(9)
     compiled = torch.compile(both, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close([compiled(bottom), compiled(bottom)], expected, rtol=0, atol=0)
-    torch._dynamo.reset()
+    torch.compiler.reset()
 
 
 def test_operator() -> None:

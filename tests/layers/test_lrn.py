@@ -47,7 +47,7 @@ def reference(
     ("size", "alpha", "beta", "k"), [(5, 1.0, 0.75, 1.0), (3, 2.0, 0.5, 1.0), (1, 0.3, 1.0, 1.0), (7, 0.1, 0.75, 2.0)]
 )
 @pytest.mark.filterwarnings("ignore:.*lrn_param.k")
-def test_is_the_formula(device: str, region: str, size: int, alpha: float, beta: float, k: float) -> None:
+def test_is_the_formula(*, device: str, region: str, size: int, alpha: float, beta: float, k: float) -> None:
     fields = f"local_size: {size} alpha: {alpha} beta: {beta} k: {k} norm_region: {region}"
     layer = make_layer(LRN, f"lrn_param {{ {fields} }}", SHAPE, device=device)
     x, g = noise(*SHAPE, device=device), noise(*SHAPE, device=device, seed=1).detach()

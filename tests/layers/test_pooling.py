@@ -38,7 +38,7 @@ def make_pooling(
     return layer
 
 
-def output_size(size: int, kernel: int, stride: int, pad: int, padded: bool, ceil_mode: bool) -> int:
+def output_size(size: int, kernel: int, stride: int, pad: int, *, padded: bool, ceil_mode: bool) -> int:
     """Caffe's: rounded up, and without a last window that would start behind bottom and first padding."""
     rounded = (math.ceil if ceil_mode else math.floor)((size + 2 * pad - kernel) / stride) + 1
     return rounded - 1 if padded and (rounded - 1) * stride >= size + pad else rounded
@@ -50,7 +50,7 @@ def windows(layer: Pooling, height: int, width: int) -> dict[tuple[int, int], tu
     spans = []
     for i, size in enumerate((height, width)):
         stride, pad = layer.stride[i], layer.pad[i]
-        count = output_size(size, kernel[i], stride, pad, layer.pad != (0, 0), layer.ceil_mode)
+        count = output_size(size, kernel[i], stride, pad, padded=layer.pad != (0, 0), ceil_mode=layer.ceil_mode)
         axis = []
         for place in range(count):
             start = place * stride - pad
@@ -91,7 +91,7 @@ def reference(layer: Pooling, x: np.ndarray, g: np.ndarray) -> tuple[np.ndarray,
 @pytest.mark.parametrize("method", ["MAX", "MAX engine: CAFFE", "MAX engine: CUDNN", "AVE"])
 @pytest.mark.parametrize("ties", [False, True])
 def test_is_the_loop(
-    device: str, fields: str, bottom: tuple[int, int], top: tuple[int, int], method: str, ties: bool
+    *, device: str, fields: str, bottom: tuple[int, int], top: tuple[int, int], method: str, ties: bool
 ) -> None:
     layer = make_pooling(f"pool: {method} {fields}", *bottom, device=device)
     assert layer.infer_shapes((2, 2, *bottom)) == [(2, 2, *top)]

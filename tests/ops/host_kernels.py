@@ -49,7 +49,7 @@ def raw(tensor: Tensor) -> np.ndarray:
 
 
 def make_case(
-    function: str, name: str, dtype: str, arguments: list[Any], inputs: dict[str, np.ndarray], expected: Tensor
+    function: str, name: str, dtype: str, arguments: list[Any], *, inputs: dict[str, np.ndarray], expected: Tensor
 ) -> Case:
     """One call of a kernel; ``expected`` is in float64."""
     call = {
@@ -67,9 +67,8 @@ def index_case(
     function: str, name: str, arguments: list[Any], arrays: dict[str, np.ndarray], expected: np.ndarray
 ) -> Case:
     """A call whose results are whole numbers, compared exactly."""
-    call, all_arrays = make_case(
-        function, name, "float64", arguments, arrays, torch.from_numpy(expected.astype(np.float64))
-    )
+    exact = torch.from_numpy(expected.astype(np.float64))
+    call, all_arrays = make_case(function, name, "float64", arguments, inputs=arrays, expected=exact)
     return call | {"tolerance": 0.0}, all_arrays
 
 

@@ -10,7 +10,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 CASE = BatchTransformCase((5, 3, 10, 13), (7, 9), "image")
 
 
-def inputs(device: str, case: BatchTransformCase = CASE):
+def inputs(device: str, case: BatchTransformCase = CASE) -> tuple[torch.Tensor, ...]:
     return tuple(None if t is None else t.to(device) for t in case.tensors())
 
 

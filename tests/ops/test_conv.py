@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch.nn import functional
@@ -19,7 +21,9 @@ def make_arguments(case: ConvCase, device: torch.device) -> list[torch.Tensor | 
     return [*tensors[:2], tensors[2] if case.bias else None]
 
 
-def forward_backward(function, arguments, case: ConvCase) -> list[torch.Tensor]:
+def forward_backward(
+    function: Callable[..., torch.Tensor], arguments: list[torch.Tensor], case: ConvCase
+) -> list[torch.Tensor]:
     """Output and the gradients of input, weight and bias, for a fixed gradient of the output."""
     leaves = [t.detach().requires_grad_() for t in arguments if t is not None]
     y = function(*leaves, *[None] * (3 - len(leaves)), case.window())
@@ -27,7 +31,9 @@ def forward_backward(function, arguments, case: ConvCase) -> list[torch.Tensor]:
     return [y.detach(), *torch.autograd.grad(y, leaves, grad.to(y))]
 
 
-def run_conv(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, window: ConvWindow, relu: bool = False):
+def run_conv(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, window: ConvWindow, relu: bool = False
+) -> torch.Tensor:
     return conv(x, weight, bias, **window.keywords(), relu=relu)
 
 
@@ -202,7 +208,9 @@ def test_runs_repeat_bit_for_bit(device: torch.device) -> None:
         ),
     ],
 )
-def test_errors_say_what_came(call, text: str, device: torch.device) -> None:
+def test_errors_say_what_came(
+    call: Callable[[torch.Tensor, torch.Tensor], object], text: str, device: torch.device
+) -> None:
     with pytest.raises(ValueError, match=text):
         call(torch.zeros(2, 4, 5, 5, device=device), torch.zeros(6, 4, 3, 3, device=device))
 

@@ -31,7 +31,9 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     conv_choice.forget_choices()
 
 
-def run_path(name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, case: ConvCase):
+def run_path(
+    name: str, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, case: ConvCase
+) -> tuple[torch.Tensor, ...]:
     """Output, output with ReLU and the gradients of input and weight, as the CUDA side of the operators runs them."""
     window = case.window()
     with conv_choice.use_path(name):

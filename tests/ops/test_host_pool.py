@@ -70,7 +70,7 @@ def scatter(grad: Tensor, tap: Tensor, case: PoolCase) -> Tensor:
 
 
 def pool_calls(
-    case: PoolCase, dtype: str, channels_last: bool, fused: bool, x: Tensor | None = None, batch: int | None = None
+    case: PoolCase, dtype: str, channels_last: bool, fused: bool, *, x: Tensor | None = None, batch: int | None = None
 ) -> Iterator[Case]:
     """Pooled values, taps and gradient of one case, with LRN behind the pooling where ``fused``.
 
@@ -134,7 +134,7 @@ def test_ties_and_what_is_not_positive(relu: bool, library: Path, tmp_path: Path
         call
         for x in (few, torch.full(case.input, -1.0), torch.zeros(case.input), -torch.zeros(case.input))
         for channels_last in (False, True)
-        for call in pool_calls(case, "float32", channels_last, False, x)
+        for call in pool_calls(case, "float32", channels_last, False, x=x)
     ]
     run(library, calls, tmp_path)
 
@@ -145,7 +145,7 @@ def test_nan_is_passed_on(relu: bool, library: Path, tmp_path: Path) -> None:
     case = PoolCase((1, 8, 9, 9), (4, 4), relu=relu)
     x = random(case.input, 1, "float32")
     x[:, ::2, 2:5, 3:6] = torch.nan
-    calls = [call for last in (False, True) for call in pool_calls(case, "float32", last, False, x)]
+    calls = [call for last in (False, True) for call in pool_calls(case, "float32", last, False, x=x)]
     run(library, [call for call in calls if call[0]["arguments"][0] in (TAPS, GRADIENT)], tmp_path)
 
 

@@ -3,10 +3,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from caffe_compat.ops import linear
 from caffe_compat.ops.linear import reference
@@ -36,7 +38,7 @@ SHAPES = [
 ]
 
 
-def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+def draw(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(sum(shape) + seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
@@ -47,21 +49,23 @@ def poison(*sizes: int) -> None:
         torch.full((size,), torch.nan)
 
 
-def forward_backward(function, x, w, b, dy, relu: bool) -> list[torch.Tensor]:
+def forward_backward(
+    function: Callable[..., Tensor], x: Tensor, w: Tensor, b: Tensor, dy: Tensor, *, relu: bool
+) -> list[Tensor]:
     """Output and the gradients of input, weight and bias."""
     leaves = [t.detach().requires_grad_() for t in (x, w, b)]
     y = function(*leaves, relu)
     return [y.detach(), *torch.autograd.grad(y, leaves, dy)]
 
 
-def check(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor, dy: torch.Tensor, relu: bool) -> None:
+def check(x: Tensor, w: Tensor, b: Tensor, dy: Tensor, relu: bool) -> None:
     """float32 against float64 of the same numbers."""
     poison(x.numel(), w.numel(), dy.numel(), 4096)
-    actual = forward_backward(linear, x, w, b, dy, relu)
+    actual = forward_backward(linear, x, w, b, dy, relu=relu)
     if relu:
         # An output near 0 may fall on the other side in float64: its gradient is ours to choose.
         dy = torch.where(actual[0] > 0, dy, 0)
-    expected = forward_backward(reference, x.double(), w.double(), b.double(), dy.double(), False)
+    expected = forward_backward(reference, x.double(), w.double(), b.double(), dy.double(), relu=False)
     if relu:
         expected[0].relu_()
     depths = (w.shape[1], w.shape[0], x.shape[0], x.shape[0])
@@ -100,7 +104,7 @@ def test_misaligned_and_strided_inputs() -> None:
     w = draw(outputs * inputs + 3).float()[3:].view(outputs, inputs)
     b = draw(2 * outputs).float()[::2]
     dy = draw(outputs, batch).float().t()
-    check(x, w, b, dy, True)
+    check(x, w, b, dy, relu=True)
     check(
         draw(inputs, 2 * batch).float().t()[::2], draw(inputs, outputs).float().t(), b, dy[:, :1].expand_as(dy), False
     )
@@ -152,7 +156,7 @@ def test_opcheck() -> None:
 
 
 def test_compiles_without_graph_breaks() -> None:
-    def step(x: torch.Tensor, w: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def step(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
         return (linear(x, w, b, True) * 2).sum()
 
     leaves = [draw(*s).float().requires_grad_() for s in [(5, 300), (400, 300), (400,)]]
@@ -169,7 +173,7 @@ def test_no_sum_depends_on_the_threads() -> None:
     try:
         for count in (1, 2, 3, 2):
             torch.set_num_threads(count)
-            runs.append(forward_backward(linear, x, w, b, dy, True)[:3])
+            runs.append(forward_backward(linear, x, w, b, dy, relu=True)[:3])
     finally:
         torch.set_num_threads(threads)
     for run in runs[1:]:
@@ -179,7 +183,7 @@ def test_no_sum_depends_on_the_threads() -> None:
 def _digest() -> str:
     """Of all results on one shape: tells the vector sets apart, for they sum in other orders."""
     x, w, b, dy = (draw(*s).float() for s in [(20, 1111), (777, 1111), (777,), (20, 777)])
-    results = forward_backward(linear, x, w, b, dy, True)
+    results = forward_backward(linear, x, w, b, dy, relu=True)
     return hashlib.sha256(b"".join(t.numpy().tobytes() for t in results)).hexdigest()
 
 
@@ -218,7 +222,9 @@ def test_kernels_alone_under_sanitizers(tmp_path: Path) -> None:
         ((2, 3), (4, 3), (3,), ValueError, r"bias is Float \[3\] on cpu; expected \[4\]"),
     ],
 )
-def test_errors_say_what_came(x, w, b, error: type[Exception], text: str) -> None:
+def test_errors_say_what_came(
+    x: tuple[int, ...], w: tuple[int, ...], b: tuple[int, ...] | None, error: type[Exception], text: str
+) -> None:
     with pytest.raises(error, match=text):
         linear(torch.zeros(x), torch.zeros(w), None if b is None else torch.zeros(b))
 

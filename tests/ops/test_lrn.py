@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -25,7 +27,9 @@ def poison(device: torch.device) -> None:
         torch.full((size,), torch.nan, device=device)
 
 
-def forward_backward(function, x: torch.Tensor, case: LrnCase) -> tuple[torch.Tensor, torch.Tensor]:
+def forward_backward(
+    function: Callable[..., torch.Tensor], x: torch.Tensor, case: LrnCase
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Output and gradient of the input, for a fixed gradient of the output."""
     x = x.detach().requires_grad_()
     y = function(x, *case.window(), norm_region=case.norm_region)
@@ -153,7 +157,9 @@ def test_runs_repeat_bit_for_bit(device: torch.device) -> None:
         ),
     ],
 )
-def test_errors_say_what_came(call, error: type[Exception], text: str, device: torch.device) -> None:
+def test_errors_say_what_came(
+    call: Callable[[torch.Tensor], object], error: type[Exception], text: str, device: torch.device
+) -> None:
     with pytest.raises(error, match=text):
         call(torch.zeros(2, 3, 4, 4, device=device))
 

@@ -210,7 +210,7 @@ def test_the_input_is_not_kept_for_the_gradient() -> None:
         (((3, 3, 3), (2, 2), (0, 0), (3, 3)), "expected two numbers each"),
     ],
 )
-def test_errors_say_what_came(arguments, text: str, device: torch.device) -> None:
+def test_errors_say_what_came(arguments: tuple[tuple[int, ...], ...], text: str, device: torch.device) -> None:
     with pytest.raises(ValueError, match=text):
         max_pool(torch.zeros(2, 4, 7, 6, device=device), *arguments)
 

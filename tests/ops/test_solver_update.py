@@ -9,7 +9,7 @@ from caffe_compat.solver import SGD
 from tests.solver.rules.rule_cases import parameter
 
 
-def test_one_sgd_update_by_hand():
+def test_one_sgd_update_by_hand() -> None:
     """g = 4 * 0.5 * 0.25 + 0.5 * 2 = 1.5; v = 0.5 * 1 + 0.1 * 2 * 1.5 = 0.8; w = 2 - 0.8."""
     weight, gradient, velocity = (torch.tensor([x], dtype=torch.float64) for x in (2.0, 4.0, 1.0))
     rate = torch.tensor(0.1, dtype=torch.float64)
@@ -21,7 +21,7 @@ def test_one_sgd_update_by_hand():
     assert gradient.item() == pytest.approx(0.8)
 
 
-def test_fused_update_makes_old_values_unusable():
+def test_fused_update_makes_old_values_unusable() -> None:
     p = parameter(2.0)
     optimizer = SGD([p], lr=0.1)
     loss = (p * p * p).sum()
@@ -31,7 +31,7 @@ def test_fused_update_makes_old_values_unusable():
         loss.backward()
 
 
-def test_fused_operator_refuses_wrong_lists():
+def test_fused_operator_refuses_wrong_lists() -> None:
     p = torch.zeros(3)
     update = torch.ops.caffe_compat.solver_update_
     rate = torch.tensor(0.1, dtype=torch.float64)

@@ -1,25 +1,28 @@
 """BlobProto in all its forms."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, read_blob, write_blob
-from caffe_compat.proto.blob import decode_blob, encode_blob, write_pieces
+from caffe_compat.proto.blob import BlobArrays, decode_blob, encode_blob, write_pieces
 from caffe_compat.proto.wire import encode_bytes, encode_varint
 
 VALUES = np.arange(6, dtype=np.float32) / 7
 
 
-def decode(data):
+def decode(data: bytes) -> BlobArrays:
     return decode_blob(data, 0, len(data), "file")
 
 
-def packed(number, values):
+def packed(number: int, values: np.ndarray) -> bytes:
     return encode_bytes(number, np.asarray(values).tobytes())
 
 
-def unpacked(tag, values):
+def unpacked(tag: bytes, values: np.ndarray) -> bytes:
     return b"".join(tag + value.tobytes() for value in values)
 
 
@@ -40,7 +43,7 @@ SHAPE = encode_bytes(7, encode_bytes(1, b"\x02\x03"))
         SHAPE + packed(5, VALUES) + b"\x28\x07" + b"\x3d1234",  # data and shape of a foreign wire type
     ],
 )
-def test_forms_of_float_data(data):
+def test_forms_of_float_data(data: bytes) -> None:
     blob = decode(data)
     assert np.array_equal(blob.data, VALUES.reshape(2, 3))
     assert blob.data.dtype == np.float32
@@ -51,12 +54,12 @@ def test_forms_of_float_data(data):
     assert list(message.data) == VALUES.tolist()
 
 
-def test_packed_data_is_a_view():
+def test_packed_data_is_a_view() -> None:
     data = SHAPE + packed(5, VALUES)
     assert np.shares_memory(decode(data).data, np.frombuffer(data, np.uint8))
 
 
-def test_double_data_wins_over_data():
+def test_double_data_wins_over_data() -> None:
     doubles = VALUES.astype(np.float64) + 1e-12
     for field in (packed(8, doubles), unpacked(b"\x41", doubles)):
         blob = decode(SHAPE + field)
@@ -65,26 +68,26 @@ def test_double_data_wins_over_data():
     assert np.array_equal(decode(SHAPE + packed(5, VALUES) + packed(8, doubles)).data.ravel(), doubles)
 
 
-def test_diff():
+def test_diff() -> None:
     blob = decode(SHAPE + packed(5, VALUES) + packed(6, -VALUES))
     assert np.array_equal(blob.diff, -VALUES.reshape(2, 3))
     blob = decode(SHAPE + packed(5, VALUES) + packed(9, -VALUES.astype(np.float64)))
     assert blob.diff.dtype == np.float64
 
 
-def test_legacy_sizes_win_over_shape():
+def test_legacy_sizes_win_over_shape() -> None:
     sizes = b"\x08\x01\x10\x01\x18\x02\x20\x03"
     blob = decode(sizes + SHAPE + packed(5, VALUES))
     assert blob.data.shape == (1, 1, 2, 3)
     assert blob.legacy
 
 
-def test_blobs_of_one_value_and_of_none():
+def test_blobs_of_one_value_and_of_none() -> None:
     assert decode(packed(5, VALUES[:1])).data.shape == ()
     assert decode(encode_bytes(7, encode_bytes(1, b"\x00\x03"))).data.shape == (0, 3)
 
 
-def test_many_unpacked_values():
+def test_many_unpacked_values() -> None:
     # More than the first windows of the search, with the end of the run inside one.
     values = np.arange(5000, dtype=np.float32)
     shape = encode_bytes(7, encode_bytes(1, encode_varint(5000)))
@@ -110,7 +113,7 @@ def test_many_unpacked_values():
         (b"\x2d123", "byte 0: field 5 needs 4 bytes; 3 are left"),
     ],
 )
-def test_inconsistent_blobs(data, message):
+def test_inconsistent_blobs(data: bytes, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         decode(data)
     assert str(caught.value).startswith(f"file: {message}")
@@ -119,17 +122,17 @@ def test_inconsistent_blobs(data, message):
 # -- writing -----------------------------------------------------------------------------------
 
 
-def encode(array, diff=None, legacy=False, tmp="/dev/null"):
+def encode(array: np.ndarray, diff: np.ndarray | None = None) -> bytes:
     from io import BytesIO
 
     file = BytesIO()
-    write_pieces(file, encode_blob(array, diff, "file", legacy))
+    write_pieces(file, encode_blob(array, diff, "file"))
     return file.getvalue()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 3), (6,), (1, 2, 3, 1, 1), (0, 3)])
-def test_encoding_is_protobufs(shape, dtype):
+def test_encoding_is_protobufs(shape: tuple[int, ...], dtype: type[np.floating[Any]]) -> None:
     values = VALUES.astype(dtype)[: np.prod(shape)].reshape(shape)
     message = caffe_pb2.BlobProto()
     message.shape.dim.extend(shape)
@@ -139,7 +142,7 @@ def test_encoding_is_protobufs(shape, dtype):
     assert encode(values, -values) == message.SerializeToString(deterministic=True)
 
 
-def test_any_memory_layout_is_written_in_order():
+def test_any_memory_layout_is_written_in_order() -> None:
     wide = np.arange(12, dtype=np.float32).reshape(3, 4)
     for array in (wide.T, wide[:, ::2], wide.astype(">f4"), np.float32(3).reshape(())):
         blob = decode(encode(array))
@@ -155,12 +158,12 @@ def test_any_memory_layout_is_written_in_order():
         (VALUES, VALUES[:2], r"file: diff has shape \(2,\); expected that of the data, \(6,\)"),
     ],
 )
-def test_arrays_that_do_not_fit(array, diff, message):
+def test_arrays_that_do_not_fit(array: np.ndarray, diff: np.ndarray | None, message: str) -> None:
     with pytest.raises(ProtoError, match=message):
         encode_blob(array, diff, "file")
 
 
-def test_blob_files(tmp_path):
+def test_blob_files(tmp_path: Path) -> None:
     path = tmp_path / "mean.binaryproto"
     mean = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
     write_blob(path, mean)
@@ -173,7 +176,7 @@ def test_blob_files(tmp_path):
     assert np.array_equal(read_blob(path), mean[0])
 
 
-def test_blob_file_errors(tmp_path):
+def test_blob_file_errors(tmp_path: Path) -> None:
     path = tmp_path / "mean.binaryproto"
     with pytest.raises(ProtoError, match=r"mean\.binaryproto: cannot be read: No such file"):
         read_blob(path)

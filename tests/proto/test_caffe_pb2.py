@@ -15,7 +15,7 @@ from caffe_compat.proto import caffe_pb2
 FOLDER = Path(proto.__file__).parent
 
 
-def test_names_are_those_of_a_generated_module():
+def test_names_are_those_of_a_generated_module() -> None:
     assert caffe_pb2.TEST == 1
     assert caffe_pb2.Phase.Name(0) == "TRAIN"
     assert caffe_pb2.PoolingParameter.AVE == 1
@@ -27,12 +27,12 @@ def test_names_are_those_of_a_generated_module():
         caffe_pb2.NoSuchThing  # noqa: B018
 
 
-def test_pool_is_private():
+def test_pool_is_private() -> None:
     with pytest.raises(KeyError):
         descriptor_pool.Default().FindMessageTypeByName("caffe.NetParameter")
 
 
-def test_messages_pickle_and_copy():
+def test_messages_pickle_and_copy() -> None:
     net = text_format.Merge('name: "n" layer { clip_param { min: 1 } }', caffe_pb2.NetParameter())
     for message in (net, net.layer[0]):  # max is required and missing: still a message
         assert pickle.loads(pickle.dumps(message)) == message
@@ -41,7 +41,7 @@ def test_messages_pickle_and_copy():
 
 
 @pytest.mark.parametrize("implementation", ["python", "upb"])
-def test_both_protobuf_implementations(implementation, tmp_path):
+def test_both_protobuf_implementations(implementation: str, tmp_path: Path) -> None:
     (tmp_path / "extra.proto").write_text(
         "message Outer { message Inner { optional int32 x = 1; } optional Inner i = 1; }"
     )

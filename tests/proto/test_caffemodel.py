@@ -2,6 +2,7 @@
 
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,13 +20,14 @@ from caffe_compat.proto import (
     read_net,
     write_caffemodel,
 )
+from caffe_compat.proto.caffemodel import LayerWeights
 
 IO = Path(__file__).parents[1] / "golden" / "io"
 FILES = sorted(IO.glob("*/w*"))
 
 
 @pytest.mark.parametrize("case", sorted(path for path in IO.iterdir() if path.is_dir()), ids=lambda path: path.name)
-def test_golden_files(case):
+def test_golden_files(case: Path) -> None:
     expected = np.load(case / "expected.npz")
     compared = set()
     for path in sorted(case.glob("w*")):
@@ -39,7 +41,7 @@ def test_golden_files(case):
     assert compared == {key for key in expected if key.startswith("param:") and (expected[key] != 0.125).any()}
 
 
-def test_all_golden_files_are_here():
+def test_all_golden_files_are_here() -> None:
     assert len(FILES) == 11
 
 
@@ -47,7 +49,7 @@ BINARY = [path for path in FILES if not is_hdf5(path)]
 
 
 @pytest.mark.parametrize("path", BINARY, ids=lambda path: f"{path.parent.name}-{path.name}")
-def test_types_and_values_are_those_of_the_upgraded_message(path):
+def test_types_and_values_are_those_of_the_upgraded_message(path: Path) -> None:
     net = read_net(path)
     layers = read_caffemodel(path)
     assert [(layer.name, layer.type) for layer in layers] == [(layer.name, layer.type) for layer in net.layer]
@@ -60,7 +62,7 @@ def test_types_and_values_are_those_of_the_upgraded_message(path):
 
 
 @pytest.mark.parametrize("name", ["v2_shape", "v2_double", "v2_unknown_layer", "partial_then_rest"])
-def test_exact_bytes(name, tmp_path):
+def test_exact_bytes(name: str, tmp_path: Path) -> None:
     path = IO / name / "w.caffemodel"
     net = caffe_pb2.NetParameter.FromString(path.read_bytes())
     layers = read_caffemodel(path)
@@ -73,7 +75,7 @@ def test_exact_bytes(name, tmp_path):
     assert (tmp_path / "out").read_bytes() == path.read_bytes()
 
 
-def small_net():
+def small_net() -> caffe_pb2.NetParameter:
     net = caffe_pb2.NetParameter(name="n", force_backward=True)
     net.layer.add(name="in", type="Input", top=["data"])
     net.layer.add(name="conv", type="Convolution", bottom=["data"], top=["conv"], phase=caffe_pb2.TEST)
@@ -82,11 +84,11 @@ def small_net():
     return net
 
 
-def small_blobs():
+def small_blobs() -> dict[str, list[np.ndarray]]:
     return {"conv": [np.arange(4, dtype=np.float32).reshape(2, 2), np.ones(2)]}
 
 
-def test_written_fields_stand_in_order(tmp_path):
+def test_written_fields_stand_in_order(tmp_path: Path) -> None:
     path = tmp_path / "out"
     write_caffemodel(path, small_net(), small_blobs(), {"conv": [-np.ones((2, 2), np.float32)]})
     message = caffe_pb2.NetParameter.FromString(path.read_bytes())
@@ -99,14 +101,14 @@ def test_written_fields_stand_in_order(tmp_path):
     assert message == small_net()
 
 
-def test_blobs_in_the_message_are_replaced(tmp_path):
+def test_blobs_in_the_message_are_replaced(tmp_path: Path) -> None:
     net = small_net()
     net.layer[1].blobs.add(data=[1, 2, 3])
     write_caffemodel(tmp_path / "out", net, {})
     assert caffe_pb2.NetParameter.FromString((tmp_path / "out").read_bytes()) == small_net()
 
 
-def test_unknown_fields_are_kept_once(tmp_path):
+def test_unknown_fields_are_kept_once(tmp_path: Path) -> None:
     fork_field = b"\xc2\x3e\x03abc"  # field 1000
     net = caffe_pb2.NetParameter.FromString(small_net().SerializeToString() + fork_field)
     write_caffemodel(tmp_path / "out", net, {})
@@ -121,21 +123,21 @@ def test_unknown_fields_are_kept_once(tmp_path):
         ({"conv": [np.ones(1, int)]}, r'out: layer "conv": blob 0: dtype is int64; expected float32 or float64'),
     ],
 )
-def test_what_cannot_be_written(blobs, message, tmp_path):
+def test_what_cannot_be_written(blobs: dict[str, list[Any]], message: str, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("old")
     with pytest.raises(ProtoError, match=message):
         write_caffemodel(tmp_path / "out", small_net(), blobs)
     assert (tmp_path / "out").read_text() == "old"
 
 
-def test_files_beyond_2_gb_are_refused(tmp_path):
+def test_files_beyond_2_gb_are_refused(tmp_path: Path) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))  # 2 GiB that take no memory
     with pytest.raises(ProtoError, match=r"exceed the 2 GB of a protobuf file; use \.caffemodel\.h5"):
         write_caffemodel(tmp_path / "out", small_net(), {"conv": [huge]})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_memory_stays_small(tmp_path):
+def test_memory_stays_small(tmp_path: Path) -> None:
     # 16 MB of weights pass through without a copy of them.
     weights = np.ones((4, 1 << 20), np.float32)
     tracemalloc.start()
@@ -150,13 +152,13 @@ def test_memory_stays_small(tmp_path):
 # -- files that are no caffemodels -------------------------------------------------------------
 
 
-def read_bytes_as_caffemodel(data, folder):
+def read_bytes_as_caffemodel(data: bytes, folder: Path) -> list[LayerWeights]:
     path = folder / "bad.caffemodel"
     path.write_bytes(data)
     return read_caffemodel(path)
 
 
-def small_file(form):
+def small_file(form: str) -> bytes:
     """Two layers of one generation, one of them with blobs."""
     net = caffe_pb2.NetParameter(name="n")
     for name in ("conv", "ip"):
@@ -174,7 +176,7 @@ def small_file(form):
 
 
 @pytest.mark.parametrize("form", ["v0", "v1", "v2"])
-def test_cut_short_at_every_byte(form, tmp_path):
+def test_cut_short_at_every_byte(form: str, tmp_path: Path) -> None:
     data = small_file(form)
     net_name_bytes = 3
     for length in range(len(data)):
@@ -189,7 +191,7 @@ def test_cut_short_at_every_byte(form, tmp_path):
     assert [layer.name for layer in read_bytes_as_caffemodel(data, tmp_path)] == ["conv", "ip"]
 
 
-def test_errors_name_layer_blob_and_byte(tmp_path):
+def test_errors_name_layer_blob_and_byte(tmp_path: Path) -> None:
     write_caffemodel(tmp_path / "ok", small_net(), small_blobs())
     data = (tmp_path / "ok").read_bytes()
     broken = data.replace(b"\x3a\x04\x0a\x02\x02\x02", b"\x3a\x04\x0a\x02\x02\x03")  # shape 2 x 2 -> 2 x 3
@@ -197,7 +199,7 @@ def test_errors_name_layer_blob_and_byte(tmp_path):
         read_bytes_as_caffemodel(broken, tmp_path)
 
 
-def layer_field(form, content):
+def layer_field(form: str, content: bytes) -> bytes:
     return {"v2": b"\xa2\x06", "v1": b"\x12"}[form] + bytes([len(content)]) + content
 
 
@@ -222,13 +224,13 @@ def layer_field(form, content):
         (layer_field("v2", b"\x0a\x09a"), "bad.caffemodel: layer 0: byte 3: field 1 needs 9 bytes; 1 are left"),
     ],
 )
-def test_malformed_files(data, message, tmp_path):
+def test_malformed_files(data: bytes, message: str, tmp_path: Path) -> None:
     with pytest.raises(ProtoError) as caught:
         read_bytes_as_caffemodel(data, tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}/{message}")
 
 
-def test_odd_but_valid_files(tmp_path):
+def test_odd_but_valid_files(tmp_path: Path) -> None:
     v1_unknown_type = layer_field("v1", b"\x22\x01a\x28\xe8\x07")
     assert read_bytes_as_caffemodel(v1_unknown_type, tmp_path)[0].type == ""
     padding = layer_field("v1", b"\x0a\x09\x12\x07padding")
@@ -240,7 +242,7 @@ def test_odd_but_valid_files(tmp_path):
     assert message_weights(caffe_pb2.NetParameter()) == []
 
 
-def test_number_of_layers_is_bounded(tmp_path, monkeypatch):
+def test_number_of_layers_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caffemodel, "MAX_LAYERS_AND_BLOBS", 10)
     many_layers = layer_field("v2", b"\x0a\x01a") * 11
     with pytest.raises(ProtoError, match="more than 10 layers and blobs"):
@@ -255,7 +257,7 @@ GOOD = (IO / "v2_with_diff" / "w.caffemodel").read_bytes()
 
 @settings(max_examples=200, deadline=None)
 @given(data=st.binary(max_size=300))
-def test_random_bytes(data, tmp_path_factory):
+def test_random_bytes(data: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     check_never_crashes(data, tmp_path_factory.getbasetemp())
 
 
@@ -264,7 +266,9 @@ def test_random_bytes(data, tmp_path_factory):
     edits=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=5),
     dropped=st.tuples(st.integers(0, len(GOOD)), st.integers(0, 40)),
 )
-def test_random_damage(edits, dropped, tmp_path_factory):
+def test_random_damage(
+    edits: list[tuple[int, int]], dropped: tuple[int, int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     data = bytearray(GOOD)
     for position, value in edits:
         data[position] = value
@@ -272,7 +276,7 @@ def test_random_damage(edits, dropped, tmp_path_factory):
     check_never_crashes(bytes(data), tmp_path_factory.getbasetemp())
 
 
-def check_never_crashes(data, folder):
+def check_never_crashes(data: bytes, folder: Path) -> None:
     try:
         layers = read_bytes_as_caffemodel(data, folder)
     except ProtoError as error:

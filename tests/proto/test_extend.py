@@ -1,6 +1,8 @@
 """Fields of forks, added to the schema."""
 
 import pickle
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +13,7 @@ from caffe_compat.proto.extend import extend_schema, merge_schema
 
 
 @pytest.fixture
-def restored_schema():
+def restored_schema() -> Iterator[None]:
     """Undo what a test adds to the schema."""
     before = caffe_pb2.current_schema()
     yield
@@ -41,7 +43,7 @@ enum Phase { DEPLOY = 7; }
 """
 
 
-def test_extend_schema(restored_schema, tmp_path):
+def test_extend_schema(restored_schema: None, tmp_path: Path) -> None:
     before = proto.parse_net('name: "old"')
     (tmp_path / "extra.proto").write_text(FORK)
     extend_schema(tmp_path / "extra.proto")
@@ -86,7 +88,7 @@ def test_extend_schema(restored_schema, tmp_path):
         ("message X { optional int32 = 1; }", ":2: expected a name, got '='"),
     ],
 )
-def test_extend_schema_refuses(restored_schema, tmp_path, text, message):
+def test_extend_schema_refuses(restored_schema: None, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "extra.proto"
     path.write_text("// a comment\n" + text)
     before = caffe_pb2.current_schema()
@@ -96,7 +98,7 @@ def test_extend_schema_refuses(restored_schema, tmp_path, text, message):
     assert caffe_pb2.current_schema() is before
 
 
-def test_extend_schema_unreadable_files(tmp_path):
+def test_extend_schema_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r"none\.proto: cannot be read: No such file"):
         extend_schema(tmp_path / "none.proto")
     (tmp_path / "latin.proto").write_bytes(b"// \xe9")
@@ -104,7 +106,7 @@ def test_extend_schema_unreadable_files(tmp_path):
         extend_schema(tmp_path / "latin.proto")
 
 
-def test_merge_leaves_the_base_as_it_was():
+def test_merge_leaves_the_base_as_it_was() -> None:
     base = caffe_pb2.current_schema().file
     before = base.SerializeToString()
     merged = merge_schema(base, "message LayerParameter { optional int32 mine = 1000; }", "extra")
@@ -114,7 +116,7 @@ def test_merge_leaves_the_base_as_it_was():
     assert (field.name, field.type, field.label) == ("mine", field.TYPE_INT32, field.LABEL_OPTIONAL)
 
 
-def test_types_are_looked_up_from_the_inside_out():
+def test_types_are_looked_up_from_the_inside_out() -> None:
     text = (
         "message Phase2 { } message A { message Phase2 { } optional Phase2 inner = 1; optional .caffe.Phase2 b = 2; }"
         "message B { optional Phase2 outer = 1; optional Phase phase = 2; }"

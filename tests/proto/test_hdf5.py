@@ -1,5 +1,6 @@
 """Caffe's HDF5 files for weights and solver states."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,7 @@ from caffe_compat.proto import (
 ONES = np.ones((2, 3), np.float32)
 
 
-def test_round_trip(tmp_path):
+def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "w.h5"
     blobs = {"conv": [ONES, np.zeros(2)], "shared": [None, ONES], "relu": []}
     write_hdf5_weights(path, blobs, diffs={"conv": [ONES, None]})
@@ -37,7 +38,7 @@ def test_round_trip(tmp_path):
         assert list(file["diff/conv"]) == ["0"]
 
 
-def test_names_with_slashes(tmp_path):
+def test_names_with_slashes(tmp_path: Path) -> None:
     blobs = {"a": [ONES], "a/b": [2 * ONES], "c/d/e": [3 * ONES], "c/relu": []}
     with pytest.warns(UserWarning, match=r'Caffe itself cannot read layers with "/" .* \("a/b"\)'):
         write_hdf5_weights(tmp_path / "w.h5", blobs)
@@ -46,7 +47,7 @@ def test_names_with_slashes(tmp_path):
     assert all(np.array_equal(layers[name], blobs[name]) for name in blobs)
 
 
-def test_other_number_types_become_float32(tmp_path):
+def test_other_number_types_become_float32(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file["data/x/0"] = np.arange(3, dtype=np.int16)
         file["data/x/1"] = np.arange(3, dtype=np.float16)
@@ -57,7 +58,7 @@ def test_other_number_types_become_float32(tmp_path):
     assert layer.blobs[0].tolist() == [0, 1, 2]
 
 
-def write_h5(path, make):
+def write_h5(path: Path, make: Callable[[h5py.File], object]) -> None:
     with h5py.File(path, "w") as file:
         make(file)
 
@@ -82,7 +83,7 @@ def write_h5(path, make):
         (lambda f: f.create_group("data/x").__setitem__("y", f["data"]), "is a link, or nested too deep"),
     ],
 )
-def test_odd_files(make, message, tmp_path):
+def test_odd_files(make: Callable[[h5py.File], object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "w.h5"
     write_h5(path, make)
     with pytest.raises(ProtoError) as caught:
@@ -91,7 +92,7 @@ def test_odd_files(make, message, tmp_path):
     assert message in str(caught.value)
 
 
-def test_unreadable_files(tmp_path):
+def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r"w\.h5: cannot be read: there is no such file"):
         read_hdf5_weights(tmp_path / "w.h5")
     with pytest.raises(ProtoError, match="there is no such file"):
@@ -103,14 +104,14 @@ def test_unreadable_files(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:.*cannot read layers")
 @pytest.mark.parametrize("name", ["", ".", "a//b", "/a", "a/", "a/./b"])
-def test_names_that_hdf5_cannot_hold(name, tmp_path):
+def test_names_that_hdf5_cannot_hold(name: str, tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match="HDF5 cannot hold this name"):
         write_hdf5_weights(tmp_path / "w.h5", {name: []})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot read layers")
-def test_what_cannot_be_written(tmp_path):
+def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r'layer "a": blob 0: dtype is int64; expected float32 or float64'):
         write_hdf5_weights(tmp_path / "w.h5", {"a": [np.arange(3)]})
     with pytest.raises(ProtoError, match=r'layer "a/0": its name collides with a blob of another layer'):
@@ -128,7 +129,7 @@ GOOD = (Path(__file__).parents[1] / "golden" / "io" / "hdf5" / "w.caffemodel.h5"
     edits=st.lists(st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=5),
     length=st.integers(0, len(GOOD)),
 )
-def test_random_damage(edits, length, tmp_path_factory):
+def test_random_damage(edits: list[tuple[int, int]], length: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     data = bytearray(GOOD)
     for position, value in edits:
         data[position] = value
@@ -143,7 +144,7 @@ def test_random_damage(edits, length, tmp_path_factory):
 # -- solver states -----------------------------------------------------------------------------
 
 
-def test_solver_state_round_trip(tmp_path):
+def test_solver_state_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "s.solverstate.h5"
     history = [np.full((i + 1,), i, np.float32) for i in range(12)]  # 10 and 11 sort before 2
     for learned_net in ("dir/net_iter_7.caffemodel.h5", None):
@@ -153,7 +154,7 @@ def test_solver_state_round_trip(tmp_path):
         assert all(np.array_equal(a, b) for a, b in zip(state.history, history, strict=True))
 
 
-def test_learned_net_is_a_string_with_its_zero(tmp_path):
+def test_learned_net_is_a_string_with_its_zero(tmp_path: Path) -> None:
     # Caffe copies as many bytes as the type says and takes them as a C string.
     path = tmp_path / "s.solverstate.h5"
     write_hdf5_solverstate(path, SolverSnapshot(1, "net", 0, []))
@@ -174,7 +175,7 @@ def test_learned_net_is_a_string_with_its_zero(tmp_path):
                     f.create_dataset("current_step", data=[1])), "/history has 1 entries but no 0"),
     ],
 )  # fmt: skip
-def test_odd_solver_states(make, message, tmp_path):
+def test_odd_solver_states(make: Callable[[h5py.File], object], message: str, tmp_path: Path) -> None:
     path = tmp_path / "s.solverstate.h5"
     write_h5(path, make)
     with pytest.raises(ProtoError) as caught:

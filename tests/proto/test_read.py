@@ -22,7 +22,7 @@ from caffe_compat.proto import (
 )
 
 
-def test_read_net_text_binary_and_message(tmp_path):
+def test_read_net_text_binary_and_message(tmp_path: Path) -> None:
     text = 'name: "n"\nlayers { name: "r" type: RELU }\n'
     (tmp_path / "net.prototxt").write_text(text)
     net = read_net(tmp_path / "net.prototxt")
@@ -35,7 +35,7 @@ def test_read_net_text_binary_and_message(tmp_path):
     assert len(old.layers) == 1  # the message given stays as it was
 
 
-def test_source_of_a_net(tmp_path):
+def test_source_of_a_net(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text('name: "n"\nlayer { name: "r" }')
     assert read_net_with_source(path)[1].layer("r") == f'{path}:2: layer "r"'
@@ -54,11 +54,11 @@ def test_source_of_a_net(tmp_path):
         'name: "a"\r\nlayer { }\f\r\n',
     ],
 )
-def test_odd_but_valid_text(text):
+def test_odd_but_valid_text(text: str) -> None:
     assert parse_net(text).ByteSize() > 0
 
 
-def test_comments_in_any_encoding(tmp_path):
+def test_comments_in_any_encoding(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_bytes(b'# \xe9t\xe9 "\nname: "a#b"  # \xc4\nlayer { name: "x\xc3\xa9" }')
     net = read_net(path)
@@ -100,7 +100,7 @@ def test_comments_in_any_encoding(tmp_path):
         ('name: "a"\n\x00', ":2: expected identifier or number, got \\x00"),
     ],
 )  # fmt: skip
-def test_text_errors(tmp_path, text, message):
+def test_text_errors(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text(text)
     with pytest.raises(ProtoError) as caught:
@@ -121,7 +121,7 @@ def test_text_errors(tmp_path, text, message):
         (b"\n\x05ab", ": is not a NetParameter: the bytes are no protobuf message, or cut short"),
     ],
 )
-def test_file_errors(tmp_path, data, message):
+def test_file_errors(tmp_path: Path, data: bytes, message: str) -> None:
     path = tmp_path / "net"
     path.write_bytes(data)
     with pytest.raises(ProtoError) as caught:
@@ -129,7 +129,7 @@ def test_file_errors(tmp_path, data, message):
     assert str(caught.value) == f"{path}{message}"
 
 
-def test_control_characters_stay_out_of_messages():
+def test_control_characters_stay_out_of_messages() -> None:
     with pytest.raises(ProtoError, match=r'layer "a\\nb": unknown V0 layer type "c\\nd"'):
         parse_net(r'input: "x" layers { layer { name: "a\nb" type: "c\nd" } bottom: "x" }')
 
@@ -173,7 +173,7 @@ WORDS += [
 @settings(max_examples=300, deadline=None)
 @given(words=st.lists(st.sampled_from(WORDS), max_size=12))
 @pytest.mark.filterwarnings("ignore:.*dropped")
-def test_random_text(words):
+def test_random_text(words: list[str]) -> None:
     try:
         parse_net(" ".join(words))
     except ProtoError as error:
@@ -186,7 +186,7 @@ OLD_NET = (Path(__file__).parents[1] / "golden" / "upgrade" / "v0_everything_bin
 @settings(max_examples=100, deadline=None)
 @given(edits=st.lists(st.tuples(st.integers(0, len(OLD_NET) - 1), st.integers(0, 255)), min_size=1, max_size=5))
 @pytest.mark.filterwarnings("ignore:.*dropped")
-def test_random_damage_to_a_binary_net(edits, tmp_path_factory):
+def test_random_damage_to_a_binary_net(edits: list[tuple[int, int]], tmp_path_factory: pytest.TempPathFactory) -> None:
     data = bytearray(OLD_NET)
     for position, value in edits:
         data[position] = value
@@ -198,7 +198,7 @@ def test_random_damage_to_a_binary_net(edits, tmp_path_factory):
         assert "\n" not in str(error)  # noqa: PT017 - damage need not be an error
 
 
-def test_missing_file_and_folder(tmp_path):
+def test_missing_file_and_folder(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r"none\.prototxt: cannot be read: No such file or directory"):
         read_net(tmp_path / "none.prototxt")
     with pytest.raises(ProtoError, match="cannot be read: Is a directory"):
@@ -207,14 +207,14 @@ def test_missing_file_and_folder(tmp_path):
         write_text_message(tmp_path / "none" / "x", caffe_pb2.NetParameter())
 
 
-def test_wrong_kind_of_object():
+def test_wrong_kind_of_object() -> None:
     with pytest.raises(ProtoError, match=r"expected a path or a caffe\.NetParameter message, got caffe\.SolverParam"):
         read_net(caffe_pb2.SolverParameter())
     with pytest.raises(ProtoError, match="got int"):
         read_net(3)
 
 
-def test_form_can_be_forced(tmp_path):
+def test_form_can_be_forced(tmp_path: Path) -> None:
     path = tmp_path / "net"
     path.write_text('name: "x"')
     with pytest.raises(ProtoError, match="no protobuf message"):
@@ -226,7 +226,7 @@ def test_form_can_be_forced(tmp_path):
     assert read_message(path, caffe_pb2.NetParameter(), "binary") == message
 
 
-def test_is_hdf5(tmp_path):
+def test_is_hdf5(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\x89HDF\r\n\x1a\n....")
     (tmp_path / "b").write_bytes(b"\x89HDF")
     assert is_hdf5(tmp_path / "a")
@@ -235,7 +235,7 @@ def test_is_hdf5(tmp_path):
         is_hdf5(tmp_path / "c")
 
 
-def test_solver_snapshot_prefix(tmp_path):
+def test_solver_snapshot_prefix(tmp_path: Path) -> None:
     path = tmp_path / "my.solver.prototxt"
     path.write_text("base_lr: 1")
     assert read_solver(path).snapshot_prefix == str(tmp_path / "my.solver")

@@ -1,5 +1,7 @@
 """Solver states as protobuf files."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from caffe_compat.proto import SolverSnapshot, caffe_pb2, read_solverstate, writ
 HISTORY = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32)]
 
 
-def make_message():
+def make_message() -> caffe_pb2.SolverState:
     message = caffe_pb2.SolverState(iter=300, learned_net="a/net_iter_300.caffemodel", current_step=2)
     for array in HISTORY:
         blob = message.history.add(data=array.ravel().tolist())
@@ -17,13 +19,13 @@ def make_message():
     return message
 
 
-def test_exact_bytes(tmp_path):
+def test_exact_bytes(tmp_path: Path) -> None:
     path = tmp_path / "s.solverstate"
     write_solverstate(path, SolverSnapshot(300, "a/net_iter_300.caffemodel", 2, HISTORY))
     assert path.read_bytes() == make_message().SerializeToString(deterministic=True)
 
 
-def test_read(tmp_path):
+def test_read(tmp_path: Path) -> None:
     path = tmp_path / "s.solverstate"
     path.write_bytes(make_message().SerializeToString())
     state = read_solverstate(path)
@@ -33,7 +35,7 @@ def test_read(tmp_path):
     assert read_solverstate(path).learned_net is None
 
 
-def test_errors(tmp_path):
+def test_errors(tmp_path: Path) -> None:
     path = tmp_path / "s.solverstate"
     data = make_message().SerializeToString()
     path.write_bytes(data[: data.index(b"\x1a") + 10])
@@ -47,7 +49,7 @@ def test_errors(tmp_path):
         read_solverstate(path)
 
 
-def test_files_beyond_2_gb_are_refused(tmp_path):
+def test_files_beyond_2_gb_are_refused(tmp_path: Path) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))
     with pytest.raises(ProtoError, match="exceed the 2 GB of a protobuf file; use snapshot_format: HDF5"):
         write_solverstate(tmp_path / "s.solverstate", SolverSnapshot(history=[huge]))

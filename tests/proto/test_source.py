@@ -18,16 +18,16 @@ input_param { name: "no layer" }
 """
 
 
-def test_layer_lines():
+def test_layer_lines() -> None:
     assert layer_lines(TEXT) == {"a{": [2, 11], "b": [7], "v0": [10]}
 
 
-def test_layer_lines_of_broken_text():
+def test_layer_lines_of_broken_text() -> None:
     assert layer_lines('}} layer { name: "x"') == {"x": [1]}
     assert layer_lines("") == {}
 
 
-def test_source_names_a_layer():
+def test_source_names_a_layer() -> None:
     source = Source("net.prototxt", TEXT)
     assert source.layer("b") == 'net.prototxt:7: layer "b"'
     assert source.layer("a{") == 'net.prototxt: layer "a{"'  # two of that name: no line

@@ -8,11 +8,11 @@ from caffe_compat.proto.upgrade import v0, v1
 CASES = sorted((Path(__file__).parents[1] / "golden" / "upgrade").glob("*/case.json"))
 
 
-def test_all_golden_cases_are_here():
+def test_all_golden_cases_are_here() -> None:
     assert len(CASES) == 21
 
 
-def test_upgrade_says_whether_it_changed_anything():
+def test_upgrade_says_whether_it_changed_anything() -> None:
     net = parse_message('layers { type: RELU name: "r" }', caffe_pb2.NetParameter())
     assert upgrade_net(net)
     assert not upgrade_net(net)
@@ -23,7 +23,7 @@ def test_upgrade_says_whether_it_changed_anything():
     assert not upgrade_solver(solver)
 
 
-def test_type_tables_are_complete():
+def test_type_tables_are_complete() -> None:
     known = caffe_pb2.V1LayerParameter.LayerType.keys()
     assert set(v1.TYPES) == set(known)
     assert set(v0.TYPES.values()) <= set(known)

@@ -19,18 +19,18 @@ from caffe_compat.proto.wire import (
 
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 300, 2**31 - 1, -1, -(2**31)])
-def test_varints_are_protobufs(value):
+def test_varints_are_protobufs(value: int) -> None:
     encoded = caffe_pb2.BlobProto(num=value).SerializeToString()
     assert encoded == b"\x08" + encode_varint(value)
     raw, stop = read_varint(encoded, 1, len(encoded), "x")
     assert (as_int32(raw), as_int64(raw), stop) == (value, value, len(encoded))
 
 
-def test_int32_takes_the_low_bits():
+def test_int32_takes_the_low_bits() -> None:
     assert as_int32(2**32 + 5) == 5
 
 
-def test_fields():
+def test_fields() -> None:
     data = b"\x08\x96\x01" + encode_bytes(2, b"abc") + b"\x2d\x00\x00\x80\x3f"
     first = read_field(data, 0, len(data), "x")
     assert (first.number, first.wire_type, first.value, first.stop) == (1, VARINT, 150, 3)
@@ -40,7 +40,7 @@ def test_fields():
     assert (third.number, third.wire_type, third.stop - third.start) == (5, FIXED32, 4)
 
 
-def test_groups_are_skipped():
+def test_groups_are_skipped() -> None:
     data = b"\x0b" + b"\x13\x08\x01\x14" + b"\x1d1234" + b"\x0c" + b"\x08\x01"  # 1 { 2 { 1: 1 } 3: "1234" } 1: 1
     group = read_field(data, 0, len(data), "x")
     assert (group.wire_type, group.stop) == (GROUP_START, len(data) - 2)
@@ -67,7 +67,7 @@ def test_groups_are_skipped():
         (b"\x0b" * 200, "byte 100: groups are nested deeper than 100"),
     ],
 )
-def test_malformed(data, message):
+def test_malformed(data: bytes, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         read_field(data, 0, len(data), "file: layer")
     assert str(caught.value).startswith(f"file: layer: {message}")

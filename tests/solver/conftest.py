@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,7 +60,7 @@ def _own_random_stream() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread():
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -84,11 +85,11 @@ MakeSolver = Callable[..., Solver]
 
 
 @pytest.fixture
-def make_solver(job: Path):
+def make_solver(job: Path) -> Iterator[MakeSolver]:
     """Makes silent solvers of the job's file with fields replaced; closes them at the end."""
     made: list[Solver] = []
 
-    def make(log: Log | None = None, dtype: torch.dtype = torch.float32, **fields) -> Solver:
+    def make(log: Log | None = None, dtype: torch.dtype = torch.float32, **fields: Any) -> Solver:
         param = parse_message(SOLVER, SolverParameter())
         for name, value in fields.items():
             param.ClearField(name)
@@ -122,7 +123,7 @@ def messages(stream: io.StringIO) -> list[str]:
     return [line.split("] ", 1)[1] for line in stream.getvalue().splitlines() if "] " in line]
 
 
-def train(make_solver, **fields) -> tuple[Solver, list[str]]:
+def train(make_solver: MakeSolver, **fields: Any) -> tuple[Solver, list[str]]:
     stream = io.StringIO()
     solver = make_solver(log=Log(stream), **fields)
     solver.solve()

@@ -9,10 +9,10 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_net
 from caffe_compat.solver import Log
 from caffe_compat.solver.debug_info import DebugPass
-from tests.solver.conftest import messages, weights
+from tests.solver.conftest import MakeSolver, messages, weights
 
 
-def test_debug_info_makes_the_same_gradients(make_solver):
+def test_debug_info_makes_the_same_gradients(make_solver: MakeSolver) -> None:
     stream = io.StringIO()
     plain = make_solver(display=1, test_interval=0, test_iter=[])
     plain.step(2)
@@ -28,7 +28,7 @@ def test_debug_info_makes_the_same_gradients(make_solver):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
 
 
-def test_means_and_norms_by_hand():
+def test_means_and_norms_by_hand() -> None:
     """x = (1, -3), w = (2, 4): y = -10; loss = y^2 / 2 = 50 with gradients -10 for y, (-10, 30) for w."""
     net = Net(
         parse_net(

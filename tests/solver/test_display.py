@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 import torch
 
 from caffe_compat.net import Net
@@ -12,7 +13,7 @@ from caffe_compat.solver.display import Display
 from tests.solver.conftest import messages
 
 
-def test_when_and_what(monkeypatch):
+def test_when_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net(
         parse_net(
             'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }'
@@ -38,6 +39,6 @@ def test_when_and_what(monkeypatch):
     ]
 
 
-def test_never_without_an_interval():
+def test_never_without_an_interval() -> None:
     net = Net(parse_net('layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 } } }'))
     assert not Display(SolverParameter(), net, Log()).is_due(0)

@@ -7,17 +7,17 @@ from caffe_compat.net import Net
 from caffe_compat.proto import parse_net
 from caffe_compat.solver import Score
 from caffe_compat.solver.evaluation import evaluate
-from tests.solver.conftest import assert_same_bits, train, weights
+from tests.solver.conftest import MakeSolver, assert_same_bits, train, weights
 
 
-def test_test_initialization_and_compute_loss(make_solver):
+def test_test_initialization_and_compute_loss(make_solver: MakeSolver) -> None:
     _, lines = train(make_solver, max_iter=4, test_initialization=False, test_compute_loss=True)
     assert "Iteration 0, Testing net (#0)" not in lines
     after = lines[lines.index("Iteration 4, Testing net (#0)") :]
     assert any(line.startswith("Test loss: ") for line in after)
 
 
-def test_testing_changes_no_training(make_solver):
+def test_testing_changes_no_training(make_solver: MakeSolver) -> None:
     seldom = make_solver(test_interval=100, test_initialization=False)
     seldom.step(6)
     often = make_solver(test_interval=1)
@@ -40,7 +40,7 @@ def echo() -> Net:
     )
 
 
-def test_means_over_batches(echo, monkeypatch):
+def test_means_over_batches(echo: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = iter([[1.0, 3.0], [5.0, 1.0]])
     plain = echo.forward_with_loss
     monkeypatch.setattr(echo, "forward_with_loss", lambda: plain(x=torch.tensor([next(batches)])))
@@ -49,13 +49,13 @@ def test_means_over_batches(echo, monkeypatch):
     assert loss == 18.0
 
 
-def test_no_loss_unless_asked_for(echo):
+def test_no_loss_unless_asked_for(echo: Net) -> None:
     loss, scores = evaluate(echo, 1, "fp32", compute_loss=False, interrupted=lambda: False)
     assert loss is None
     assert [s.value for s in scores] == [0.0, 0.0, 0.0]
     assert evaluate(echo, 0, "fp32", compute_loss=True, interrupted=lambda: False) == (None, [])
 
 
-def test_interrupted(echo):
+def test_interrupted(echo: Net) -> None:
     answers = iter([False, True])
     assert evaluate(echo, 5, "fp32", compute_loss=False, interrupted=lambda: next(answers)) is None

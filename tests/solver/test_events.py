@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -52,27 +53,27 @@ ALL = (
 
 
 @pytest.mark.parametrize(("event", "record", "numbers"), ALL)
-def test_to_record_and_back(event, record, numbers):
+def test_to_record_and_back(event: events.Event, record: dict[str, object], numbers: list[tuple[str, float]]) -> None:
     assert event.to_record() == record
     assert list(event.to_record()) == list(record)  # the order of the keys, too: files stay the same
     assert type(event).from_record(record) == event
     assert event.numbers() == numbers
 
 
-def test_a_file_is_read_as_it_was_written(tmp_path):
+def test_a_file_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text("".join(json.dumps(record) + "\n" for _, record, _ in ALL))
     assert list(read_events(path)) == [event for event, _, _ in ALL]
 
 
-def test_lines_cut_short_and_unknown_kinds_are_passed_over(tmp_path):
+def test_lines_cut_short_and_unknown_kinds_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     start = json.dumps(ALL[0][1])
     path.write_text(f'{start}\n{{"event": "train", "iter\n[1]\n{{"event": "party"}}\n3\n{start}\n{start[:-3]}')
     assert list(read_events(path)) == [ALL[0][0]] * 2
 
 
-def test_the_tail_of_a_file(tmp_path):
+def test_the_tail_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     lines = [json.dumps(record) for _, record, _ in ALL]
     path.write_text("\n".join(lines) + "\n")
@@ -81,7 +82,7 @@ def test_the_tail_of_a_file(tmp_path):
     assert len(list(read_events(path, tail_bytes=10**6))) == len(ALL)
 
 
-def test_what_cannot_be_read_is_named(tmp_path):
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(SolverError, match=r"gone.jsonl: cannot read the events: No such file"):
         read_events(tmp_path / "gone.jsonl")
     path = tmp_path / "log.jsonl"
@@ -90,7 +91,7 @@ def test_what_cannot_be_read_is_named(tmp_path):
         list(read_events(path))
 
 
-def test_output_of_a_test():
+def test_output_of_a_test() -> None:
     event = events.TestEvent(4, 1.0, 0, None, {"accuracy": 0.5, "v": [1.0, 2.0]})
     assert event.output("accuracy") == 0.5
     with pytest.raises(SolverError, match="iteration 4: no output v of one number; outputs: accuracy, v"):

@@ -1,20 +1,22 @@
 """What fast mode does to nets."""
 
 import io
+from pathlib import Path
 
+import pytest
 import torch
 
 from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.net import Net
 from caffe_compat.solver import Log, Solver
 from caffe_compat.solver.fast_mode import make_fast
-from tests.solver.conftest import weights
+from tests.solver.conftest import MakeSolver, weights
 
 #: float32 after 12 updates: fast mode's convolutions and inner products add in another order
 FAST_ROUNDING = 1e-5
 
 
-def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
+def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job: Path) -> None:
     stream = io.StringIO()
     solver = Solver("solver.prototxt", log=Log(stream), fast=True)
     try:
@@ -26,7 +28,7 @@ def test_fast_mode_on_the_cpu_says_why_there_are_no_graphs(job):
         solver.close()
 
 
-def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
+def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job: Path) -> None:
     results = []
     for f in (False, True):
         solver = Solver("solver.prototxt", log=Log(enabled=False), fast=f)
@@ -37,7 +39,9 @@ def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job):
         torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=FAST_ROUNDING, atol=FAST_ROUNDING)
 
 
-def test_a_net_on_cuda_gets_device_sources_and_the_layout_of_its_precision(make_solver, monkeypatch):
+def test_a_net_on_cuda_gets_device_sources_and_the_layout_of_its_precision(
+    make_solver: MakeSolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     net = make_solver().net
     monkeypatch.setattr(Net, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)

@@ -24,7 +24,9 @@ ROUNDING_RATIO = 10.0
 Arrays = dict[str, np.ndarray]
 
 
-def train(case: str, folder: Path, monkeypatch, dtype=torch.float32, device="cpu") -> Arrays:
+def train(
+    case: str, folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Arrays:
     """Losses, parameters and histories after the case's iterations."""
     shutil.copytree(GOLDEN / case, folder / case)
     monkeypatch.chdir(folder / case)
@@ -58,13 +60,13 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.max(np.abs(ours - theirs)) / max(1e-6, np.max(np.abs(theirs))))
 
 
-def test_all_cases_are_here():
+def test_all_cases_are_here() -> None:
     assert len(CASES) == 41
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("case", [case for case in CASES if case != LONG])
-def test_equals_caffe(case, device, tmp_path, monkeypatch):
+def test_equals_caffe(case: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if device == "cuda" and (not torch.cuda.is_available() or "seeded" in case):
         pytest.skip("no CUDA device, or Caffe's CPU random stream")
     got, expected = train(case, tmp_path, monkeypatch, device=device), dict(np.load(GOLDEN / case / "expected.npz"))
@@ -73,7 +75,7 @@ def test_equals_caffe(case, device, tmp_path, monkeypatch):
         assert relative_error(got[key], theirs) <= limit, key
 
 
-def test_drift_over_500_iterations_is_rounding(tmp_path, monkeypatch):
+def test_drift_over_500_iterations_is_rounding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The float64 twin is as close to Caffe's float32 run as to our own: neither has a systematic error."""
     caffe = dict(np.load(GOLDEN / LONG / "expected.npz"))
     ours = train(LONG, tmp_path / "float32", monkeypatch)

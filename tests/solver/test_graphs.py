@@ -1,12 +1,16 @@
 """The recorded training step: everything around the recording on the CPU, the recording itself where CUDA is."""
 
 import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from caffe_compat import random
-from caffe_compat.layers.base import Layer
+from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import _types, register
 from caffe_compat.net import Net
 from caffe_compat.proto import parse_message, parse_net
@@ -14,14 +18,14 @@ from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
 from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
 from caffe_compat.solver.train_step import RecordedStep
-from tests.solver.conftest import SOLVER, assert_same_bits, weights
+from tests.solver.conftest import SOLVER, MakeSolver, assert_same_bits, weights
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 #: float32 after 12 updates: cuDNN may add in another order in a recording than before it
 GRAPH_ROUNDING = 1e-5
 
 
-def with_recorder(solver: Solver, recorder=None) -> GraphedStep:
+def with_recorder(solver: Solver, recorder: EagerRecorder | None = None) -> GraphedStep:
     recorder = recorder or EagerRecorder()
     step = RecordedStep(solver.net, solver.optimizer, recorder, precision=solver.precision, log=solver.log)
     solver.train_step = step
@@ -43,7 +47,7 @@ class StaticRecorder(EagerRecorder):
         return tensors + [h for state in self.solver.optimizer.state.values() for h in state.values()]
 
     @torch.no_grad()
-    def record(self, work):
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
         step = self.solver.graphs
         before, stream = [(t, t.clone()) for t in self.state()], random.generator().get_state()
         with torch.enable_grad():
@@ -75,7 +79,9 @@ class StaticRecorder(EagerRecorder):
 @pytest.mark.parametrize("recorder", ["eager", "static"])
 @pytest.mark.parametrize("fields", [{}, {"iter_size": 3}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99},
                                     {"snapshot_diff": True}])  # fmt: skip
-def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make_solver):
+def test_recorded_training_has_the_bits_of_plain_training(
+    fields: dict[str, Any], recorder: str, make_solver: MakeSolver
+) -> None:
     plain = make_solver(**fields)
     plain.solve()
     recorded = make_solver(**fields)
@@ -87,7 +93,7 @@ def test_recorded_training_has_the_bits_of_plain_training(fields, recorder, make
     assert plain.smoothed.get_state() == recorded.smoothed.get_state()
 
 
-def test_an_update_without_kernel_is_not_recorded(make_solver):
+def test_an_update_without_kernel_is_not_recorded(make_solver: MakeSolver) -> None:
     """It takes its rates, which change at iteration 6, from the host."""
     results = []
     for record in (False, True):
@@ -102,7 +108,7 @@ def test_an_update_without_kernel_is_not_recorded(make_solver):
     assert_same_bits(*results)
 
 
-def test_resuming_records_again_and_ends_the_same(make_solver):
+def test_resuming_records_again_and_ends_the_same(make_solver: MakeSolver) -> None:
     whole = make_solver()
     whole.solve()
     stream = io.StringIO()
@@ -122,7 +128,7 @@ class Refusing(EagerRecorder):
     def __init__(self, number: int) -> None:
         self.number = number
 
-    def record(self, work):
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
         self.number -= 1
         if self.number < 0:
             raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
@@ -130,7 +136,7 @@ class Refusing(EagerRecorder):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(number, make_solver):
+def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(number: int, make_solver: MakeSolver) -> None:
     plain = make_solver(iter_size=2)
     plain.solve()
     stream = io.StringIO()
@@ -154,9 +160,12 @@ def small_net() -> Net:
     )
 
 
-def make_step(net: Net, say=lambda line: None, recorder=None) -> GraphedStep:
-    optimizer = SGD([{"params": list(net.parameters())}], lr=0.1, momentum=0.9)
-    return GraphedStep(net, optimizer, lambda b: net.forward_with_loss(**b), recorder or EagerRecorder(), say)
+def make_optimizer(net: Net) -> SGD:
+    return SGD([{"params": list(net.parameters())}], lr=0.1, momentum=0.9)
+
+
+def make_step(net: Net, optimizer: SGD, say: Callable[[str], object] = lambda line: None) -> GraphedStep:
+    return GraphedStep(net, optimizer, lambda b: net.forward_with_loss(**b), EagerRecorder(), say)
 
 
 def iterate(step: GraphedStep, rows: int) -> float:
@@ -166,12 +175,13 @@ def iterate(step: GraphedStep, rows: int) -> float:
     return float(loss)
 
 
-def test_another_batch_size_is_recorded_anew_and_too_many_give_up():
+def test_another_batch_size_is_recorded_anew_and_too_many_give_up() -> None:
     lines: list[str] = []
-    step = make_step(small_net(), lines.append)
-    plain = make_step(small_net())
+    net, plain_net = small_net(), small_net()
+    step = make_step(net, make_optimizer(net), lines.append)
+    plain = make_step(plain_net, make_optimizer(plain_net))
     plain.given_up = "for comparison"
-    plain._net.load_state_dict(step._net.state_dict())
+    plain_net.load_state_dict(net.state_dict())
     for turn in range(10):
         for _ in range(8):
             assert iterate(step, rows=2 + turn % 2) == iterate(plain, rows=2 + turn % 2)
@@ -181,39 +191,42 @@ def test_another_batch_size_is_recorded_anew_and_too_many_give_up():
     assert sum("No CUDA graphs" in line for line in lines) == 1
 
 
-def test_foreign_gradients_are_used():
+def test_foreign_gradients_are_used() -> None:
     """A callback may replace gradients between the passes and the update."""
     net = small_net()
-    step = make_step(net)
+    optimizer = make_optimizer(net)
+    step = make_step(net, optimizer)
     for _ in range(8):
         iterate(step, 4)
     before = net.layers["fc"].bias.detach().clone()
     step.clear_gradients()
     step.forward_backward({"x": torch.ones(4, 3), "t": torch.zeros(4)})
-    velocity = step._optimizer.history(net.layers["fc"].bias).clone()
+    velocity = optimizer.history(net.layers["fc"].bias).clone()
     net.layers["fc"].bias.grad = torch.full((2,), 5.0)
     step.update()
     torch.testing.assert_close(net.layers["fc"].bias.detach(), before - (0.9 * velocity + 0.5))
 
 
-def test_settings_that_change_are_recorded_anew():
+def test_settings_that_change_are_recorded_anew() -> None:
     lines: list[str] = []
-    step = make_step(small_net(), lines.append)
+    net = small_net()
+    optimizer = make_optimizer(net)
+    step = make_step(net, optimizer, lines.append)
     for _ in range(8):
         iterate(step, 4)
-    step._optimizer.param_groups[0]["lr"] = 0.01  # read from the device: nothing to do
+    optimizer.param_groups[0]["lr"] = 0.01  # read from the device: nothing to do
     iterate(step, 4)
     assert not lines
-    step._optimizer.param_groups[0]["momentum"] = 0.5
+    optimizer.param_groups[0]["momentum"] = 0.5
     iterate(step, 4)
     assert "settings have changed" in lines[0]
 
 
 class Odd(Layer):
-    def infer_shapes(self, bottom):
+    def infer_shapes(self, bottom: Shape) -> list[Shape]:
         return [bottom]
 
-    def forward(self, bottom):
+    def forward(self, bottom: torch.Tensor) -> torch.Tensor:
         return bottom * 2
 
 
@@ -225,7 +238,7 @@ class Odd(Layer):
         ('name: "r" type: "ReLU" bottom: "x" top: "y"', None),
     ],
 )
-def test_obstacles(layer, words, monkeypatch):
+def test_obstacles(layer: str, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if "Odd" in layer:
         register("Odd")(Odd)
     try:
@@ -249,7 +262,7 @@ def test_obstacles(layer, words, monkeypatch):
         _types.pop("Odd", None)
 
 
-def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, list]:
+def cuda_run(fast: bool, precision: str = "fp32", **fields: Any) -> tuple[Solver, list[np.ndarray]]:
     torch.manual_seed(3)
     param = parse_message(SOLVER, SolverParameter())
     param.solver_mode = param.GPU
@@ -263,7 +276,7 @@ def cuda_run(fast: bool, precision: str = "fp32", **fields) -> tuple[Solver, lis
 
 @needs_cuda
 @pytest.mark.parametrize("fields", [{}, {"iter_size": 2}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99}])
-def test_cuda_graphs_train_as_eager_steps_do(fields, job):
+def test_cuda_graphs_train_as_eager_steps_do(fields: dict[str, Any], job: Path) -> None:
     """With dropout: a replayed graph must draw new masks, and the same ones as eager passes."""
     _, eager = cuda_run(False, **fields)
     solver, recorded = cuda_run(True, **fields)
@@ -275,7 +288,7 @@ def test_cuda_graphs_train_as_eager_steps_do(fields, job):
 
 
 @needs_cuda
-def test_cuda_graphs_resume(job):
+def test_cuda_graphs_resume(job: Path) -> None:
     whole = cuda_run(True, max_iter=12)[1]
     torch.manual_seed(99)
     param = parse_message(SOLVER, SolverParameter())
@@ -288,7 +301,7 @@ def test_cuda_graphs_resume(job):
 
 
 @needs_cuda
-def test_nothing_in_the_cuda_loop_waits_for_the_device(job):
+def test_nothing_in_the_cuda_loop_waits_for_the_device(job: Path) -> None:
     """PyTorch raises on calls that wait; displays, tests and snapshots may, the steps between must not."""
     param = parse_message(SOLVER, SolverParameter())
     param.solver_mode = param.GPU

@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parents[2] / "caffe_compat"
 GLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] ")
 
 
-def test_every_line_has_glogs_prefix():
+def test_every_line_has_glogs_prefix() -> None:
     stream = io.StringIO()
     log = Log(stream)
     log.train(20, 6.66556, [Score("loss", 6.5, 1.0)], iterations_per_s=10.0, wall_s=2.0, display=20)
@@ -53,7 +53,7 @@ def test_every_line_has_glogs_prefix():
     ]
 
 
-def test_all_wordings_are_in_one_file():
+def test_all_wordings_are_in_one_file() -> None:
     writers = [path for path in PACKAGE.rglob("*.py") if re.search(r"\.line\(|\w\.cpp:\d", path.read_text())]
     assert writers == [PACKAGE / "solver" / "log.py"]
 
@@ -67,7 +67,7 @@ def said(log_class: type[Glog], *calls: tuple) -> list[str]:
     return [re.sub(r"^(\w)\d{4} [\d:.]+ +\d+ ", r"\1 ", line) for line in stream.getvalue().splitlines()]
 
 
-def test_lines_of_a_solver():
+def test_lines_of_a_solver() -> None:
     calls = (
         ("initializing", "a: 1\nb: 2\n"),
         ("train_net_from_field", "net_param"),
@@ -107,7 +107,7 @@ def test_lines_of_a_solver():
     ]
 
 
-def test_lines_of_debug_info():
+def test_lines_of_debug_info() -> None:
     calls = (
         ("forward_top", "conv1", "conv1", 0.5),
         ("forward_param", "conv1", "0", 0.25),
@@ -124,7 +124,7 @@ def test_lines_of_debug_info():
     ]
 
 
-def test_lines_of_the_train_command():
+def test_lines_of_the_train_command() -> None:
     calls = (
         ("using_cpu",),
         ("using_gpu", "0,1", 1, "H100"),
@@ -146,7 +146,7 @@ def test_lines_of_the_train_command():
     ]
 
 
-def test_lines_of_test_time_and_device_query():
+def test_lines_of_test_time_and_device_query() -> None:
     scores = [Score("accuracy", 0.5), Score("loss", 2.0, 0.5)]
     assert said(CaffeTestLog, ("using", 3), ("running", 2), ("batch", 0, "loss", 2.0), ("means", 1.5, scores)) == [
         "I caffe.cpp:275] Use GPU with device ID 3",
@@ -190,7 +190,7 @@ def test_lines_of_test_time_and_device_query():
     ]
 
 
-def test_lines_of_the_tools():
+def test_lines_of_the_tools() -> None:
     calls = (("using", None), ("opening", "db"), ("extracting",), ("extracted", 5, "fc7"), ("done",))
     assert said(ExtractFeaturesLog, *calls) == [
         "E extract_features.cpp:54] Using CPU",
@@ -229,19 +229,19 @@ def test_lines_of_the_tools():
     ]
 
 
-def test_numbers_have_six_digits_as_in_a_c_stream():
+def test_numbers_have_six_digits_as_in_a_c_stream() -> None:
     assert format_score(Score("x", 0.123456789)) == "x = 0.123457"
     assert format_score(Score("x", 1e-7)) == "x = 1e-07"
     assert format_score(Score("x", 123456789.0)) == "x = 1.23457e+08"
 
 
-def test_a_second_test_net_has_no_score_of_2014():
+def test_a_second_test_net_has_no_score_of_2014() -> None:
     stream = io.StringIO()
     Log(stream).test(0, 1, None, [Score("accuracy", 0.5)])
     assert "Test score" not in stream.getvalue()
 
 
-def test_disabled_log_says_nothing(tmp_path):
+def test_disabled_log_says_nothing(tmp_path: Path) -> None:
     stream = io.StringIO()
     log = Log(stream, [JsonLines(tmp_path / "log.jsonl")], enabled=False)
     log.final_loss(1, 2.0)

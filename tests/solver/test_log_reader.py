@@ -21,7 +21,7 @@ I0403 07:48:23.569110 23304 solver.cpp:129] Snapshotting to imagenet_iter_1000
 """
 
 
-def test_caffe_1_0():
+def test_caffe_1_0() -> None:
     events = read_log(GOLDEN / "train_and_test" / "log.txt")
     train = [(e.iteration, e.value) for e in events if e.kind == "train"]
     assert train[0] == (0, 1.44485)
@@ -34,12 +34,12 @@ def test_caffe_1_0():
     assert sum(e.kind == "done" for e in events) == 1
 
 
-def test_resume_of_caffe_1_0():
+def test_resume_of_caffe_1_0() -> None:
     events = read_log(GOLDEN / "resume" / "log.txt")
     assert [e.path for e in events if e.kind == "resume"] == ["snap_iter_20.solverstate"]
 
 
-def test_log_of_2014(tmp_path):
+def test_log_of_2014(tmp_path: Path) -> None:
     path = tmp_path / "log.gz"
     path.write_bytes(gzip.compress(LOG_2014.encode()))
     events = read_log(path)
@@ -53,7 +53,7 @@ def test_log_of_2014(tmp_path):
     assert events[-1].path == "imagenet_iter_1000"
 
 
-def test_our_log_gives_each_event_once(tmp_path):
+def test_our_log_gives_each_event_once(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as stream:
         log = Log(stream)
         log.train(0, 2.5, [Score("loss", 2.5, 1.0)], iterations_per_s=0.0, wall_s=0.0, display=20)
@@ -92,7 +92,7 @@ def read_as_the_papers_authors(text: str) -> dict[str, dict[int, float]]:
     return seen
 
 
-def test_the_papers_reader_understands_our_log():
+def test_the_papers_reader_understands_our_log() -> None:
     stream = io.StringIO()
     log = Log(stream)
     log.testing(0, 0)
@@ -112,7 +112,7 @@ def test_the_papers_reader_understands_our_log():
     assert read_as_the_papers_authors(LOG_2014)["score1"] == {1000: 5.3778}
 
 
-def test_later_time_stamp_wins(tmp_path):
+def test_later_time_stamp_wins(tmp_path: Path) -> None:
     (tmp_path / "a").write_text(LOG_2014)
     (tmp_path / "b").write_text(LOG_2014.replace("I0403", "I0402").replace("0.0389203", "0.9"))
     (tmp_path / "c").write_text(LOG_2014.replace("I0403", "I0404").replace("5.3778", "4.0"))
@@ -122,7 +122,7 @@ def test_later_time_stamp_wins(tmp_path):
     assert [e.iteration for e in events] == sorted(e.iteration for e in events)
 
 
-def test_unreadable_log(tmp_path):
+def test_unreadable_log(tmp_path: Path) -> None:
     with pytest.raises(SolverError, match="gone: cannot read the log"):
         read_log(tmp_path / "gone")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(LOG_2014.encode())[:-12])

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.metrics import Csv, JsonLines, TensorBoard
 
 
-def test_json_lines(tmp_path):
+def test_json_lines(tmp_path: Path) -> None:
     log = Log(io.StringIO(), [JsonLines(tmp_path / "log.jsonl")])
     log.test(8, 0, None, [Score("accuracy", 0.5), Score("v", 1.0), Score("v", math.inf)])
     log.final_loss(9, math.nan)
@@ -30,7 +31,7 @@ def test_json_lines(tmp_path):
     assert second["loss"] == "nan"
 
 
-def test_csv_is_appended_with_one_header(tmp_path):
+def test_csv_is_appended_with_one_header(tmp_path: Path) -> None:
     for iteration in (1, 2):
         log = Log(io.StringIO(), [Csv(tmp_path / "log.csv")])
         log.test(iteration, 1, None, [Score("v", 1.0), Score("v", 0.1)])
@@ -40,7 +41,7 @@ def test_csv_is_appended_with_one_header(tmp_path):
     assert rows[1:] == [[i, "test", f"net1.v[{k}]", v] for i in "12" for k, v in ((0, "1"), (1, "0.1"))]
 
 
-def test_tensorboard_is_written(tmp_path):
+def test_tensorboard_is_written(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     sink = TensorBoard(tmp_path / "board")
     sink.write(events.FinalEvent(3, 1.0, 0.5))
@@ -48,13 +49,13 @@ def test_tensorboard_is_written(tmp_path):
     assert list((tmp_path / "board").iterdir())
 
 
-def test_missing_tensorboard_is_named(tmp_path, monkeypatch):
+def test_missing_tensorboard_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(SolverError, match="pip install tensorboard"):
         TensorBoard(tmp_path / "board")
 
 
-def test_a_csv_has_a_row_for_every_number(tmp_path):
+def test_a_csv_has_a_row_for_every_number(tmp_path: Path) -> None:
     sink = Csv(tmp_path / "log.csv")
     sink.write(events.TrainEvent(20, 1.5, 0.123456789123, 10.0, {"loss": 2.0, "v": [1.0, 3.0]}))
     sink.write(events.SnapshotEvent(20, 1.5, "a", "b"))

@@ -7,11 +7,11 @@ import pytest
 from caffe_compat.errors import NetError
 from caffe_compat.proto import caffe_pb2, parse_message
 from caffe_compat.solver import Log, Solver
-from tests.solver.conftest import NET, SOLVER, assert_same_bits, weights
+from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, weights
 
 
 @pytest.mark.parametrize("form", ["net_param", "train_net+test_net", "train_net_param+test_net_param"])
-def test_nets_in_every_form(form, make_solver):
+def test_nets_in_every_form(form: str, make_solver: MakeSolver) -> None:
     solver = parse_message(SOLVER, caffe_pb2.SolverParameter())
     net = parse_message(NET, caffe_pb2.NetParameter())
     solver.ClearField("net")
@@ -32,7 +32,7 @@ def test_nets_in_every_form(form, make_solver):
     other.close()
 
 
-def test_train_and_test_states(job):
+def test_train_and_test_states(job: Path) -> None:
     """Stages of solver states join those of the file and decide which layers take part."""
     extra = 'layer { name: "extra" type: "Power" bottom: "ip" top: "extra" include { stage: "%s" } }\n'
     Path("net.prototxt").write_text(NET + extra % "deep" + extra.replace("extra", "more") % "wide")
@@ -48,21 +48,21 @@ def test_train_and_test_states(job):
     solver.close()
 
 
-def test_weights_field(make_solver):
+def test_weights_field(make_solver: MakeSolver) -> None:
     first = make_solver(random_seed=1)
     first.net.save("start.caffemodel")
     second = make_solver(random_seed=2, weights=["start.caffemodel"])
     assert_same_bits(weights(first), weights(second))
 
 
-def test_test_nets_share_parameters(make_solver):
+def test_test_nets_share_parameters(make_solver: MakeSolver) -> None:
     solver = make_solver()
     for name in ("conv", "ip"):
         for ours, theirs in zip(solver.net.params[name], solver.test_nets[0].params[name], strict=True):
             assert ours is theirs
 
 
-def test_test_net_of_another_shape_is_refused(job):
+def test_test_net_of_another_shape_is_refused(job: Path) -> None:
     Path("other.prototxt").write_text(NET.replace("num_output: 4", "num_output: 5"))
     text = SOLVER.replace('net: "net.prototxt"', 'train_net: "net.prototxt" test_net: "other.prototxt"')
     Path("solver.prototxt").write_text(text)

@@ -43,7 +43,7 @@ iter_size: 2 display: 5
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rng = np.random.default_rng(1)
     records = (
         (f"{i:08d}", encode_datum(rng.integers(0, 256, (2, 7, 6), dtype=np.uint8), label=i % 3)) for i in range(RECORDS)
@@ -65,7 +65,7 @@ def run_two(*flags: str) -> None:
     assert statuses == [0, 0], Path("log_0").read_text() + Path("log_1").read_text()
 
 
-def _start(rank: int, port: int, flags: tuple[str, ...]) -> subprocess.Popen:
+def _start(rank: int, port: int, flags: tuple[str, ...]) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = os.environ | {name: str(value) for name, value in place.items()}
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -78,7 +78,7 @@ def layer_weights(path: str) -> dict[str, list[np.ndarray]]:
     return {layer.name: layer.blobs for layer in read_caffemodel(path) if layer.blobs}
 
 
-def test_two_processes_equal_one_with_the_joined_batch(folder):
+def test_two_processes_equal_one_with_the_joined_batch(folder: Path) -> None:
     run_two()
     one = Solver("one.prototxt", log=Log(enabled=False))
     one.solve()
@@ -104,7 +104,7 @@ def test_two_processes_equal_one_with_the_joined_batch(folder):
     assert Path("two_iter_10.caffemodel").read_bytes() == before
 
 
-def test_a_net_without_trained_layers_trains_nothing(folder):
+def test_a_net_without_trained_layers_trains_nothing(folder: Path) -> None:
     frozen = 'bottom: "conv" top: "ip" param { lr_mult: 0 } param { lr_mult: 0 }'
     Path("joined.prototxt").write_text(Path("half.prototxt").read_text().replace('bottom: "conv" top: "ip"', frozen))
     solver = Solver("one.prototxt", log=Log(enabled=False))

@@ -1,6 +1,7 @@
 """Learning rates against values worked out by hand from Caffe's formulas."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from caffe_compat.solver.schedule import POLICIES, Policy, Schedule
 FLOAT32_FIELD = 1e-6  # the message keeps base_lr, gamma and power in float32
 
 
-def make(**fields) -> Schedule:
+def make(**fields: Any) -> Schedule:
     return Schedule(caffe_pb2.SolverParameter(**fields), "solver.prototxt")
 
 
@@ -32,25 +33,25 @@ def make(**fields) -> Schedule:
         ({"lr_policy": "sigmoid", "gamma": 10, "stepsize": 1000}, 0, 0.0),  # exp would overflow
     ],
 )
-def test_rate(fields, iteration, rate):
+def test_rate(fields: dict[str, Any], iteration: int, rate: float) -> None:
     assert make(base_lr=0.1, **fields).rate(iteration) == pytest.approx(rate, rel=FLOAT32_FIELD, abs=1e-12)
 
 
-def test_multistep_counts_one_step_a_call():
+def test_multistep_counts_one_step_a_call() -> None:
     schedule = make(base_lr=1.0, lr_policy="multistep", gamma=0.1, stepvalue=[2, 2, 5])
     rates = [schedule.rate(i) for i in range(7)]
     assert rates == pytest.approx([1, 1, 0.1, 0.01, 0.01, 0.001, 0.001], rel=FLOAT32_FIELD)
     assert schedule.current_step == 3
 
 
-def test_multistep_goes_on_from_a_restored_step():
+def test_multistep_goes_on_from_a_restored_step() -> None:
     schedule = make(base_lr=1.0, lr_policy="multistep", gamma=0.1, stepvalue=[2, 5])
     schedule.current_step = 1
     assert schedule.rate(3) == pytest.approx(0.1, rel=FLOAT32_FIELD)
     assert schedule.rate(5) == pytest.approx(0.01, rel=FLOAT32_FIELD)
 
 
-def test_step_sets_current_step():
+def test_step_sets_current_step() -> None:
     schedule = make(base_lr=1.0, lr_policy="step", gamma=0.1, stepsize=10)
     schedule.rate(35)
     assert schedule.current_step == 3
@@ -66,37 +67,37 @@ def test_step_sets_current_step():
         ({"lr_policy": "poly"}, "max_iter is not set; expected at least 1 for lr_policy poly"),
     ],
 )
-def test_refusals(fields, message):
+def test_refusals(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SolverError, match=message):
         make(base_lr=0.1, **fields)
 
 
-def test_absent_policy_is_refused_at_the_first_rate_only():
+def test_absent_policy_is_refused_at_the_first_rate_only() -> None:
     schedule = make(base_lr=0.1)
     with pytest.raises(SolverError, match="lr_policy is not set"):
         schedule.rate(0)
 
 
-def test_poly_past_the_end_has_no_rate():
+def test_poly_past_the_end_has_no_rate() -> None:
     schedule = make(base_lr=0.1, lr_policy="poly", power=0.5, max_iter=10)
     with pytest.raises(SolverError, match="past max_iter 10"):
         schedule.rate(11)
 
 
-def test_caffes_policies():
+def test_caffes_policies() -> None:
     assert list(POLICIES) == ["fixed", "step", "exp", "inv", "multistep", "poly", "sigmoid"]
 
 
-def test_a_policy_is_one_class(monkeypatch):
+def test_a_policy_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a new one says of itself decides its checks, steps and rates."""
 
     class Halving(Policy):
         least = (("stepsize", 2),)
 
-        def step(self, param, iteration, step):
+        def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
             return max(step, iteration // param.stepsize)
 
-        def rate(self, param, iteration, step):
+        def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
             return param.base_lr / 2**step
 
     monkeypatch.setitem(POLICIES, "halving", Halving())

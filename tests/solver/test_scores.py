@@ -14,7 +14,7 @@ layer { name: "y" type: "Power" bottom: "x" top: "y" }
 """
 
 
-def test_one_name_for_every_number():
+def test_one_name_for_every_number() -> None:
     net = Net(parse_net(NET))
     outputs = net(x=torch.tensor([[1.0, 2.0]]))
     assert score_names(net, outputs) == [("s", 0.5), ("y", 0.0), ("y", 0.0)]

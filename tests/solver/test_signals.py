@@ -9,7 +9,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.solver.signals import SignalActions
 
 
-def test_each_signal_is_answered_once_and_handlers_come_back():
+def test_each_signal_is_answered_once_and_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP)
     with SignalActions() as actions:
         assert actions.requested() == "none"
@@ -19,7 +19,7 @@ def test_each_signal_is_answered_once_and_handlers_come_back():
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGHUP)) == before
 
 
-def test_effects_can_be_chosen():
+def test_effects_can_be_chosen() -> None:
     with SignalActions(sigint_effect="none", sighup_effect="stop") as actions:
         os.kill(os.getpid(), signal.SIGINT)
         assert actions.requested() == "none"

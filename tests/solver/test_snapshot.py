@@ -16,7 +16,7 @@ import torch
 from caffe_compat.errors import CaffeCompatError, SolverError
 from caffe_compat.proto import caffe_pb2, read_solver
 from caffe_compat.solver import Log, Solver, find_snapshot
-from tests.solver.conftest import NET, SOLVER, assert_same_bits, weights
+from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, weights
 
 KILLS = 8
 
@@ -28,7 +28,7 @@ def history(solver: Solver) -> list[np.ndarray]:
 @pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
 @pytest.mark.parametrize("rule", ["SGD", "Adam"])
 @pytest.mark.parametrize("seed", [7, -1])
-def test_continuation_is_exact(form, rule, seed, make_solver):
+def test_continuation_is_exact(form: str, rule: str, seed: int, make_solver: MakeSolver) -> None:
     """Crops, mirrors, dropout, epochs, tests, smoothed losses: all as in the run that went on."""
     fields = {
         "snapshot_format": getattr(caffe_pb2.SolverParameter, form),
@@ -50,7 +50,7 @@ def test_continuation_is_exact(form, rule, seed, make_solver):
     assert set(numbers) <= set(everything)
 
 
-def test_continuation_without_resume_file_is_caffes(make_solver):
+def test_continuation_without_resume_file_is_caffes(make_solver: MakeSolver) -> None:
     first = make_solver()
     first.step(3)
     Path("snap_iter_3.resume").unlink()
@@ -61,7 +61,7 @@ def test_continuation_without_resume_file_is_caffes(make_solver):
     assert_same_bits(history(first), history(second))
 
 
-def test_a_state_of_a_moved_folder_finds_its_weights(make_solver, job):
+def test_a_state_of_a_moved_folder_finds_its_weights(make_solver: MakeSolver, job: Path) -> None:
     first = make_solver()
     first.step(3)
     (job / "kept").mkdir()
@@ -72,7 +72,7 @@ def test_a_state_of_a_moved_folder_finds_its_weights(make_solver, job):
     assert_same_bits(weights(first), weights(second))
 
 
-def test_float64_snapshot_keeps_all_digits(make_solver):
+def test_float64_snapshot_keeps_all_digits(make_solver: MakeSolver) -> None:
     first = make_solver(dtype=torch.float64)
     first.step(3)
     second = make_solver(dtype=torch.float64)
@@ -82,14 +82,14 @@ def test_float64_snapshot_keeps_all_digits(make_solver):
     assert_same_bits(history(first), history(second))
 
 
-def test_snapshot_of_another_solver_type_is_refused(make_solver):
+def test_snapshot_of_another_solver_type_is_refused(make_solver: MakeSolver) -> None:
     make_solver().step(3)
     adam = make_solver(type="Adam", base_lr=0.01)
     with pytest.raises(SolverError, match=r"snap_iter_3.solverstate: has 4 history blobs; Adam .* needs 8"):
         adam.restore("snap_iter_3.solverstate")
 
 
-def test_snapshot_of_another_net_is_refused_and_changes_nothing(make_solver, job):
+def test_snapshot_of_another_net_is_refused_and_changes_nothing(make_solver: MakeSolver, job: Path) -> None:
     make_solver().step(3)
     (job / "net.prototxt").write_text(NET.replace("num_output: 3", "num_output: 5"))
     other = make_solver()
@@ -99,21 +99,21 @@ def test_snapshot_of_another_net_is_refused_and_changes_nothing(make_solver, job
     assert_same_bits(before, weights(other))
 
 
-def test_missing_weights_are_named(make_solver):
+def test_missing_weights_are_named(make_solver: MakeSolver) -> None:
     make_solver().step(3)
     Path("snap_iter_3.caffemodel").unlink()
     with pytest.raises(SolverError, match=r"learned_net snap_iter_3.caffemodel is not there"):
         make_solver().restore("snap_iter_3.solverstate")
 
 
-def test_damaged_resume_file_is_named(make_solver):
+def test_damaged_resume_file_is_named(make_solver: MakeSolver) -> None:
     make_solver().step(3)
     Path("snap_iter_3.resume").write_text('{"version": 1, "itera')
     with pytest.raises(SolverError, match=r"snap_iter_3.resume: cannot be read: .*; remove it"):
         make_solver().restore("snap_iter_3.solverstate")
 
 
-def test_find_snapshot_takes_the_newest_whole_one(make_solver):
+def test_find_snapshot_takes_the_newest_whole_one(make_solver: MakeSolver) -> None:
     assert find_snapshot("snap") is None
     assert find_snapshot("nowhere/snap") is None
     make_solver().step(9)
@@ -129,7 +129,7 @@ def test_find_snapshot_takes_the_newest_whole_one(make_solver):
     assert find_snapshot("snap") == Path("snap_iter_3.solverstate")
 
 
-def test_a_failed_write_leaves_the_old_snapshot(make_solver, monkeypatch):
+def test_a_failed_write_leaves_the_old_snapshot(make_solver: MakeSolver, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = make_solver()
     solver.step(3)
 
@@ -165,7 +165,7 @@ def _start_training() -> subprocess.Popen:
     return child
 
 
-def test_killed_at_any_moment(job):
+def test_killed_at_any_moment(job: Path) -> None:
     """A snapshot every iteration, so that most kills fall into one; the end is that of an undisturbed run."""
     text = SOLVER.replace("snapshot: 3", "snapshot: 1").replace("max_iter: 12", "max_iter: 30")
     (job / "whole").mkdir()
@@ -202,7 +202,7 @@ def test_killed_at_any_moment(job):
         assert ours == theirs
 
 
-def test_time_is_not_part_of_a_snapshot(make_solver):
+def test_time_is_not_part_of_a_snapshot(make_solver: MakeSolver) -> None:
     make_solver().step(3)
     first = {path.name: path.read_bytes() for path in Path().glob("snap_iter_3.*")}
     time.sleep(0.01)

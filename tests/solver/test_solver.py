@@ -6,10 +6,10 @@ import torch
 
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver import Solver
-from tests.solver.conftest import train
+from tests.solver.conftest import MakeSolver, train
 
 
-def test_order_of_events(make_solver):
+def test_order_of_events(make_solver: MakeSolver) -> None:
     solver, lines = train(make_solver, max_iter=4, average_loss=1)
     assert solver.iter == 4
     start = lines.index("Solving tiny")
@@ -28,12 +28,12 @@ def test_order_of_events(make_solver):
     assert [kind if not kind.startswith("Test score") else kind[:15] for kind in kinds] == expected
 
 
-def test_no_snapshot_after_training_when_told(make_solver):
+def test_no_snapshot_after_training_when_told(make_solver: MakeSolver) -> None:
     train(make_solver, max_iter=4, snapshot_after_train=False)
     assert not Path("snap_iter_4.caffemodel").exists()
 
 
-def test_iter_size_averages_gradients_and_loss(make_solver):
+def test_iter_size_averages_gradients_and_loss(make_solver: MakeSolver) -> None:
     solver = make_solver(iter_size=3, display=0)
     seen = {}
 
@@ -48,7 +48,7 @@ def test_iter_size_averages_gradients_and_loss(make_solver):
     assert torch.allclose(update, solver.param.base_lr * (seen["sum"] / 3 + 0.001 * before), atol=1e-7)
 
 
-def test_callbacks_come_in_order(make_solver):
+def test_callbacks_come_in_order(make_solver: MakeSolver) -> None:
     order = []
     solver = make_solver(display=0)
     solver.add_callback(
@@ -60,7 +60,7 @@ def test_callbacks_come_in_order(make_solver):
     assert order == [("start", 0), ("ready", 0), ("update", 1), ("start", 1), ("ready", 1), ("update", 2)]
 
 
-def test_snapshot_diff_holds_the_update(make_solver):
+def test_snapshot_diff_holds_the_update(make_solver: MakeSolver) -> None:
     solver = make_solver(snapshot_diff=True, display=0, test_interval=0, test_iter=[], snapshot=0)
     solver.step(1)
     solver.snapshot()

@@ -41,7 +41,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("old", "new", "error", "message"), REFUSALS)
-def test_refusals_name_file_and_field(old, new, error, message, job):
+def test_refusals_name_file_and_field(old: str, new: str, error: type[Exception], message: str, job: Path) -> None:
     assert old in SOLVER
     Path("solver.prototxt").write_text(SOLVER.replace(old, new))
     with pytest.raises(error, match=message) as caught:

@@ -5,14 +5,14 @@ import io
 import pytest
 import torch
 
-from caffe_compat.solver import Log
+from caffe_compat.solver import Log, Solver
 from caffe_compat.solver.graphs import EagerRecorder
 from caffe_compat.solver.parallel import SINGLE
 from caffe_compat.solver.train_step import DebugStep, PlainStep, RecordedStep, TrainStep, make_train_step
-from tests.solver.conftest import messages, weights
+from tests.solver.conftest import MakeSolver, messages, weights
 
 
-def make(kind: str, solver, log=None) -> TrainStep:
+def make(kind: str, solver: Solver, log: Log | None = None) -> TrainStep:
     log = log or Log(enabled=False)
     shared = {"parallel": SINGLE, "overlap": True, "precision": "fp32"}
     if kind == "recorded":
@@ -23,7 +23,7 @@ def make(kind: str, solver, log=None) -> TrainStep:
 
 
 @pytest.mark.parametrize("kind", ["plain", "recorded", "debug"])
-def test_one_iteration_through_the_interface(kind, make_solver):
+def test_one_iteration_through_the_interface(kind: str, make_solver: MakeSolver) -> None:
     """Two passes add up their gradients; the update is SGD's first, -rate * (gradient / 2 + decay)."""
     expected = make_solver(iter_size=2)
     passes = [expected.net.forward_with_loss()[1] for _ in range(2)]
@@ -50,7 +50,7 @@ def test_one_iteration_through_the_interface(kind, make_solver):
     assert kind == "recorded" or all(p.grad is None for p in solver.net.parameters())
 
 
-def test_a_debug_step_logs_at_displays_only(make_solver):
+def test_a_debug_step_logs_at_displays_only(make_solver: MakeSolver) -> None:
     stream = io.StringIO()
     step = make("debug", make_solver(), Log(stream))
     step.forward_backward()
@@ -59,7 +59,7 @@ def test_a_debug_step_logs_at_displays_only(make_solver):
     assert messages(stream)[0].startswith("    [Forward] Layer data, top blob data data: ")
 
 
-def test_the_step_of_a_solver_file(make_solver):
+def test_the_step_of_a_solver_file(make_solver: MakeSolver) -> None:
     stream = io.StringIO()
     assert type(make_solver().train_step) is PlainStep
     assert type(make_solver(debug_info=True).train_step) is DebugStep
@@ -76,11 +76,11 @@ def test_the_step_of_a_solver_file(make_solver):
     assert messages(stream) == ["Fast mode without CUDA graphs: the net is on cpu; CUDA graphs need a CUDA device"]
 
 
-def test_a_step_of_ones_own(make_solver):
+def test_a_step_of_ones_own(make_solver: MakeSolver) -> None:
     """Solver.train_step may be replaced; here by one that leaves out every gradient's sign."""
 
     class Absolute(PlainStep):
-        def update(self):
+        def update(self) -> None:
             for p in self.net.parameters():
                 p.grad.abs_()
             super().update()

@@ -8,10 +8,10 @@ import torch
 
 from caffe_compat import random
 from caffe_compat.errors import SolverError
-from tests.solver.conftest import assert_same_bits, weights
+from tests.solver.conftest import MakeSolver, assert_same_bits, weights
 
 
-def test_a_run_goes_on_from_a_state(make_solver):
+def test_a_run_goes_on_from_a_state(make_solver: MakeSolver) -> None:
     """Another solver with the weights and both parts of the state ends with the same bits."""
     first = make_solver(snapshot=0)
     first.step(5)
@@ -34,11 +34,11 @@ def test_a_run_goes_on_from_a_state(make_solver):
     assert first.smoothed.get_state() == second.smoothed.get_state()
 
 
-def test_random_states_are_all_there(make_solver):
+def test_random_states_are_all_there(make_solver: MakeSolver) -> None:
     solver = make_solver()
     state = solver.state.state()
 
-    def draw():
+    def draw() -> tuple[int, float, float, float]:
         return random.generator().raw(), torch.rand(()).item(), python_random.random(), np.random.rand()
 
     expected = draw()
@@ -47,7 +47,7 @@ def test_random_states_are_all_there(make_solver):
     assert draw() == expected
 
 
-def test_a_window_is_kept_once_after_an_exact_resume(make_solver):
+def test_a_window_is_kept_once_after_an_exact_resume(make_solver: MakeSolver) -> None:
     solver = make_solver()
     solver.smoothed.add(torch.tensor(2.0))
     solver.state.load_state(solver.state.state())
@@ -57,7 +57,7 @@ def test_a_window_is_kept_once_after_an_exact_resume(make_solver):
     assert solver.smoothed.get_state() == []
 
 
-def test_histories_with_four_axes_fit(make_solver):
+def test_histories_with_four_axes_fit(make_solver: MakeSolver) -> None:
     """Caffe before BlobShape wrote them so."""
     solver = make_solver()
     snapshot = solver.state.solver_snapshot("")

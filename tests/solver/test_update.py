@@ -1,6 +1,7 @@
 """Rate and update of an iteration, and the lines about them."""
 
 import io
+from typing import Never
 
 import torch
 
@@ -12,11 +13,11 @@ from tests.solver.conftest import messages
 
 
 class OnlyUpdates(TrainStep):
-    def forward_backward(self, *, last=True, display=False):
+    def forward_backward(self, *, last: bool = True, display: bool = False) -> Never:
         raise NotImplementedError
 
 
-def test_rates_steps_and_clipping():
+def test_rates_steps_and_clipping() -> None:
     stream, log = io.StringIO(), Log
     param = SolverParameter(base_lr=0.5, lr_policy="multistep", gamma=0.5, stepvalue=[1])
     weight = torch.nn.Parameter(torch.tensor([10.0, 10.0]))
@@ -36,7 +37,7 @@ def test_rates_steps_and_clipping():
     ]
 
 
-def test_the_rate_is_a_float32():
+def test_the_rate_is_a_float32() -> None:
     param = SolverParameter(base_lr=0.1, lr_policy="exp", gamma=0.3)
     weight = torch.nn.Parameter(torch.zeros(1))
     optimizer = SGD([weight], lr=0.0)

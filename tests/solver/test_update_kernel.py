@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
 
 
 @pytest.fixture(scope="module")
-def kernels(tmp_path_factory) -> ctypes.CDLL:
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
     library = tmp_path_factory.mktemp("kernels") / "solver_update.so"
     source = Path(__file__).parent / "host_cuda" / "solver_update.cpp"
     includes = [f"-I{ROOT / 'csrc'}", f"-I{ROOT / 'tests'}", *(f"-I{path}" for path in include_paths("cpu"))]
@@ -41,7 +41,7 @@ def address(array: np.ndarray | None) -> ctypes.c_void_p:
 @pytest.mark.parametrize("clipped", [True, False])
 @pytest.mark.parametrize("l1", [True, False])
 @pytest.mark.parametrize("rule", [rule.kernel for rule in RULES.values()])
-def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
+def test_kernel_equals_the_cpu(rule: str, l1: bool, clipped: bool, kernels: ctypes.CDLL) -> None:
     extension.load()
     rng = np.random.default_rng(0)
     weight, gradient = (rng.standard_normal(sum(COUNTS)) for _ in range(2))
@@ -68,7 +68,7 @@ def test_kernel_equals_the_cpu(rule, l1, clipped, kernels):
 
 
 @pytest.mark.parametrize("more", ["", " X(Momentum)"])
-def test_a_rule_without_traits_does_not_compile(more, tmp_path):
+def test_a_rule_without_traits_does_not_compile(more: str, tmp_path: Path) -> None:
     header = (ROOT / "csrc" / "solver_update" / "solver_update.h").read_text()
     assert header.count("X(Adam)") == 1
     (tmp_path / "rules.cpp").write_text(header.replace("X(Adam)", f"X(Adam){more}").replace("#pragma once", ""))

@@ -15,12 +15,12 @@ ARGUMENTS = ["w.caffemodel", "net.prototxt", "ip,relu", "fa,fb", "3", "lmdb"]
 
 
 @pytest.fixture(autouse=True)
-def _case(tmp_path, monkeypatch):
+def _case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(GOLDEN, tmp_path / "case")
     monkeypatch.chdir(tmp_path / "case")
 
 
-def test_features_are_caffes():
+def test_features_are_caffes() -> None:
     assert main(["extract_features", *ARGUMENTS]) == 0
     expected = dict(np.load("expected.npz"))
     reader = LMDBReader("fa")
@@ -43,7 +43,7 @@ def test_features_are_caffes():
         (0, "gone", "gone: cannot be read"),
     ],
 )
-def test_refusals(place, value, message, capsys):
+def test_refusals(place: int, value: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = list(ARGUMENTS)
     arguments[place] = value
     assert main(["extract_features", *arguments]) == 1
@@ -51,7 +51,7 @@ def test_refusals(place, value, message, capsys):
     assert not Path("fa").exists()
 
 
-def test_an_existing_database_is_not_overwritten(capsys):
+def test_an_existing_database_is_not_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     write_lmdb("fb", [("0", b"x")])
     assert main(["extract_features", *ARGUMENTS]) == 1
     assert "fb: already exists" in capsys.readouterr().err

@@ -11,12 +11,12 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "log" / "train_and_test"
 
 
 @pytest.fixture(autouse=True)
-def _job(tmp_path, monkeypatch):
+def _job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(GOLDEN, tmp_path / "case")
     monkeypatch.chdir(tmp_path / "case")
 
 
-def test_means_are_of_all_batches(capsys):
+def test_means_are_of_all_batches(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", "-model", "net.prototxt", "-weights", "init.caffemodel", "-iterations", "2"]) == 0
     lines = [line.split("] ")[1] for line in capsys.readouterr().err.splitlines()]
     batches = [float(line.split(" = ")[1]) for line in lines if line.startswith("Batch") and "accuracy" in line]
@@ -34,6 +34,6 @@ def test_means_are_of_all_batches(capsys):
         (["--model=net.prototxt", "--weights=init.caffemodel", "--iterations=0"], 1, "--iterations is 0"),
     ],
 )
-def test_refusals(words, status, message, capsys):
+def test_refusals(words: list[str], status: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", *words]) == status
     assert message in capsys.readouterr().err

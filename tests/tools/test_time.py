@@ -1,6 +1,7 @@
 """``caffe time``: a line for each layer and direction."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,12 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "ip" top: "loss"
 
 
 @pytest.fixture(autouse=True)
-def _net(tmp_path, monkeypatch):
+def _net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.prototxt").write_text(NET)
     monkeypatch.chdir(tmp_path)
 
 
-def test_table(capsys):
+def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "--model=net.prototxt", "--iterations=3"]) == 0
     lines = [line.split("] ")[1] for line in capsys.readouterr().err.splitlines()]
     names = [match[1] for line in lines if (match := re.fullmatch(r" *(\S+)\tforward: [0-9.e+-]+ ms\.", line))]
@@ -31,12 +32,12 @@ def test_table(capsys):
         assert any(re.fullmatch(rf"{start}[0-9.e+-]+ ms\.", line) for line in lines)
 
 
-def test_phase(capsys):
+def test_phase(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caffe", "time", "-model", "net.prototxt", "-iterations=1", "-phase=TEST"]) == 0
     assert "loss\t" not in capsys.readouterr().err
 
 
-def test_refusals(capsys):
+def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "--model=net.prototxt", "--iterations=0"]) == 1
     assert "--iterations is 0" in capsys.readouterr().err
     assert main(["time", "--model=net.prototxt", "--phase=DEPLOY"]) == 2

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -62,18 +63,20 @@ def assert_same_events(ours: list[list[str]], theirs: list[list[str]]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _own_random_stream():
+def _own_random_stream() -> Iterator[None]:
     with random.scope():
         yield
 
 
-def enter(case: str, folder: Path, monkeypatch) -> None:
+def enter(case: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(GOLDEN / case, folder / case)
     monkeypatch.chdir(folder / case)
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_events_are_caffes(case, tmp_path, monkeypatch, capsys):
+def test_events_are_caffes(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     enter(case, tmp_path, monkeypatch)
     for command in json.loads(Path("case.json").read_text())["commands"]:
         assert main(command) == 0
@@ -81,11 +84,11 @@ def test_events_are_caffes(case, tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def job(tmp_path, monkeypatch):
+def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enter("train_and_test", tmp_path, monkeypatch)
 
 
-def test_iterations_and_metrics(job, capsys):
+def test_iterations_and_metrics(job: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "-solver=solver.prototxt", "-iterations=6", "--log_json=m.jsonl", "--log_csv=m.csv"]) == 0
     assert Path("snap_iter_6.caffemodel").exists()
     kinds = [json.loads(line)["event"] for line in Path("m.jsonl").read_text().splitlines()]
@@ -93,12 +96,12 @@ def test_iterations_and_metrics(job, capsys):
     assert Path("m.csv").read_text().startswith("time,iteration,event,name,value\n")
 
 
-def test_negative_iterations(job, capsys):
+def test_negative_iterations(job: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--solver=solver.prototxt", "--iterations=-1"]) == 1
     assert "--iterations is -1; expected at least 0" in capsys.readouterr().err
 
 
-def test_weights_flag_replaces_the_files_weights(job):
+def test_weights_flag_replaces_the_files_weights(job: None) -> None:
     text = Path("solver.prototxt").read_text()
     Path("solver.prototxt").write_text(text + ' weights: "gone.caffemodel"')
     words = ["train", "--solver=solver.prototxt", "--iterations=0"]
@@ -106,7 +109,7 @@ def test_weights_flag_replaces_the_files_weights(job):
     assert main(words) == 1
 
 
-def test_stage_and_phase(job, capsys):
+def test_stage_and_phase(job: None, capsys: pytest.CaptureFixture[str]) -> None:
     net = Path("net.prototxt").read_text()
     extra = 'layer { name: "extra" type: "Power" bottom: "fc8" top: "extra" include { stage: "deep" min_level: 2 } }'
     Path("net.prototxt").write_text(net + extra)
@@ -119,7 +122,7 @@ def test_stage_and_phase(job, capsys):
     assert "Train net output #0: accuracy" in capsys.readouterr().err
 
 
-def test_snapshot_auto(job, capsys):
+def test_snapshot_auto(job: None, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["train", "--solver=solver.prototxt", "--snapshot=auto"]
     assert main(words) == 0
     assert "No whole snapshot snap_iter_*" in capsys.readouterr().err
@@ -130,7 +133,7 @@ def test_snapshot_auto(job, capsys):
     assert Path("snap_iter_40.caffemodel").read_bytes() == finished
 
 
-def test_snapshot_of_another_net(job, capsys):
+def test_snapshot_of_another_net(job: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--solver=solver.prototxt"]) == 0
     Path("net.prototxt").write_text(Path("net.prototxt").read_text().replace("num_output: 6", "num_output: 9"))
     capsys.readouterr()
@@ -149,7 +152,15 @@ def test_snapshot_of_another_net(job, capsys):
         (signal.SIGHUP, ["--sighup_effect=none"], None),
     ],
 )
-def test_signals(number, flags, stops, job, monkeypatch, capsys):
+def test_signals(
+    *,
+    number: signal.Signals,
+    flags: list[str],
+    stops: bool | None,
+    job: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     text = Path("solver.prototxt").read_text()
     text = text.replace("max_iter: 40", "max_iter: 200").replace("snapshot: 20", "snapshot: 1000")
     Path("solver.prototxt").write_text(text)
@@ -173,7 +184,7 @@ def test_signals(number, flags, stops, job, monkeypatch, capsys):
     assert states[-1] == (11 if stops else 200)
 
 
-def test_gpu_without_a_device(job, monkeypatch, capsys):
+def test_gpu_without_a_device(job: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     for flag, message in (
         ("all", "--gpu all: PyTorch finds no CUDA device"),
@@ -184,7 +195,7 @@ def test_gpu_without_a_device(job, monkeypatch, capsys):
         assert message in capsys.readouterr().err
 
 
-def test_fine_tuning_starts_from_the_weights(job):
+def test_fine_tuning_starts_from_the_weights(job: None) -> None:
     assert main(["train", "--solver=solver.prototxt", "--iterations=0", "--weights=init.caffemodel"]) == 0
     assert not Path("snap_iter_0.caffemodel").exists()  # 0 is a multiple of the snapshot interval, as in Caffe
     Path("solver.prototxt").write_text(Path("solver.prototxt").read_text().replace("snapshot: 20", ""))

@@ -8,7 +8,7 @@ from google.protobuf import text_format
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.shared.geometry import (
-    Window,
+    KernelWindow,
     conv_sizes,
     deconv_sizes,
     end_pads,
@@ -48,7 +48,7 @@ def convolution(text: str) -> caffe_pb2.ConvolutionParameter:
     ],
 )
 def test_read_conv_window(text: str, axes: int, window: tuple[Shape, ...]) -> None:
-    assert read_conv_window(LAYER, convolution(text), axes) == Window(*window)
+    assert read_conv_window(LAYER, convolution(text), axes) == KernelWindow(*window)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_read_conv_window_refuses(text: str, axes: int, message: str) -> None:
 
 
 def test_extent() -> None:
-    assert Window((3, 1, 2), (1,) * 3, (0,) * 3, (1, 5, 4)).extent == (3, 1, 5)
+    assert KernelWindow((3, 1, 2), (1,) * 3, (0,) * 3, (1, 5, 4)).extent == (3, 1, 5)
 
 
 def windows_that_fit(size: int, extent: int, stride: int, pad: int) -> int:
@@ -79,7 +79,7 @@ def windows_that_fit(size: int, extent: int, stride: int, pad: int) -> int:
 
 @pytest.mark.parametrize(("size", "kernel", "stride", "pad", "dilation"), AXES)
 def test_conv_sizes_counts_windows(size: int, kernel: int, stride: int, pad: int, dilation: int) -> None:
-    window = Window((kernel,), (stride,), (pad,), (dilation,))
+    window = KernelWindow((kernel,), (stride,), (pad,), (dilation,))
     (extent,) = window.extent
     overhanging = extent - size - 2 * pad
     fits = windows_that_fit(size, extent, stride, pad)
@@ -100,7 +100,7 @@ def test_conv_sizes_counts_windows(size: int, kernel: int, stride: int, pad: int
 def test_deconv_sizes_reach_from_first_to_last_tap(
     size: int, kernel: int, stride: int, pad: int, dilation: int
 ) -> None:
-    window = Window((kernel,), (stride,), (pad,), (dilation,))
+    window = KernelWindow((kernel,), (stride,), (pad,), (dilation,))
     taps = [i * stride + k * dilation for i in range(size) for k in range(kernel)]
     assert deconv_sizes((size,), window) == (max(taps) + 1 - 2 * pad,)
 

@@ -6,7 +6,7 @@ from caffe_compat.proto import caffe_pb2, parse_message, parse_net
 from caffe_compat.proto.upgrade import data_transform
 
 
-def test_all_data_layers_get_both_messages_once_one_is_upgraded():
+def test_all_data_layers_get_both_messages_once_one_is_upgraded() -> None:
     # As Caffe leaves them: present, though empty.
     net = parse_net('layers { type: DATA name: "a" } layers { type: IMAGE_DATA image_data_param { scale: 2 } }')
     assert net.layer[0].HasField("data_param")

@@ -1,5 +1,7 @@
 """Whole files upgraded: what is dropped goes to stderr and into the exit status."""
 
+from pathlib import Path
+
 import pytest
 
 from caffe_compat.errors import ProtoError
@@ -27,7 +29,9 @@ from tests.proto.upgrade.v0_text import V0_DATA, v0_layer
         ("input_shape { }", "input_dim was dropped because input_shape is given too", 0),
     ],
 )
-def test_what_is_dropped_is_said(text, dropped, exit_status, tmp_path, capsys):
+def test_what_is_dropped_is_said(
+    text: str, dropped: str, exit_status: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.warns(UserWarning, match=dropped):
         parse_net(V0_DATA + text)
     (tmp_path / "in").write_text(V0_DATA + text)
@@ -35,7 +39,7 @@ def test_what_is_dropped_is_said(text, dropped, exit_status, tmp_path, capsys):
     assert "dropped" in capsys.readouterr().err
 
 
-def test_forms(tmp_path, capsys):
+def test_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "old").write_text('layers { type: RELU name: "r" }')
     assert upgrade_net_file(tmp_path / "old", tmp_path / "text", "text") == 0
     assert (tmp_path / "text").read_text() == 'layer {\n  name: "r"\n  type: "ReLU"\n}\n'
@@ -49,13 +53,13 @@ def test_forms(tmp_path, capsys):
     assert (tmp_path / "again").read_bytes() == (tmp_path / "text").read_bytes()
 
 
-def test_solvers(tmp_path):
+def test_solvers(tmp_path: Path) -> None:
     (tmp_path / "old").write_text("base_lr: 0.5 solver_type: NESTEROV")
     assert upgrade_solver_file(tmp_path / "old", tmp_path / "new") == 0
     assert (tmp_path / "new").read_text() == 'base_lr: 0.5\ntype: "Nesterov"\n'
 
 
-def test_a_refused_file_writes_nothing(tmp_path):
+def test_a_refused_file_writes_nothing(tmp_path: Path) -> None:
     (tmp_path / "old").write_text('solver_type: SGD type: "SGD"')
     with pytest.raises(ProtoError, match="both solver_type"):
         upgrade_solver_file(tmp_path / "old", tmp_path / "new")

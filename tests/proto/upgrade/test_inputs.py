@@ -7,7 +7,7 @@ from caffe_compat.proto import parse_net
 from tests.proto.upgrade.v0_text import V0_DATA
 
 
-def test_inputs_without_sizes_are_removed():
+def test_inputs_without_sizes_are_removed() -> None:
     net = parse_net('input: "data" layer { name: "r" }')
     assert [layer.name for layer in net.layer] == ["r"]
     assert not net.input
@@ -21,19 +21,19 @@ def test_inputs_without_sizes_are_removed():
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*dropped")
-def test_refusals(text, message):
+def test_refusals(text: str, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         parse_net(V0_DATA + text, "net.prototxt")
     assert str(caught.value).startswith(f"net.prototxt{message}")
 
 
-def shapes(text):
+def shapes(text: str) -> tuple[str, list[str], list[list[int]]]:
     """The name, tops and shapes of the first layer."""
     layer = parse_net(text).layer[0]
     return layer.type, list(layer.top), [list(shape.dim) for shape in layer.input_param.shape]
 
 
-def test_sizes_of_four_numbers_each():
+def test_sizes_of_four_numbers_each() -> None:
     text = 'input: "a" input: "b" input_dim: [1, 2, 3, 4] input_dim: [5, 6, 7, 8] layer { name: "r" }'
     assert shapes(text) == ("Input", ["a", "b"], [[1, 2, 3, 4], [5, 6, 7, 8]])
     net = parse_net(text)
@@ -42,6 +42,6 @@ def test_sizes_of_four_numbers_each():
     assert not net.input_dim
 
 
-def test_shapes():
+def test_shapes() -> None:
     text = 'input: "a" input: "b" input_shape { dim: 2 } input_shape { dim: [3, 4, 5, 6, 7] }'
     assert shapes(text) == ("Input", ["a", "b"], [[2], [3, 4, 5, 6, 7]])

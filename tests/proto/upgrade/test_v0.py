@@ -8,7 +8,7 @@ from caffe_compat.proto import caffe_pb2, parse_net
 from tests.proto.upgrade.v0_text import V0_DATA, v0_layer
 
 
-def test_padding_is_folded_into_pooling():
+def test_padding_is_folded_into_pooling() -> None:
     padding = v0_layer('type: "padding" name: "pad" pad: 3', top="p")
     net = parse_net(V0_DATA + padding + v0_layer('type: "pool" name: "pool" kernelsize: 2 pool: STOCHASTIC', "p"))
     assert [layer.name for layer in net.layer] == ["input", "pool"]
@@ -18,7 +18,7 @@ def test_padding_is_folded_into_pooling():
     assert pool.pooling_param.pool == caffe_pb2.PoolingParameter.STOCHASTIC
 
 
-def test_padding_in_place():
+def test_padding_in_place() -> None:
     layers = (
         v0_layer('type: "conv" name: "c1"')
         + v0_layer('type: "padding" pad: 3', "x")
@@ -46,7 +46,7 @@ def test_padding_in_place():
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:.*dropped")
-def test_refusals(text, message):
+def test_refusals(text: str, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         parse_net(V0_DATA + text, "net.prototxt")
     assert str(caught.value).startswith(f"net.prototxt{message}")
@@ -71,12 +71,12 @@ def test_refusals(text, message):
         ('type: "softmax_loss" name: "s"', 'type: "SoftmaxWithLoss" name: "s"'),
     ],
 )
-def test_flat_fields_go_to_their_types_message(old, new):
+def test_flat_fields_go_to_their_types_message(old: str, new: str) -> None:
     (_, layer) = parse_net(V0_DATA + v0_layer(old)).layer
     assert layer == text_format.Parse(new + 'bottom: "data" top: "x"', caffe_pb2.LayerParameter())
 
 
-def test_data_layers_get_a_transform():
+def test_data_layers_get_a_transform() -> None:
     fields = 'type: "data" name: "d" source: "s" batchsize: 2 scale: 0.5 cropsize: 7 mirror: true'
     (layer,) = parse_net(f'layers {{ layer {{ {fields} }} top: "x" }}').layer
     assert (layer.data_param.source, layer.data_param.batch_size) == ("s", 2)

@@ -9,13 +9,13 @@ from caffe_compat.proto import caffe_pb2, parse_net, read_net
 from caffe_compat.proto.upgrade import v1
 
 
-def test_every_v1_field_has_a_counterpart():
+def test_every_v1_field_has_a_counterpart() -> None:
     ours = {f.name for f in caffe_pb2.LayerParameter.DESCRIPTOR.fields}
     v1_fields = {f.name for f in caffe_pb2.V1LayerParameter.DESCRIPTOR.fields}
     assert v1_fields - ours == {"layer", "blob_share_mode", "blobs_lr", "weight_decay"}
 
 
-def test_v1_type_of_a_fork_is_refused():
+def test_v1_type_of_a_fork_is_refused() -> None:
     net = caffe_pb2.NetParameter()
     net.layers.add(name="s", type=caffe_pb2.V1LayerParameter.SPLIT)
     assert read_net(net).layer[0].type == "Split"
@@ -23,12 +23,12 @@ def test_v1_type_of_a_fork_is_refused():
     assert not read_net(net).layer[0].HasField("type")
 
 
-def test_refuses_blocks_of_both_forms():
+def test_refuses_blocks_of_both_forms() -> None:
     with pytest.raises(ProtoError, match=r"^net\.prototxt: has both old 'layers' and new 'layer' blocks"):
         parse_net("layers { type: RELU } layer { }", "net.prototxt")
 
 
-def test_parameters_of_layers_by_index():
+def test_parameters_of_layers_by_index() -> None:
     text = """layers { type: INNER_PRODUCT name: "ip" bottom: "x" top: "y" loss_weight: 2 exclude { phase: TEST }
         param: "w" blobs_lr: 1 blobs_lr: 2 weight_decay: 0.5 blob_share_mode: PERMISSIVE
         inner_product_param { num_output: 3 } }"""
@@ -42,14 +42,14 @@ def test_parameters_of_layers_by_index():
 @pytest.mark.parametrize(
     ("old", "new"), [("CONVOLUTION", "Convolution"), ("SOFTMAX_LOSS", "SoftmaxWithLoss"), ("LRN", "LRN"), ("NONE", "")]
 )
-def test_types(old, new):
+def test_types(old: str, new: str) -> None:
     assert parse_net(f"layers {{ type: {old} }}").layer[0].type == new
 
 
-def test_every_type_is_a_layer_of_ours():
+def test_every_type_is_a_layer_of_ours() -> None:
     assert set(v1.TYPES.values()) - {""} <= set(layer_types())
 
 
-def test_blobs_come_along():
+def test_blobs_come_along() -> None:
     net = parse_net("layers { type: RELU blobs { data: [1, 2] } }")
     assert [list(blob.data) for blob in net.layer[0].blobs] == [[1, 2]]

@@ -7,6 +7,7 @@ import pytest
 from caffe_compat.errors import SolverError
 from caffe_compat.solver import Adam
 from tests.solver.rules.rule_cases import (
+    How,
     check_fused_equals_plain,
     check_ten_updates,
     in_all_ways,
@@ -17,7 +18,7 @@ from tests.solver.rules.rule_cases import (
 SETTINGS = {"momentum": 0.9, "momentum2": 0.99, "delta": 1e-4}
 
 
-def scalar(g, h, t, lr):
+def scalar(g: float, h: list[float], t: int, lr: float) -> float:
     h[0] = 0.9 * h[0] + 0.1 * g
     h[1] = 0.99 * h[1] + 0.01 * g * g
     correction = math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
@@ -25,21 +26,21 @@ def scalar(g, h, t, lr):
 
 
 @in_all_ways
-def test_ten_updates(how):
+def test_ten_updates(how: How) -> None:
     check_ten_updates(Adam, SETTINGS, scalar, how)
 
 
 @on_all_devices
-def test_fused_equals_plain(device):
+def test_fused_equals_plain(device: str) -> None:
     check_fused_equals_plain(Adam, SETTINGS, device)
 
 
 @pytest.mark.parametrize("beta", ["momentum", "momentum2"])
-def test_a_beta_of_1_is_refused(beta):
+def test_a_beta_of_1_is_refused(beta: str) -> None:
     with pytest.raises(SolverError, match=f"{beta} is 1; expected at least 0 and below 1 for Adam"):
         Adam([parameter(1.0)], lr=0.1, **{beta: 1.0})
 
 
-def test_defaults():
+def test_defaults() -> None:
     group = Adam([parameter(1.0)], lr=0.1).param_groups[0]
     assert (group["momentum"], group["momentum2"], group["delta"]) == (0.9, 0.999, 1e-8)

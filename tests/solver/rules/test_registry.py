@@ -1,30 +1,34 @@
 """Rules by name: ours, and a user's from a solver file to a resumed run."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from caffe_compat import Rule, register_rule
 from caffe_compat.errors import SolverError
 from caffe_compat.solver import RULES, SGD, AdaDelta, AdaGrad, Adam, Nesterov, RMSProp, Setting
-from tests.solver.conftest import assert_same_bits, weights
+from tests.solver.conftest import MakeSolver, assert_same_bits, weights
 from tests.solver.rules.rule_cases import parameter
 
 
-def test_every_rule_of_ours_is_registered_with_its_kernel():
+def test_every_rule_of_ours_is_registered_with_its_kernel() -> None:
     ours = {rule.type: rule for rule in (SGD, Nesterov, AdaGrad, RMSProp, AdaDelta, Adam)}
     assert ours == RULES
     assert all(rule.kernel == rule.type for rule in ours.values())
 
 
-def test_a_taken_name_is_refused():
+def test_a_taken_name_is_refused() -> None:
     with pytest.raises(SolverError, match=r'"SGD" is already registered by caffe_compat\.solver\.rules\.sgd'):
         register_rule("SGD")(Rule)
     assert RULES["SGD"] is SGD
 
 
 @pytest.fixture
-def sign_momentum():
+def sign_momentum() -> Iterator[type[Rule]]:
     """A user's rule: v = momentum v + (1 - momentum) g, w = (1 - rate * delta) w - rate * sign(v)."""
 
     @register_rule("SignMomentum")
@@ -32,7 +36,9 @@ def sign_momentum():
         settings = (Setting("momentum", 0.5, least=0, below=1), Setting("delta", 0.25, least=0))
         refused = ("rms_decay",)
 
-        def compute_update(self, grads, histories, rate, group):
+        def compute_update(
+            self, grads: list[Tensor], histories: list[list[Tensor]], rate: float, group: dict[str, Any]
+        ) -> list[Tensor]:
             (velocity,) = histories
             for v, g in zip(velocity, grads, strict=True):
                 v.mul_(group["momentum"]).add_(g, alpha=1 - group["momentum"])
@@ -42,7 +48,7 @@ def sign_momentum():
     del RULES["SignMomentum"]
 
 
-def test_a_users_rule_by_hand(sign_momentum):
+def test_a_users_rule_by_hand(sign_momentum: type[Rule]) -> None:
     p = parameter(1.0, -2.0)
     optimizer = sign_momentum([p], lr=0.5)
     assert (optimizer.type, optimizer.fused, optimizer.history_count) == ("SignMomentum", False, 1)
@@ -61,7 +67,7 @@ def test_a_users_rule_by_hand(sign_momentum):
         sign_momentum([p], lr=0.5, momentum2=1.0)
 
 
-def test_a_users_rule_in_a_solver_file(sign_momentum, make_solver):
+def test_a_users_rule_in_a_solver_file(sign_momentum: type[Rule], make_solver: MakeSolver) -> None:
     """Chosen by its type, with the file's fields, snapshots and an exact continuation."""
     fields = {"type": "SignMomentum", "base_lr": 0.5, "momentum": 0.75, "weight_decay": 0.0, "rms_decay": 0.0}
     solver = make_solver(**fields)
