@@ -61,9 +61,10 @@ def layer_names() -> Iterator[str]:
 
 
 def parameter_text(parameter: inspect.Parameter) -> str:
-    stars = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
     default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
-    return f"{stars}{parameter.name}{default}"
+    if parameter.kind == parameter.VAR_POSITIONAL:
+        return f"*{parameter.name}"
+    return f"**{parameter.name}" if parameter.kind == parameter.VAR_KEYWORD else parameter.name + default
 
 
 def command_options() -> Iterator[str]:
