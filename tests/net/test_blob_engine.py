@@ -179,6 +179,26 @@ def test_bottoms_diffs_are_overwritten_and_parameters_added_up() -> None:
     assert e.diff("x") == [[2, 2, 2], [20, 20, 20]], "those of blobs stay"
 
 
+@pytest.mark.parametrize(
+    ("fields", "replaced"),
+    [
+        ("axis: 0 num_axes: -1", True),  # Caffe sums straight into the diff
+        ("axis: 1", False),
+    ],
+)
+def test_the_scale_of_a_whole_bottom_is_the_parameter_whose_diff_is_overwritten(fields: str, replaced: bool) -> None:
+    layer = f'layer {{ name: "s" type: "Scale" bottom: "x" top: "y" scale_param {{ {fields} bias_term: true }} }}\n'
+    e = Engine(IN + layer)
+    e.set("x", X)
+    e.engine.forward()
+    e.set("y", [[1.0] * 3] * 2, diff=True)
+    once = torch.tensor(X) if replaced else torch.tensor(X).sum(0)
+    for times in (1, 2, 3):
+        e.engine.backward()
+        assert torch.equal(e.param("s").diff, once if replaced else times * once)
+        assert (e.param("s", 1).diff == times * (1 if replaced else 2)).all()
+
+
 def test_backward_of_a_range() -> None:
     e = Engine(IN + power("p", "x", "p", 2) + power("q", "p", "q", 3) + power("r", "q", "r", 5))
     e.engine.forward()
