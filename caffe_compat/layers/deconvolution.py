@@ -1,12 +1,13 @@
 """Deconvolution: the transpose of Convolution, over any number of spatial axes."""
 
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Shape
+from caffe_compat.layers.base import Shape, count
 from caffe_compat.layers.convolution import Convolution
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
@@ -16,7 +17,7 @@ from caffe_compat.ops.torch_conv import torch_conv
 from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
-    pass
+    from caffe_compat.onnx_graph import OnnxStep
 
 
 @register("Deconvolution")
@@ -49,6 +50,13 @@ class Deconvolution(Convolution):
             window = ConvWindow.per_axis(1, groups=self.group)
             return torch_conv(x.unsqueeze(-1), weight.unsqueeze(-1), bias, window, transposed=True)[..., 0]
         return torch_conv(x, weight, bias, self.window.with_groups(self.group), transposed=True)
+
+    def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
+        # Each bottom value goes through all weights of its channel.
+        return sum(2 * count(bottom) * count(self.blob_shapes[0], 1) for bottom in bottom_shapes)
+
+    def _end_pads(self, step: "OnnxStep") -> Sequence[int]:
+        return self.window.pad
 
 
 def _deconvolve_nd(x: Tensor, weight: Tensor, bias: Tensor | None, window: KernelWindow, group: int) -> Tensor:

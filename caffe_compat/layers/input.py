@@ -40,7 +40,8 @@ class Input(Layer):
     def hold(self, index: int, shape: Shape | None = None) -> Tensor:
         """The value of top ``index``; a new ``shape`` replaces it by zeros."""
         value = self.held[index]
-        wanted = tuple(value.shape) if shape is None and value is not None else shape or self._shapes[index]
-        if value is None or tuple(value.shape) != wanted:
-            value = self.held[index] = torch.zeros(wanted, dtype=self.context.dtype)
+        if shape is None:
+            shape = self._shapes[index] if value is None else tuple(value.shape)
+        if value is None or tuple(value.shape) != shape:
+            value = self.held[index] = torch.zeros(shape, dtype=self.context.dtype)
         return value

@@ -40,6 +40,7 @@ def test_a_new_shape_starts_with_zeros() -> None:
     assert layer.hold(0, (3,)).tolist() == [1, 1, 1]
     assert layer.hold(0, (2, 2)).tolist() == [[0, 0], [0, 0]]
     assert layer.hold(0).shape == (2, 2)
+    assert layer.hold(0, ()).shape == ()
 
 
 @pytest.mark.parametrize(
