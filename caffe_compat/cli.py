@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"caffe-compat {__version__}")
         return 0
     command, rest = words[0].replace("-", "_"), words[1:]
-    module = _module(command)
+    module = module_of(command)
     if module is None:
         print(f"caffe-compat: unknown command {words[0]!r}; there are {', '.join(commands())}", file=sys.stderr)
         return USAGE_ERROR
@@ -71,7 +71,7 @@ def commands() -> dict[str, str]:
     return {name: _first_line(_origin(module)) for name, module in sorted({**_added(), **_tools()}.items())}
 
 
-def _module(command: str) -> str | None:
+def module_of(command: str) -> str | None:
     """The module of a command; None when there is no such command."""
     return _tools().get(command) or _added().get(command)
 

@@ -112,6 +112,11 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: list[str] | None, description: str) -> Options:
     """The options of a command line (None: this process's); exits with one line when they cannot be read."""
+    return Options(**vars(make_parser(description).parse_args(arguments)))
+
+
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """The parser, whose help begins with ``description``."""
     parser = _Parser(
         prog="run_paper.py",
         description=f"{description.strip()}\n\n{_data_sets_help()}",
@@ -123,7 +128,7 @@ def parse(arguments: list[str] | None, description: str) -> Options:
         if group not in groups:
             groups[group] = parser.add_mutually_exclusive_group()
         _add(groups[group], option)
-    return Options(**vars(parser.parse_args(arguments)))
+    return parser
 
 
 def _add(place: Any, option: "Field[Any]") -> None:

@@ -9,8 +9,6 @@ PACKAGES = ("caffe_compat", "reproduce")
 #: modules without a test of their name, and why
 EXCEPTIONS = {
     "caffe_compat/pycaffe/proto/caffe_pb2.py": "hands on the names of proto/caffe_pb2.py",
-    "reproduce/mode.py": "fields without a rule",
-    "reproduce/warm.py": "imports alone",
 }
 
 

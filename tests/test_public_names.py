@@ -8,20 +8,19 @@ import difflib
 import inspect
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from unittest import mock
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.cli import commands
+from caffe_compat.cli import commands, module_of
 from caffe_compat.layers.base import Layer
 from caffe_compat.tools._extensions import add_extension_arguments
-from reproduce import run_paper
+from reproduce import options
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "tests" / "golden" / "public_names.txt"
-ROOMS = ("data", "layers", "net", "ops", "proto", "pycaffe", "solver")
+ROOMS = ("data", "layers", "net", "ops", "proto", "pycaffe", "random", "solver")
 #: what the root package imports for itself
 IMPORTED = {"Any", "TYPE_CHECKING", "import_module"}
 
@@ -71,22 +70,16 @@ def command_options() -> Iterator[str]:
     """``caffe-compat <command> --option: ...``."""
     for command in commands():
         parser = argparse.ArgumentParser(add_help=False)
-        import_module(f"caffe_compat.tools.{command}").add_arguments(parser)
+        module = module_of(command)
+        assert module is not None
+        import_module(module).add_arguments(parser)
         add_extension_arguments(parser)
         yield from option_lines(f"caffe-compat {command}", parser)
 
 
 def run_paper_options() -> Iterator[str]:
     """The same for reproduce/run_paper.py."""
-    yield from option_lines("run_paper.py", parser_of(run_paper.parse))
-
-
-def parser_of(parse: Callable[[list[str]], object]) -> argparse.ArgumentParser:
-    """The parser that ``parse`` makes."""
-    made: list[argparse.ArgumentParser] = []
-    with mock.patch.object(argparse.ArgumentParser, "parse_args", lambda parser, *_: made.append(parser)):
-        parse([])
-    return made[0]
+    yield from option_lines("run_paper.py", options.make_parser(""))
 
 
 def option_lines(program: str, parser: argparse.ArgumentParser) -> Iterator[str]:

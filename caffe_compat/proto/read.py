@@ -50,15 +50,22 @@ def parse_net(text: str, name: str = "<text>") -> caffe_pb2.NetParameter:
     return net
 
 
-def read_solver(path: FilePath) -> caffe_pb2.SolverParameter:
-    """An upgraded SolverParameter.  As in Caffe a missing snapshot_prefix becomes the path without
-    its suffix, and one that is a folder gets the file's stem appended.  Raises ProtoError."""
-    solver, place = read_message_with_source(path, caffe_pb2.SolverParameter())
+def read_solver(source: FilePath | caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
+    """An upgraded SolverParameter from a path or a message, which stays as it was.  Raises ProtoError.
+
+    As in Caffe, a file's missing snapshot_prefix becomes the path without its suffix, and one that is a folder gets
+    the file's stem appended.
+    """
+    if not isinstance(source, str | os.PathLike):
+        solver = copy_message(source, caffe_pb2.SolverParameter())
+        upgrade_solver(solver)
+        return solver
+    solver, place = read_message_with_source(source, caffe_pb2.SolverParameter())
     upgrade_solver(solver, place)
     if not solver.HasField("snapshot_prefix"):
-        solver.snapshot_prefix = os.path.splitext(os.fspath(path))[0]
+        solver.snapshot_prefix = os.path.splitext(os.fspath(source))[0]
     elif os.path.isdir(solver.snapshot_prefix):
-        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.splitext(os.path.basename(path))[0])
+        solver.snapshot_prefix = os.path.join(solver.snapshot_prefix, os.path.splitext(os.path.basename(source))[0])
     return solver
 
 

@@ -11,7 +11,7 @@ from caffe_compat import random
 from caffe_compat.net import Net
 from caffe_compat.precision import check_precision, keep_losses_in_float32, use_precision
 from caffe_compat.precision import precision as chosen_precision
-from caffe_compat.proto import caffe_pb2, read_solver, upgrade_solver
+from caffe_compat.proto import caffe_pb2, read_solver
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.display import Display
 from caffe_compat.solver.evaluation import Evaluation, forward
@@ -68,12 +68,8 @@ class Solver:
         fast: bool = False,
         precision: str | None = None,
     ) -> None:
-        if isinstance(solver, str | os.PathLike):
-            self.source = source or os.fspath(solver)
-            self.param = read_solver(solver)
-        else:
-            self.source = source or "<message>"
-            self.param = _upgraded_copy(solver)
+        self.param = read_solver(solver)
+        self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
         self.parallel = parallel
         self.log = log or Log(enabled=parallel.is_root)
         self.device = device_of(solver_gpus(self.param, "", self.source)) if device is None else torch.device(device)
@@ -248,10 +244,3 @@ class Solver:
     def _call(self, moment: str) -> None:
         for function in self._callbacks[moment]:
             function(self)
-
-
-def _upgraded_copy(message: caffe_pb2.SolverParameter) -> caffe_pb2.SolverParameter:
-    copy = caffe_pb2.SolverParameter()
-    copy.CopyFrom(message)
-    upgrade_solver(copy)
-    return copy

@@ -243,3 +243,14 @@ def test_solver_snapshot_prefix(tmp_path: Path) -> None:
     assert read_solver(path).snapshot_prefix == os.path.join(tmp_path, "my.solver")
     path.write_text('snapshot_prefix: "x"')
     assert read_solver(path).snapshot_prefix == "x"
+
+
+def test_a_solver_message_stays_as_it_was() -> None:
+    message = caffe_pb2.SolverParameter(solver_type=caffe_pb2.SolverParameter.ADAM)
+    read = read_solver(message)
+    assert (read.type, read.snapshot_prefix) == ("Adam", "")
+    assert not message.HasField("type")
+    with pytest.raises(
+        ProtoError, match=r"expected a path or a caffe\.SolverParameter message, got caffe\.NetParameter"
+    ):
+        read_solver(caffe_pb2.NetParameter())  # type: ignore[arg-type]

@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from caffe_compat.tools._progress import show_progress
+from caffe_compat.progress import show_progress
 
 
 def test_elsewhere_than_on_a_terminal_nothing_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:

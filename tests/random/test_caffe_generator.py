@@ -1,24 +1,23 @@
 """The stream against Boost 1.74's own numbers (tests/golden/random, made by make_boost.cpp)."""
 
-import contextlib
 import copy
 import pickle
 import subprocess
 import sys
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from caffe_compat import extension, random
+from caffe_compat import extension
 from caffe_compat.random import CaffeGenerator, caffe_generator
 from caffe_compat.random.plain_engine import PlainCaffeRandom
 
 COUNT = 200_000  # as in make_boost.cpp
-BOOST = dict(line.split() for line in (Path(__file__).parent / "golden/random/boost_1_74.txt").read_text().splitlines())
+BOOST = dict(
+    line.split() for line in (Path(__file__).parent.parent / "golden/random/boost_1_74.txt").read_text().splitlines()
+)
 
 
 def crc(values: np.ndarray) -> str:
@@ -32,12 +31,6 @@ def _engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(caffe_generator, "engine_type", lambda: PlainCaffeRandom)
     elif extension.load() is None:
         pytest.skip("no extension")
-
-
-@pytest.fixture
-def unseeded() -> Iterator[None]:
-    with random.scope():
-        yield
 
 
 @pytest.mark.parametrize("real", ["float32", "float64"])
@@ -134,52 +127,6 @@ def test_refusals() -> None:
         generator.bernoulli((1,), 1.5)
     with pytest.raises(ValueError, match="dtype float16"):
         generator.uniform((1,), 0, 1, np.float16)
-
-
-@pytest.mark.usefixtures("unseeded")
-def test_set_seed_starts_the_global_stream_anew() -> None:
-    assert not random.is_seeded()
-    random.set_seed(12)
-    assert random.is_seeded()
-    assert random.generator() is random.generator()
-    assert random.generator().raw() == CaffeGenerator(12).raw()
-
-
-@pytest.mark.usefixtures("unseeded")
-def test_without_a_seed_torchs_generator_decides() -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        first = random.generator().raw()
-        with random.scope():
-            torch.manual_seed(1)
-            assert random.generator().raw() == first
-    assert not random.is_seeded()
-
-
-def test_a_scope_has_a_stream_of_its_own_and_gives_the_other_back() -> None:
-    with random.scope(seed=3):
-        stream = random.generator()
-        stream.raw()
-        with random.scope(seed=4):
-            assert random.is_seeded()
-            assert random.generator().raw() == CaffeGenerator(4).raw()
-        with contextlib.suppress(KeyError), random.scope():
-            assert not random.is_seeded()
-            random.set_seed(5)
-            raise KeyError
-        assert random.is_seeded()
-        assert random.generator() is stream
-        other = CaffeGenerator(3)
-        assert [other.raw() for _ in range(2)][1] == stream.raw()
-
-
-def test_a_scope_leaves_an_unseeded_stream_unseeded() -> None:
-    with random.scope():
-        stream = random.generator()
-        with random.scope(seed=1):
-            pass
-        assert not random.is_seeded()
-        assert random.generator() is stream
 
 
 def test_draws_without_torch() -> None:
