@@ -10,6 +10,7 @@ from caffe_compat.ops import lrn, max_pool, relu_pool_lrn
 from caffe_compat.ops.pool import chain_reference, reference
 from tests.ops.pool_cases import POOL_CASES, PoolCase
 
+Pair = tuple[int, int]
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 FLOAT64_TOLERANCE = 1e-12  # LRN's: a few dozen roundings
 FLOAT32_TOLERANCE = 2e-6
@@ -42,7 +43,7 @@ def forward_backward(function: Callable[..., Tensor], x: Tensor, *arguments: Any
     return y.detach(), dx
 
 
-def chain_arguments(case: PoolCase) -> tuple:
+def chain_arguments(case: PoolCase) -> tuple[Pair, Pair, Pair, Pair, bool, int, float, float, float]:
     return *case.window(), case.relu, case.local_size, 0.3, case.beta, 2.0
 
 
@@ -189,8 +190,13 @@ def test_autocast(device: torch.device) -> None:
 
 def test_the_input_is_not_kept_for_the_gradient() -> None:
     x = torch.randn(2, 8, 13, 13, requires_grad=True)
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes) or t, lambda t: t):
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         relu_pool_lrn(x * 1, (3, 3), (2, 2), (0, 0), (6, 6))
     assert sum(kept) - 4 <= 2 * 8 * 36 * 5  # the pooled values and a byte each; 4: the factor 1
 
@@ -205,7 +211,7 @@ def test_the_input_is_not_kept_for_the_gradient() -> None:
         (((3, 3, 3), (2, 2), (0, 0), (3, 3)), "expected two numbers each"),
     ],
 )
-def test_errors_say_what_came(arguments: tuple[tuple[int, ...], ...], text: str, device: torch.device) -> None:
+def test_errors_say_what_came(arguments: tuple[Any, Any, Any, Any], text: str, device: torch.device) -> None:
     with pytest.raises(ValueError, match=text):
         max_pool(torch.zeros(2, 4, 7, 6, device=device), *arguments)
 

@@ -47,11 +47,15 @@ def test_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(lambda *given: Convolution.apply(*given, window, False), tensors)
 
 
+#: cuDNN's, which torch's annotations leave out
+SWITCH: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+
+
 class Switches(TorchDispatchMode):
     """Notes cuDNN's switch whenever a convolution, or its backward, runs."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[tuple[str, str]] = []
 
     def __torch_dispatch__(
@@ -60,7 +64,7 @@ class Switches(TorchDispatchMode):
         name = str(function)
         if "convolution" in name:
             kind = "backward" if "backward" in name else "forward"
-            self.seen.append((kind, torch.backends.cudnn.conv.fp32_precision))
+            self.seen.append((kind, SWITCH.fp32_precision))
         return function(*args, **(kwargs or {}))
 
 
@@ -74,10 +78,10 @@ def test_switches_in_both_passes(name: str, switch: str) -> None:
 
 
 def test_fp32_outside_of_any_block() -> None:
-    before = torch.backends.cudnn.conv.fp32_precision
+    before = SWITCH.fp32_precision
     input, weight, bias = operands(2, 1, False)
     with Switches() as switches:
         top = Convolution.apply(input, weight, bias, ConvWindow.per_axis(2), False)
         top.sum().backward()
     assert switches.seen == [("forward", "ieee"), ("backward", "ieee")]
-    assert torch.backends.cudnn.conv.fp32_precision == before
+    assert SWITCH.fp32_precision == before

@@ -9,8 +9,8 @@ from caffe_compat.proto import caffe_pb2
 
 
 def neuron(bottom: str, top: str, phase: str = "TRAIN") -> NeuronLayer:
-    names = {"bottom": [bottom] if bottom else [], "top": [top] if top else []}
-    return NeuronLayer(caffe_pb2.LayerParameter(name="it", **names), LayerContext(phase=phase))
+    param = caffe_pb2.LayerParameter(name="it", bottom=[bottom] if bottom else [], top=[top] if top else [])
+    return NeuronLayer(param, LayerContext(phase=phase))
 
 
 def test_top_has_the_bottoms_shape() -> None:
