@@ -57,7 +57,7 @@ class StaticRecorder(EagerRecorder):
         random.generator().set_state(stream)
         gradients = [(p, p.grad) for p in self.solver.net.parameters()]
         assert step is not None
-        kept = step._results
+        kept = step._results  # noqa: SLF001 - what a graph's replay writes to has no public name
         results = dict(kept)
 
         @torch.no_grad()

@@ -1,4 +1,3 @@
-from caffe_compat.data.layers.data import Data
 import logging
 import pickle
 import threading
@@ -12,6 +11,7 @@ import torch
 
 from caffe_compat import random
 from caffe_compat.data import encode_datum, encode_image, write_index_file, write_lmdb
+from caffe_compat.data.layers.data import Data
 from caffe_compat.errors import DataError, NetError
 from caffe_compat.layers.base import Layer
 from tests.data.conftest import COUNT, SHAPE, MakeLayer, noise_images
