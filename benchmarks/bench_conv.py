@@ -10,7 +10,7 @@ never join.  ``floor`` copies as many bytes as the call must move.
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -60,7 +60,11 @@ def part_calls(shape: Shape, batch: int, device: torch.device, dtype: torch.dtyp
         (channels, *shape.input[1:]), (outputs // shape.groups, channels, *kernel), shape.stride, shape.padding, 1
     )
     parts = [Operands(dense, batch, device, dtype, True).calls(PATHS["cudnn"]) for _ in range(shape.groups)]
-    return {name: lambda name=name: [part[name]() for part in parts] for name in OPERATIONS}
+
+    def one_by_one(name: str) -> Callable[[], object]:
+        return lambda: [part[name]() for part in parts]
+
+    return {name: one_by_one(name) for name in OPERATIONS}
 
 
 def floor_call(operands: Operands) -> Callable[[], Tensor]:
@@ -78,7 +82,9 @@ def cases(shape: Shape, batch: int, device: torch.device, dtype: torch.dtype, co
     paths = our_paths(device) | torch_paths()
     if compile:
         paths["compile"] = (compiled(), True)
-    calls = {name: layouts[channels_last].calls(path) for name, (path, channels_last) in paths.items()}
+    calls: dict[str, Mapping[str, Callable[[], object]]] = {
+        name: layouts[channels_last].calls(path) for name, (path, channels_last) in paths.items()
+    }
     calls["parts NHWC"] = part_calls(shape, batch, device, dtype)
     floor = floor_call(layouts[0])
     return {what: {name: call[what] for name, call in calls.items()} | {"floor": floor} for what in OPERATIONS}

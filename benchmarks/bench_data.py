@@ -57,9 +57,13 @@ class PlainDataset(Dataset[tuple[np.ndarray, int]]):
         if self.environment is None:
             self.environment = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)
         with self.environment.begin() as transaction:
-            datum = caffe_pb2.Datum.FromString(transaction.get(self.keys[index]))
+            record = transaction.get(self.keys[index])
+        assert record is not None
+        datum = caffe_pb2.Datum.FromString(record)
         if datum.encoded:
-            image = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR).transpose(2, 0, 1)
+            decoded = cv2.imdecode(np.frombuffer(datum.data, np.uint8), cv2.IMREAD_COLOR)
+            assert decoded is not None
+            image: np.ndarray = decoded.transpose(2, 0, 1)
         else:
             image = np.frombuffer(datum.data, np.uint8).reshape(datum.channels, datum.height, datum.width)
         top, left = np.random.randint(0, SIZE - CROP + 1, 2)
@@ -84,7 +88,7 @@ def make_data(folder: Path, count: int) -> np.ndarray:
         path = folder / "files" / f"class{i % 10}" / f"{i:08d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(files[i % 64])
-    mean = np.mean(planes, axis=0, dtype=np.float32)
+    mean = np.asarray(np.mean(planes, axis=0, dtype=np.float32))
     write_mean(folder / "mean.binaryproto", mean)
     return mean
 
@@ -97,7 +101,7 @@ def contestants(folder: Path, mean: np.ndarray, args: argparse.Namespace) -> dic
         loader = Loader(folder / kind, args.batch, transformer, device=args.device, threads=args.threads)
         return lambda: endless(loader)
 
-    def by_workers(dataset: Dataset) -> Batches:
+    def by_workers(dataset: Dataset[Any]) -> Batches:
         loader = DataLoader(
             dataset, args.batch, num_workers=args.threads, persistent_workers=True, pin_memory=args.device != "cpu"
         )
@@ -125,7 +129,7 @@ def endless(batches: Iterable[Any]) -> Iterator[Any]:
         yield from batches
 
 
-def image_folder(folder: Path) -> Dataset:
+def image_folder(folder: Path) -> Dataset[Any]:
     """(b): torchvision with PIL."""
     from torchvision import datasets, transforms
 
@@ -135,7 +139,8 @@ def image_folder(folder: Path) -> Dataset:
         transforms.ToTensor(),
         transforms.Normalize([0.485, 0.456, 0.406], [1, 1, 1]),
     ]
-    return datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    images: Dataset[Any] = datasets.ImageFolder(str(folder), transforms.Compose(steps))
+    return images
 
 
 def dali(path: Path, mean: np.ndarray, args: argparse.Namespace) -> Batches:
@@ -144,7 +149,9 @@ def dali(path: Path, mean: np.ndarray, args: argparse.Namespace) -> Batches:
 
     on_gpu = args.device != "cpu"
 
-    @pipeline_def(batch_size=args.batch, num_threads=args.threads, device_id=0 if on_gpu else None)
+    device_id = 0 if on_gpu else None
+
+    @pipeline_def(batch_size=args.batch, num_threads=args.threads, device_id=device_id)  # type: ignore[untyped-decorator]
     def pipeline() -> Any:
         files, labels = fn.readers.caffe(path=str(path))
         images = fn.decoders.image(files, device="mixed" if on_gpu else "cpu", output_type=types.BGR)

@@ -19,6 +19,7 @@ from timing import machine, median_ms, print_table
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from caffe_compat.layers.convolution import Convolution
 from caffe_compat.ops import ConvWindow, conv  # registers both operators
 
 # input (C, H, W), weight, stride, padding, groups
@@ -42,7 +43,7 @@ def read_shapes(model: Path) -> dict[str, Shape]:
     net = Net(model, phase="TEST")
     found: dict[str, Shape] = {}
     for name, layer in net.layers.items():
-        if layer.type == "Convolution":
+        if isinstance(layer, Convolution):
             _, stride, pad, dilation = layer.window
             if len(stride) != 2 or len({*stride}) > 1 or len({*pad}) > 1 or {*dilation} != {1}:
                 print(f"{name}: left out, its strides, paddings or dilations are not equal on two axes")
@@ -63,7 +64,10 @@ def make_calls(shape: Shape, batch: int) -> Iterator[tuple[str, Calls, Callable[
 
     def backward(x: Tensor, dy: Tensor, weight: Tensor, which: int) -> Tensor:
         mask = [which == 0, which == 1, False]
-        return torch.ops.aten.convolution_backward(dy, x, weight, None, *window[:3], False, [0, 0], groups, mask)[which]
+        results: list[Tensor] = torch.ops.aten.convolution_backward(
+            dy, x, weight, None, *window[:3], False, [0, 0], groups, mask
+        )
+        return results[which]
 
     yield (
         "output",

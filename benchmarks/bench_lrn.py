@@ -16,6 +16,7 @@ from timing import Contestants, machine, median_ms, print_table
 from torch.autograd import grad
 from torch.nn.functional import local_response_norm
 
+from caffe_compat.layers.lrn import LRN
 from caffe_compat.memory import keep_freed_memory
 from caffe_compat.ops import lrn
 
@@ -29,7 +30,7 @@ def read_shapes(model: Path) -> dict[str, tuple[int, ...]]:
 
     net = Net(model, phase="TEST")
     return {
-        name: net.blob_shapes[layer.param.bottom[0]][1:] for name, layer in net.layers.items() if layer.type == "LRN"
+        name: net.blob_shapes[layer.param.bottom[0]][1:] for name, layer in net.layers.items() if isinstance(layer, LRN)
     }
 
 

@@ -10,7 +10,7 @@ the other way.
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +71,13 @@ def read_chains(model: Path) -> dict[str, Chain]:
             kernel, stride, padding, out_size = window
             norm = (unit.lrn.local_size, unit.lrn.alpha, unit.lrn.beta, unit.lrn.k) if unit.lrn else None
             name = " ".join(step.layer.name for step in unit.steps)
-            found[name] = Chain(shape[1:], out_size, norm, kernel, stride, padding)
+            found[name] = Chain(shape[1:], pair(out_size), norm, pair(kernel), pair(stride), pair(padding))
     return found
+
+
+def pair(sizes: tuple[int, ...]) -> Pair:
+    height, width = sizes
+    return height, width
 
 
 def in_both_layouts(tensor: Tensor) -> tuple[Tensor, Tensor]:
@@ -87,6 +92,9 @@ def cases(chain: Chain, batch: int, device: torch.device, compiled: bool) -> Ite
     window, norm = chain.window(), chain.lrn
     eager = chain.torch_modules()
     ops = torch.ops.caffe_compat
+    fused: Callable[[Tensor], Tensor]
+    one_by_one: Callable[[Tensor], Tensor]
+    grads: Callable[[Tensor, Sequence[Tensor]], object]
     if norm:
         fused = lambda t: relu_pool_lrn(t, *window, **dict(zip(NORM, norm, strict=True)))  # noqa: E731
         one_by_one = lambda t: lrn(max_pool(torch.relu(t), *window), *norm)  # noqa: E731

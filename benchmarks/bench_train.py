@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from floor import count_flops, measure_rates
@@ -22,36 +23,42 @@ from torch_twin import torch_modules
 from train_contestants import Contestant, Setting, make_contestants
 
 from caffe_compat import Net
+from caffe_compat.data.layers.memory_data import MemoryData
+from caffe_compat.data.source_layer import SourceLayer
 from caffe_compat.memory import keep_freed_memory
+from caffe_compat.net.layer_types import layer_types
 from caffe_compat.precision import PRECISIONS, use_precision
 from caffe_compat.proto import read_net
 from caffe_compat.proto.caffe_pb2 import LayerParameter
 
 ROOT = Path(__file__).parent.parent
-DATA_LAYERS = ("Data", "ImageData", "HDF5Data", "WindowData", "MemoryData")
 
 
 def load_net(path: Path, batch: int) -> Net:
     """The TRAIN net of a prototxt with Input blobs of ``batch`` images in place of its data layer."""
     param = read_net(path)
     kept = [layer for layer in param.layer if not _is_for_test(layer)]
-    crop = next((x.transform_param.crop_size for x in kept if x.type in DATA_LAYERS), 0)
+    crop = next((x.transform_param.crop_size for x in kept if _has_data(x)), 0)
     del param.layer[:]
     if crop:
         source = param.layer.add(name="data", type="Input", top=["data", "label"])
         source.input_param.shape.add(dim=[batch, 3, crop, crop])
         source.input_param.shape.add(dim=[batch])
-    param.layer.extend(layer for layer in kept if layer.type not in DATA_LAYERS)
+    param.layer.extend(layer for layer in kept if not _has_data(layer))
     for shape in (shape for layer in param.layer for shape in layer.input_param.shape):
         shape.dim[0] = batch
     return Net(param, phase="TRAIN")
+
+
+def _has_data(layer: LayerParameter) -> bool:
+    return issubclass(layer_types()[layer.type], SourceLayer | MemoryData)
 
 
 def _is_for_test(layer: LayerParameter) -> bool:
     return any(rule.HasField("phase") and rule.phase == 1 for rule in layer.include)
 
 
-def bench(args: argparse.Namespace, device: torch.device, precision: str) -> dict:
+def bench(args: argparse.Namespace, device: torch.device, precision: str) -> dict[str, Any]:
     """Milliseconds of each contestant, and the floor, in one precision."""
     torch.backends.cudnn.benchmark = True  # for everybody
     net, fast_net = (load_net(args.model, args.batch).to(device) for _ in range(2))
@@ -113,7 +120,7 @@ def both_ways(module: nn.Module, x: torch.Tensor, trains_input: bool) -> Callabl
     leaf = x.detach().clone(memory_format=torch.preserve_format).requires_grad_(trains_input)
 
     def forward() -> torch.Tensor:
-        tops = module(leaf)
+        tops: torch.Tensor | tuple[torch.Tensor, ...] = module(leaf)
         return tops[0] if isinstance(tops, tuple) else tops
 
     grad = torch.randn_like(forward())
@@ -126,7 +133,7 @@ def both_ways(module: nn.Module, x: torch.Tensor, trains_input: bool) -> Callabl
     return run
 
 
-def print_results(results: dict) -> None:
+def print_results(results: dict[str, Any]) -> None:
     """The numbers as tables for the terminal."""
     about = results["machine"]
     print(f"{results['model']}, batch {results['batch']}; {about['name']}, {about['threads']} threads")
@@ -165,7 +172,7 @@ def main() -> None:
     args.batch = args.batch or (256 if device.type == "cuda" else 32)
     kept = device.type == "cpu" and not args.plain_malloc and keep_freed_memory()
     precisions = args.precision or (PRECISIONS if device.type == "cuda" else ("fp32",))
-    results: dict = {
+    results: dict[str, Any] = {
         "machine": machine(device),
         "model": args.model.name,
         "batch": args.batch,
@@ -183,7 +190,7 @@ def main() -> None:
     print_results(results)
 
 
-def save(results: dict, path: Path | None) -> None:
+def save(results: dict[str, Any], path: Path | None) -> None:
     """Write the numbers, if a file was named."""
     if path is not None:
         path.write_text(json.dumps(results, indent=1))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from caffe_compat.layers.convolution import Convolution
 from caffe_compat.ops import ConvWindow
 from caffe_compat.ops.conv_paths import PATHS
 from caffe_compat.ops.conv_paths import Path as ConvPath
@@ -48,7 +49,7 @@ def read_shapes(model: Path) -> dict[str, Shape]:
     net = Net(model, phase="TEST")
     found: dict[str, Shape] = {}
     for name, layer in net.layers.items():
-        if layer.type == "Convolution" and layer.group > 1:
+        if isinstance(layer, Convolution) and layer.group > 1:
             _, stride, pad, _ = layer.window
             shape = net.blob_shapes[layer.param.bottom[0]][1:]
             found[name] = Shape(tuple(shape), tuple(layer.blob_shapes[0]), stride[0], pad[0], layer.group)
@@ -83,9 +84,10 @@ class Operands:
     def calls(self, path: ConvPath) -> dict[str, Callable[[], Tensor]]:
         """Output and both gradients as calls without arguments."""
         x, weight, dy, window = self.x, self.weight, self.dy, self.window
-        size, kernel = tuple(x.shape[2:]), tuple(weight.shape[2:])
+        height, width = x.shape[2:]
+        rows, columns = weight.shape[2:]
         return {
             "output": lambda: path.output(x, weight, None, window, False),
-            "input_grad": lambda: path.input_grad(dy, weight, size, window),
-            "weight_grad": lambda: path.weight_grad(dy, x, kernel, window),
+            "input_grad": lambda: path.input_grad(dy, weight, (height, width), window),
+            "weight_grad": lambda: path.weight_grad(dy, x, (rows, columns), window),
         }

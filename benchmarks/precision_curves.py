@@ -15,6 +15,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from caffe_compat.data.layers.data import Data
+from caffe_compat.layers.inner_product import InnerProduct
+from caffe_compat.net.layer_types import layer_types
+
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # for reproduce/, where nothing is installed
 
 import numpy as np
@@ -66,16 +70,16 @@ def make_net(path: Path, part: str, classes: int, folder: Path, batch: int | Non
     """A net of prototxt/miniature on our data, with as many classes."""
     net = read_net(path)
     for layer in net.layer:
-        if layer.type == "Data":
+        if issubclass(layer_types()[layer.type], Data):
             layer.data_param.source, layer.data_param.backend = str(folder / part), layer.data_param.LMDB
             layer.transform_param.mean_file = str(folder / "mean.binaryproto")
             layer.data_param.batch_size = batch or layer.data_param.batch_size
-    last = [layer for layer in net.layer if layer.type == "InnerProduct"][-1]
+    last = [layer for layer in net.layer if issubclass(layer_types()[layer.type], InnerProduct)][-1]
     last.inner_product_param.num_output = classes
     return net
 
 
-def train(param: Any, device: torch.device, precision: str, seed: int) -> dict[str, list]:
+def train(param: Any, device: torch.device, precision: str, seed: int) -> dict[str, list[tuple[int, float]]]:
     """Losses (smoothed) and test accuracies by iteration."""
     own = type(param)()
     own.CopyFrom(param)
@@ -94,7 +98,7 @@ def train(param: Any, device: torch.device, precision: str, seed: int) -> dict[s
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Loss and accuracy, one line for each run."""
-    settings = {"svg.hashsalt": "caffe_compat", "svg.fonttype": "none", "font.size": 8}
+    settings: dict[Any, Any] = {"svg.hashsalt": "caffe_compat", "svg.fonttype": "none", "font.size": 8}
     with rc_context(settings):
         figure = Figure(figsize=(7, 2.8), layout="constrained")
         panels = figure.subplots(1, 2)

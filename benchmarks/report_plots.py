@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -15,7 +16,12 @@ def bars(rows: Rows, title: str, unit: str, path: Path, *, line: float | None = 
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     colours = _colours(names)
     height = 0.6 + 0.22 * sum(len(row) for row in rows.values()) + 0.25 * len(rows)
-    settings = {"svg.hashsalt": "caffe_compat", "svg.fonttype": "none", "font.size": 8, "path.simplify": True}
+    settings: dict[Any, Any] = {
+        "svg.hashsalt": "caffe_compat",
+        "svg.fonttype": "none",
+        "font.size": 8,
+        "path.simplify": True,
+    }
     with rc_context(settings):
         figure = Figure(figsize=(7, height + 0.5), layout="constrained")
         axes = figure.subplots()

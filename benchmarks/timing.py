@@ -36,7 +36,7 @@ def _cuda_ms(call: Callable[[], object], repeats: int = 5) -> float:
         call()
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / repeats
+    return float(start.elapsed_time(end)) / repeats
 
 
 def print_table(title: str, rows: Mapping[str, Mapping[str, float]], ratio_to: str = "ours") -> None:

@@ -5,6 +5,13 @@ from torch import Tensor, nn
 
 from caffe_compat import Net
 from caffe_compat.layers.base import Layer
+from caffe_compat.layers.convolution import Convolution
+from caffe_compat.layers.dropout import Dropout
+from caffe_compat.layers.inner_product import InnerProduct
+from caffe_compat.layers.lrn import LRN
+from caffe_compat.layers.pooling import Pooling
+from caffe_compat.layers.relu import ReLU
+from caffe_compat.layers.softmax_with_loss import SoftmaxWithLoss
 
 
 class TorchTwin(nn.Module):
@@ -24,24 +31,28 @@ class TorchTwin(nn.Module):
 
 def torch_modules(layer: Layer) -> list[nn.Module]:
     """Torch's modules for one layer, with the layer's weights; none for the loss."""
-    kind = layer.type
-    if kind == "Convolution":
-        w = layer.window
-        conv = nn.Conv2d(layer.channels, layer.num_output, w.kernel, w.stride, w.pad, w.dilation, layer.group)
+    if isinstance(layer, Convolution) and layer.spatial_axes == 2:
+        kernel, stride, pad, dilation = (_pair(sizes) for sizes in layer.window)
+        conv = nn.Conv2d(layer.channels, layer.num_output, kernel, stride, pad, dilation, layer.group)
         return [_filled(conv, layer)]
-    if kind == "InnerProduct":
+    if isinstance(layer, InnerProduct):
         return [nn.Flatten(), _filled(nn.Linear(layer.inputs, layer.num_output), layer)]
-    if kind == "ReLU":
+    if isinstance(layer, ReLU):
         return [nn.ReLU(inplace=True)]
-    if kind == "Pooling" and layer.method == "MAX":
+    if isinstance(layer, Pooling) and layer.method == "MAX":
         return [nn.MaxPool2d(layer.kernel, layer.stride, layer.pad, ceil_mode=layer.ceil_mode)]
-    if kind == "LRN" and layer.norm_region == "ACROSS_CHANNELS":
+    if isinstance(layer, LRN) and layer.norm_region == "ACROSS_CHANNELS":
         return [nn.LocalResponseNorm(layer.local_size, layer.alpha, layer.beta, layer.k)]
-    if kind == "Dropout":
+    if isinstance(layer, Dropout):
         return [nn.Dropout(layer.ratio)]
-    if kind == "SoftmaxWithLoss":
+    if isinstance(layer, SoftmaxWithLoss):
         return []
-    raise ValueError(f'layer "{layer.name}": the plain twin has no {kind}; benchmark a chain like CaffeNet')
+    raise ValueError(f'layer "{layer.name}": the plain twin has no {layer.type}; benchmark a chain like CaffeNet')
+
+
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    height, width = sizes
+    return height, width
 
 
 def _filled(module: nn.Module, layer: Layer) -> nn.Module:

@@ -2,7 +2,7 @@
 compiled, each with forward and backward alone and with SGD's update behind.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -54,7 +54,7 @@ def make_contestants(net: Net, fast_net: Net, setting: Setting, compiled: bool) 
         if setting.device.type == "cuda":
             net.to(memory_format=torch.channels_last)
     twin = TorchTwin(net).to(setting.device)
-    twin_last = TorchTwin(net).to(setting.device, memory_format=torch.channels_last)
+    twin_last = TorchTwin(net).to(setting.device).to(memory_format=torch.channels_last)
     made = {
         "ours": plain(net, setting),
         "ours fast": graphed(fast_net, setting) if setting.device.type == "cuda" else plain(fast_net, setting),
@@ -96,7 +96,7 @@ def plain(net: Net, setting: Setting) -> Contestant:
 def graphed(net: Net, setting: Setting) -> Contestant:
     """Our net as the solver's fast mode runs it on CUDA."""
 
-    def run(batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    def run(batch: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
         with autocast(setting.device, setting.precision):
             return net.forward_with_loss(**batch)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from caffe_compat import extension
 from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool
 from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.solver.rules import RULES
@@ -61,7 +62,7 @@ def run_conv() -> None:
 
 
 def run_pool() -> None:
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("caffe_compat::max_pool", "CUDA"):
+    if not extension.has_cuda():
         print("max_pool: no CUDA kernel in this build")
         return
     for x in inputs():

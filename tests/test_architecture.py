@@ -17,6 +17,7 @@ ROOMS = ["errors", "atomic_file", "extension", "proto", "random", "precision", "
 ROOMS += ["ops", "layers", "data", "net", "solver", "pycaffe", "tools", "cli"]
 FILES = sorted((ROOT / "caffe_compat").rglob("*.py"))
 REPRODUCE = sorted((ROOT / "reproduce").rglob("*.py"))
+BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -100,13 +101,14 @@ def asks_for_type(node: ast.AST) -> bool:
     )
 
 
-@pytest.mark.parametrize("path", [*FILES, *REPRODUCE], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*FILES, *REPRODUCE, *BENCHMARKS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_layers_know_types_by_name(path: Path) -> None:
     """Elsewhere a layer's class is asked; proto/ upgrades old files, which name types."""
     module = module_name(path)
     if module.startswith(("caffe_compat.layers", "caffe_compat.data.layers", "caffe_compat.proto")):
         return
-    found = [node.lineno for node in ast.walk(ast.parse(path.read_text())) if asks_for_type(node)]
+    nodes = ast.walk(ast.parse(path.read_text()))
+    found = [node.lineno for node in nodes if isinstance(node, ast.expr) and asks_for_type(node)]
     assert not found, f"{path.relative_to(ROOT)}: lines {found} ask for a layer's type; declare it in the layer's class"
 
 

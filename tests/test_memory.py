@@ -1,3 +1,4 @@
+import ctypes
 import platform
 import subprocess
 import sys
@@ -44,13 +45,13 @@ def test_freed_memory_is_used_again() -> None:
 
 
 def test_nothing_happens_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
     assert not memory.keep_freed_memory()
 
     class Musl:
         def __init__(self, name: str | None) -> None:
             pass
 
-    monkeypatch.setattr(memory.platform, "system", lambda: "Linux")
-    monkeypatch.setattr(memory.ctypes, "CDLL", Musl)
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(ctypes, "CDLL", Musl)
     assert not memory.keep_freed_memory()

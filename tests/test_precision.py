@@ -1,9 +1,12 @@
 """Precision switches: accurate unless asked, and bfloat16 training close to float32."""
 
+from typing import Any
+
 import pytest
 import torch
 
 from caffe_compat import Net, Solver, precision
+from caffe_compat.layers.base import Layer
 from caffe_compat.proto import caffe_pb2, parse_net
 from caffe_compat.solver import Log
 
@@ -20,7 +23,8 @@ BF16_TOLERANCE = 2e-2  # 8 bits of mantissa
 
 def switches() -> tuple[str, str]:
     """PyTorch's own: of cuDNN's convolutions and of cuBLAS."""
-    return torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    return convolutions.fp32_precision, torch.backends.cuda.matmul.fp32_precision
 
 
 def test_precision_is_scoped() -> None:
@@ -55,7 +59,7 @@ def make_solver(name: str) -> Solver:
 def train(name: str) -> torch.Tensor:
     solver = make_solver(name)
     solver.step(20)
-    weight = solver.net.layers["fc"].weight
+    weight = solver.net.layers["fc"].blobs[0]
     assert weight.dtype == torch.float32
     return weight.detach().clone()
 
@@ -68,9 +72,9 @@ def test_bf16_training_stays_near_fp32() -> None:
 
 def test_losses_are_float32_in_bf16() -> None:
     solver = make_solver("bf16")
-    seen = {}
+    seen: dict[str, tuple[torch.dtype, torch.dtype]] = {}
 
-    def look(layer: torch.nn.Module, bottoms: tuple[torch.Tensor, ...], top: torch.Tensor) -> None:
+    def look(layer: Layer, bottoms: tuple[torch.Tensor, ...], top: torch.Tensor) -> None:
         seen[layer.name] = bottoms[0].dtype, top.dtype
 
     for layer in solver.net.layers.values():
@@ -79,10 +83,10 @@ def test_losses_are_float32_in_bf16() -> None:
     assert seen["fc"] == (torch.float32, torch.bfloat16)
     assert seen["loss"][1] == torch.float32
     assert solver.train_step.forward_backward()[1].dtype == torch.float32
-    gradient = solver.net.layers["fc"].weight.grad
+    gradient = solver.net.layers["fc"].blobs[0].grad
     assert gradient is not None
     assert gradient.dtype == torch.float32
-    assert solver.optimizer.history(solver.net.layers["fc"].weight).dtype == torch.float32
+    assert solver.optimizer.history(solver.net.layers["fc"].blobs[0]).dtype == torch.float32
 
 
 def test_a_solver_keeps_its_precision() -> None:

@@ -156,7 +156,7 @@ class Layer(nn.Module):
         self,
         name: str,
         shape: Sequence[int],
-        fill: Callable[[Tensor], None] | None = None,
+        fill: Callable[[Tensor], object] | None = None,
         trainable: bool = True,
     ) -> None:
         """Append a parameter blob, zero-filled, then ``fill(tensor)`` in place.

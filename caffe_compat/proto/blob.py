@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedWriter
 from math import prod
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -236,7 +236,7 @@ def size_bytes(pieces: list[Piece]) -> int:
     return sum(piece.nbytes if isinstance(piece, np.ndarray) else len(piece) for piece in pieces)
 
 
-def write_pieces(file: BufferedWriter, pieces: list[Piece]) -> None:
+def write_pieces(file: BinaryIO, pieces: list[Piece]) -> None:
     """Write the pieces one after another; arrays little-endian, in C order."""
     for piece in pieces:
         if isinstance(piece, np.ndarray):

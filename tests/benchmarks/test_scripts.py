@@ -30,7 +30,7 @@ layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "
 """
 
 
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess:
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -99,7 +99,7 @@ def test_tune_conv_writes_a_table_that_is_read(tmp_path: Path, monkeypatch: pyte
     assert "weight_grad bf16 NHWC 2x16x6x5 8x8x3x3 s1x1 p1x1 d1x1 g2" in rows
 
 
-def run_gpu_script(out: Path, *parts: str, **environment: str) -> subprocess.CompletedProcess:
+def run_gpu_script(out: Path, *parts: str, **environment: str) -> subprocess.CompletedProcess[str]:
     known = {**os.environ, "OUT": str(out), "PYTHON": sys.executable, **environment}
     return subprocess.run(["bash", str(GPU_SCRIPT), *parts], capture_output=True, text=True, env=known)
 
@@ -157,7 +157,7 @@ def gpu_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def run_copy(machine: Path, *parts: str) -> subprocess.CompletedProcess:
+def run_copy(machine: Path, *parts: str) -> subprocess.CompletedProcess[str]:
     script = machine / "repo" / "benchmarks" / "run_on_gpu.sh"
     return subprocess.run(["bash", str(script), *parts], capture_output=True, text=True)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from caffe_compat import extension, random
 from caffe_compat.data import encode_datum, libc_random, write_lmdb
 from caffe_compat.data.image_batch import PlainImageBatch
-from caffe_compat.layers.base import LayerContext
+from caffe_compat.layers.base import Layer, LayerContext
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import parse_net
 
@@ -49,12 +50,15 @@ def database(tmp_path: Path, images: np.ndarray) -> Path:
     return write_images(tmp_path / "db", images)
 
 
-@pytest.fixture
-def make_layer() -> Callable[..., object]:
-    """``make_layer(prototxt of one layer, phase=..., ...)``, set up; closed at the end."""
-    made = []
+MakeLayer = Callable[..., Layer]
 
-    def make(text: str, **context: object) -> object:
+
+@pytest.fixture
+def make_layer() -> Iterator[MakeLayer]:
+    """``make_layer(prototxt of one layer, phase=..., ...)``, set up; closed at the end."""
+    made: list[Layer] = []
+
+    def make(text: str, **context: Any) -> Layer:
         param = parse_net(f"layer {{ name: 'd' {text} }}").layer[0]
         layer = layer_types()[param.type](param, LayerContext(**context))
         layer.setup()

@@ -1,6 +1,7 @@
 """Batches, made by the extension and by its twin."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def test_a_batch_equals_the_transformer_on_each_image(tmp_path: Path, mean: str,
     """Bit for bit: raw records, decoded (interleaved) images, float records and one channel."""
     shape = (1, 12, 14) if layout == "gray" else (3, 12, 14)
     images = noise_images(6, shape)
-    settings = dict(MEAN[mean])
+    settings: dict[str, Any] = dict(MEAN[mean])
     if layout == "gray" and mean == "three":
         settings = {"mean_value": [3.25]}
     if mean == "file":

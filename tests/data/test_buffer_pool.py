@@ -2,6 +2,8 @@ import gc
 import pickle
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +43,7 @@ def test_memory_comes_back_and_is_used_again() -> None:
 
 def test_views_slices_and_tensors_keep_it_taken() -> None:
     pool = BufferPool()
-    views = [
+    views: list[Callable[[np.ndarray], object]] = [
         lambda a: a[1:, ::2],
         lambda a: a.reshape(-1)[7:8],
         lambda a: a.T[0],
@@ -49,7 +51,7 @@ def test_views_slices_and_tensors_keep_it_taken() -> None:
         lambda a: torch.from_numpy(a),
         lambda a: torch.from_numpy(a)[1].flatten()[3:],
         lambda a: torch.from_numpy(a[1:]).numpy()[0],
-        lambda a: memoryview(a)[1:],
+        lambda a: a.data[1:],
         lambda a: np.asarray(memoryview(a[0])),
         lambda a: [a[0, 0]],
     ]
@@ -74,10 +76,15 @@ def test_content_stays_while_somebody_looks() -> None:
     assert [int(tensor.unique()) for tensor in held] == list(range(30))
 
 
+def memory_of(array: np.ndarray) -> Any:
+    root: Any = array.base
+    return root.base.obj  # behind the root's memoryview
+
+
 def test_memory_of_another_size_is_let_go() -> None:
     pool = BufferPool()
     small = pool.take((10,), np.uint8)
-    owner = weakref.ref(small.base.base.obj)  # root, its memoryview, the memory
+    owner = weakref.ref(memory_of(small))
     del small
     assert owner() is not None
     large = pool.take((11,), np.uint8)
@@ -89,7 +96,7 @@ def test_a_pool_that_goes_first_leaves_no_memory_behind() -> None:
     pool = BufferPool()
     array = pool.take(SHAPE, np.float32)
     array[...] = 5
-    owner = weakref.ref(array.base.base.obj)
+    owner = weakref.ref(memory_of(array))
     gone = weakref.ref(pool)
     del pool
     assert gone() is None
@@ -102,7 +109,8 @@ def test_a_pool_that_goes_first_leaves_no_memory_behind() -> None:
 
 def test_many_threads() -> None:
     """Each fills what it takes with its own number, and finds it unchanged."""
-    pool, wrong = BufferPool(), []
+    pool = BufferPool()
+    wrong: list[int] = []
 
     def work(number: int) -> None:
         for turn in range(300):

@@ -50,9 +50,12 @@ def test_another_order_and_another_source_of_bytes(folder: Path) -> None:
 def test_what_cannot_be_read_is_left_out_and_reported(folder: Path) -> None:
     (folder / "1.png").write_bytes(b"broken")
     problems: list[str] = []
-    result = convert_images(
-        f"{folder}/", ENTRIES, folder / "db", report=lambda _, problem: problem and problems.append(str(problem))
-    )
+
+    def report(_: int, problem: DataError | None) -> None:
+        if problem:
+            problems.append(str(problem))
+
+    result = convert_images(f"{folder}/", ENTRIES, folder / "db", report=report)
     assert result == Conversion(records=3, skipped=1)
     assert len(problems) == 1
     assert "1.png: 6 bytes that cannot be decoded" in problems[0]

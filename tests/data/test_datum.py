@@ -29,7 +29,7 @@ def caffe_datum(array: np.ndarray, label: int) -> bytes:
 @pytest.mark.parametrize("label", [0, 1, 127, 128, 999, -1])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_bytes_equal_protobuf_and_come_back(dtype: type, label: int) -> None:
-    array = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(dtype)
+    array: np.ndarray = np.random.default_rng(0).integers(0, 256, (3, 5, 7)).astype(dtype)
     record = encode_datum(array, label)
     assert record == caffe_datum(array, label)
     datum = parse_datum(record)

@@ -67,7 +67,7 @@ def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> t
         return torch.device("cpu")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    assert loader.DeviceStage is not HostStage
+    assert vars(loader)["DeviceStage"] is not HostStage
     return torch.device("cuda")
 
 

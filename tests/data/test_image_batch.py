@@ -43,7 +43,9 @@ def test_headers_and_what_they_count() -> None:
     assert batch.value_counts().tolist() == [297, 297, 297, 0, 0]
     assert len(batch) == 5
     assert batch.error(4).startswith("record ends inside a field")
-    assert cv2.imdecode(np.frombuffer(batch.encoded(3), np.uint8), 0).tolist() == IMAGES[0, 0].tolist()
+    decoded = cv2.imdecode(np.frombuffer(batch.encoded(3), np.uint8), 0)
+    assert decoded is not None
+    assert decoded.tolist() == IMAGES[0, 0].tolist()
 
 
 @needs_extension
@@ -65,7 +67,7 @@ def test_transform_has_the_extensions_bits(pair: tuple[PlainImageBatch, PlainIma
     results = [np.empty((3, 3, 7, 6), np.float32) for _ in pair]
     for batch, result in zip(pair, results, strict=True):
         batch.transform(result, windows, means[mean], 0.017, 2)
-    assert np.array_equal(*results)
+    assert np.array_equal(results[0], results[1])
     plain = IMAGES[0].astype(np.float32)
     if mean == "none":
         assert np.array_equal(results[1][0], plain[:, :7, :6] * np.float32(0.017))
@@ -76,7 +78,7 @@ def test_sums_have_the_extensions_bits(pair: tuple[PlainImageBatch, PlainImageBa
     totals = [np.full((3, 9, 11), np.float32(1e7)) for _ in pair]
     for batch, total in zip(pair, totals, strict=True):
         batch.add_to(total, 2)
-    assert np.array_equal(*totals)
+    assert np.array_equal(totals[0], totals[1])
 
 
 def test_images_put_in_place() -> None:

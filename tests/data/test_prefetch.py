@@ -39,7 +39,7 @@ def test_close_does_not_wait_for_a_full_queue() -> None:
     assert not any(t.name == "prefetch full" for t in threading.enumerate())
 
 
-def start(database: Path, how: str) -> subprocess.Popen:
+def start(database: Path, how: str) -> subprocess.Popen[str]:
     child = subprocess.Popen(
         [sys.executable, "-c", LOOP, str(database), how],
         stdout=subprocess.PIPE,

@@ -40,6 +40,8 @@ class Counter:
 
 
 class Counting(SourceLayer):
+    source: Counter
+
     def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         return [(1,)] * len(self.param.top)
 

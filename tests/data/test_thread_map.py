@@ -7,9 +7,14 @@ from caffe_compat.data.thread_map import ThreadMap
 
 
 def test_results_are_in_order_and_every_item_is_done_once() -> None:
-    done = []
+    done: list[int] = []
     mapped = ThreadMap(3)
-    assert mapped(lambda i: done.append(i) or 2 * i, range(100)) == list(range(0, 200, 2))
+
+    def double(i: int) -> int:
+        done.append(i)
+        return 2 * i
+
+    assert mapped(double, range(100)) == list(range(0, 200, 2))
     assert sorted(done) == list(range(100))
     assert pickle.loads(pickle.dumps(mapped))(abs, [-1]) == [1]
     assert mapped(abs, []) == []

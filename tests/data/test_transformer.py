@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_nothing_random_draws_nothing() -> None:
         ({"mean_value": [1, 2]}, "2 mean_value for 3 channels"),
     ],
 )
-def test_images_that_caffe_refuses(settings: dict, message: str) -> None:
+def test_images_that_caffe_refuses(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Transformer(**settings).output_shape(3, 12, 14)
 
@@ -65,6 +66,6 @@ def test_mean_of_another_size(tmp_path: Path) -> None:
         ({"mean_file": "absent.binaryproto"}, "absent.binaryproto: no such mean file"),
     ],
 )
-def test_settings_that_caffe_refuses(settings: dict, message: str) -> None:
+def test_settings_that_caffe_refuses(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         Transformer(**settings)

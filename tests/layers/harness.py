@@ -1,5 +1,8 @@
 """Builds one layer from prototxt text and checks what every layer promises."""
 
+from collections.abc import Callable
+from typing import TypeVar
+
 import pytest
 import torch
 from google.protobuf import text_format
@@ -18,10 +21,14 @@ on_devices = pytest.mark.parametrize(
 #: float32 against float64: a few roundings of numbers near 1
 FLOAT32_TOLERANCE = 1e-5
 
+AnyLayer = TypeVar("AnyLayer", bound=Layer)
+#: a layer, or its compiled form
+Forward = Callable[..., Tensor | tuple[Tensor, ...]]
+
 
 def make_layer(
-    layer_class: type[Layer], text: str = "", *bottom_shapes: Shape, phase: str = "TEST", device: str = "cpu"
-) -> Layer:
+    layer_class: type[AnyLayer], text: str = "", *bottom_shapes: Shape, phase: str = "TEST", device: str = "cpu"
+) -> AnyLayer:
     """A float64 layer that is set up and has inferred its shapes; ``text``: LayerParameter fields."""
     param = text_format.Parse(text, caffe_pb2.LayerParameter(name="it", type=layer_class.type))
     param.bottom.extend([] if param.bottom else [f"x{i}" for i in range(len(bottom_shapes))])
@@ -43,20 +50,20 @@ def noise(*shape: int, device: str = "cpu", seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64).to(device).requires_grad_()
 
 
-def randomize(layer: Layer, seed: int = 1) -> Layer:
+def randomize(layer: AnyLayer, seed: int = 1) -> AnyLayer:
     """The layer with normal numbers as its learned parameters, the same on every device."""
     for i, parameter in enumerate(p for p in layer.parameters() if p.requires_grad):
         parameter.data.copy_(noise(*parameter.shape, seed=seed + i).detach())
     return layer
 
 
-def run(layer: Layer, *bottoms: Tensor) -> tuple[Tensor, ...]:
+def run(layer: Forward, *bottoms: Tensor) -> tuple[Tensor, ...]:
     """The tops, always as a tuple."""
     tops = layer(*bottoms)
     return (tops,) if isinstance(tops, Tensor) else tuple(tops)
 
 
-def gradient(layer: Layer, bottom: Tensor, top_diff: object = None) -> list[float]:
+def gradient(layer: Forward, bottom: Tensor, top_diff: object = None) -> list[float]:
     """The first bottom's gradient for ``top_diff`` (default: ones)."""
     (top,) = run(layer, bottom)
     diff = torch.ones_like(top) if top_diff is None else torch.tensor(top_diff, dtype=top.dtype, device=top.device)

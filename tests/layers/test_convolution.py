@@ -1,5 +1,6 @@
 """Convolution against sums over the taps of each window, written out."""
 
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -82,6 +83,7 @@ def test_gradients_are_those_of_the_sum(fields: str, bottom: Shape, top: Shape) 
     (y,) = run(layer, x)
     x_grad, weight_grad, *bias_grad = torch.autograd.grad(y, [x, *layer.blobs], g)
     weight = layer.blob(0).detach().numpy()
+    apply: Callable[[np.ndarray], np.ndarray]
     for found, values, apply in (
         (x_grad, x.detach().numpy(), lambda unit: reference(layer, unit, weight, None)),
         (weight_grad, weight, lambda unit: reference(layer, x.detach().numpy(), unit, None)),

@@ -1,3 +1,5 @@
+from types import EllipsisType
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ BOTTOM, LIKE = (2, 3, 6, 7), (1, 2, 4, 5)
         ("axis: 0", (slice(0, 1), slice(0, 2), slice(0, 4), slice(0, 5))),
     ],
 )
-def test_layer(device: str, fields: str, slices: tuple) -> None:
+def test_layer(device: str, fields: str, slices: tuple[slice | EllipsisType, ...]) -> None:
     layer = make_layer(Crop, f"crop_param {{ {fields} }}", BOTTOM, LIKE, device=device)
     bottom, like = noise(*BOTTOM, device=device), noise(*LIKE, device=device).detach()
     check_layer(layer, bottom, like)

@@ -31,7 +31,7 @@ def test_values_are_pytorchs() -> None:
         for ours, name in ((0, "weight_ih_l0"), (1, "bias_ih_l0"), (2, "weight_hh_l0")):
             i, f, o, g = layer.blob(ours).chunk(4)
             getattr(theirs, name).copy_(torch.cat([i, f, g, o]))
-        theirs.bias_hh_l0.zero_()
+        theirs.get_parameter("bias_hh_l0").zero_()
     x = noise(*X)
     torch.testing.assert_close(run(layer, x, torch.ones(*CONT))[0], theirs(x)[0])
 

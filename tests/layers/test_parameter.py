@@ -13,6 +13,7 @@ def test_top_is_the_parameter(device: str) -> None:
     (top,) = run(layer)
     assert torch.equal(top, torch.full((2, 3), 7.0, dtype=torch.float64, device=device))
     top.sum().backward()
+    assert layer.blobs[0].grad is not None
     assert torch.equal(layer.blobs[0].grad, torch.ones_like(top))
 
 

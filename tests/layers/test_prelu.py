@@ -21,6 +21,7 @@ def test_default_slope_and_gradients_at_zero() -> None:
     assert run(layer, bottom)[0].tolist() == [[-1, 0, 4]]
     assert gradient(layer, bottom) == [0.25, 0.25, 1]
     run(layer, bottom)[0].sum().backward()
+    assert layer.blobs[0].grad is not None
     assert layer.blobs[0].grad.tolist() == [-4, 0, 0]
 
 

@@ -171,6 +171,6 @@ def test_warns_about_sharing() -> None:
 
 def test_blob_beyond_four_axes_has_no_legacy_axes() -> None:
     blob = PythonBlob((1, 2, 3, 4, 5))
-    assert (blob.count, blob.data.dtype) == (120, np.float32)
+    assert (blob.count, blob.data.dtype) == (120, np.dtype(np.float32))
     with pytest.raises(ValueError, match="use shape beyond 4 axes"):
         _ = blob.num

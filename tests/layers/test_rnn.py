@@ -29,7 +29,7 @@ def test_values_are_pytorchs() -> None:
     with torch.no_grad():
         for ours, name in ((0, "weight_ih_l0"), (1, "bias_ih_l0"), (2, "weight_hh_l0")):
             getattr(theirs, name).copy_(layer.blob(ours))
-        theirs.bias_hh_l0.zero_()
+        theirs.get_parameter("bias_hh_l0").zero_()
     x = noise(*X)
     expected = torch.tanh(theirs(x)[0] @ layer.blob(3).t() + layer.blob(4))
     torch.testing.assert_close(run(layer, x, torch.ones(*CONT))[0], expected)

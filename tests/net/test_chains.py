@@ -170,7 +170,7 @@ def test_a_copy_runs_its_own_layers() -> None:
     before = net(data=x)["fc"]
     other = copy.deepcopy(net)
     with torch.no_grad():
-        other.layers["fc"].weight.zero_()
+        other.layers["fc"].blobs[0].zero_()
     assert torch.equal(other(data=x)["fc"], torch.zeros(3, 2))
     assert torch.equal(net(data=x)["fc"], before)
 

@@ -44,7 +44,7 @@ def test_sharing_by_name() -> None:
 def graph(text: str, phase: str = "TRAIN") -> Graph:
     """The graph of a text without include rules and with at most one reader for each blob."""
     param = parse_net(text)
-    param.state.phase = caffe_pb2.TRAIN if phase == "TRAIN" else caffe_pb2.TEST
+    param.state.phase = {"TRAIN": caffe_pb2.TRAIN, "TEST": caffe_pb2.TEST}[phase]
     return Graph(param, LayerContext(phase=phase, source=Source("net", text)))
 
 

@@ -32,10 +32,10 @@ def test_copy_ignores_unknown_layers_and_refuses_other_shapes(tmp_path: Path) ->
     assert "fc" in report.ignored
     assert report.missing == ["fc-new"]
     wider = net(SMALL.replace("num_output: 5", "num_output: 6"))
-    before = wider.layers["c1"].weight.clone()
+    before = wider.layers["c1"].blobs[0].clone()
     with pytest.raises(NetError, match=r"param 0 has shape \(5, 144\) in the file and \(6, 144\) in the net"):
         wider.copy_from(tmp_path / "w.caffemodel")
-    assert torch.equal(before, wider.layers["c1"].weight), "nothing is copied when one layer does not fit"
+    assert torch.equal(before, wider.layers["c1"].blobs[0]), "nothing is copied when one layer does not fit"
 
 
 def values(n: Net) -> dict[str, list[object]]:

@@ -6,12 +6,15 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+#: cuDNN's, which torch's annotations leave out
+SWITCH: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+
 
 class Switches(TorchDispatchMode):
     """Notes cuDNN's switch whenever a convolution, or its backward, runs."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.seen: list[tuple[str, str]] = []
 
     def __torch_dispatch__(
@@ -20,5 +23,5 @@ class Switches(TorchDispatchMode):
         name = str(function)
         if "convolution" in name:
             kind = "backward" if "backward" in name else "forward"
-            self.seen.append((kind, torch.backends.cudnn.conv.fp32_precision))
+            self.seen.append((kind, SWITCH.fp32_precision))
         return function(*args, **(kwargs or {}))

@@ -10,8 +10,9 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.i
 CASE = BatchTransformCase((5, 3, 10, 13), (7, 9), "image")
 
 
-def inputs(device: str, case: BatchTransformCase = CASE) -> tuple[torch.Tensor, ...]:
-    return tuple(None if t is None else t.to(device) for t in case.tensors())
+def inputs(device: str, case: BatchTransformCase = CASE) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    images, windows, mean = case.tensors()
+    return images.to(device), windows.to(device), None if mean is None else mean.to(device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -39,6 +40,7 @@ def test_empty_batch_and_views(device: str) -> None:
 
 def test_bad_arguments_are_named() -> None:
     images, windows, values = inputs("cpu")
+    assert values is not None
     with pytest.raises(TypeError, match=r"images is Float .*expected uint8"):
         batch_transform(images.float(), windows, None, 1.0, (7, 9))
     with pytest.raises(ValueError, match=r"window of 11x9 does not fit"):

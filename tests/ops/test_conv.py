@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -12,21 +13,28 @@ FLOAT64_TOLERANCE = 1e-13  # relative to the largest value; sums of up to 1,000 
 FLOAT32_TOLERANCE = 5e-6
 HALF_TOLERANCE = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}  # float32 sums, rounded once to the type
 
+#: input, weight and bias
+Arguments = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+Function = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None, ConvWindow], torch.Tensor]
 
-def make_arguments(case: ConvCase, device: torch.device) -> list[torch.Tensor | None]:
+
+def make_arguments(case: ConvCase, device: torch.device) -> Arguments:
     """Input, weight and bias in float64."""
     generator = torch.Generator().manual_seed(1)
-    shapes = [case.input, case.weight, (case.outputs,)]
-    tensors = [torch.randn(shape, generator=generator, dtype=torch.float64).to(device) for shape in shapes]
-    return [*tensors[:2], tensors[2] if case.bias else None]
+    shapes: list[tuple[int, ...]] = [case.input, case.weight, (case.outputs,)]
+    x, weight, bias = (torch.randn(shape, generator=generator, dtype=torch.float64).to(device) for shape in shapes)
+    return x, weight, bias if case.bias else None
 
 
-def forward_backward(
-    function: Callable[..., torch.Tensor], arguments: list[torch.Tensor], case: ConvCase
-) -> list[torch.Tensor]:
+def convert(arguments: Arguments, dtype: torch.dtype) -> Arguments:
+    x, weight, bias = arguments
+    return x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def forward_backward(function: Function, arguments: Arguments, case: ConvCase) -> list[torch.Tensor]:
     """Output and the gradients of input, weight and bias, for a fixed gradient of the output."""
     leaves = [t.detach().requires_grad_() for t in arguments if t is not None]
-    y = function(*leaves, *[None] * (3 - len(leaves)), case.window())
+    y = function(leaves[0], leaves[1], leaves[2] if case.bias else None, case.window())
     grad = torch.randn(y.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     return [y.detach(), *torch.autograd.grad(y, leaves, grad.to(y))]
 
@@ -49,8 +57,8 @@ def test_equals_the_twin(case: ConvCase, device: torch.device) -> None:
     if device.type == "cuda":
         tolerances |= HALF_TOLERANCE
     for dtype, tolerance in tolerances.items():
-        rounded = [t if t is None else t.to(dtype) for t in arguments]
-        expected = forward_backward(reference, [t if t is None else t.double() for t in rounded], case)
+        rounded = convert(arguments, dtype)
+        expected = forward_backward(reference, convert(rounded, torch.float64), case)
         torch.full((4096,), torch.nan, device=device)  # poison memory that the outputs may get
         actual = forward_backward(run_conv, rounded, case)
         for a, e in zip(actual, expected, strict=True):
@@ -61,8 +69,8 @@ def test_equals_the_twin(case: ConvCase, device: torch.device) -> None:
 def test_relu_in_the_same_kernel(device: torch.device) -> None:
     case = ConvCase((2, 16, 6, 5), 16, (3, 3), padding=(1, 1), groups=2)
     arguments = make_arguments(case, device)
-    expected = forward_backward(lambda *a: reference(*a, relu=True), arguments, case)
-    actual = forward_backward(lambda *a: run_conv(*a, relu=True), arguments, case)
+    expected = forward_backward(partial(reference, relu=True), arguments, case)
+    actual = forward_backward(partial(run_conv, relu=True), arguments, case)
     for a, e in zip(actual, expected, strict=True):
         assert close(a, e, FLOAT64_TOLERANCE)
     assert (expected[0] == 0).any()
@@ -125,26 +133,32 @@ def test_other_numbers_of_axes(axes: int) -> None:
 
 def test_gradcheck(device: torch.device) -> None:
     case = ConvCase((2, 4, 5, 4), 4, (2, 3), (2, 1), (1, 1), (1, 2), 2)
-    leaves = [t.requires_grad_() for t in make_arguments(case, device)]
+    leaves = [t.requires_grad_() for t in make_arguments(case, device) if t is not None]
     assert torch.autograd.gradcheck(lambda x, w, b: conv(x, w, b, **case.window().keywords()), leaves)
 
 
 def test_only_wanted_gradients_are_saved() -> None:
     x = torch.randn(1, 2, 4, 4, requires_grad=True)
     weight = torch.randn(2, 2, 3, 3)
-    saved = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.shape) or t, lambda t: t):
+    saved: list[torch.Size] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved.append(tensor.shape)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         y = conv(x, weight)
     assert saved == [weight.shape]
     y.sum().backward()
+    assert x.grad is not None
     assert torch.allclose(x.grad, torch.autograd.grad(functional.conv2d(x, weight).sum(), x)[0], atol=1e-5)
 
 
 def test_opcheck(device: torch.device) -> None:
     case = ConvCase((2, 4, 5, 5), 4, (3, 3), padding=(1, 1), groups=2)
-    x, weight, bias = (t.float() for t in make_arguments(case, device))
+    x, weight, bias = convert(make_arguments(case, device), torch.float32)
     ops = torch.ops.caffe_compat
-    leaves = [t.clone().requires_grad_() for t in (x, weight, bias)]
+    leaves = [t.clone().requires_grad_() for t in (x, weight, bias) if t is not None]
     torch.library.opcheck(ops.conv, (*leaves, *case.window()))
     torch.library.opcheck(ops.conv, (x, weight, None, *case.window()))
     torch.library.opcheck(ops.conv_relu, (*leaves, *case.window()))
@@ -173,7 +187,7 @@ def test_autocast(device: torch.device) -> None:
     expected = forward_backward(reference, arguments, case)
     with torch.autocast(device.type, dtype=torch.bfloat16):
         y, cut = (
-            conv(*[t.float() for t in arguments], **case.window().keywords(), relu=relu) for relu in (False, True)
+            conv(*convert(arguments, torch.float32), **case.window().keywords(), relu=relu) for relu in (False, True)
         )
     assert y.dtype == cut.dtype == (torch.float32 if device.type == "cpu" else torch.bfloat16)
     assert close(y, expected[0], 2 * HALF_TOLERANCE[torch.bfloat16])
@@ -182,7 +196,7 @@ def test_autocast(device: torch.device) -> None:
 
 def test_runs_repeat_bit_for_bit(device: torch.device) -> None:
     case = ConvCase((5, 12, 9, 9), 20, (3, 3), padding=(1, 1), groups=2)
-    arguments = [t.float() for t in make_arguments(case, device)]
+    arguments = convert(make_arguments(case, device), torch.float32)
     first, second = (forward_backward(run_conv, arguments, case) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 

@@ -10,10 +10,6 @@ import torch
 
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.ops import ConvWindow, conv_choice
-from caffe_compat.precision import use_precision
-from tests.ops.conv_cases import CONV_CASES, ConvCase
-from tests.ops.switches import Switches
-from tests.ops.test_conv import FLOAT64_TOLERANCE, close, forward_backward, make_arguments
 
 WINDOW = ConvWindow((1, 1), (2, 2), (1, 1), 2)
 CONV2 = ((256, 96, 27, 27), (256, 48, 5, 5))  # input and weight of CaffeNet's conv2

@@ -1,6 +1,7 @@
 """Our own convolution kernels on a GPU, whatever the choice would be; test_host_conv.py needs none."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,16 @@ from caffe_compat.ops.conv import reference
 from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.precision import use_precision
 from tests.ops.conv_cases import CONV_CASES, NHWC_CASES, NHWC_FLOAT_CASES, ConvCase
-from tests.ops.test_conv import FLOAT32_TOLERANCE, HALF_TOLERANCE, close, forward_backward, make_arguments
+from tests.ops.test_conv import (
+    FLOAT32_TOLERANCE,
+    HALF_TOLERANCE,
+    Arguments,
+    close,
+    convert,
+    forward_backward,
+    make_arguments,
+    run_conv,
+)
 
 TF32_TOLERANCE = 2e-3  # numbers rounded to 10 bits
 TOLERANCES = {torch.float32: FLOAT32_TOLERANCE, **HALF_TOLERANCE}
@@ -28,15 +38,15 @@ def path(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def arguments_of(case: ConvCase, dtype: torch.dtype, channels_last: bool = True) -> list[Tensor | None]:
+def arguments_of(case: ConvCase, dtype: torch.dtype, channels_last: bool = True) -> Arguments:
     """On the GPU; input and weight in the layout that the channels_last kernels like best."""
-    rounded = [t if t is None else t.to(dtype) for t in make_arguments(case, torch.device("cuda"))]
+    x, weight, bias = convert(make_arguments(case, torch.device("cuda")), dtype)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    return [t if t is None or t.dim() != 4 else t.contiguous(memory_format=layout) for t in rounded]
+    return x.contiguous(memory_format=layout), weight.contiguous(memory_format=layout), bias
 
 
-def expected_of(arguments: list[Tensor | None], case: ConvCase) -> list[Tensor]:
-    return forward_backward(reference, [t if t is None else t.double() for t in arguments], case)
+def expected_of(arguments: Arguments, case: ConvCase) -> list[Tensor]:
+    return forward_backward(reference, convert(arguments, torch.float64), case)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -46,7 +56,7 @@ def test_equals_the_twin(case: ConvCase, path: str) -> None:
             arguments = arguments_of(case, dtype, channels_last)
             expected = expected_of(arguments, case)
             torch.full((1 << 16,), torch.nan, device="cuda")  # poison memory that the outputs may get
-            for a, e in zip(forward_backward(conv, arguments, case), expected, strict=True):
+            for a, e in zip(forward_backward(run_conv, arguments, case), expected, strict=True):
                 assert a.dtype == dtype
                 assert close(a, e, tolerance)
 
@@ -55,9 +65,9 @@ def test_tf32_in_its_block_alone(path: str) -> None:
     arguments = arguments_of(GROUPED, torch.float32)
     expected = expected_of(arguments, GROUPED)
     with use_precision("tf32"):
-        actual = forward_backward(conv, arguments, GROUPED)
+        actual = forward_backward(run_conv, arguments, GROUPED)
     with torch.backends.cudnn.flags(allow_tf32=True):
-        accurate = forward_backward(conv, arguments, GROUPED)
+        accurate = forward_backward(run_conv, arguments, GROUPED)
     assert all(close(a, e, FLOAT32_TOLERANCE) for a, e in zip(accurate[:3], expected[:3], strict=True))
     for a, e in zip(actual[:3], expected[:3], strict=True):
         assert close(a, e, TF32_TOLERANCE)
@@ -77,15 +87,13 @@ def test_the_result_keeps_the_layout(path: str) -> None:
 
 def test_relu_and_strides(path: str) -> None:
     arguments = arguments_of(GROUPED, torch.float32)
-    expected = forward_backward(
-        lambda *a: reference(*a, relu=True), [t if t is None else t.double() for t in arguments], GROUPED
-    )
+    expected = forward_backward(partial(reference, relu=True), convert(arguments, torch.float64), GROUPED)
     x, weight, bias = arguments
     wide = torch.cat([x, x], 3)[..., : x.shape[3]]
     shifted = torch.cat([x.flatten()[:1], x.permute(0, 2, 3, 1).flatten()])[1:]  # not at 16 bytes
     shifted = shifted.view(x.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
     for other in (wide, shifted, x.contiguous()):
-        actual = forward_backward(lambda *a: conv(*a, relu=True), (other, weight.contiguous(), bias), GROUPED)
+        actual = forward_backward(partial(run_conv, relu=True), (other, weight.contiguous(), bias), GROUPED)
         for a, e in zip(actual, expected, strict=True):
             assert close(a, e, FLOAT32_TOLERANCE)
 
@@ -93,19 +101,20 @@ def test_relu_and_strides(path: str) -> None:
 def test_runs_repeat_bit_for_bit(path: str) -> None:
     for dtype in TOLERANCES:
         arguments = arguments_of(GROUPED, dtype)
-        first, second = (forward_backward(conv, arguments, GROUPED) for _ in range(2))
+        first, second = (forward_backward(run_conv, arguments, GROUPED) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def test_another_stream(path: str) -> None:
     arguments = arguments_of(GROUPED, torch.bfloat16)
-    expected = forward_backward(conv, arguments, GROUPED)
+    expected = forward_backward(run_conv, arguments, GROUPED)
     torch.cuda.synchronize()
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
         torch.cuda._sleep(10_000_000)  # a kernel on the default stream would run before the input is there
-        late = [t if t is None else t.clone(memory_format=torch.preserve_format) for t in arguments]
-        actual = forward_backward(conv, late, GROUPED)
+        x, weight, bias = arguments
+        late = x.clone(), weight.clone(), None if bias is None else bias.clone()
+        actual = forward_backward(run_conv, late, GROUPED)
     stream.synchronize()
     assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,13 +13,13 @@ from caffe_compat.ops import fast_conv
 from caffe_compat.ops.conv import reference
 from caffe_compat.ops.conv_fast import LARGEST_TILES
 from tests.ops.conv_cases import CONV_CASES, ConvCase
-from tests.ops.test_conv import close, forward_backward, make_arguments
+from tests.ops.test_conv import Arguments, close, convert, forward_backward, make_arguments
 
 ROOT = Path(__file__).parents[2]
 # Relative to the largest value.  Tiles of 6 lose up to four bits: see fast_conv's docstring.
 TOLERANCES = {0: 5e-6, 4: 5e-6, 6: 2e-5}
 
-SAME = {"kernel": (3, 3), "padding": (1, 1)}
+SAME: dict[str, Any] = {"kernel": (3, 3), "padding": (1, 1)}
 FAST_CASES = [
     ConvCase((2, 16, 13, 13), 16, **SAME),
     ConvCase((1, 17, 9, 8), 31, (3, 3)),  # no whole number of vectors
@@ -42,22 +43,22 @@ BUILD = ["g++", "-std=c++20", "-O1", "-g1", "-ffp-contract=off", "-w", f"-I{ROOT
 BUILD += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 
 
-def run(case: ConvCase, arguments: list[torch.Tensor | None], tile: int, relu: bool = False) -> list[torch.Tensor]:
+def run(case: ConvCase, arguments: Arguments, tile: int, relu: bool = False) -> list[torch.Tensor]:
     """fast_conv's output and gradients in float32."""
     return forward_backward(
         lambda x, w, b, window: fast_conv(x, w, b, **window.keywords(), relu=relu, largest_tile=tile), arguments, case
     )
 
 
-def single(arguments: list[torch.Tensor | None]) -> list[torch.Tensor | None]:
-    return [t if t is None else t.float() for t in arguments]
+def single(case: ConvCase) -> Arguments:
+    """Arguments in float32."""
+    return convert(make_arguments(case, torch.device("cpu")), torch.float32)
 
 
 @pytest.mark.parametrize("case", CONV_CASES + FAST_CASES, ids=str)
 def test_equals_the_twin(case: ConvCase) -> None:
-    arguments = single(make_arguments(case, torch.device("cpu")))
-    double = [t if t is None else t.double() for t in arguments]
-    expected = forward_backward(reference, double, case)
+    arguments = single(case)
+    expected = forward_backward(reference, convert(arguments, torch.float64), case)
     for tile in LARGEST_TILES:
         torch.full((1 << 16,), torch.nan)  # poison memory that the outputs may get
         actual = run(case, arguments, tile)
@@ -73,7 +74,7 @@ def test_equals_the_twin(case: ConvCase) -> None:
 
 @pytest.mark.parametrize("case", [FAST_CASES[1], FAST_CASES[7], FAST_CASES[11], CONV_CASES[5]], ids=str)
 def test_relu(case: ConvCase) -> None:
-    arguments = single(make_arguments(case, torch.device("cpu")))
+    arguments = single(case)
     leaves = [t.requires_grad_() for t in arguments if t is not None]
     grad = None
     for tile in LARGEST_TILES:
@@ -88,7 +89,7 @@ def test_relu(case: ConvCase) -> None:
 
 def test_not_a_number_comes_through() -> None:
     for case in (FAST_CASES[0], FAST_CASES[11]):
-        x, weight, bias = single(make_arguments(case, torch.device("cpu")))
+        x, weight, bias = single(case)
         x[0] = torch.nan
         for relu in (False, True):
             y = fast_conv(x, weight, bias, **case.window().keywords(), relu=relu)
@@ -98,7 +99,7 @@ def test_not_a_number_comes_through() -> None:
 
 @pytest.mark.parametrize("case", [FAST_CASES[7], FAST_CASES[10], FAST_CASES[11]], ids=str)
 def test_same_bits_on_any_number_of_threads(case: ConvCase) -> None:
-    arguments = single(make_arguments(case, torch.device("cpu")))
+    arguments = single(case)
     threads = torch.get_num_threads()
     x, weight, bias = arguments
     results = []
@@ -118,12 +119,13 @@ def test_same_bits_on_any_number_of_threads(case: ConvCase) -> None:
 
 def test_layouts_and_strides() -> None:
     case = replace(FAST_CASES[7], bias=True)
-    x, weight, bias = single(make_arguments(case, torch.device("cpu")))
-    expected = run(case, [x, weight, bias], 6)
+    x, weight, bias = single(case)
+    assert bias is not None
+    expected = run(case, (x, weight, bias), 6)
     strided = torch.cat([x, x], 3)[..., : x.shape[3]]
     crooked = weight.transpose(2, 3).clone().transpose(2, 3)
     for laid_out in (x.contiguous(memory_format=torch.channels_last), strided):
-        actual = run(case, [laid_out, crooked, bias.expand(2, -1).t()[:, 0]], 6)
+        actual = run(case, (laid_out, crooked, bias.expand(2, -1).t()[:, 0]), 6)
         assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))
     leaf = x.detach().requires_grad_()
     fast_conv(leaf, weight, bias, **case.window().keywords()).sum().backward()  # the grad is an expanded scalar
@@ -148,7 +150,7 @@ def test_every_vector_set(level: str) -> None:
 def test_operators_are_sound() -> None:
     ops = torch.ops.caffe_compat
     for case in (FAST_CASES[1], FAST_CASES[11], CONV_CASES[5], CONV_CASES[12]):
-        x, weight, bias = single(make_arguments(case, torch.device("cpu")))
+        x, weight, bias = single(case)
         leaves = [t.requires_grad_() if t is not None else t for t in (x, weight, bias)]
         utilities = ("test_schema", "test_autograd_registration", "test_faketensor")
         torch.library.opcheck(ops.conv_fast, (*leaves, *case.window(), True, 6), test_utils=utilities)
@@ -161,7 +163,7 @@ def test_operators_are_sound() -> None:
 
 def test_frozen_weight() -> None:
     case = FAST_CASES[0]
-    x, weight, bias = single(make_arguments(case, torch.device("cpu")))
+    x, weight, bias = single(case)
     x.requires_grad_()
     fast_conv(x, weight, bias, **case.window().keywords(), relu=True).sum().backward()
     assert x.grad is not None
@@ -172,7 +174,8 @@ def test_frozen_weight() -> None:
 
 def test_errors() -> None:
     case = FAST_CASES[0]
-    x, weight, bias = single(make_arguments(case, torch.device("cpu")))
+    x, weight, bias = single(case)
+    assert bias is not None
     with pytest.raises(TypeError, match=r"conv_fast: input is Double .*; expected float32"):
         fast_conv(x.double(), weight.double(), bias.double())
     with pytest.raises(ValueError, match="largest_tile is 5; expected one of"):

@@ -22,8 +22,8 @@ def run_path(
         dy = dy.to(y).contiguous(
             memory_format=torch.channels_last if not y.is_contiguous() else torch.contiguous_format
         )
-        dx = conv_choice.conv_input_grad_on_cuda(dy, weight, tuple(x.shape[2:]), window)
-        dw = conv_choice.conv_weight_grad_on_cuda(dy, x, tuple(weight.shape[2:]), window)
+        dx = conv_choice.conv_input_grad_on_cuda(dy, weight, case.input[2:], window)
+        dw = conv_choice.conv_weight_grad_on_cuda(dy, x, case.kernel, window)
     return y, cut, dx, dw
 
 

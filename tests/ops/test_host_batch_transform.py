@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,13 +20,15 @@ def batch_transform_calls(case: BatchTransformCase) -> Iterator[Case]:
     spare = torch.tensor([case.images[2] - case.size[0], case.images[3] - case.size[1]])
     at_border = (windows[:, :2] == 0).int() * -5 + (windows[:, :2] == spare).int() * 5
     outside = torch.cat([windows[:, :2] + at_border, windows[:, 2:]], 1)
-    arguments = ["$images", "$windows", "$mean" if mean is not None else None, case.mean == "image", "$out"]
+    arguments: list[Any] = ["$images", "$windows", "$mean" if mean is not None else None, case.mean == "image", "$out"]
     arguments += [*case.images, *case.size, case.scale]
     for what, places in (("inside", windows), ("outside", outside)):
         arrays = {"images": images.numpy(), "windows": places.numpy()}
         if mean is not None:
             arrays["mean"] = mean.numpy()
-        call, all_arrays = make_case("batch_transform", f"{case} {what}", "float32", arguments, arrays, expected)
+        call, all_arrays = make_case(
+            "batch_transform", f"{case} {what}", "float32", arguments, inputs=arrays, expected=expected
+        )
         call["tolerance"] = 0  # the same bits
         yield call, all_arrays
 

@@ -21,7 +21,7 @@ def conv_calls(case: ConvCase, dtype: str, math: str, channels_last: bool = Fals
     """Output, output with ReLU, input gradient and weight gradient of one case."""
     x, weight, bias = (random(shape, 1, dtype) for shape in (case.input, case.weight, (case.outputs,)))
     leaves = [x.double().requires_grad_(), weight.double().requires_grad_()]
-    y = conv_reference(*leaves, bias.double() if case.bias else None, case.window())
+    y = conv_reference(leaves[0], leaves[1], bias.double() if case.bias else None, case.window())
     dy = random(tuple(y.shape), 2, dtype)
     dx, dw = torch.autograd.grad(y, leaves, dy.double())
     y = y.detach()
@@ -40,7 +40,7 @@ def conv_calls(case: ConvCase, dtype: str, math: str, channels_last: bool = Fals
         arguments = [what, f"${first}", f"${second}", "$bias" if case.bias else None, "$out", "$sizes"]
         arguments += [CONV_MATH.index(math), relu, channels_last, weight_last]
         name = f"{case} {layout} {math} {what} {'relu' if relu else ''}"
-        call, all_arrays = make_case("conv", name, dtype, arguments, arrays, expected)
+        call, all_arrays = make_case("conv", name, dtype, arguments, inputs=arrays, expected=expected)
         if math == "tf32" and dtype == "float32":
             call["tolerance"] = TF32_TOLERANCE
         yield call, all_arrays

@@ -32,8 +32,8 @@ def lrn_calls(
     tail += [case.norm_region == "WITHIN_CHANNEL", case.shape[0], most]
     name = f"{case} {'NHWC' if channels_last else 'NCHW'}"
     arrays = {"x": raw(x), "dy": raw(dy)}
-    yield make_case("lrn", f"{name} forward", dtype, ["$x", None, "$out", *tail], arrays, y)
-    yield make_case("lrn", f"{name} backward", dtype, ["$x", "$dy", "$out", *tail], arrays, dx)
+    yield make_case("lrn", f"{name} forward", dtype, ["$x", None, "$out", *tail], inputs=arrays, expected=y)
+    yield make_case("lrn", f"{name} backward", dtype, ["$x", "$dy", "$out", *tail], inputs=arrays, expected=dx)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def pool_calls(
     y, pooled = y.detach(), pooled.detach()
     dx = scatter(grad, tap, case)
     stored = pooled.to(getattr(torch, dtype))
-    tensors = (x, dy, stored, tap.to(torch.uint8), y, pooled, tap.double(), dx)
+    tensors: tuple[Tensor, ...] = (x, dy, stored, tap.to(torch.uint8), y, pooled, tap.double(), dx)
     if channels_last:
         tensors = tuple(t.permute(0, 2, 3, 1) for t in tensors)
     x, dy, stored, taps, *expected = tensors

@@ -112,7 +112,9 @@ def test_misaligned_and_strided_inputs() -> None:
 
 @pytest.mark.parametrize(("batch", "inputs", "outputs"), [(0, 300, 300), (3, 0, 5), (3, 5, 0)])
 def test_empty(batch: int, inputs: int, outputs: int) -> None:
-    check(*(draw(*s).float() for s in [(batch, inputs), (outputs, inputs), (outputs,), (batch, outputs)]), False)
+    shapes = [(batch, inputs), (outputs, inputs), (outputs,), (batch, outputs)]
+    x, w, b, dy = (draw(*shape).float() for shape in shapes)
+    check(x, w, b, dy, False)
 
 
 def test_not_a_number_passes_through() -> None:

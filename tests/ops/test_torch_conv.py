@@ -7,7 +7,7 @@ from torch import Tensor
 from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.ops.torch_conv import Convolution, torch_conv
 from caffe_compat.precision import use_precision
-from tests.ops.switches import Switches
+from tests.ops.switches import SWITCH, Switches
 
 #: axes, groups, transposed
 CASES = [(1, 1, False), (2, 2, False), (3, 1, False), (1, 2, True), (2, 1, True), (3, 2, True)]
@@ -61,10 +61,10 @@ def test_switches_in_both_passes(name: str, switch: str) -> None:
 
 
 def test_fp32_outside_of_any_block() -> None:
-    before = torch.backends.cudnn.conv.fp32_precision
+    before = SWITCH.fp32_precision
     tensors = operands(2, 1, False)
     with Switches() as switches:
         top = wrapped_conv(tensors, ConvWindow.per_axis(2))
         top.sum().backward()
     assert switches.seen == [("forward", "ieee"), ("backward", "ieee")]
-    assert torch.backends.cudnn.conv.fp32_precision == before
+    assert SWITCH.fp32_precision == before

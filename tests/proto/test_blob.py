@@ -70,8 +70,10 @@ def test_double_data_wins_over_data() -> None:
 
 def test_diff() -> None:
     blob = decode(SHAPE + packed(5, VALUES) + packed(6, -VALUES))
+    assert blob.diff is not None
     assert np.array_equal(blob.diff, -VALUES.reshape(2, 3))
     blob = decode(SHAPE + packed(5, VALUES) + packed(9, -VALUES.astype(np.float64)))
+    assert blob.diff is not None
     assert blob.diff.dtype == np.float64
 
 
@@ -144,7 +146,7 @@ def test_encoding_is_protobufs(shape: tuple[int, ...], dtype: type[np.floating[A
 
 def test_any_memory_layout_is_written_in_order() -> None:
     wide = np.arange(12, dtype=np.float32).reshape(3, 4)
-    for array in (wide.T, wide[:, ::2], wide.astype(">f4"), np.float32(3).reshape(())):
+    for array in (wide.T, wide[:, ::2], wide.astype(">f4"), np.full((), 3, np.float32)):
         blob = decode(encode(array))
         assert np.array_equal(blob.data, array)
         assert blob.data.shape == array.shape

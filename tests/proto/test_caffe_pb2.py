@@ -24,7 +24,7 @@ def test_names_are_those_of_a_generated_module() -> None:
     assert caffe_pb2.DESCRIPTOR.package == "caffe"
     assert "NetParameter" in dir(caffe_pb2)
     with pytest.raises(AttributeError, match="NoSuchThing"):
-        caffe_pb2.NoSuchThing  # noqa: B018
+        caffe_pb2.NoSuchThing  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_pool_is_private() -> None:

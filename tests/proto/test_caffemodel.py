@@ -21,6 +21,7 @@ from caffe_compat.proto import (
     write_caffemodel,
 )
 from caffe_compat.proto.caffemodel import LayerWeights
+from tests.proto.layer_arrays import arrays
 
 IO = Path(__file__).parents[1] / "golden" / "io"
 FILES = sorted(IO.glob("*/w*"))
@@ -32,7 +33,7 @@ def test_golden_files(case: Path) -> None:
     compared = set()
     for path in sorted(case.glob("w*")):
         for layer in read_hdf5_weights(path) if is_hdf5(path) else read_caffemodel(path):
-            for i, blob in enumerate(layer.blobs):
+            for i, blob in enumerate(arrays(layer)):
                 key = f"param:{layer.name}:{i}"
                 if key in expected:
                     assert np.array_equal(blob.astype(np.float32).ravel(), expected[key].ravel())
@@ -54,11 +55,11 @@ def test_types_and_values_are_those_of_the_upgraded_message(path: Path) -> None:
     layers = read_caffemodel(path)
     assert [(layer.name, layer.type) for layer in layers] == [(layer.name, layer.type) for layer in net.layer]
     for ours, theirs in zip(layers, net.layer, strict=True):
-        assert [blob.size for blob in ours.blobs] == [max(len(b.data), len(b.double_data)) for b in theirs.blobs]
+        assert [blob.size for blob in arrays(ours)] == [max(len(b.data), len(b.double_data)) for b in theirs.blobs]
         assert ours.legacy == [b.HasField("num") for b in theirs.blobs]
         assert [d is not None for d in ours.diffs] == [len(b.diff) > 0 for b in theirs.blobs]
-    for ours, theirs in zip(layers, message_weights(net), strict=True):
-        assert all(np.array_equal(a, b) for a, b in zip(ours.blobs, theirs.blobs, strict=True))
+    for ours, weights in zip(layers, message_weights(net), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(arrays(ours), arrays(weights), strict=True))
 
 
 @pytest.mark.parametrize("name", ["v2_shape", "v2_double", "v2_unknown_layer", "partial_then_rest"])
@@ -145,7 +146,7 @@ def test_memory_stays_small(tmp_path: Path) -> None:
     layers = read_caffemodel(tmp_path / "out")
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert layers[1].blobs[0].sum() == weights.size
+    assert arrays(layers[1])[0].sum() == weights.size
     assert peak_bytes < 1 << 20
 
 
@@ -161,6 +162,7 @@ def read_bytes_as_caffemodel(data: bytes, folder: Path) -> list[LayerWeights]:
 def small_file(form: str) -> bytes:
     """Two layers of one generation, one of them with blobs."""
     net = caffe_pb2.NetParameter(name="n")
+    layer: caffe_pb2.LayerParameter | caffe_pb2.V1LayerParameter | caffe_pb2.V0LayerParameter
     for name in ("conv", "ip"):
         if form == "v2":
             layer = net.layer.add(name=name, type="Convolution")
@@ -288,6 +290,6 @@ def check_never_crashes(data: bytes, folder: Path) -> None:
     except Exception:
         return
     for ours, theirs in zip(layers, net.layer, strict=False):
-        for blob, message in zip(ours.blobs, theirs.blobs, strict=True):
+        for blob, message in zip(arrays(ours), theirs.blobs, strict=True):
             values = message.double_data or message.data
             assert np.array_equal(blob.ravel(), np.array(values, blob.dtype), equal_nan=True)

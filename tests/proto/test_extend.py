@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +49,13 @@ def test_extend_schema(restored_schema: None, tmp_path: Path) -> None:
     (tmp_path / "extra.proto").write_text(FORK)
     extend_schema(tmp_path / "extra.proto")
     net = proto.parse_net('layer { name: "b" bn_param { part { key: "k" } packed: [1, 2] } modes: FIX phase: DEPLOY }')
-    param = net.layer[0].bn_param
+    layer: Any = net.layer[0]
+    schema: Any = caffe_pb2  # its annotations know Caffe's own fields only
+    param = layer.bn_param
     assert (round(param.eps, 9), param.mode, param.text, param.hex) == (1e-5, 1, "a\tb", 16)
-    assert caffe_pb2.BNParameter.DESCRIPTOR.fields_by_name["packed"].GetOptions().packed
-    assert caffe_pb2.V1LayerParameter.BN == 100
-    assert caffe_pb2.DEPLOY == 7
+    assert schema.BNParameter.DESCRIPTOR.fields_by_name["packed"].GetOptions().packed
+    assert schema.V1LayerParameter.BN == 100
+    assert schema.DEPLOY == 7
     assert pickle.loads(pickle.dumps(net)) == net
     assert pickle.loads(pickle.dumps(param.part)) == param.part
     assert proto.read_net(before).name == "old"  # a message of the old classes

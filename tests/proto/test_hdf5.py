@@ -17,18 +17,20 @@ from caffe_compat.proto import (
     write_hdf5_solverstate,
     write_hdf5_weights,
 )
+from tests.proto.layer_arrays import arrays
 
 ONES = np.ones((2, 3), np.float32)
 
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "w.h5"
-    blobs = {"conv": [ONES, np.zeros(2)], "shared": [None, ONES], "relu": []}
+    blobs: dict[str, list[np.ndarray | None]] = {"conv": [ONES, np.zeros(2)], "shared": [None, ONES], "relu": []}
     write_hdf5_weights(path, blobs, diffs={"conv": [ONES, None]})
     layers = {layer.name: layer for layer in read_hdf5_weights(path)}
     assert set(layers) == set(blobs)
-    assert np.array_equal(layers["conv"].blobs[0], ONES)
-    assert [blob.dtype for blob in layers["conv"].blobs] == [np.float32, np.float64]
+    conv = arrays(layers["conv"])
+    assert np.array_equal(conv[0], ONES)
+    assert [blob.dtype for blob in conv] == [np.float32, np.float64]
     assert layers["shared"].blobs[0] is None
     assert layers["shared"].legacy == [False, False]
     with h5py.File(path) as file:  # the places are Caffe's
@@ -42,7 +44,7 @@ def test_names_with_slashes(tmp_path: Path) -> None:
     blobs = {"a": [ONES], "a/b": [2 * ONES], "c/d/e": [3 * ONES], "c/relu": []}
     with pytest.warns(UserWarning, match=r'Caffe itself cannot read layers with "/" .* \("a/b"\)'):
         write_hdf5_weights(tmp_path / "w.h5", blobs)
-    layers = {layer.name: layer.blobs for layer in read_hdf5_weights(tmp_path / "w.h5")}
+    layers = {layer.name: arrays(layer) for layer in read_hdf5_weights(tmp_path / "w.h5")}
     assert set(layers) == set(blobs)
     assert all(np.array_equal(layers[name], blobs[name]) for name in blobs)
 
@@ -54,8 +56,9 @@ def test_other_number_types_become_float32(tmp_path: Path) -> None:
         file["data/x/2"] = np.arange(3, dtype=">f8")
         file.create_dataset("data/x/3", data=np.zeros(10**5, np.float32), compression="gzip")
     (layer,) = read_hdf5_weights(tmp_path / "w.h5")
-    assert [blob.dtype.str for blob in layer.blobs] == ["<f4", "<f4", "<f8", "<f4"]
-    assert layer.blobs[0].tolist() == [0, 1, 2]
+    blobs = arrays(layer)
+    assert [blob.dtype.str for blob in blobs] == ["<f4", "<f4", "<f8", "<f4"]
+    assert blobs[0].tolist() == [0, 1, 2]
 
 
 def write_h5(path: Path, make: Callable[[h5py.File], object]) -> None:

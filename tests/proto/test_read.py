@@ -209,9 +209,9 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
 
 def test_wrong_kind_of_object() -> None:
     with pytest.raises(ProtoError, match=r"expected a path or a caffe\.NetParameter message, got caffe\.SolverParam"):
-        read_net(caffe_pb2.SolverParameter())
+        read_net(caffe_pb2.SolverParameter())  # type: ignore[arg-type]
     with pytest.raises(ProtoError, match="got int"):
-        read_net(3)
+        read_net(3)  # type: ignore[arg-type]
 
 
 def test_form_can_be_forced(tmp_path: Path) -> None:

@@ -36,10 +36,10 @@ def test_the_numbers_are_the_extensions(engines: Engines, real: type, count: int
         ("gaussian", (0.5, 3))
     ]
     for name, arguments in calls:
-        results = [np.empty(count, real) for _ in engines]
+        results: list[np.ndarray] = [np.empty(count, real) for _ in engines]
         for engine, result in zip(engines, results, strict=True):
             getattr(engine, f"fill_{name}")(result, *arguments)
-        assert np.array_equal(*results), name
+        assert np.array_equal(results[0], results[1]), name
         assert theirs.state() == ours.state(), name
 
 
@@ -49,7 +49,7 @@ def test_rare_numbers_are_the_extensions_too(engines: Engines) -> None:
     results = [np.empty(3_000_000, np.float32) for _ in engines]
     for engine, result in zip(engines, results, strict=True):
         engine.fill_gaussian(result, 0, 1)
-    assert np.array_equal(*results)
+    assert np.array_equal(results[0], results[1])
     assert (np.abs(results[1]) > normal_tables()[0][1]).sum() > 1000
     assert np.abs(results[1]).max() > 5
 
@@ -61,11 +61,11 @@ def test_coins_and_shuffles_are_the_extensions(engines: Engines, probability: fl
         results = [np.full((30, 100), 7, np.int32) for _ in engines]
         for engine, result in zip(engines, results, strict=True):
             getattr(engine, name)(result, probability)
-        assert np.array_equal(*results)
+        assert np.array_equal(results[0], results[1])
     orders = [np.arange(5000) for _ in engines]
     for engine, order in zip(engines, orders, strict=True):
         engine.shuffle(order)
-    assert np.array_equal(*orders)
+    assert np.array_equal(orders[0], orders[1])
     assert engines[0].state() == engines[1].state()
 
 

@@ -19,4 +19,4 @@ def test_networks_are_compared_by_what_they_are() -> None:
 
 def test_fields_have_names() -> None:
     with pytest.raises(TypeError):
-        Network("half0A", "base", "base", "half0A")  # type: ignore[call-arg, misc]
+        Network("half0A", "base", "base", "half0A")  # type: ignore[call-arg]

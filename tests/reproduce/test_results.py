@@ -13,13 +13,13 @@ from reproduce.treatments import transfer
 NETWORK = transfer("0", "A", "B", 4)
 
 
-def write_events(out: Path, events: list[dict], end: str = "") -> None:
+def write_events(out: Path, events: list[dict[str, object]], end: str = "") -> None:
     folder = out / NETWORK.name
     folder.mkdir()
     (folder / "train.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events) + end)
 
 
-def scored(iteration: int, accuracy: float, time: float) -> dict:
+def scored(iteration: int, accuracy: float, time: float) -> dict[str, object]:
     outputs = {"accuracy": accuracy, "loss": 1 - accuracy}
     return {"event": "test", "iteration": iteration, "time": time, "net": 0, "loss": None, "outputs": outputs}
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from caffe_compat.errors import SolverError
+from reproduce.network import Network
 from reproduce.plan import split_networks
 from reproduce.runners import is_done, ready, run_local
 
@@ -22,7 +23,7 @@ def test_a_network_is_ready_when_its_base_is_done(tmp_path: Path) -> None:
 def test_an_error_of_a_worker_is_raised_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     (tmp_path / "half0A").mkdir()
-    started = []
+    started: list[Network] = []
     with pytest.raises(SolverError, match=r"half0A: .*solver\.prototxt: cannot be read"):
         run_local(split_networks("0", ["base"])[:1], tmp_path, ["cpu"], on_start=started.append)
     assert [network.name for network in started] == ["half0A"]

@@ -40,14 +40,16 @@ def test_means_and_norms_by_hand() -> None:
         )
     )
     with torch.no_grad():
-        net.layers["fc"].weight.copy_(torch.tensor([[2.0, 4.0]]))
+        net.layers["fc"].blobs[0].copy_(torch.tensor([[2.0, 4.0]]))
     stream = io.StringIO()
     debug = DebugPass(net, Log(stream))
     debug.engine.blobs[net.blob_names.index("x")].data.copy_(torch.tensor([[1.0, -3.0]]))
     outputs, loss = debug.run()
     assert float(loss) == 50.0
     assert float(outputs["loss"]) == 50.0
-    assert net.layers["fc"].weight.grad.tolist() == [[-10.0, 30.0]]
+    gradient = net.layers["fc"].blobs[0].grad
+    assert gradient is not None
+    assert gradient.tolist() == [[-10.0, 30.0]]
     assert messages(stream) == [
         "    [Forward] Layer in, top blob x data: 2",
         "    [Forward] Layer in, top blob t data: 0",

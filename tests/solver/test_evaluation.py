@@ -44,13 +44,14 @@ def test_means_over_batches(echo: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = iter([[1.0, 3.0], [5.0, 1.0]])
     plain = echo.forward_with_loss
     monkeypatch.setattr(echo, "forward_with_loss", lambda: plain(x=torch.tensor([next(batches)])))
-    loss, scores = evaluate(echo, 2, "fp32", compute_loss=True, interrupted=lambda: False)
-    assert scores == [Score("loss", 9.0, 2.0), Score("y", 3.0), Score("y", 2.0)]
-    assert loss == 18.0
+    found = evaluate(echo, 2, "fp32", compute_loss=True, interrupted=lambda: False)
+    assert found == (18.0, [Score("loss", 9.0, 2.0), Score("y", 3.0), Score("y", 2.0)])
 
 
 def test_no_loss_unless_asked_for(echo: Net) -> None:
-    loss, scores = evaluate(echo, 1, "fp32", compute_loss=False, interrupted=lambda: False)
+    found = evaluate(echo, 1, "fp32", compute_loss=False, interrupted=lambda: False)
+    assert found is not None
+    loss, scores = found
     assert loss is None
     assert [s.value for s in scores] == [0.0, 0.0, 0.0]
     assert evaluate(echo, 0, "fp32", compute_loss=True, interrupted=lambda: False) == (None, [])

@@ -9,7 +9,7 @@ import pytest
 from caffe_compat.errors import SolverError
 from caffe_compat.solver import events, read_events
 
-ALL = (
+ALL: tuple[tuple[events.Event, dict[str, object], list[tuple[str, float]]], ...] = (
     (events.StartEvent(0, 1.5), {"event": "start", "iteration": 0, "time": 1.5}, []),
     (
         events.TrainEvent(20, 2.5, 6.5, 10.0, {"loss": 6.0, "v": [1.0, math.inf]}),

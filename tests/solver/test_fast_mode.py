@@ -49,6 +49,6 @@ def test_a_net_on_cuda_gets_device_sources_and_the_layout_of_its_precision(
     assert net.fast
     assert torch.backends.cudnn.benchmark
     assert isinstance(net.layers["data"].source, DeviceSource)
-    assert not net.layers["conv"].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not net.layers["conv"].blobs[0].is_contiguous(memory_format=torch.channels_last)
     make_fast([net], "bf16")
-    assert net.layers["conv"].weight.is_contiguous(memory_format=torch.channels_last)
+    assert net.layers["conv"].blobs[0].is_contiguous(memory_format=torch.channels_last)

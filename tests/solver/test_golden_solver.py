@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from caffe_compat.layers.input import Input
 from caffe_compat.proto import read_hdf5_solverstate, read_solverstate
 from caffe_compat.solver import Log, Solver
 
@@ -38,6 +39,7 @@ def train(
         solver.restore(meta["restore"])
     batches, losses = dict(np.load("batches.npz")), []
     inputs = next(iter(solver.net.sources()))
+    assert isinstance(inputs, Input)
     solver.add_callback(on_update=lambda s: losses.append(float(s.train_outputs()["loss"])))
     for i in range(meta["iterations"]):
         for j, name in enumerate(inputs.param.top):
@@ -47,7 +49,9 @@ def train(
     got = {"loss": np.array(losses), "iter": np.array(solver.iter)}
     got |= {f"param:{n}:{i}": p.detach().cpu().numpy() for n, ps in solver.net.params.items() for i, p in enumerate(ps)}
     path = solver.snapshot()
+    assert path is not None
     state = read_hdf5_solverstate(path) if path.suffix == ".h5" else read_solverstate(path)
+    assert state.learned_net is not None
     assert Path(state.learned_net).is_file()
     got |= {"state:iter": np.array(state.iter), "state:current_step": np.array(state.current_step)}
     got |= {f"history:{i}": np.array(h) for i, h in enumerate(state.history)}

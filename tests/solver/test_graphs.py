@@ -56,7 +56,9 @@ class StaticRecorder(EagerRecorder):
             tensor.copy_(value)
         random.generator().set_state(stream)
         gradients = [(p, p.grad) for p in self.solver.net.parameters()]
-        results = dict(step._results)
+        assert step is not None
+        kept = step._results  # noqa: SLF001 - what a graph's replay writes to has no public name
+        results = dict(kept)
 
         @torch.no_grad()
         def replay() -> None:
@@ -64,14 +66,16 @@ class StaticRecorder(EagerRecorder):
                 work()
             for parameter, gradient in gradients:
                 if parameter.grad is not gradient:
+                    assert gradient is not None
+                    assert parameter.grad is not None
                     gradient.copy_(parameter.grad)
                     parameter.grad.fill_(torch.nan)  # a graph writes nowhere else
             for name, (outputs, loss) in results.items():
-                new_outputs, new_loss = step._results[name]
+                new_outputs, new_loss = kept[name]
                 for blob, value in outputs.items():
                     value.copy_(new_outputs[blob])
                 loss.copy_(new_loss)
-            step._results.update(results)
+            kept.update(results)
 
         return replay
 
@@ -143,6 +147,7 @@ def test_what_cannot_be_recorded_runs_as_it_is_and_is_told_once(number: int, mak
     solver = make_solver(log=Log(stream), iter_size=2)
     graphs = with_recorder(solver, Refusing(number))
     solver.solve()
+    assert graphs.given_up is not None
     assert "cannot be recorded: operation not permitted" in graphs.given_up
     assert stream.getvalue().count("No CUDA graphs from here on") == 1
     assert_same_bits(weights(plain), weights(solver))
@@ -164,7 +169,7 @@ def make_optimizer(net: Net) -> SGD:
     return SGD([{"params": list(net.parameters())}], lr=0.1, momentum=0.9)
 
 
-def make_step(net: Net, optimizer: SGD, say: Callable[[str], object] = lambda line: None) -> GraphedStep:
+def make_step(net: Net, optimizer: SGD, say: Callable[[str], None] = lambda line: None) -> GraphedStep:
     return GraphedStep(net, optimizer, lambda b: net.forward_with_loss(**b), EagerRecorder(), say)
 
 
@@ -186,6 +191,7 @@ def test_another_batch_size_is_recorded_anew_and_too_many_give_up() -> None:
         for _ in range(8):
             assert iterate(step, rows=2 + turn % 2) == iterate(plain, rows=2 + turn % 2)
     assert step.recordings == GraphedStep.MOST_RECORDINGS
+    assert step.given_up is not None
     assert "changed again" in step.given_up
     assert sum("shape has changed" in line for line in lines) == 4
     assert sum("No CUDA graphs" in line for line in lines) == 1
@@ -198,13 +204,14 @@ def test_foreign_gradients_are_used() -> None:
     step = make_step(net, optimizer)
     for _ in range(8):
         iterate(step, 4)
-    before = net.layers["fc"].bias.detach().clone()
+    bias = net.layers["fc"].blobs[1]
+    before = bias.detach().clone()
     step.clear_gradients()
     step.forward_backward({"x": torch.ones(4, 3), "t": torch.zeros(4)})
-    velocity = optimizer.history(net.layers["fc"].bias).clone()
-    net.layers["fc"].bias.grad = torch.full((2,), 5.0)
+    velocity = optimizer.history(bias).clone()
+    bias.grad = torch.full((2,), 5.0)
     step.update()
-    torch.testing.assert_close(net.layers["fc"].bias.detach(), before - (0.9 * velocity + 0.5))
+    torch.testing.assert_close(bias.detach(), before - (0.9 * velocity + 0.5))
 
 
 def test_settings_that_change_are_recorded_anew() -> None:
@@ -255,7 +262,8 @@ def test_obstacles(layer: str, words: str | None, monkeypatch: pytest.MonkeyPatc
         assert obstacle(net, processes=2) == "several devices train together"
         assert obstacle(net, debug_info=True) == "debug_info is set"
         found = obstacle(net)
-        assert found is None if words is None else words in found
+        assert (found is None) is (words is None)
+        assert found is None or words is None or words in found
         monkeypatch.setattr(Odd, "graph_safe", True, raising=False)
         assert "Odd" not in layer or obstacle(net) is None
     finally:

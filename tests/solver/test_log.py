@@ -4,6 +4,7 @@ import io
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 from caffe_compat.solver.log import (
     CaffeTestLog,
@@ -58,7 +59,7 @@ def test_all_wordings_are_in_one_file() -> None:
     assert writers == [PACKAGE / "solver" / "log.py"]
 
 
-def said(log_class: type[Glog], *calls: tuple) -> list[str]:
+def said(log_class: type[Glog], *calls: tuple[Any, ...]) -> list[str]:
     """What methods with their arguments write, each line as severity, place and message."""
     stream = io.StringIO()
     log = log_class(stream)
@@ -191,6 +192,7 @@ def test_lines_of_test_time_and_device_query() -> None:
 
 
 def test_lines_of_the_tools() -> None:
+    calls: tuple[tuple[Any, ...], ...]
     calls = (("using", None), ("opening", "db"), ("extracting",), ("extracted", 5, "fc7"), ("done",))
     assert said(ExtractFeaturesLog, *calls) == [
         "E extract_features.cpp:54] Using CPU",

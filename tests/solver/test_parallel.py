@@ -13,6 +13,7 @@ from caffe_compat.data import encode_datum, write_lmdb
 from caffe_compat.proto import read_caffemodel, read_solverstate
 from caffe_compat.solver import Log, Solver
 from caffe_compat.solver.launch import free_port
+from tests.proto.layer_arrays import arrays
 
 ROOT = Path(__file__).parents[2]
 RECORDS, BATCH, ITERATIONS = 24, 3, 10
@@ -75,7 +76,7 @@ def _start(rank: int, port: int, flags: tuple[str, ...]) -> subprocess.Popen[byt
 
 
 def layer_weights(path: str) -> dict[str, list[np.ndarray]]:
-    return {layer.name: layer.blobs for layer in read_caffemodel(path) if layer.blobs}
+    return {layer.name: arrays(layer) for layer in read_caffemodel(path) if layer.blobs}
 
 
 def test_two_processes_equal_one_with_the_joined_batch(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from caffe_compat.solver.resume import read_resume, write_resume
 
 
 def test_states_come_back(tmp_path: Path) -> None:
-    states = [
+    states: list[dict[str, Any]] = [
         {"bytes": b"\x00\xff", "list": [1, 2.5, None, "x"], "tensor": torch.tensor([[1.5, -2.0]], dtype=torch.float64)},
         {"number": np.int64(7), "array": np.arange(3, dtype=np.uint8), "nested": {"empty": torch.zeros(0, 4)}},
     ]

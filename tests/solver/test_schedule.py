@@ -98,7 +98,7 @@ def test_a_policy_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
             return max(step, iteration // param.stepsize)
 
         def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
-            return param.base_lr / 2**step
+            return param.base_lr / float(2**step)
 
     monkeypatch.setitem(POLICIES, "halving", Halving())
     schedule = make(base_lr=1.0, lr_policy="halving", stepsize=3)

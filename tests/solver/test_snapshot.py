@@ -156,7 +156,7 @@ solver.close()
 """
 
 
-def _start_training() -> subprocess.Popen:
+def _start_training() -> subprocess.Popen[str]:
     """A fresh process, as a fork of this one could not use autograd; it has imported everything."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     child = subprocess.Popen([sys.executable, "-c", TRAIN], env=environment, stdout=subprocess.PIPE, text=True)

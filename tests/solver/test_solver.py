@@ -38,13 +38,16 @@ def test_iter_size_averages_gradients_and_loss(make_solver: MakeSolver) -> None:
     seen = {}
 
     def look(s: Solver) -> None:
-        seen["sum"] = s.net.params["ip"][0].grad.clone()
+        gradient = s.net.params["ip"][0].grad
+        assert gradient is not None
+        seen["sum"] = gradient.clone()
 
     solver.add_callback(on_gradients_ready=look)
     solver.optimizer.keep_update = True
     before = solver.net.params["ip"][0].detach().clone()
     solver.step(1)
     update = solver.net.params["ip"][0].grad
+    assert update is not None
     assert torch.allclose(update, solver.param.base_lr * (seen["sum"] / 3 + 0.001 * before), atol=1e-7)
 
 

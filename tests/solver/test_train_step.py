@@ -1,6 +1,7 @@
 """The ways to make gradients and update, through their one interface."""
 
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from tests.solver.conftest import MakeSolver, messages, weights
 
 def make(kind: str, solver: Solver, log: Log | None = None) -> TrainStep:
     log = log or Log(enabled=False)
-    shared = {"parallel": SINGLE, "overlap": True, "precision": "fp32"}
+    shared: dict[str, Any] = {"parallel": SINGLE, "overlap": True, "precision": "fp32"}
     if kind == "recorded":
         return RecordedStep(solver.net, solver.optimizer, EagerRecorder(), precision="fp32", log=log)
     if kind == "debug":
@@ -27,7 +28,7 @@ def test_one_iteration_through_the_interface(kind: str, make_solver: MakeSolver)
     """Two passes add up their gradients; the update is SGD's first, -rate * (gradient / 2 + decay)."""
     expected = make_solver(iter_size=2)
     passes = [expected.net.forward_with_loss()[1] for _ in range(2)]
-    sum(passes).backward()
+    (passes[0] + passes[1]).backward()
     losses = [float(loss.detach()) for loss in passes]
 
     solver = make_solver(iter_size=2)
@@ -37,7 +38,7 @@ def test_one_iteration_through_the_interface(kind: str, make_solver: MakeSolver)
     assert float(loss) == pytest.approx(sum(losses) / 2, rel=1e-6)
     assert float(outputs["loss"]) == pytest.approx(losses[1], rel=1e-6)
     assert not loss.requires_grad
-    gradients = [p.grad.clone() for p in solver.net.parameters()]
+    gradients = [p.grad.clone() for p in solver.net.parameters() if p.grad is not None]
     for ours, theirs in zip(gradients, expected.net.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs.grad)
     before = [p.detach().clone() for p in solver.net.parameters()]
@@ -82,6 +83,7 @@ def test_a_step_of_ones_own(make_solver: MakeSolver) -> None:
     class Absolute(PlainStep):
         def update(self) -> None:
             for p in self.net.parameters():
+                assert p.grad is not None
                 p.grad.abs_()
             super().update()
 

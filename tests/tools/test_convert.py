@@ -1,3 +1,4 @@
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from safetensors.torch import load_file
 from caffe_compat import Net, random
 from caffe_compat.cli import main
 from caffe_compat.tools import convert
+from caffe_compat.tools._noise import noise_inputs
 
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 2 dim: 3 dim: 16 dim: 16 } } }
@@ -71,7 +73,7 @@ def test_onnx(model: Path, tmp_path: Path) -> None:
 def test_without_onnx(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(convert.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert run(model, tmp_path / "out.onnx") == 1
     assert "pip install 'caffe-compat[onnx]'" in capsys.readouterr().err
 
@@ -138,5 +140,5 @@ def test_weights_of_another_net(model: Path, tmp_path: Path, ending: str, capsys
 
 def test_numbers_do_not_depend_on_the_callers_state(model: Path) -> None:
     net = Net(model, phase="TEST")
-    first, second = convert.noise_inputs(net), convert.noise_inputs(net)
+    first, second = noise_inputs(net), noise_inputs(net)
     assert np.array_equal(first["data"], second["data"])

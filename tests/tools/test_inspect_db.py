@@ -31,7 +31,9 @@ def test_counts_shapes_labels_and_sheet(mixed: Path, capsys: pytest.CaptureFixtu
     assert "1 x PNG file" in printed
     assert "1 x 3x10x20 float32" in printed
     assert "labels: 3 different, 3 to 9, 1 to 2 records each" in printed
-    assert cv2.imread(str(sheet)).shape == (192, 192, 3)
+    image = cv2.imread(str(sheet))
+    assert image is not None
+    assert image.shape == (192, 192, 3)
 
 
 def test_damaged_records_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 import logging
 import pickle
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -12,8 +11,10 @@ import torch
 
 from caffe_compat import random
 from caffe_compat.data import encode_datum, encode_image, write_index_file, write_lmdb
+from caffe_compat.data.layers.data import Data
 from caffe_compat.errors import DataError, NetError
-from tests.data.conftest import COUNT, SHAPE, noise_images
+from caffe_compat.layers.base import Layer
+from tests.data.conftest import COUNT, SHAPE, MakeLayer, noise_images
 
 RANDOM = "transform_param { crop_size: 8 mirror: true mean_value: 100 scale: 0.5 }"
 
@@ -25,11 +26,11 @@ def text(source: Path, batch: int = 4, extra: str = "", transform: str = "") -> 
     )
 
 
-def labels(layer: object, batches: int) -> list[int]:
+def labels(layer: Layer, batches: int) -> list[int]:
     return [int(label) for _ in range(batches) for label in layer.next_batch()[1]]
 
 
-def test_shapes_order_and_wrap(database: Path, images: np.ndarray, make_layer: Callable) -> None:
+def test_shapes_order_and_wrap(database: Path, images: np.ndarray, make_layer: MakeLayer) -> None:
     layer = make_layer(text(database))
     assert layer.infer_shapes() == [(4, *SHAPE), (4,)]
     data, label = layer.next_batch()
@@ -38,7 +39,7 @@ def test_shapes_order_and_wrap(database: Path, images: np.ndarray, make_layer: C
     assert labels(layer, 4) == [(4 + i) % COUNT for i in range(16)]
 
 
-def test_batches_stay_as_they_are(database: Path, images: np.ndarray, make_layer: Callable) -> None:
+def test_batches_stay_as_they_are(database: Path, images: np.ndarray, make_layer: MakeLayer) -> None:
     """Memory is used again, but never while somebody holds a batch."""
     layer = make_layer(text(database, batch=5))
     held = [layer.next_batch()[0] for _ in range(12)]
@@ -46,7 +47,7 @@ def test_batches_stay_as_they_are(database: Path, images: np.ndarray, make_layer
 
 
 @pytest.mark.parametrize("taken", [0, 1, 3, 7])
-def test_exact_resume(database: Path, make_layer: Callable, taken: int) -> None:
+def test_exact_resume(database: Path, make_layer: MakeLayer, taken: int) -> None:
     random.set_seed(5)
     layer = make_layer(text(database, transform=RANDOM))
     for _ in range(taken):
@@ -61,7 +62,7 @@ def test_exact_resume(database: Path, make_layer: Callable, taken: int) -> None:
             assert all(torch.equal(a, b) for a, b in zip(again.next_batch(), batch, strict=True))
 
 
-def test_draws_of_the_global_stream_at_setup(database: Path, make_layer: Callable) -> None:
+def test_draws_of_the_global_stream_at_setup(database: Path, make_layer: MakeLayer) -> None:
     """Two for the transformer where it is random, and one that Caffe's thread always takes."""
     for transform, draws in ((RANDOM, 3), ("transform_param { scale: 2 }", 1)):
         random.set_seed(1)
@@ -73,7 +74,7 @@ def test_draws_of_the_global_stream_at_setup(database: Path, make_layer: Callabl
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_shards_of_several_processes(database: Path, make_layer: Callable, count: int) -> None:
+def test_shards_of_several_processes(database: Path, make_layer: MakeLayer, count: int) -> None:
     """Record i goes to rank i % count, counted on through the epochs; TEST reads everything."""
     for rank in range(count):
         layer = make_layer(text(database), solver_rank=rank, solver_count=count)
@@ -81,7 +82,7 @@ def test_shards_of_several_processes(database: Path, make_layer: Callable, count
     assert labels(make_layer(text(database), solver_rank=1, solver_count=2, phase="TEST"), 1) == [0, 1, 2, 3]
 
 
-def test_threads_end(database: Path, make_layer: Callable) -> None:
+def test_threads_end(database: Path, make_layer: MakeLayer) -> None:
     def mine() -> list[threading.Thread]:
         return [t for t in threading.enumerate() if t.name.startswith(("prefetch", "decode"))]
 
@@ -109,8 +110,9 @@ def test_thread_of_a_forgotten_layer_ends(database: Path) -> None:
     assert not thread.is_alive()
 
 
-def test_source_is_picklable_with_its_position(database: Path, make_layer: Callable) -> None:
+def test_source_is_picklable_with_its_position(database: Path, make_layer: MakeLayer) -> None:
     layer = make_layer(text(database, transform=RANDOM))
+    assert isinstance(layer, Data)
     source = layer.source
     source.load()
     copy = pickle.loads(pickle.dumps(source))
@@ -132,7 +134,7 @@ def spoil(database: Path, number: int, value: bytes) -> None:
     ],
 )
 def test_bad_records(
-    database: Path, make_layer: Callable, caplog: pytest.LogCaptureFixture, value: bytes, message: str
+    database: Path, make_layer: MakeLayer, caplog: pytest.LogCaptureFixture, value: bytes, message: str
 ) -> None:
     spoil(database, 5, value)
     layer = make_layer(text(database))
@@ -150,41 +152,41 @@ def test_bad_records(
         labels(lenient, 3)
 
 
-def test_other_sizes_are_fine_with_a_crop(tmp_path: Path, make_layer: Callable) -> None:
+def test_other_sizes_are_fine_with_a_crop(tmp_path: Path, make_layer: MakeLayer) -> None:
     sizes = [(3, 12, 14), (3, 20, 9), (3, 8, 8)]
     write_lmdb(tmp_path / "db", ((f"{i}", encode_datum(noise_images(1, s)[0], i)) for i, s in enumerate(sizes)))
     layer = make_layer(text(tmp_path / "db", batch=3, transform="transform_param { crop_size: 8 }"), phase="TEST")
     assert layer.next_batch()[0].shape == (3, 3, 8, 8)
 
 
-def test_encoded_records(tmp_path: Path, make_layer: Callable) -> None:
+def test_encoded_records(tmp_path: Path, make_layer: MakeLayer) -> None:
     images = noise_images(5)
     files = [cv2.imencode(".png", np.ascontiguousarray(i.transpose(1, 2, 0)))[1].tobytes() for i in images]
     write_lmdb(tmp_path / "db", ((f"{i}", encode_image(file, i)) for i, file in enumerate(files)))
     assert (make_layer(text(tmp_path / "db", batch=5)).next_batch()[0].numpy() == images).all()
 
 
-def test_subset_as_source(database: Path, images: np.ndarray, make_layer: Callable) -> None:
+def test_subset_as_source(database: Path, images: np.ndarray, make_layer: MakeLayer) -> None:
     write_index_file(database.with_name("half"), database, np.array([9, 2, 4]), np.array([1, 0, 2]))
     data, label = make_layer(text(database.with_name("half"))).next_batch()
     assert label.tolist() == [1, 0, 2, 1]
     assert (data.numpy() == images[[9, 2, 4, 9]]).all()
 
 
-def test_backend_is_recognised(database: Path, make_layer: Callable) -> None:
+def test_backend_is_recognised(database: Path, make_layer: MakeLayer) -> None:
     with pytest.warns(UserWarning, match=r"backend is LEVELDB, but .* is LMDB and is read as such"):
         layer = make_layer(text(database, extra="").replace("LMDB", "LEVELDB"))
     assert labels(layer, 1) == [0, 1, 2, 3]
 
 
-def test_fields_without_effect_warn(database: Path, make_layer: Callable) -> None:
+def test_fields_without_effect_warn(database: Path, make_layer: MakeLayer) -> None:
     with pytest.warns(UserWarning, match=r"rand_skip has no effect"):
         make_layer(text(database, extra="rand_skip: 3"))
     with pytest.warns(UserWarning, match=r"force_color .* encoded"):
         make_layer(text(database, transform="transform_param { force_color: true }"))
 
 
-def test_errors_of_setup_have_a_place(database: Path, tmp_path: Path, make_layer: Callable) -> None:
+def test_errors_of_setup_have_a_place(database: Path, tmp_path: Path, make_layer: MakeLayer) -> None:
     with pytest.raises(DataError, match=r'layer "d" \(Data\): .*absent: no such database'):
         make_layer(text(tmp_path / "absent"))
     with pytest.raises(NetError, match=r"batch_size is 0"):

@@ -1,6 +1,5 @@
 """HDF5Data beyond its golden cases."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from caffe_compat.errors import DataError, NetError
-from tests.data.conftest import same
+from tests.data.conftest import MakeLayer, same
 
 
 def write_hdf5(folder: Path, rows: tuple[int, ...] = (5, 4)) -> str:
@@ -22,7 +21,7 @@ def write_hdf5(folder: Path, rows: tuple[int, ...] = (5, 4)) -> str:
     return f"type: 'HDF5Data' top: 'data' top: 'label' hdf5_data_param {{ source: '{folder}/files.txt' batch_size: 3 "
 
 
-def test_hdf5_data_order_shards_and_resume(tmp_path: Path, make_layer: Callable) -> None:
+def test_hdf5_data_order_shards_and_resume(tmp_path: Path, make_layer: MakeLayer) -> None:
     text = write_hdf5(tmp_path)
     layer = make_layer(text + "}")
     assert layer.infer_shapes() == [(3, 2), (3,)]
@@ -42,7 +41,7 @@ def test_hdf5_data_order_shards_and_resume(tmp_path: Path, make_layer: Callable)
     assert sorted(epoch.tolist()) == list(range(9))
 
 
-def test_hdf5_data_errors(tmp_path: Path, make_layer: Callable) -> None:
+def test_hdf5_data_errors(tmp_path: Path, make_layer: MakeLayer) -> None:
     text = write_hdf5(tmp_path)
     with pytest.raises(NetError, match=r"does not transform data"):
         make_layer(text + "} transform_param { scale: 2 }")

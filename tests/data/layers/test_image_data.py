@@ -1,6 +1,5 @@
 """ImageData beyond its golden cases."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -9,7 +8,7 @@ import pytest
 
 from caffe_compat import random
 from caffe_compat.errors import DataError, NetError
-from tests.data.conftest import noise_images, same
+from tests.data.conftest import MakeLayer, noise_images, same
 
 COUNT = 7
 
@@ -29,7 +28,7 @@ def image_layer(folder: Path, extra: str = "", transform: str = "") -> str:
     )
 
 
-def test_image_data_reads_in_order(tmp_path: Path, make_layer: Callable) -> None:
+def test_image_data_reads_in_order(tmp_path: Path, make_layer: MakeLayer) -> None:
     images = write_files(tmp_path)
     layer = make_layer(image_layer(tmp_path))
     for start in (0, 3, 6):
@@ -39,7 +38,7 @@ def test_image_data_reads_in_order(tmp_path: Path, make_layer: Callable) -> None
         assert (data.numpy() == images[numbers]).all()
 
 
-def test_image_data_shuffles_every_epoch_and_resumes(tmp_path: Path, make_layer: Callable) -> None:
+def test_image_data_shuffles_every_epoch_and_resumes(tmp_path: Path, make_layer: MakeLayer) -> None:
     write_files(tmp_path)
     random.set_seed(3)
     settings = image_layer(tmp_path, "shuffle: true rand_skip: 4", "transform_param { crop_size: 5 mirror: true }")
@@ -54,7 +53,7 @@ def test_image_data_shuffles_every_epoch_and_resumes(tmp_path: Path, make_layer:
     assert all(same(other.next_batch(), batch) for batch in expected)
 
 
-def test_image_data_errors(tmp_path: Path, make_layer: Callable) -> None:
+def test_image_data_errors(tmp_path: Path, make_layer: MakeLayer) -> None:
     write_files(tmp_path)
     (tmp_path / "4.png").write_bytes(b"broken")
     layer = make_layer(image_layer(tmp_path))

@@ -1,19 +1,19 @@
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 import torch
 
+from caffe_compat.data.layers.memory_data import MemoryData
 from caffe_compat.errors import NetError
-from tests.data.conftest import noise_images
+from tests.data.conftest import MakeLayer, noise_images
 
 MEMORY = (
     "type: 'MemoryData' top: 'data' top: 'label' memory_data_param { batch_size: 2 channels: 3 height: 8 width: 9 }"
 )
 
 
-def test_memory_data(make_layer: Callable) -> None:
+def test_memory_data(make_layer: MakeLayer) -> None:
     layer = make_layer(MEMORY)
+    assert isinstance(layer, MemoryData)
     with pytest.raises(NetError, match=r"has no data yet"):
         layer.next_batch()
     data = torch.rand(4, 3, 8, 9)
@@ -27,11 +27,13 @@ def test_memory_data(make_layer: Callable) -> None:
         layer.reset(data[:, :, :7], [0, 1, 2, 3])
 
 
-def test_memory_data_adds_images(make_layer: Callable) -> None:
+def test_memory_data_adds_images(make_layer: MakeLayer) -> None:
     layer = make_layer(MEMORY + " transform_param { crop_size: 8 scale: 0.5 }".replace("8", "8"), phase="TEST")
     square = make_layer(
         MEMORY.replace("width: 9", "width: 8") + " transform_param { crop_size: 8 scale: 0.5 }", phase="TEST"
     )
+    assert isinstance(layer, MemoryData)
+    assert isinstance(square, MemoryData)
     images = [image.transpose(1, 2, 0) for image in noise_images(2)]
     square.add_images(images, [4, 5])
     with pytest.raises(NetError, match=r"before all images added so far are read"):

@@ -1,6 +1,5 @@
 """WindowData beyond its golden cases."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,7 +7,7 @@ import pytest
 
 from caffe_compat import random
 from caffe_compat.errors import DataError
-from tests.data.conftest import noise_images, same
+from tests.data.conftest import MakeLayer, noise_images, same
 
 
 def write_windows(folder: Path, text: str | None = None) -> str:
@@ -22,7 +21,7 @@ def write_windows(folder: Path, text: str | None = None) -> str:
     )
 
 
-def test_window_data_share_and_resume(tmp_path: Path, make_layer: Callable) -> None:
+def test_window_data_share_and_resume(tmp_path: Path, make_layer: MakeLayer) -> None:
     random.set_seed(2)
     layer = make_layer(write_windows(tmp_path))
     data, label = layer.next_batch()
@@ -43,6 +42,6 @@ def test_window_data_share_and_resume(tmp_path: Path, make_layer: Callable) -> N
         ("# 0\nimage.png\n3\n30\n40\n1\n2 0.9 5 5 20 20\n", "no background windows"),
     ],
 )
-def test_window_file_errors(tmp_path: Path, make_layer: Callable, text: str, message: str) -> None:
+def test_window_file_errors(tmp_path: Path, make_layer: MakeLayer, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_layer(write_windows(tmp_path, text))

@@ -10,16 +10,17 @@ NumPy only: importing torch under the sanitizer takes longer than all cases.  Pr
 import ctypes
 import json
 import sys
+from typing import Any
 
 import numpy as np
 
 SEEDS = (1, 2)  # of the threads' order; a race shows as a difference
 
 
-def run(library: ctypes.CDLL, call: dict, arrays: dict[str, np.ndarray], seed: int) -> np.ndarray:
+def run(library: ctypes.CDLL, call: dict[str, Any], arrays: dict[str, np.ndarray], seed: int) -> np.ndarray:
     """The result of one case, as raw elements of the case's type."""
     out = np.full(arrays["out"].shape, 0xFF, dtype=np.uint8).repeat(call["bytes"], axis=-1)
-    arguments = []
+    arguments: list[Any] = []
     for value in call["arguments"]:
         if isinstance(value, str):
             array = out if value == "$out" else arrays[value[1:]]

@@ -11,7 +11,7 @@ from caffe_compat.proto.upgrade import solver_type
     ("number", "name"), [(0, "SGD"), (1, "Nesterov"), (2, "AdaGrad"), (3, "RMSProp"), (4, "AdaDelta"), (5, "Adam")]
 )
 def test_every_type(number: int, name: str) -> None:
-    solver = caffe_pb2.SolverParameter(solver_type=number, base_lr=0.5)
+    solver = caffe_pb2.SolverParameter(solver_type=caffe_pb2.SolverParameter.SolverType.Name(number), base_lr=0.5)
     assert upgrade_solver(solver)
     assert solver == caffe_pb2.SolverParameter(type=name, base_lr=0.5)
 
@@ -29,6 +29,6 @@ def test_current_solvers_stay() -> None:
 
 
 def test_solver_with_both_types() -> None:
-    solver = caffe_pb2.SolverParameter(solver_type=0, type="SGD")
+    solver = caffe_pb2.SolverParameter(solver_type="SGD", type="SGD")
     with pytest.raises(ProtoError, match=r"s\.prototxt: both solver_type \(old\) and type \(new\) are set"):
         upgrade_solver(solver, "s.prototxt")

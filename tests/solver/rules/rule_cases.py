@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,10 +13,8 @@ from caffe_compat.solver import Rule
 ROUNDING = 1e-12  # float64, ten updates
 FLOAT32_ROUNDING = 2e-5  # three updates; AdaGrad's and Adam's first ones divide small numbers by small ones
 
-DEVICES = [
-    "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
-]
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=needs_cuda)]
 
 #: (gradient, the parameter's two histories, update number from 1, rate) -> what is subtracted
 Scalar = Callable[[float, list[float], int, float], float]
@@ -34,7 +32,7 @@ class How(NamedTuple):
 in_all_ways = pytest.mark.parametrize(
     "how",
     [
-        pytest.param(How(regularization, fused, "cpu" if i == 0 else "cuda"), marks=() if i == 0 else DEVICES[1].marks)
+        pytest.param(How(regularization, fused, "cpu" if i == 0 else "cuda"), marks=() if i == 0 else needs_cuda)
         for regularization, fused, i in itertools.product(("L2", "L1"), (True, False), (0, 1))
     ],
     ids=lambda how: "-".join(map(str, how)),
@@ -46,7 +44,7 @@ def parameter(*values: float) -> torch.nn.Parameter:
     return torch.nn.Parameter(torch.tensor(values, dtype=torch.float64))
 
 
-def check_ten_updates(rule: type[Rule], settings: dict[str, float], scalar: Scalar, how: How) -> None:
+def check_ten_updates(rule: type[Rule], settings: dict[str, Any], scalar: Scalar, how: How) -> None:
     """Clipping, iter_size, decay and both multipliers, on two groups; the learning rate changes on the way."""
     torch.manual_seed(0)
     params = [torch.nn.Parameter(torch.randn(n, dtype=torch.float64, device=how.device)) for n in (3, 2, 4)]
@@ -80,19 +78,19 @@ def check_ten_updates(rule: type[Rule], settings: dict[str, float], scalar: Scal
         for k, (lr_mult, decay_mult) in enumerate(mults):
             for i, w in enumerate(expected[k]):
                 pull = w if how.regularization == "L2" else math.copysign(1.0, w)
-                g = float(grads[k][i]) * scale + 0.02 * decay_mult * pull
-                expected[k][i] = w - scalar(g, histories[k][i], t, lr * lr_mult)
+                gradient = float(grads[k][i]) * scale + 0.02 * decay_mult * pull
+                expected[k][i] = w - scalar(gradient, histories[k][i], t, lr * lr_mult)
     for p, values in zip(params, expected, strict=True):
         assert p.tolist() == pytest.approx(values, rel=ROUNDING, abs=ROUNDING)
     stored = optimizer.histories(params)
     assert len(stored) == 3 * rule.history_count
     for k in range(rule.history_count):  # the first history of all parameters comes before the second
-        for p in range(3):
-            wanted = [h[k] for h in histories[p]]
-            assert stored[3 * k + p].tolist() == pytest.approx(wanted, rel=ROUNDING, abs=ROUNDING)
+        for number in range(3):
+            wanted = [h[k] for h in histories[number]]
+            assert stored[3 * k + number].tolist() == pytest.approx(wanted, rel=ROUNDING, abs=ROUNDING)
 
 
-def check_fused_equals_plain(rule: type[Rule], settings: dict[str, float], device: str) -> None:
+def check_fused_equals_plain(rule: type[Rule], settings: dict[str, Any], device: str) -> None:
     """More tensors than a launch takes, sizes of 0, 1 and more than a grid's threads, other memory layouts."""
     sizes = [(0,), (1,), (3, 5), (70_001,), (2, 3, 4, 5), *([(7,)] * 40)]
     torch.manual_seed(1)

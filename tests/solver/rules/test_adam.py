@@ -1,6 +1,7 @@
 """Adam against its formula in scalars."""
 
 import math
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,9 @@ def test_fused_equals_plain(device: str) -> None:
 
 @pytest.mark.parametrize("beta", ["momentum", "momentum2"])
 def test_a_beta_of_1_is_refused(beta: str) -> None:
+    settings: dict[str, Any] = {beta: 1.0}
     with pytest.raises(SolverError, match=f"{beta} is 1; expected at least 0 and below 1 for Adam"):
-        Adam([parameter(1.0)], lr=0.1, **{beta: 1.0})
+        Adam([parameter(1.0)], lr=0.1, **settings)
 
 
 def test_defaults() -> None:

@@ -74,8 +74,13 @@ def test_a_users_rule_in_a_solver_file(sign_momentum: type[Rule], make_solver: M
     assert isinstance(solver.optimizer, sign_momentum)
     group = solver.optimizer.param_groups[0]
     assert (group["momentum"], group["delta"]) == (0.75, pytest.approx(1e-8))  # the file's, and SolverParameter's own
-    before, gradients = weights(solver), []
-    solver.add_callback(on_gradients_ready=lambda s: gradients.append([p.grad.numpy() for p in s.net.parameters()]))
+    before = weights(solver)
+    gradients: list[list[np.ndarray]] = []
+    solver.add_callback(
+        on_gradients_ready=lambda s: gradients.append(
+            [p.grad.numpy() for p in s.net.parameters() if p.grad is not None]
+        )
+    )
     solver.step(1)
     for old, new, gradient, p in zip(before, weights(solver), gradients[0], solver.net.learnable, strict=True):
         np.testing.assert_array_equal(new, old - np.float32(0.5 * p.lr_mult) * np.sign(gradient))
