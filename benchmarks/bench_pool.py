@@ -13,6 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from timing import Contestants, machine, median_ms, print_table
@@ -96,7 +97,8 @@ def cases(chain: Chain, batch: int, device: torch.device, compiled: bool) -> Ite
     one_by_one: Callable[[Tensor], Tensor]
     grads: Callable[[Tensor, Sequence[Tensor]], object]
     if norm:
-        fused = lambda t: relu_pool_lrn(t, *window, **dict(zip(NORM, norm, strict=True)))  # noqa: E731
+        options: dict[str, Any] = dict(zip(NORM, norm, strict=True))
+        fused = lambda t: relu_pool_lrn(t, *window, **options)  # noqa: E731
         one_by_one = lambda t: lrn(max_pool(torch.relu(t), *window), *norm)  # noqa: E731
         whole = ops.relu_pool_lrn
         kept, kept_last = (whole(t, *window, True, *norm)[1:] for t in (x, x_last))

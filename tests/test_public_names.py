@@ -84,7 +84,7 @@ def run_paper_options() -> Iterator[str]:
 
 def option_lines(program: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     """One line for each option or positional argument: default, choices, whether it takes no value or must be given."""
-    for action in parser._actions:
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list of its options)
         if action.dest == "help":
             continue
         names = ", ".join(action.option_strings) or action.dest

@@ -8,7 +8,7 @@ from caffe_compat.ops.conv import reference
 from caffe_compat.precision import use_precision
 from tests.ops.conv_cases import CONV_CASES, ConvCase
 from tests.ops.switches import Switches
-from tests.ops.test_conv import FLOAT64_TOLERANCE, close, forward_backward, make_arguments
+from tests.ops.test_conv import FLOAT64_TOLERANCE, close, convert, forward_backward, make_arguments
 
 
 def run_path(
@@ -46,7 +46,7 @@ def test_paths_equal_the_twin(name: str, channels_last: bool) -> None:
 @pytest.mark.parametrize(("name", "switch"), [("fp32", "ieee"), ("tf32", "tf32"), ("bf16", "tf32")])
 def test_the_precision_in_force_counts_in_both_passes(name: str, switch: str) -> None:
     """Not PyTorch's switches, which take TF32 for convolutions by default."""
-    x, weight, bias = (t.float() for t in make_arguments(CONV_CASES[0], torch.device("cpu")))
+    x, weight, bias = convert(make_arguments(CONV_CASES[0], torch.device("cpu")), torch.float32)
     with Switches() as switches, use_precision(name):
         run_path("cudnn", x, weight, bias, CONV_CASES[0])
         assert conv_choice.precision_name(torch.float32) == ("fp32" if name == "fp32" else "tf32")

@@ -51,7 +51,8 @@ def make_case(folder: Path, meta: dict[str, Any], expected: dict[str, np.ndarray
     folder.mkdir(parents=True)
     (folder / "case.json").write_text(json.dumps({"phase": "TRAIN", **meta}))
     (folder / "net.prototxt").write_text(net)
-    np.savez(folder / "inputs.npz", **{"blob:x": np.array([1, 2], np.float32), "diff:y": np.array([1, 10], np.float32)})
+    inputs: dict[str, Any] = {"blob:x": np.array([1, 2], np.float32), "diff:y": np.array([1, 10], np.float32)}
+    np.savez(folder / "inputs.npz", **inputs)
     np.savez(folder / "expected.npz", **expected)  # type: ignore[arg-type]
     return folder
 
