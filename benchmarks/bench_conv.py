@@ -14,13 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from conv_shapes import CAFFENET, OPERATIONS, PRECISIONS, Operands, Shape, read_shapes, set_tf32
+from conv_shapes import CAFFENET, OPERATIONS, PRECISIONS, Operands, Shape, read_shapes
 from timing import Contestants, machine, median_ms, print_table
 from torch import Tensor
 
 from caffe_compat.ops.conv import conv
 from caffe_compat.ops.conv_paths import PATHS
 from caffe_compat.ops.conv_paths import Path as ConvPath
+from caffe_compat.precision import use_precision
 
 ERROR_BATCH = 4
 
@@ -136,19 +137,18 @@ def main() -> None:
 
     tables: dict[str, dict[str, dict[str, float]]] = {}
     relative: dict[str, dict[str, dict[str, float]]] = {}
-    for precision, (dtype, tf32) in precisions.items():
-        set_tf32(tf32)
-        tables[precision], relative[precision] = {}, {}
-        for name, shape in shapes.items():
-            for what, contestants in cases(shape, batch, device, dtype, not arguments.no_compile).items():
-                tables[precision][f"{name} {what}"] = median_ms(contestants, device, arguments.rounds)
-            for what, row in errors(shape, device, dtype).items():
-                relative[precision][f"{name} {what}"] = row
-        print_table(f"Grouped convolution, batch {batch}, {precision}", tables[precision])
-        print(f"Error against float64, of the largest value, batch {ERROR_BATCH}")
-        for row_name, row in relative[precision].items():
-            print(f"{row_name:34}" + ", ".join(f"{who} {error:.2e}" for who, error in row.items()))
-    set_tf32(False)
+    for precision, dtype in precisions.items():
+        with use_precision(precision):
+            tables[precision], relative[precision] = {}, {}
+            for name, shape in shapes.items():
+                for what, contestants in cases(shape, batch, device, dtype, not arguments.no_compile).items():
+                    tables[precision][f"{name} {what}"] = median_ms(contestants, device, arguments.rounds)
+                for what, row in errors(shape, device, dtype).items():
+                    relative[precision][f"{name} {what}"] = row
+            print_table(f"Grouped convolution, batch {batch}, {precision}", tables[precision])
+            print(f"Error against float64, of the largest value, batch {ERROR_BATCH}")
+            for row_name, row in relative[precision].items():
+                print(f"{row_name:34}" + ", ".join(f"{who} {error:.2e}" for who, error in row.items()))
     print_summary(tables)
     if arguments.json:
         gigaflop = {name: shape.gigaflop(batch) for name, shape in shapes.items()}

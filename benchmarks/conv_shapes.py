@@ -37,8 +37,8 @@ CAFFENET = {
     "conv5": Shape((384, 13, 13), (256, 192, 3, 3), 1, 1, 2),
 }
 
-# dtype, and whether TF32 is allowed.
-PRECISIONS = {"fp32": (torch.float32, False), "tf32": (torch.float32, True), "bf16": (torch.bfloat16, True)}
+#: names of ``use_precision``, and the dtype of the operands
+PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 OPERATIONS = ("output", "input_grad", "weight_grad")
 
 
@@ -54,12 +54,6 @@ def read_shapes(model: Path) -> dict[str, Shape]:
             shape = net.blob_shapes[layer.param.bottom[0]][1:]
             found[name] = Shape(tuple(shape), tuple(layer.blob_shapes[0]), stride[0], pad[0], layer.group)
     return found
-
-
-def set_tf32(allow: bool) -> None:
-    """For our kernels and for PyTorch's alike."""
-    torch.backends.cuda.matmul.allow_tf32 = allow
-    torch.backends.cudnn.allow_tf32 = allow
 
 
 class Operands:

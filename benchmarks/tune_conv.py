@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from conv_shapes import CAFFENET, OPERATIONS, PRECISIONS, Operands, Shape, read_shapes, set_tf32
+from conv_shapes import CAFFENET, OPERATIONS, PRECISIONS, Operands, Shape, read_shapes
 from timing import machine, median_ms
 
 from caffe_compat.atomic_file import write_text
 from caffe_compat.ops.conv_choice import table_key, table_path
 from caffe_compat.ops.conv_paths import PATHS
+from caffe_compat.precision import use_precision
 
 # Largest difference from Caffe's own products, relative to the largest value: sums of 50,000 products in weight_grad.
 TOLERANCES = {"fp32": 2e-4, "tf32": 1e-2, "bf16": 4e-2}
@@ -45,35 +46,42 @@ def check(name: str, operands: Operands, operation: str, precision: str, device:
 def tune(shapes: dict[str, Shape], batch: int, device: torch.device, rounds: int) -> dict[str, Any]:
     """{key: {"path": the fastest, "ms": {path: median}}}"""
     entries: dict[str, Any] = {}
-    for precision, (dtype, tf32) in PRECISIONS.items():
-        set_tf32(tf32)
-        for name, shape in shapes.items():
-            for channels_last in (False, True):
-                # The tensors lie as the caller's do, and the result goes back to that layout: part of the time.
-                operands = Operands(shape, batch, device, dtype, channels_last)
-                small = Operands(shape, min(batch, 4), device, dtype, channels_last)
-                layout = torch.channels_last if channels_last else torch.contiguous_format
-                for operation in OPERATIONS:
-                    check(name, small, operation, precision, device)
-                    calls = {path: operands.calls(PATHS[path])[operation] for path in candidates(device)}
-                    keep = torch.contiguous_format if operation == "weight_grad" else layout
-                    timed = {
-                        path: lambda call=call, keep=keep: call().contiguous(memory_format=keep)
-                        for path, call in calls.items()
-                    }
-                    ms = median_ms(timed, device, rounds)
-                    fastest = min(ms, key=ms.__getitem__)
-                    key = table_key(
-                        operation,
-                        precision,
-                        channels_last=channels_last,
-                        input=(batch, *shape.input),
-                        weight=shape.weight,
-                        window=shape.window(),
-                    )
-                    entries[key] = {"path": fastest, "ms": {path: round(value, 4) for path, value in ms.items()}}
-                    print(f"{name:8} {key}: {fastest} " + " ".join(f"{path} {v:.3f}" for path, v in ms.items()))
-    set_tf32(False)
+    for precision in PRECISIONS:
+        with use_precision(precision):
+            entries |= tune_in(precision, shapes, batch, device, rounds)
+    return entries
+
+
+def tune_in(precision: str, shapes: dict[str, Shape], batch: int, device: torch.device, rounds: int) -> dict[str, Any]:
+    """The entries of one precision."""
+    entries: dict[str, Any] = {}
+    dtype = PRECISIONS[precision]
+    for name, shape in shapes.items():
+        for channels_last in (False, True):
+            # The tensors lie as the caller's do, and the result goes back to that layout: part of the time.
+            operands = Operands(shape, batch, device, dtype, channels_last)
+            small = Operands(shape, min(batch, 4), device, dtype, channels_last)
+            layout = torch.channels_last if channels_last else torch.contiguous_format
+            for operation in OPERATIONS:
+                check(name, small, operation, precision, device)
+                calls = {path: operands.calls(PATHS[path])[operation] for path in candidates(device)}
+                keep = torch.contiguous_format if operation == "weight_grad" else layout
+                timed = {
+                    path: lambda call=call, keep=keep: call().contiguous(memory_format=keep)
+                    for path, call in calls.items()
+                }
+                ms = median_ms(timed, device, rounds)
+                fastest = min(ms, key=ms.__getitem__)
+                key = table_key(
+                    operation,
+                    precision,
+                    channels_last=channels_last,
+                    input=(batch, *shape.input),
+                    weight=shape.weight,
+                    window=shape.window(),
+                )
+                entries[key] = {"path": fastest, "ms": {path: round(value, 4) for path, value in ms.items()}}
+                print(f"{name:8} {key}: {fastest} " + " ".join(f"{path} {v:.3f}" for path, v in ms.items()))
     return entries
 
 
