@@ -43,7 +43,7 @@ def read_shapes(model: Path) -> dict[str, Shape]:
     net = Net(model, phase="TEST")
     found: dict[str, Shape] = {}
     for name, layer in net.layers.items():
-        if isinstance(layer, Convolution):
+        if type(layer) is Convolution:  # not Deconvolution, its subclass
             _, stride, pad, dilation = layer.window
             if len(stride) != 2 or len({*stride}) > 1 or len({*pad}) > 1 or {*dilation} != {1}:
                 print(f"{name}: left out, its strides, paddings or dilations are not equal on two axes")

@@ -49,7 +49,7 @@ def read_shapes(model: Path) -> dict[str, Shape]:
     net = Net(model, phase="TEST")
     found: dict[str, Shape] = {}
     for name, layer in net.layers.items():
-        if isinstance(layer, Convolution) and layer.group > 1:
+        if type(layer) is Convolution and layer.group > 1:  # not Deconvolution, its subclass
             _, stride, pad, _ = layer.window
             shape = net.blob_shapes[layer.param.bottom[0]][1:]
             found[name] = Shape(tuple(shape), tuple(layer.blob_shapes[0]), stride[0], pad[0], layer.group)

@@ -31,7 +31,7 @@ class TorchTwin(nn.Module):
 
 def torch_modules(layer: Layer) -> list[nn.Module]:
     """Torch's modules for one layer, with the layer's weights; none for the loss."""
-    if isinstance(layer, Convolution) and layer.spatial_axes == 2:
+    if type(layer) is Convolution and layer.spatial_axes == 2:  # not Deconvolution, its subclass
         kernel, stride, pad, dilation = (_pair(sizes) for sizes in layer.window)
         conv = nn.Conv2d(layer.channels, layer.num_output, kernel, stride, pad, dilation, layer.group)
         return [_filled(conv, layer)]
