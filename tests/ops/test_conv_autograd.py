@@ -27,10 +27,8 @@ def test_gradients_by_hand(relu: bool) -> None:
     assert b.grad.tolist() == [11 * scale]
 
 
-@pytest.mark.parametrize(
-    ("wanted", "kept"), [("w", {"x"}), ("x", {"w"}), ("xw", {"x", "w"}), ("b", set())], ids=lambda value: str(value)
-)
-def test_only_what_the_wanted_gradients_need_is_kept(wanted: str, kept: set[str]) -> None:
+@pytest.mark.parametrize(("wanted", "kept"), [("w", "x"), ("x", "w"), ("xw", "wx"), ("b", "")])
+def test_only_what_the_wanted_gradients_need_is_kept(wanted: str, kept: str) -> None:
     """A frozen weight keeps no activations alive."""
     tensors = dict(zip("xwb", operands(), strict=True))
     for name in wanted:
@@ -43,4 +41,4 @@ def test_only_what_the_wanted_gradients_need_is_kept(wanted: str, kept: set[str]
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         conv(*tensors.values())
-    assert seen == kept
+    assert seen == set(kept)
