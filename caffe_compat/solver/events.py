@@ -17,6 +17,9 @@ from caffe_compat.errors import SolverError
 OutputNumbers = Mapping[str, float | list[float]]
 
 
+_KINDS: dict[str, type["Event"]] = {}
+
+
 @dataclass(frozen=True)
 class Event:
     """Base of all events; ``iteration`` counts updates, ``time_s`` is the wall time in seconds since 1970."""
@@ -25,6 +28,9 @@ class Event:
 
     iteration: int
     time_s: float
+
+    def __init_subclass__(cls) -> None:
+        _KINDS[cls.kind] = cls
 
     def numbers(self) -> list[tuple[str, float]]:
         """(name, value) of every number that belongs into a curve."""
@@ -130,13 +136,6 @@ class DoneEvent(Event):
     """The run has come to its end."""
 
     kind = "done"
-
-
-_CLASSES: tuple[type[Event], ...] = (
-    *(StartEvent, TrainEvent, LearningRateEvent, TestEvent),
-    *(SnapshotEvent, FinalEvent, DoneEvent),
-)
-_KINDS = {event.kind: event for event in _CLASSES}
 
 
 def read_events(path: str | os.PathLike[str], *, tail_bytes: int | None = None) -> Iterator[Event]:
