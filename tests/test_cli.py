@@ -12,7 +12,7 @@ import pytest
 from caffe_compat.cli import commands, from_gflags, main
 from caffe_compat.tools import train
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 
 
 def parser() -> argparse.ArgumentParser:
