@@ -76,6 +76,8 @@ class Layer(nn.Module):
     forced_bottoms: ClassVar[tuple[int, ...]] = ()
     #: a source whose tops the caller of the net writes
     is_input: ClassVar[bool] = False
+    #: writes files when it runs: commands that only look at a net leave it out
+    writes_files: ClassVar[bool] = False
     #: hands one blob to several readers; tables and comparisons of layers leave it out
     is_split: ClassVar[bool] = False
     #: whether forward and backward can be recorded as a CUDA graph: no work on the host that changes from pass to
@@ -210,6 +212,11 @@ class Layer(nn.Module):
     def next_batch(self) -> tuple[Tensor, ...]:
         """Sources only: the next value of every top (CPU tensors, ``context.dtype``)."""
         raise TypeError(f"{type(self).__name__} is not a data source")
+
+    def shapes_without_data(self) -> list[Shape]:
+        """Sources that read files: the tops' shapes as the fields tell them, without ``setup``; NetError where they do
+        not.  For commands that only look at a net whose files are elsewhere."""
+        self.fail("the shapes of its tops are not in its fields")
 
     def source_state(self) -> dict[str, Any]:
         """Sources only: position and random state, JSON-able or bytes, for an exact resume."""

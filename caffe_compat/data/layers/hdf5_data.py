@@ -50,6 +50,10 @@ class HDF5Data(SourceLayer):
         """(N, ...) of each dataset."""
         return self.source.shapes()
 
+    def shapes_without_data(self) -> list[Shape]:
+        """Its fields tell the batch's size only."""
+        self.fail("the shapes of its tops are those of the datasets, and not in its fields")
+
 
 class HDF5Source:
     """Batches of rows from a list of HDF5 files, one file in memory at a time."""
