@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from google.protobuf import descriptor_pb2
 
-from caffe_compat.errors import ProtoError
+from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.schema import PACKAGE, Schema
 from caffe_compat.proto.schema_text import SCALARS, parse_schema
@@ -33,7 +33,7 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
-        raise ProtoError(f"{name}: cannot be read: {error.strerror}") from None
+        raise ProtoError(f"{name}: cannot be read: {error.strerror}{seen_from(name)}") from None
     except UnicodeDecodeError:
         raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
     caffe_pb2.use_schema(Schema(merge_schema(caffe_pb2.current_schema().file, text, name)))

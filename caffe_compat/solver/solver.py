@@ -25,7 +25,7 @@ from caffe_compat.solver.requests import Requests
 from caffe_compat.solver.schedule import Schedule
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
 from caffe_compat.solver.snapshot import Snapshots
-from caffe_compat.solver.solver_checks import check_snapshot_prefix, check_solver
+from caffe_compat.solver.solver_checks import check_snapshot_folder, check_snapshot_prefix, check_solver
 from caffe_compat.solver.train_step import RecordedStep, TrainStep, make_train_step
 from caffe_compat.solver.training_state import TrainingState
 from caffe_compat.solver.update import Update
@@ -147,6 +147,8 @@ class Solver:
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end."""
+        if self.parallel.is_root and self.param.snapshot_after_train:
+            check_snapshot_folder(self.param, self.source)  # now, and not after a week
         self.log.solving(self.net.name, self.param.lr_policy)
         if resume is not None:
             self.log.restoring(resume)

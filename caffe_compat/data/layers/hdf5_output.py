@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 
@@ -40,7 +40,7 @@ class HDF5Output(Layer):
         if not self.context.shapes_only and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
             raise DataError(
                 f"{self.where()}: {self._path}: cannot be created; make sure that the folder {folder} exists and is "
-                f"writable (working directory {os.getcwd()})"
+                f"writable{seen_from(folder)}"
             )
 
     def infer_shapes(self, data_shape: Shape, label_shape: Shape) -> list[Shape]:

@@ -39,9 +39,9 @@ class ImageData(SourceLayer):
         transformer.start_random()
         with self._errors_with_place():
             images = ImageList(param.source)
-            unlabelled = images.unlabelled()
-            if unlabelled is not None:
-                self.warn(f"{param.source}:{unlabelled + 1}: no label; read as 0, as in Caffe")
+            problem = images.label_problem()
+            if problem is not None:
+                self.warn(problem)
             seed = generator().raw() if param.shuffle else None
             skip = generator().raw() % param.rand_skip if param.rand_skip else 0
             if skip >= len(images):
