@@ -5,6 +5,13 @@ expected, and what to do.  Command line tools print it and exit; they never show
 for one of these.
 """
 
+import os
+
+
+def seen_from(path: str | os.PathLike[str]) -> str:
+    """The end of a message about a file that is not there: the working directory, where ``path`` is relative to it."""
+    return "" if os.path.isabs(path) else f" (working directory {os.getcwd()})"
+
 
 class CaffeCompatError(Exception):
     """Base of every error that caffe_compat raises about the user's files, nets or data."""

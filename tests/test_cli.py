@@ -91,7 +91,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_error_of_ours_is_one_line_and_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--solver=gone.prototxt"]) == 1
-    assert capsys.readouterr().err == "caffe-compat train: gone.prototxt: cannot be read: No such file or directory\n"
+    line = "caffe-compat train: gone.prototxt: cannot be read: No such file or directory (working directory"
+    assert capsys.readouterr().err == f"{line} {os.getcwd()})\n"
 
 
 def test_an_error_of_the_system_is_one_line_and_1(

@@ -1,4 +1,5 @@
 import inspect
+import os
 
 import pytest
 
@@ -19,3 +20,8 @@ def test_the_areas_are_apart() -> None:
     areas = [cls for cls in CLASSES if cls is not CaffeCompatError]
     assert len(areas) == 4
     assert all(cls.__bases__ == (CaffeCompatError,) for cls in areas)
+
+
+def test_a_relative_path_is_seen_from_somewhere() -> None:
+    assert errors.seen_from("data/list.txt") == f" (working directory {os.getcwd()})"
+    assert errors.seen_from("/data/list.txt") == ""

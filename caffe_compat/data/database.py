@@ -6,7 +6,7 @@ from pathlib import Path
 from caffe_compat.data.index_file import SubsetReader, is_index_file
 from caffe_compat.data.leveldb import LevelDBReader, is_leveldb
 from caffe_compat.data.lmdb import LMDBReader, data_file
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 
 Database = LMDBReader | LevelDBReader | SubsetReader
 _READERS: dict[str, type[LMDBReader] | type[LevelDBReader] | type[SubsetReader]] = {
@@ -23,7 +23,7 @@ def find_backend(path: str | os.PathLike[str]) -> str:
     """
     path = Path(path)
     if not path.exists():
-        raise DataError(f"{path}: no such database; make it with convert_imageset")
+        raise DataError(f"{path}: no such database; make it with convert_imageset{seen_from(path)}")
     if is_leveldb(path):
         return "LEVELDB"
     if is_index_file(path):

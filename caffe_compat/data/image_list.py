@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.data.datum import decode_image
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 
 _INTEGER = re.compile(rb"\s*([+-]?\d+)")
+_WHOLE = re.compile(rb"\s*[+-]?\d+\s*")
 
 
 class ImageList:
@@ -21,7 +22,9 @@ class ImageList:
         try:
             self._text = self.path.read_bytes()
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror}; expected lines of `name label`") from None
+            raise DataError(
+                f"{self.path}: cannot be read: {error.strerror}; expected lines of `name label`{seen_from(path)}"
+            ) from None
         if not self._text:
             raise DataError(f"{self.path}: is empty; expected lines of `name label`")
         if not self._text.endswith(b"\n"):
@@ -45,12 +48,15 @@ class ImageList:
         found = _INTEGER.match(label)
         return os.fsdecode(name if space else line), int(found[1]) if found else 0
 
-    def unlabelled(self) -> int | None:
-        """The number of the first line without a label, or None."""
+    def label_problem(self) -> str | None:
+        """What is odd about the first label that is no whole number, with its place; None where all are."""
         for number in range(len(self)):
             _, space, label = self._bytes(number).rpartition(b" ")
-            if not space or not _INTEGER.match(label):
-                return number
+            if space and _WHOLE.fullmatch(label):
+                continue
+            came = f'label "{os.fsdecode(label)}" is no whole number' if space else "no label"
+            found = _INTEGER.match(label) if space else None
+            return f"{self.path}:{number + 1}: {came}; read as {int(found[1]) if found else 0}, as in Caffe"
         return None
 
     def _bytes(self, number: int) -> bytes:
@@ -81,4 +87,4 @@ def read_file(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}{seen_from(path)}") from None

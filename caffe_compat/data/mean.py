@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.atomic_file import write_bytes
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from caffe_compat.proto import read_blob, write_blob
 
 
@@ -18,7 +18,7 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such mean file; make it with compute_image_mean")
+        raise DataError(f"{path}: no such mean file; make it with compute_image_mean{seen_from(path)}")
     if path.suffix == ".npy":
         try:
             mean = np.load(path)

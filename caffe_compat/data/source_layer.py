@@ -13,7 +13,7 @@ from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-from caffe_compat.layers.base import Layer
+from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.random import generator
 
 
@@ -30,6 +30,24 @@ def make_transformer(layer: Layer) -> Transformer:
     """The Transformer of a layer's ``transform_param``; DataError with the layer's place."""
     with errors_with_place(layer):
         return Transformer.from_param(layer.param.transform_param, layer.phase)
+
+
+def image_shape_without_data(layer: Layer, height: int = 0, width: int = 0, *, color: bool = True) -> Shape:
+    """(C, H, W) of a layer's images as ``transform_param`` tells it, else ``height`` and ``width``; NetError otherwise.
+
+    Three channels (one without ``color``), unless the transform says another number.
+    """
+    transform = layer.param.transform_param
+    channels = 3 if color else 1
+    if transform.force_gray or transform.force_color:
+        channels = 1 if transform.force_gray else 3
+    elif len(transform.mean_value) > 1:
+        channels = len(transform.mean_value)
+    if transform.crop_size:
+        return channels, transform.crop_size, transform.crop_size
+    if height < 1 or width < 1:
+        layer.fail("transform_param has no crop_size, so that the size of its images is known from its data only")
+    return channels, height, width
 
 
 def draw_as_thread_starts(transformer: Transformer) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 
 #: columns of a window: image number, class, x1, y1, x2, y2 (pixels, both ends included)
 IMAGE, LABEL, X1, Y1, X2, Y2 = range(6)
@@ -39,7 +39,9 @@ class WindowFile:
                     parts[True].append(windows[above])
                     parts[False].append(windows[below])
         except OSError as error:
-            raise DataError(f"{self.path}: cannot be read: {error.strerror}; expected a window file") from None
+            raise DataError(
+                f"{self.path}: cannot be read: {error.strerror}; expected a window file{seen_from(path)}"
+            ) from None
         if not self.paths:
             raise DataError(f"{self.path}: is empty; expected a window file")
         self.foreground = np.concatenate(parts[True])

@@ -6,6 +6,7 @@ from torch import Tensor
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.indices import to_indices
 
 
 @register("Accuracy")
@@ -44,12 +45,13 @@ class Accuracy(Layer):
         axis = self.axis % scores.dim()
         outer, classes = count(scores.shape, 0, axis), scores.shape[axis]
         flat = scores.reshape(outer, classes, -1)
-        label = labels.reshape(outer, -1).long()
+        flat_labels = labels.reshape(outer, -1)
         if self.ignore_label is None:
-            counted = torch.ones_like(label, dtype=torch.bool)
+            counted = torch.ones_like(flat_labels, dtype=torch.bool)
         else:
-            counted = label != self.ignore_label
-            label = torch.where(counted, label, torch.zeros_like(label))
+            counted = flat_labels.long() != self.ignore_label
+            flat_labels = torch.where(counted, flat_labels, torch.zeros_like(flat_labels))
+        label = to_indices(self, flat_labels, classes, "label")
         own = flat.gather(1, label.unsqueeze(1))
         # The true class itself is one of those at least as good, hence <= rather than <.
         right = ((flat >= own).sum(1) <= self.top_k) & counted

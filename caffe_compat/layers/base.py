@@ -59,6 +59,8 @@ class Layer(nn.Module):
     type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
     #: the ``*_param`` messages of LayerParameter that this type reads; others draw a warning
     param_fields: ClassVar[tuple[str, ...]] = ()
+    #: fields of forks that this type reads where the user's schema has them, as ``pooling_param.ceil_mode``
+    fork_fields: ClassVar[tuple[str, ...]] = ()
     #: (least, most) bottoms and tops; None means no upper limit
     bottom_count: ClassVar[tuple[int, int | None]] = (1, 1)
     top_count: ClassVar[tuple[int, int | None]] = (1, 1)
@@ -76,6 +78,8 @@ class Layer(nn.Module):
     forced_bottoms: ClassVar[tuple[int, ...]] = ()
     #: a source whose tops the caller of the net writes
     is_input: ClassVar[bool] = False
+    #: writes files when it runs: commands that only look at a net leave it out
+    writes_files: ClassVar[bool] = False
     #: hands one blob to several readers; tables and comparisons of layers leave it out
     is_split: ClassVar[bool] = False
     #: whether forward and backward can be recorded as a CUDA graph: no work on the host that changes from pass to
@@ -210,6 +214,11 @@ class Layer(nn.Module):
     def next_batch(self) -> tuple[Tensor, ...]:
         """Sources only: the next value of every top (CPU tensors, ``context.dtype``)."""
         raise TypeError(f"{type(self).__name__} is not a data source")
+
+    def shapes_without_data(self) -> list[Shape]:
+        """Sources that read files: the tops' shapes as the fields tell them, without ``setup``; NetError where they do
+        not.  For commands that only look at a net whose files are elsewhere."""
+        self.fail("the shapes of its tops are not in its fields")
 
     def source_state(self) -> dict[str, Any]:
         """Sources only: position and random state, JSON-able or bytes, for an exact resume."""

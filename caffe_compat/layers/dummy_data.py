@@ -38,8 +38,9 @@ class DummyData(Layer):
                 self.fail(f"dummy_data_param.shape is {shape}; a dimension cannot be negative")
         self._values: list[Tensor] = []
         for filler, shape in zip(self._fillers, self._shapes, strict=True):
-            self._values.append(torch.zeros(shape, dtype=self.context.dtype))
-            if filler.type == "constant":
+            looking = self.context.shapes_only
+            self._values.append(torch.zeros(shape, dtype=self.context.dtype, device="meta" if looking else None))
+            if filler.type == "constant" and not looking:
                 fill(self._values[-1], filler)
 
     def _is_legacy(self) -> bool:

@@ -41,7 +41,7 @@ class Embed(Layer):
         return [(*bottom, self.num_output)]
 
     def forward(self, bottom: Tensor) -> Tensor:
-        rows = to_indices(self, bottom, self.input_dim, "row")
+        rows = to_indices(self, bottom, self.input_dim, "row", 0)
         top = functional.embedding(rows, self.blob(0))
         return top + self.blob(1) if self.bias_term else top
 

@@ -56,9 +56,11 @@ class InfogainLoss(Layer):
         self.axis = int(self.param.infogain_loss_param.axis)
         self.ignore_label = int(loss_param.ignore_label) if loss_param.HasField("ignore_label") else None
         self.num_tops = max(1, len(self.param.top))
-        self.register_buffer(
-            "weights", torch.empty(0) if weights is not None else self._read_weights(), persistent=False
-        )
+        if self.context.shapes_only and weights is None:
+            values = torch.empty(scores[self.axis % len(scores)] ** 2, device="meta")  # its file may be elsewhere
+        else:
+            values = self._read_weights() if weights is None else torch.empty(0)
+        self.register_buffer("weights", values, persistent=False)
 
     def _read_weights(self) -> Tensor:
         param = self.param.infogain_loss_param

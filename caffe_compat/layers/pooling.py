@@ -44,6 +44,7 @@ class Pooling(Layer):
     """
 
     param_fields = ("pooling_param",)
+    fork_fields = ("pooling_param.ceil_mode",)
     top_count = (1, 2)
     graph_safe = True
     drawing_kind = "shape"
@@ -52,7 +53,7 @@ class Pooling(Layer):
         param = self.param.pooling_param
         self.method: str = param.PoolMethod.Name(param.pool)
         self.engine: str = param.Engine.Name(param.engine)
-        self.ceil_mode = param.round_mode == param.CEIL
+        self.ceil_mode = self._rounds_up()
         self.global_pooling = bool(param.global_pooling)
         self.kernel = self._read_kernel()
         self.pad = self._read_pair("pad", 0)
@@ -68,6 +69,17 @@ class Pooling(Layer):
                 self.fail(f"pooling_param.pad {self.pad} must be smaller than the kernel {self.kernel}")
         if self.num_tops > 1 and self.method != "MAX":
             self.fail(f"a second top (the mask) is for MAX pooling; pool is {self.method}")
+
+    def _rounds_up(self) -> bool:
+        """By round_mode, or by a fork's ``ceil_mode`` and its default where the user's schema has that."""
+        param = self.param.pooling_param
+        ours = param.round_mode == param.CEIL
+        fork = bool(getattr(param, "ceil_mode", ours))
+        if not param.HasField("round_mode"):
+            return fork
+        if "ceil_mode" in (field.name for field, _ in param.ListFields()) and fork != ours:
+            self.fail("pooling_param.ceil_mode and round_mode contradict each other; remove one")
+        return ours
 
     def _read_kernel(self) -> tuple[int, int]:
         param = self.param.pooling_param

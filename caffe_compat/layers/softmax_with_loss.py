@@ -9,6 +9,7 @@ from torch.nn import functional
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.indices import to_indices
 from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
 
 # Caffe floors probabilities at the smallest normal float before the logarithm.
@@ -71,12 +72,13 @@ class SoftmaxWithLoss(Layer):
         outer, classes = count(scores.shape, 0, axis), scores.shape[axis]
         flat = scores.reshape(outer, classes, -1)
         inner = flat.shape[2]
-        label = labels.reshape(outer, inner).long()
-        if self.ignore_label is None:
-            counted = torch.ones_like(label, dtype=scores.dtype)
-        else:
-            counted = (label != self.ignore_label).to(scores.dtype)
-            label = torch.where(label == self.ignore_label, torch.zeros_like(label), label)
+        flat_labels = labels.detach().reshape(outer, inner)
+        counted = torch.ones_like(flat_labels, dtype=scores.dtype)
+        if self.ignore_label is not None:
+            ignored = flat_labels.long() == self.ignore_label
+            counted = (~ignored).to(scores.dtype)
+            flat_labels = torch.where(ignored, torch.zeros_like(flat_labels), flat_labels)
+        label = to_indices(self, flat_labels, classes, "label")
         losses = _FlooredLogLoss.apply(flat, label, counted)
         top: Tensor = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
         return top

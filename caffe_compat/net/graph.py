@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape, SharedMemory
-from caffe_compat.net.layer_checks import check_blob_counts, check_layer_types, warn_unread_fields
+from caffe_compat.net.layer_checks import check_blob_counts, check_fork_fields, check_layer_types, warn_unread_fields
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import caffe_pb2
 
@@ -103,6 +103,7 @@ class Graph:
 
     def _add(self, layer: Layer, param: caffe_pb2.LayerParameter) -> None:
         warn_unread_fields(layer)
+        check_fork_fields(layer)
         step = self._connect(layer, param)
         check_blob_counts(layer, len(step.bottoms), len(step.tops))
         bottom_shapes = [self.shapes[i] for i in step.bottoms]

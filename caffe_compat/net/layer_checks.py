@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer
 from caffe_compat.proto import Source, caffe_pb2, fork_of_layer_type
+from caffe_compat.proto.extend import added_fields
 
 
 def check_layer_types(net_param: caffe_pb2.NetParameter, types: dict[str, type[Layer]], source: Source) -> None:
@@ -52,3 +53,19 @@ def warn_unread_fields(layer: Layer) -> None:
     for descriptor, _ in layer.param.ListFields():
         if descriptor.name.endswith("_param") and descriptor.name not in layer.param_fields:
             layer.warn(f"field {descriptor.name} has no effect on a {layer.type} layer; remove it or fix the type")
+
+
+def check_fork_fields(layer: Layer) -> None:
+    """Raise NetError for a field or an enum's value of the user's own schema in a layer of ours that would not read it.
+
+    A ``*_param`` message that the type does not read draws a warning instead, like those of Caffe.  A user's own layer
+    class reads what it likes.
+    """
+    if not type(layer).__module__.startswith("caffe_compat."):
+        return
+    for name in added_fields(layer.param):
+        if name not in layer.fork_fields and ("." in name or not name.endswith("_param")):
+            layer.fail(
+                f"{name} is known from --schema only, and no {layer.type} layer of ours reads it; remove it, or "
+                "register a layer type of your own that does"
+            )

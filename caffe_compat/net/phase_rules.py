@@ -7,13 +7,40 @@ from caffe_compat.proto import Source, caffe_pb2
 def filter_net(net_param: caffe_pb2.NetParameter, source: Source) -> caffe_pb2.NetParameter:
     """A copy of ``net_param`` without the layers that its ``state`` rules out.
 
-    Raises NetError when a layer has both include and exclude rules.
+    Raises NetError when a layer has both include and exclude rules, or reads a blob of a layer that is ruled out.
     """
     filtered = type(net_param)()
     filtered.CopyFrom(net_param)
     del filtered.layer[:]
-    filtered.layer.extend(layer for layer in net_param.layer if _is_included(layer, net_param.state, source))
+    made: set[str] = set()
+    left_out: dict[str, caffe_pb2.LayerParameter] = {}  # blob -> the layer that would have made it
+    for layer in net_param.layer:
+        if _is_included(layer, net_param.state, source):
+            _check_bottoms(layer, made, left_out, net_param.state, source)
+            made.update(layer.top)
+            filtered.layer.append(layer)
+        else:
+            left_out.update((name, layer) for name in layer.top)
     return filtered
+
+
+def _check_bottoms(
+    layer: caffe_pb2.LayerParameter,
+    made: set[str],
+    left_out: dict[str, caffe_pb2.LayerParameter],
+    state: caffe_pb2.NetState,
+    source: Source,
+) -> None:
+    for j, name in enumerate(layer.bottom):
+        if name in left_out and name not in made:
+            maker = left_out[name]
+            kind = "include" if maker.include else "exclude"
+            rules = " or ".join(" ".join(str(rule).split()) for rule in maker.include or maker.exclude)
+            raise NetError(
+                f'{source.layer(layer.name)} ({layer.type}): unknown bottom blob "{name}" (bottom {j}): '
+                f'layer "{maker.name}" makes it, but its rule {kind} {{ {rules} }} leaves it out here, where the '
+                f"state is {{ {' '.join(str(state).split())} }}"
+            )
 
 
 def _is_included(layer: caffe_pb2.LayerParameter, state: caffe_pb2.NetState, source: Source) -> bool:

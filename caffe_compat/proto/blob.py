@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import ProtoError
+from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.wire import (
     BYTES,
@@ -268,7 +268,7 @@ def map_file(path: FilePath, kind: str) -> mmap.mmap:
                 raise ProtoError(f"{os.fspath(path)}: the file is empty; expected a {kind}")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
-        raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
+        raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}{seen_from(path)}") from None
 
 
 def read_blob(path: FilePath) -> np.ndarray:

@@ -2,17 +2,21 @@
 
 import os
 import re
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 from google.protobuf import descriptor_pb2
+from google.protobuf.message import Message
 
-from caffe_compat.errors import ProtoError
+from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.schema import PACKAGE, Schema
 from caffe_compat.proto.schema_text import SCALARS, parse_schema
 
 Field = descriptor_pb2.FieldDescriptorProto
 _INTEGERS = {number for name, number in SCALARS.items() if "int" in name or "fixed" in name}
+_FLOATS = (Field.TYPE_FLOAT, Field.TYPE_DOUBLE)
+_CAFFE = caffe_pb2.current_schema()  # before anybody extends it
 _LAST_NUMBER = 2**29 - 1  # protobuf's largest field number
 
 
@@ -33,10 +37,34 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
-        raise ProtoError(f"{name}: cannot be read: {error.strerror}") from None
+        raise ProtoError(f"{name}: cannot be read: {error.strerror}{seen_from(name)}") from None
     except UnicodeDecodeError:
         raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
     caffe_pb2.use_schema(Schema(merge_schema(caffe_pb2.current_schema().file, text, name)))
+
+
+def added_fields(message: Message) -> list[str]:
+    """What is set in a message, and in those inside it, that only an extended schema knows: ``pooling_param.ceil_mode``
+    for a field, ``pooling_param.pool: SUM`` for the value of an enum."""
+    return [] if caffe_pb2.current_schema() is _CAFFE else list(_added(message, ""))
+
+
+def _added(message: Message, scope: str) -> Iterator[str]:
+    known = _CAFFE.classes.get(message.DESCRIPTOR.full_name)
+    if known is None:
+        return
+    for field, value in message.ListFields():
+        ours = known.DESCRIPTOR.fields_by_name.get(field.name)
+        if ours is None:
+            yield scope + field.name
+            continue
+        items: Any = [value] if isinstance(value, Message | int | float | str | bytes) else value
+        if field.message_type is not None:
+            for item in items:
+                yield from _added(item, f"{scope}{field.name}.")
+        elif field.enum_type is not None:
+            names, numbers = field.enum_type.values_by_number, ours.enum_type and ours.enum_type.values_by_number
+            yield from (f"{scope}{field.name}: {names[item].name}" for item in items if item not in (numbers or ()))
 
 
 def merge_schema(base: descriptor_pb2.FileDescriptorProto, text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
@@ -65,6 +93,22 @@ def _type_names(file: descriptor_pb2.FileDescriptorProto) -> dict[str, set[str] 
     return found
 
 
+def _range(field_type: int) -> range:
+    """The numbers that an integer type holds."""
+    name = Field.Type.Name(field_type)  # type: ignore[arg-type]
+    bits = 64 if "64" in name else 32
+    unsigned = "UINT" in name or name.startswith("TYPE_FIXED")
+    return range(2**bits) if unsigned else range(-(2 ** (bits - 1)), 2 ** (bits - 1))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 class _Merger:
     def __init__(self, name: str, lines: dict[str, int], types: dict[str, set[str] | None]) -> None:
         self.name, self.lines, self.types = name, lines, types
@@ -76,6 +120,7 @@ class _Merger:
         """Messages and enums of a file, or of one message."""
         field = "message_type" if scope == "" else "nested_type"
         for message in getattr(extra, field):
+            self.check_name(extra_kind="message", name=message.name, target=target, scope=scope)
             ours = next((m for m in getattr(target, field) if m.name == message.name), None)
             ours = ours or getattr(target, field).add(name=message.name)
             inner = f"{scope}{message.name}."
@@ -85,10 +130,32 @@ class _Merger:
                 self.check_default(item, inner)
                 self.merge_field(ours, item, inner)
         for enum in extra.enum_type:
+            self.check_name(extra_kind="enum", name=enum.name, target=target, scope=scope)
+            if not enum.value:
+                self.fail(scope + enum.name, f"enum {enum.name} has no values")
             ours = next((e for e in target.enum_type if e.name == enum.name), None)
             ours = ours or target.enum_type.add(name=enum.name)
             for value in enum.value:
+                self.check_value_name(value.name, enum.name, target, scope)
                 self.merge_value(ours, value, f"{scope}{enum.name}.")
+
+    def check_name(self, *, extra_kind: str, name: str, target: Any, scope: str) -> None:
+        """A message and an enum of one scope cannot share a name."""
+        others = (
+            target.enum_type if extra_kind == "message" else getattr(target, "nested_type" if scope else "message_type")
+        )
+        if any(other.name == name for other in others):
+            there = "an enum" if extra_kind == "message" else "a message"
+            self.fail(scope + name, f"{name} is {there} already; name the {extra_kind} otherwise")
+
+    def check_value_name(self, name: str, enum_name: str, target: Any, scope: str) -> None:
+        """Values of enums stand beside their enum, so that those of two enums in one scope cannot share a name."""
+        for other in target.enum_type:
+            if other.name != enum_name and any(value.name == name for value in other.value):
+                self.fail(
+                    f"{scope}{enum_name}.{name}",
+                    f"{name} is a value of enum {scope}{other.name} already; name the one of {enum_name} otherwise",
+                )
 
     def resolve_type(self, field: Any, scope: str) -> None:
         """Turn a type name as written into the absolute one, looked up from the inside out."""
@@ -111,8 +178,12 @@ class _Merger:
         elif field.type == Field.TYPE_BOOL:
             fits = text in ("true", "false")
         elif field.type in _INTEGERS:
-            fits = re.fullmatch(r"-?\d+", text) is not None
+            fits = re.fullmatch(r"-?\d+", text) is not None and int(text) in _range(field.type)
+        elif field.type in _FLOATS:
+            fits = _is_number(text)
         elif field.type == Field.TYPE_MESSAGE:
+            fits = False
+        if field.label == Field.LABEL_REPEATED:
             fits = False
         if field.HasField("default_value") and not fits:
             self.fail(scope + field.name, f'default {text} does not fit the type of field "{field.name}"')

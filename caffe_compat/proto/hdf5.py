@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import ProtoError
+from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto.blob import MAX_AXES, check_dtype
 from caffe_compat.proto.caffemodel import LayerWeights
 from caffe_compat.proto.solverstate import SolverSnapshot
@@ -95,7 +95,7 @@ def write_hdf5_solverstate(path: FilePath, snapshot: SolverSnapshot) -> None:
 def _open_to_read(path: FilePath) -> Iterator[h5py.File]:
     name = os.fspath(path)
     if not os.path.isfile(path):
-        raise ProtoError(f"{name}: cannot be read: there is no such file")
+        raise ProtoError(f"{name}: cannot be read: there is no such file{seen_from(name)}")
     try:
         with h5py.File(path, "r") as file:
             yield file

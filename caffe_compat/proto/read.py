@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe_compat.errors import ProtoError
+from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field
 from caffe_compat.proto.source import FilePath, Source, printable
@@ -115,7 +115,7 @@ def read_bytes(path: FilePath, limit: int = -1) -> bytes:
         with open(path, "rb") as file:
             return file.read(limit)
     except OSError as error:
-        raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}") from None
+        raise ProtoError(f"{os.fspath(path)}: cannot be read: {error.strerror}{seen_from(path)}") from None
 
 
 def read_message_with_source(path: FilePath, message: AnyMessage, form: Form = "auto") -> tuple[AnyMessage, Source]:

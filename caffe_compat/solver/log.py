@@ -163,6 +163,10 @@ class Log(Glog):
         self.line("sgd_solver.cpp:112", f"Iteration {iteration}, lr = {rate:g}")
         self._emit(LearningRateEvent, iteration, lr=rate)
 
+    def loss_not_finite(self, message: str) -> None:
+        """A displayed loss is NaN or infinite; Caffe says nothing."""
+        self.line("solver.cpp:239", message, severity="W")
+
     def multistep_status(self, iteration: int, step: int) -> None:
         """The multistep policy has reached its next stepvalue."""
         self.line("sgd_solver.cpp:57", f"MultiStep Status: Iteration {iteration}, step = {step}")

@@ -21,7 +21,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.net import Net
 from caffe_compat.solver.signals import ACTIONS
 
-TrainPass = Callable[[], tuple[dict[str, Tensor], Tensor]]
+TrainPass = Callable[..., tuple[dict[str, Tensor], Tensor]]
 
 #: how long the other ranks may wait for rank 0's test passes and snapshots
 _PATIENCE = timedelta(hours=12)

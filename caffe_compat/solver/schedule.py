@@ -1,6 +1,7 @@
 """Caffe's learning rate policies, a class for each, and the schedule that follows the one of a solver file."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -16,6 +17,8 @@ class Policy:
     """
 
     least: ClassVar[tuple[tuple[str, int], ...]] = ()
+    #: fields that Caffe takes for 0 where they are left out, and what that does
+    left_out: ClassVar[tuple[tuple[str, str], ...]] = ()
     #: whether the log tells when ``step`` has changed
     tells_step: ClassVar[bool] = False
 
@@ -53,6 +56,7 @@ class Step(Policy):
     """base_lr * gamma ^ current_step, with current_step = iter // stepsize."""
 
     least = (("gamma", 0), ("stepsize", 1))
+    left_out = (("gamma", "the rate is 0 from iteration {stepsize} on"),)
 
     def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
         return iteration // param.stepsize
@@ -66,6 +70,7 @@ class Exp(Policy):
     """base_lr * gamma ^ iter."""
 
     least = (("gamma", 0),)
+    left_out = (("gamma", "the rate is 0 from iteration 1 on"),)
 
     def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         return param.base_lr * param.gamma**iteration
@@ -76,6 +81,7 @@ class Inv(Policy):
     """base_lr * (1 + gamma * iter) ^ -power."""
 
     least = (("gamma", 0),)
+    left_out = (("gamma", "the rate stays at base_lr"), ("power", "the rate stays at base_lr"))
 
     def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         result: float = param.base_lr * (1 + param.gamma * iteration) ** -param.power
@@ -90,6 +96,7 @@ class MultiStep(Policy):
     """
 
     least = (("gamma", 0),)
+    left_out = (("gamma", "the rate is 0 from the first stepvalue on"), ("stepvalue", "the rate stays at base_lr"))
     tells_step = True
 
     def step(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> int:
@@ -105,6 +112,7 @@ class Poly(Policy):
     """base_lr * (1 - iter / max_iter) ^ power."""
 
     least = (("max_iter", 1),)
+    left_out = (("power", "the rate stays at base_lr"),)
 
     def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         try:
@@ -121,6 +129,7 @@ class Sigmoid(Policy):
     """base_lr / (1 + exp(-gamma * (iter - stepsize)))."""
 
     least = (("gamma", 0), ("stepsize", 1))
+    left_out = (("gamma", "the rate is half of base_lr throughout"),)
 
     def rate(self, param: caffe_pb2.SolverParameter, iteration: int, step: int) -> float:
         exponent = -param.gamma * (iteration - param.stepsize)
@@ -132,7 +141,8 @@ class Schedule:
     """The global learning rate of a SolverParameter, by iteration.
 
     ``source`` is the solver file's name for messages.  Raises SolverError for a policy that does not exist
-    or lacks a field it needs; an absent lr_policy is refused when the first rate is asked for, as in Caffe.
+    or lacks a field it needs, and warns of fields left out that the policy then takes for 0, in silence in Caffe; an
+    absent lr_policy is refused when the first rate is asked for, as in Caffe.
     """
 
     def __init__(self, param: caffe_pb2.SolverParameter, source: str = "<message>") -> None:
@@ -141,6 +151,7 @@ class Schedule:
         self.current_step = 0  # saved in the .solverstate
         if param.HasField("lr_policy"):
             self._check(self._policy())
+            self._warn(self._policy())
 
     @property
     def tells_step(self) -> bool:
@@ -172,3 +183,11 @@ class Schedule:
                 came = f"{value:g}" if self.param.HasField(field) else "not set"
                 place = f"{self.source}: {field} is {came}"
                 raise SolverError(f"{place}; expected at least {least} for lr_policy {self.param.lr_policy}")
+
+    def _warn(self, policy: Policy) -> None:
+        fields = {descriptor.name for descriptor, _ in self.param.ListFields()}
+        for field, effect in (("base_lr", "it is 0, and nothing is learned"), *policy.left_out):
+            if field not in fields:
+                told = effect.format(stepsize=self.param.stepsize)
+                policy_name = self.param.lr_policy
+                warnings.warn(f"{self.source}: {field} is not set: with lr_policy {policy_name} {told}", stacklevel=3)

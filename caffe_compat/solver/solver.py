@@ -19,13 +19,14 @@ from caffe_compat.solver.fast_mode import make_fast
 from caffe_compat.solver.graphs import GraphedStep
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.nets import NetOptions, build_nets
+from caffe_compat.solver.not_finite import NotFinite
 from caffe_compat.solver.optimizer import build_optimizer
 from caffe_compat.solver.parallel import SINGLE, Parallel
 from caffe_compat.solver.requests import Requests
 from caffe_compat.solver.schedule import Schedule
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
 from caffe_compat.solver.snapshot import Snapshots
-from caffe_compat.solver.solver_checks import check_snapshot_prefix, check_solver
+from caffe_compat.solver.solver_checks import check_snapshot_folder, check_snapshot_prefix, check_solver
 from caffe_compat.solver.train_step import RecordedStep, TrainStep, make_train_step
 from caffe_compat.solver.training_state import TrainingState
 from caffe_compat.solver.update import Update
@@ -47,6 +48,7 @@ class Solver:
     step as CUDA graphs; where a net cannot be recorded as graphs, the log says why, once.
     ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), in force while the solver trains and
     tests; None takes what is in force now.
+    ``stop_at_nan``: raise SolverError at a display whose loss is NaN or infinite; by default the log warns of it.
 
     >>> solver = Solver("solver.prototxt")
     >>> solver.net.copy_from("pretrained.caffemodel")
@@ -67,6 +69,7 @@ class Solver:
         skip_bad_records: int = 0,
         fast: bool = False,
         precision: str | None = None,
+        stop_at_nan: bool = False,
     ) -> None:
         self.param = read_solver(solver)
         self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
@@ -119,6 +122,7 @@ class Solver:
             interrupted=self._requests.answer_while_testing,
         )
         self._display = Display(self.param, self.net, self.log)
+        self._not_finite = NotFinite(self.net, self.log, precision=self.precision, stop=stop_at_nan)
         self._outputs: Mapping[str, Tensor] = {}
         self._callbacks: dict[str, list[Callback]] = {"start": [], "gradients_ready": [], "update": []}
         self.log.scaffolding_done()
@@ -147,6 +151,8 @@ class Solver:
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end."""
+        if self.parallel.is_root and self.param.snapshot_after_train:
+            check_snapshot_folder(self.param, self.source)  # now, and not after a week
         self.log.solving(self.net.name, self.param.lr_policy)
         if resume is not None:
             self.log.restoring(resume)
@@ -235,6 +241,7 @@ class Solver:
         self.smoothed.add(loss)
         if display:
             self._display.show(self.iter, self.smoothed.value(), self._outputs)
+            self._not_finite.check(self.iter, self.smoothed, self.train_step.batch)
         self._call("gradients_ready")
         self._update.make(self.train_step, self.iter, display=display)
         self.state.iteration += 1

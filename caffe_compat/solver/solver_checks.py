@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from caffe_compat.errors import SolverError
+from caffe_compat.errors import SolverError, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.rules import RULES
 from caffe_compat.solver.rules.base import REGULARIZATIONS
@@ -77,9 +77,14 @@ def check_snapshot_prefix(param: caffe_pb2.SolverParameter, source: str) -> None
         return
     if not param.HasField("snapshot_prefix"):
         raise SolverError(f"{source}: snapshot is {param.snapshot} but snapshot_prefix is not set")
+    check_snapshot_folder(param, source)
+
+
+def check_snapshot_folder(param: caffe_pb2.SolverParameter, source: str) -> None:
+    """Raise SolverError when the folder of ``snapshot_prefix`` is missing or cannot be written to."""
     folder = Path(param.snapshot_prefix).parent
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         raise SolverError(
             f'{source}: cannot write to snapshot_prefix "{param.snapshot_prefix}"; '
-            f"make sure that the folder {folder} exists and is writable"
+            f"make sure that the folder {folder} exists and is writable{seen_from(folder)}"
         )

@@ -22,6 +22,8 @@ class TrainStep(ABC):
 
     def __init__(self, optimizer: Rule) -> None:
         self.optimizer = optimizer
+        #: what the last pass of a displayed iteration read; empty where that is not known, and in other iterations
+        self.batch: Mapping[str, Tensor] = {}
 
     def clear_gradients(self) -> None:
         """An iteration begins without gradients."""
@@ -60,9 +62,10 @@ class PlainStep(TrainStep):
         self._pass = parallel.wrap(net, overlap=overlap)
 
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Outputs, Tensor]:
+        self.batch = self.net.next_batch() if display and self.parallel.count == 1 else {}
         with self.parallel.accumulating(self._pass, last=last):
             with autocast(self.net.device, self.precision):
-                outputs, loss = self._pass()
+                outputs, loss = self._pass(**self.batch)
             if loss.requires_grad:
                 loss.backward()
         return {name: value.detach() for name, value in outputs.items()}, loss.detach()
@@ -80,6 +83,7 @@ class DebugStep(PlainStep):
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Outputs, Tensor]:
         if not display:
             return super().forward_backward(last=last)
+        self.batch = {}
         result = DebugPass(self.net, self._log).run()
         if last:
             self.parallel.average(p.grad for p in self.net.parameters() if p.grad is not None)
@@ -103,7 +107,9 @@ class RecordedStep(TrainStep):
         self.graphs.clear_gradients()
 
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Outputs, Tensor]:
-        return self.graphs.forward_backward(self._net.next_batch())
+        batch = self._net.next_batch()
+        self.batch = batch if display else {}
+        return self.graphs.forward_backward(batch)
 
     def update(self) -> None:
         self.graphs.update()

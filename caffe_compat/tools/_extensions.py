@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.errors import CaffeCompatError, seen_from
 from caffe_compat.proto import extend_schema
 
 
@@ -54,7 +54,7 @@ def _import_module(name: str) -> None:
 
 def _import_file(path: Path) -> None:
     if not path.is_file():
-        raise CaffeCompatError(f"--import {path}: no such file (working directory {os.getcwd()})")
+        raise CaffeCompatError(f"--import {path}: no such file{seen_from(path)}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None  # a file that ends in .py has both
     assert spec.loader is not None

@@ -5,6 +5,7 @@
     caffe-compat compare blobs_from_elsewhere.npz net.prototxt --weights2 w.caffemodel
 
 A side is a prototxt, an exported net (.pt2, .onnx: only its outputs are seen), or an .npz with blobs by name.
+Where the files of a data layer are elsewhere, both sides get the same noise in place of its batch.
 """
 
 import argparse
@@ -19,7 +20,8 @@ from caffe_compat import random
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
-from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+from caffe_compat.tools._looking import add_shape_argument, look_at
+from caffe_compat.tools._net_arguments import add_net_arguments
 from caffe_compat.tools._noise import noise_inputs
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--atol", type=float, default=0.0, help="absolute, added to it, default 0")
     add_net_arguments(parser)
+    add_shape_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,7 +116,7 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
     if path.suffix in (".npz", ".pt2", ".onnx"):
         return None
     random.set_seed(args.seed)  # both sides' fillers alike, where weights leave something out
-    net = open_net(path, None, args)
+    net = look_at(path, args).net()
     if weights is not None:
         load_weights(net, weights)
     return net.to(getattr(torch, dtype)).eval()
@@ -121,15 +124,18 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
 
 def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
     """From --inputs, else from an .npz side, else noise in the shapes of the net's inputs."""
-    net = nets[0] or nets[1]
+    wanted: Blobs = {}
+    for net in nets:
+        if net is not None:
+            wanted = noise_inputs(net, args.seed) | wanted
     source = args.inputs or next((p for p in (args.first, args.second) if p.suffix == ".npz"), None)
     known = _read_npz(source) if source else {}
-    if net is None:
+    if not any(nets):
         return known
-    missing = [name for name in net.inputs if name not in known]
+    missing = [name for name in wanted if name not in known]
     if missing and source:
         raise CaffeCompatError(f"{source}: lacks the net's input {', '.join(missing)}; give --inputs")
-    return {name: known.get(name, noise) for name, noise in noise_inputs(net, args.seed).items()}
+    return {name: known.get(name, noise) for name, noise in wanted.items()}
 
 
 def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray]) -> Blobs:
@@ -138,8 +144,13 @@ def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray]) -> Blo
     if net is None:
         return run_exported(path, inputs)
     with torch.no_grad():
-        tops = net.extract(_in_order(net), **{name: torch.from_numpy(value) for name, value in inputs.items()})
+        tops = net.extract(_in_order(net), **_inputs_of(net, inputs))
     return {name: top.numpy() for name, top in tops.items()}
+
+
+def _inputs_of(net: Net, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    tops = {net.blob_names[i] for step in net.steps if step.layer.is_source for i in step.tops}
+    return {name: torch.from_numpy(value) for name, value in inputs.items() if name in tops}
 
 
 def _read_npz(path: Path) -> Blobs:

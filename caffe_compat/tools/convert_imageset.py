@@ -7,6 +7,7 @@ LISTFILE has a line `subfolder/file.jpg LABEL` for each image.  Records and keys
 
 import argparse
 import secrets
+import warnings
 
 from caffe_compat.data.convert import ConvertOptions, convert_images
 from caffe_compat.data.image_list import ImageList
@@ -42,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     log.total(len(images))
     if args.encode_type and not args.encoded:
         log.assuming_encoded()
+    _warn(args, images)
     options = ConvertOptions(
         gray=args.gray,
         resize_height=args.resize_height,
@@ -67,6 +69,19 @@ def run(args: argparse.Namespace) -> int:
         log.went_on(made.resumed_at)
     log.done(len(images), made.skipped)
     return 0
+
+
+def _warn(args: argparse.Namespace, images: ImageList) -> None:
+    """Of what Caffe's tool takes in silence and the user cannot have meant."""
+    if (args.resize_height > 0) != (args.resize_width > 0):
+        warnings.warn(
+            f"--resize_height is {args.resize_height} and --resize_width {args.resize_width}: nothing is resized, as "
+            "in Caffe; give both, or neither",
+            stacklevel=2,
+        )
+    problem = images.label_problem()
+    if problem is not None:
+        warnings.warn(problem, stacklevel=2)
 
 
 def _shuffled(count: int, seed: int | None, log: ConvertImagesetLog) -> list[int]:

@@ -1,12 +1,13 @@
-"""Print a net's layers, shapes, parameters and FLOPs."""
+"""Print a net's layers, shapes, parameters and FLOPs; neither weights nor data are needed."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from caffe_compat.net import Net
 from caffe_compat.net.flops import forward_flops
-from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+from caffe_compat.net.graph import Graph
+from caffe_compat.tools._looking import add_shape_argument, look_at
+from caffe_compat.tools._net_arguments import add_net_arguments
 
 NOTE = (
     "FLOPs: multiplications and additions of one forward pass in layers that are matrix products (Convolution, "
@@ -30,24 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model and which of its layers."""
     parser.add_argument("model", help="the net's prototxt")
     add_net_arguments(parser)
+    add_shape_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; returns the exit status."""
-    net = open_net(args.model, None, args)
+    looked = look_at(args.model, args)
+    graph = looked.graph()
     try:
-        print(table(summarize(net)))
+        print(table(summarize(graph, looked.replaced)))
     finally:
-        net.close()
+        for step in graph.steps:
+            step.layer.close()
     return 0
 
 
-def summarize(net: Net) -> list[Row]:
-    """One row per layer, Splits left out."""
-    shapes = net.blob_shapes_in_order
+def summarize(graph: Graph, types: Mapping[str, str] | None = None) -> list[Row]:
+    """One row per layer, Splits left out; ``types``: those of layers that Input layers stand for, by name."""
+    shapes = graph.shapes
     seen: set[int] = set()
     rows = []
-    for step in net.steps:
+    for step in graph.steps:
         if step.layer.is_split:
             continue
         new = [p for p in step.layer.blobs if id(p) not in seen]
@@ -55,8 +59,8 @@ def summarize(net: Net) -> list[Row]:
         rows.append(
             Row(
                 step.layer.name,
-                step.layer.type,
-                ", ".join(f"{net.blob_names[i]} {'x'.join(map(str, shapes[i])) or 'scalar'}" for i in step.tops),
+                (types or {}).get(step.layer.name, step.layer.type),
+                ", ".join(f"{graph.blob_names[i]} {'x'.join(map(str, shapes[i])) or 'scalar'}" for i in step.tops),
                 sum(p.numel() for p in step.layer.blobs),
                 sum(p.numel() for p in new),
                 forward_flops(step, shapes),

@@ -11,6 +11,7 @@ from caffe_compat.net import Net
 from caffe_compat.net.blob_engine import BlobEngine
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import CaffeTimeLog
+from caffe_compat.tools._looking import add_shape_argument, look_at
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--phase", default="TRAIN", choices=["TRAIN", "TEST"], help="default TRAIN")
     parser.add_argument("--level", type=int, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
+    add_shape_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,8 +33,7 @@ def run(args: argparse.Namespace) -> int:
     log = CaffeTimeLog()
     device = device_of(parse_gpus(args.gpu))
     log.using(device.index)
-    stages = [stage for stage in args.stage.split(",") if stage]
-    net = Net(args.model, phase=args.phase, level=args.level, stages=stages).to(device)
+    net = look_at(args.model, args).net().to(device)
     try:
         if args.weights:
             net.copy_from(args.weights)

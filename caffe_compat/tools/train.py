@@ -56,6 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pass over up to N unreadable records per data layer",
     )
+    parser.add_argument(
+        "--stop_at_nan", action="store_true", help="end with an error at a display whose loss is NaN or infinite"
+    )
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
@@ -128,6 +131,7 @@ def _train(
             skip_bad_records=args.skip_bad_records,
             fast=args.fast,
             precision=args.precision,
+            stop_at_nan=args.stop_at_nan,
         )
         try:
             solver.set_action_function(signals.requested)

@@ -18,14 +18,14 @@ def test_names_and_labels(tmp_path: Path) -> None:
     images = make_list(tmp_path, b"a.png 3\nfolder/b c.png -1\nd.png +2x")
     assert [images[number] for number in range(len(images))] == [("a.png", 3), ("folder/b c.png", -1), ("d.png", 2)]
     assert images.line(1) == "folder/b c.png -1"
-    assert images.unlabelled() is None
+    assert images.label_problem() == f'{images.path}:3: label "+2x" is no whole number; read as 2, as in Caffe'
 
 
 def test_a_line_without_a_label(tmp_path: Path) -> None:
     images = make_list(tmp_path, b"a.png 3\nb.png\nc.png x\n")
     assert images[1] == ("b.png", 0)
     assert images[2] == ("c.png", 0)
-    assert images.unlabelled() == 1
+    assert images.label_problem() == f"{images.path}:2: no label; read as 0, as in Caffe"
 
 
 def test_names_that_are_no_utf8_come_back(tmp_path: Path) -> None:
@@ -56,3 +56,28 @@ def test_errors(tmp_path: Path) -> None:
         read_image(str(tmp_path / "absent.png"))
     with pytest.raises(DataError, match=r"list.txt: 4 bytes that cannot be decoded"):
         make_list(tmp_path, b"text") and read_image(str(tmp_path / "list.txt"))
+
+
+@pytest.mark.parametrize(
+    ("label", "read"), [(b"cat", 0), (b"0.7", 0), (b"1e3", 1), (b"nan", 0), (b"3,4", 3), (b"n0144", 0)]
+)
+def test_text_and_fractions_are_no_labels(label: bytes, read: int, tmp_path: Path) -> None:
+    images = make_list(tmp_path, b"a.png 3\nb.png " + label + b"\n")
+    assert images[1] == ("b.png", read)
+    told = f'{images.path}:2: label "{label.decode()}" is no whole number; read as {read}, as in Caffe'
+    assert images.label_problem() == told
+
+
+def test_whole_numbers_are_labels(tmp_path: Path) -> None:
+    assert make_list(tmp_path, b"a.png 3\nb.png -1\r\nc.png +7 \n").label_problem() is not None  # " " ends the name
+    assert make_list(tmp_path, b"a.png 3\nb.png -1\r\nc.png +7\n").label_problem() is None
+
+
+def test_what_is_missing_names_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        ImageList("absent.txt")
+    assert str(caught.value).endswith(f"(working directory {tmp_path})")
+    with pytest.raises(DataError) as caught:
+        ImageList(tmp_path / "absent.txt")
+    assert "working directory" not in str(caught.value)

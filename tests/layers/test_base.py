@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from google.protobuf import text_format
 from torch import Tensor
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
-from caffe_compat.layers.shared.example import Dice
+from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import Source, caffe_pb2
 
 TEXT = 'name: "n"\nlayer { name: "it" }\n'
@@ -54,6 +56,30 @@ def test_shapes_only_takes_no_memory() -> None:
     layer = shift(shapes_only=True)
     assert layer.blobs[0].is_meta
     assert layer.blob_shapes == [(3,), (1,)]
+
+
+@pytest.mark.parametrize("layer_type", sorted(layer_types()))
+def test_no_type_needs_memory_for_its_shapes(layer_type: str) -> None:
+    layer_class = layer_types()[layer_type]
+    if layer_class.is_source or layer_class.writes_files or layer_type == "Python":  # files, and the user's own code
+        return
+    for number in range(5):
+        example = layer_class.example(Dice(layer_type, number))
+        found = {}
+        for shapes_only in (False, True):
+            layer = make_layer(layer_class, example, shapes_only=shapes_only)
+            found[shapes_only] = layer.blob_shapes, layer.infer_shapes(*(b.shape for b in example.bottoms))
+            assert all(blob.is_meta == shapes_only for blob in layer.blobs)
+        assert found[True] == found[False]
+
+
+def make_layer(layer_class: type[Layer], example: Example, *, shapes_only: bool) -> Layer:
+    param = text_format.Parse(example.fields, caffe_pb2.LayerParameter(name="it"))
+    param.bottom.extend(f"x{i}" for i in range(len(example.bottoms)))
+    param.top.extend(f"y{i}" for i in range(example.tops))
+    layer = layer_class(param, LayerContext(shapes_only=shapes_only))
+    layer.setup(*(bottom.shape for bottom in example.bottoms))
+    return layer
 
 
 def test_a_shared_blob_is_seen_in_the_layers_own_shape() -> None:

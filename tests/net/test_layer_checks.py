@@ -1,14 +1,18 @@
 """Checks of a layer before it is set up."""
 
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from google.protobuf import text_format
 
 from caffe_compat import NetError
 from caffe_compat.layers.base import Layer
-from caffe_compat.net.layer_checks import check_blob_counts, check_layer_types, warn_unread_fields
-from caffe_compat.proto import Source, caffe_pb2, parse_net
+from caffe_compat.net.layer_checks import check_blob_counts, check_fork_fields, check_layer_types, warn_unread_fields
+from caffe_compat.proto import Source, caffe_pb2, extend_schema, parse_net
 from tests.net.prototxt import DATA, net
 
 
@@ -84,3 +88,79 @@ def test_fields_that_the_type_reads_draw_no_warning() -> None:
     layer.param.lrn_param.SetInParent()
     with pytest.warns(UserWarning, match="field lrn_param has no effect on a Reads layer"):
         warn_unread_fields(layer)
+
+
+FORK = """
+message LayerParameter { optional bool frozen = 1000; optional EmptyParameter empty_param = 1001; }
+message EmptyParameter { }
+message PoolingParameter { enum PoolMethod { SUM = 7; } optional bool ceil_mode = 1000 [default = true]; }
+message DropoutParameter { optional bool scale_train = 1000 [default = true]; }
+message ParamSpec { optional int32 group = 1000; }
+"""
+
+
+@pytest.fixture
+def fork(tmp_path: Path) -> Iterator[None]:
+    """A fork's fields, as --schema adds them, for one test."""
+    before = caffe_pb2.current_schema()
+    (tmp_path / "fork.proto").write_text(FORK)
+    extend_schema(tmp_path / "fork.proto")
+    yield
+    caffe_pb2.use_schema(before)
+
+
+def one_layer(fields: str) -> Any:
+    shape = "input_shape { dim: 1 dim: 2 dim: 8 dim: 8 }"
+    return net(f'input: "x" {shape} layer {{ name: "l" bottom: "x" top: "y" {fields} }}')
+
+
+POOL = 'type: "Pooling" pooling_param { pool: MAX kernel_size: 3 stride: 2 '
+
+
+@pytest.mark.parametrize(("mode", "size"), [("ceil_mode: false", 3), ("ceil_mode: true", 4), ("", 4)])
+def test_ceil_mode_is_honoured(mode: str, size: int, fork: None) -> None:
+    pooled = one_layer(POOL + mode + "}")
+    x = torch.arange(128.0).reshape(1, 2, 8, 8)
+    expected = torch.nn.functional.max_pool2d(x, 3, 2, ceil_mode=size == 4)
+    assert pooled.blob_shapes["y"] == (1, 2, size, size)
+    assert torch.equal(pooled(x=x)["y"], expected)
+    # As round_mode, which Caffe has, says it.
+    if mode:
+        same = one_layer(POOL + f"round_mode: {'FLOOR' if size == 3 else 'CEIL'} }}")
+        assert torch.equal(same(x=x)["y"], expected)
+
+
+def test_ceil_mode_against_round_mode(fork: None) -> None:
+    with pytest.raises(NetError, match="ceil_mode and round_mode contradict each other; remove one"):
+        one_layer(POOL + "round_mode: FLOOR ceil_mode: true }")
+    assert one_layer(POOL + "round_mode: FLOOR }").blob_shapes["y"] == (1, 2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ('type: "Dropout" dropout_param { dropout_ratio: 0.5 scale_train: false }', "dropout_param.scale_train"),
+        ('type: "ReLU" frozen: true', "frozen"),
+        ('type: "InnerProduct" inner_product_param { num_output: 2 } param { group: 1 }', "param.group"),
+        ('type: "Pooling" pooling_param { pool: SUM kernel_size: 3 }', "pooling_param.pool: SUM"),
+    ],
+)
+def test_other_fields_of_a_fork_are_refused_by_name(fields: str, name: str, fork: None) -> None:
+    with pytest.raises(NetError) as caught:
+        one_layer(fields)
+    assert 'layer "l" (' in str(caught.value)
+    assert f"): {name} is known from --schema only" in str(caught.value)
+
+
+def test_a_message_of_a_fork_that_the_type_does_not_read_warns(fork: None) -> None:
+    with pytest.warns(UserWarning, match=r"field empty_param has no effect on a ReLU layer"):
+        one_layer('type: "ReLU" empty_param { }')
+
+
+def test_a_layer_of_the_users_own_reads_what_it_likes(fork: None) -> None:
+    class Own(Layer):
+        type = "Own"
+
+    Own.__module__ = "theirs"
+    layer = Own(text_format.Parse('name: "l" type: "Own" frozen: true', caffe_pb2.LayerParameter()))
+    check_fork_fields(layer)

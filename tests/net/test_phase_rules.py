@@ -82,3 +82,27 @@ def test_phase_value() -> None:
     for wrong in ("DEPLOY", 2):
         with pytest.raises(NetError, match=f'phase is {wrong!r}; expected "TRAIN" or "TEST"'):
             phase_value(wrong)
+
+
+def test_a_blob_of_a_layer_left_out_is_explained() -> None:
+    text = """
+layer { name: "d" type: "DummyData" top: "data" dummy_data_param { shape { dim: 1 } } include { phase: TRAIN stage: "a" } }
+layer { name: "r" type: "ReLU" bottom: "data" top: "r" }
+"""  # noqa: E501
+    with pytest.raises(NetError) as caught:
+        net(text, phase="TEST")
+    assert str(caught.value).endswith(
+        'layer "r" (ReLU): unknown bottom blob "data" (bottom 0): layer "d" makes it, but its rule include '
+        '{ phase: TRAIN stage: "a" } leaves it out here, where the state is { phase: TEST level: 0 }'
+    )
+    with pytest.raises(NetError, match=r"rule exclude \{ phase: TEST \} leaves it out"):
+        net(text.replace('include { phase: TRAIN stage: "a" }', "exclude { phase: TEST }"), phase="TEST")
+
+
+def test_a_blob_that_another_layer_makes_is_fine() -> None:
+    pair = "".join(
+        f'layer {{ name: "d" type: "DummyData" top: "data" dummy_data_param {{ shape {{ dim: {n} }} }}'
+        f" include {{ phase: {phase} }} }}"
+        for n, phase in ((2, "TEST"), (1, "TRAIN"))
+    )
+    assert net(pair + 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" }', phase="TEST").blob_shapes["r"] == (2,)

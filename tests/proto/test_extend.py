@@ -10,7 +10,8 @@ import pytest
 import caffe_compat.proto as proto
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.proto.extend import extend_schema, merge_schema
+from caffe_compat.proto.extend import added_fields, extend_schema, merge_schema
+from caffe_compat.proto.schema import Schema
 
 
 @pytest.fixture
@@ -130,3 +131,48 @@ def test_types_are_looked_up_from_the_inside_out() -> None:
     assert fields["outer"].type_name == ".caffe.Phase2"
     assert fields["phase"].type_name == ".caffe.Phase"
     assert fields["phase"].type == fields["phase"].TYPE_ENUM
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("enum Mine { TRAIN = 0; }", "TRAIN is a value of enum Phase already; name the one of Mine otherwise"),
+        (
+            "message PoolingParameter { enum R { MAX = 0; } }",
+            "MAX is a value of enum PoolingParameter.PoolMethod already; name the one of R otherwise",
+        ),
+        ("message Phase { optional int32 a = 1; }", "Phase is an enum already; name the message otherwise"),
+        ("enum LayerParameter { Q = 0; }", "LayerParameter is a message already; name the enum otherwise"),
+        ("enum E { }", "enum E has no values"),
+        ("message A { optional uint32 x = 1 [default = -1]; }", 'default -1 does not fit the type of field "x"'),
+        ("message A { optional int32 x = 1 [default = 2147483648]; }", "default 2147483648 does not fit the type"),
+        ('message A { optional float x = 1 [default = "a"]; }', "default a does not fit the type"),
+        ("message A { repeated float x = 1 [default = 1]; }", "default 1 does not fit the type"),
+    ],
+)
+def test_clashes_are_said_with_their_line(text: str, message: str) -> None:
+    with pytest.raises(ProtoError) as caught:
+        merge_schema(caffe_pb2.current_schema().file, "// one\n" + text, "extra.proto")
+    assert str(caught.value).startswith(f"extra.proto:2: {message}")
+
+
+def test_the_ends_of_the_ranges_fit() -> None:
+    text = (
+        "message A { optional uint32 a = 1 [default = 4294967295]; optional int32 b = 2 [default = -2147483648];"
+        " optional sint64 c = 3 [default = 9223372036854775807]; optional double d = 4 [default = inf]; }"
+    )
+    Schema(merge_schema(caffe_pb2.current_schema().file, text, "extra"))
+
+
+def test_what_is_set_by_the_added_schema_only(restored_schema: None, tmp_path: Path) -> None:
+    assert added_fields(proto.parse_net("layer { pooling_param { pool: MAX } }").layer[0]) == []
+    (tmp_path / "fork.proto").write_text(
+        "message LayerParameter { optional bool mine = 1000; }"
+        "message PoolingParameter { enum PoolMethod { SUM = 7; } optional bool ceil_mode = 1000; }"
+        "message ParamSpec { optional int32 group = 1000; }"
+    )
+    extend_schema(tmp_path / "fork.proto")
+    text = "layer { mine: true pooling_param { pool: SUM ceil_mode: false } param { } param { group: 1 } }"
+    found = added_fields(proto.parse_net(text).layer[0])
+    assert sorted(found) == ["mine", "param.group", "pooling_param.ceil_mode", "pooling_param.pool: SUM"]
+    assert added_fields(proto.parse_net("layer { pooling_param { pool: MAX } }").layer[0]) == []

@@ -1,6 +1,7 @@
 """Learning rates against values worked out by hand from Caffe's formulas."""
 
 import math
+import warnings
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ def make(**fields: Any) -> Schedule:
         ({"lr_policy": "sigmoid", "gamma": 10, "stepsize": 1000}, 0, 0.0),  # exp would overflow
     ],
 )
+@pytest.mark.filterwarnings("ignore:solver.prototxt. gamma is not set")
 def test_rate(fields: dict[str, Any], iteration: int, rate: float) -> None:
     assert make(base_lr=0.1, **fields).rate(iteration) == pytest.approx(rate, rel=FLOAT32_FIELD, abs=1e-12)
 
@@ -107,3 +109,40 @@ def test_a_policy_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not schedule.tells_step
     with pytest.raises(SolverError, match="stepsize is 1; expected at least 2 for lr_policy halving"):
         make(base_lr=1.0, lr_policy="halving", stepsize=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"lr_policy": "step", "stepsize": 7},
+            "gamma is not set: .* the rate is 0 from iteration 7 on",
+        ),
+        ({"lr_policy": "exp"}, "gamma is not set: with lr_policy exp the rate is 0 from iteration 1 on"),
+        ({"lr_policy": "inv", "power": 1.0}, "gamma is not set: with lr_policy inv the rate stays at base_lr"),
+        ({"lr_policy": "inv", "gamma": 1.0}, "power is not set: with lr_policy inv the rate stays at base_lr"),
+        ({"lr_policy": "multistep", "gamma": 0.1}, "stepvalue is not set: with lr_policy multistep the rate stays"),
+        (
+            {"lr_policy": "multistep", "stepvalue": [3]},
+            "gamma is not set: .* is 0 from the first stepvalue on",
+        ),
+        ({"lr_policy": "poly", "max_iter": 9}, "power is not set: with lr_policy poly the rate stays at base_lr"),
+        ({"lr_policy": "sigmoid", "stepsize": 9}, "gamma is not set: .* the rate is half of base_lr throughout"),
+    ],
+)
+def test_fields_left_out_are_told(fields: dict[str, Any], message: str) -> None:
+    with pytest.warns(UserWarning, match=f"^solver.prototxt: {message}"):
+        schedule = make(base_lr=0.1, **fields)
+    rates = [schedule.rate(i) for i in range(9)]
+    if "stays" in message:
+        assert rates == [pytest.approx(0.1)] * 9
+    else:
+        assert rates[8] in (0.0, pytest.approx(0.05))
+
+
+def test_a_missing_base_lr_is_told_and_a_zero_that_is_written_is_meant() -> None:
+    with pytest.warns(UserWarning, match="base_lr is not set: with lr_policy fixed it is 0, and nothing is learned"):
+        make(lr_policy="fixed")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make(lr_policy="step", base_lr=0.0, gamma=0.0, stepsize=3)

@@ -48,3 +48,13 @@ def test_refusals_name_file_and_field(old: str, new: str, error: type[Exception]
         Solver("solver.prototxt", log=Log(enabled=False))
     assert "\n" not in str(caught.value)
     assert "prototxt" in str(caught.value)
+
+
+def test_the_folder_of_the_last_snapshot_is_looked_for_at_the_start(job: Path) -> None:
+    Path("solver.prototxt").write_text(SOLVER.replace("snapshot: 3", "").replace('"snap"', '"nowhere/snap"'))
+    solver = Solver("solver.prototxt", log=Log(enabled=False))
+    with pytest.raises(SolverError, match=r'"nowhere/snap"; make sure that the folder nowhere exists') as caught:
+        solver.solve()
+    assert solver.iter == 0
+    assert str(caught.value).endswith(f"(working directory {job})")
+    solver.close()

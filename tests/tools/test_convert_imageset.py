@@ -130,3 +130,15 @@ def test_lmdb_opens_with_a_lock_for_others(tmp_path: Path) -> None:
     convert_images(f"{PLAIN}/images/", ImageList(PLAIN / "list.txt"), tmp_path / "out")
     with lmdb.open(str(tmp_path / "out"), readonly=True) as environment:
         assert environment.stat()["entries"] == 9
+
+
+def test_what_caffe_takes_in_silence_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a.png", np.zeros((5, 6, 3), np.uint8))
+    Path("list.txt").write_text("a.png cat\n")
+    assert main(["convert_imageset", "--resize_height=3", "./", "list.txt", "db"]) == 0
+    told = capsys.readouterr().err
+    assert "--resize_height is 3 and --resize_width 0: nothing is resized, as in Caffe; give both, or neither" in told
+    assert 'list.txt:1: label "cat" is no whole number; read as 0, as in Caffe' in told

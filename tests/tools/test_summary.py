@@ -26,7 +26,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_counts(model: Path) -> None:
-    rows = {row.name: row for row in summarize(Net(model, phase="TEST"))}
+    rows = {row.name: row for row in summarize(Net(model, phase="TEST").graph)}
     assert list(rows) == ["data", "conv", "twin", "up", "ip", "sum"]  # no automatic Split
     assert rows["conv"].tops == "conv 2x6x4x4"
     assert rows["conv"].parameters == rows["twin"].parameters == 6 * 2 * 3 * 3
@@ -42,7 +42,7 @@ def test_recurrent_layers_count_every_step(tmp_path: Path) -> None:
         'input: "x" input_shape { dim: 3 dim: 2 dim: 5 } input: "cont" input_shape { dim: 3 dim: 2 }'
         'layer { name: "r" type: "LSTM" bottom: "x" bottom: "cont" top: "h" recurrent_param { num_output: 4 } }'
     )
-    row = summarize(Net(tmp_path / "net.prototxt", phase="TEST"))[-1]
+    row = summarize(Net(tmp_path / "net.prototxt", phase="TEST").graph)[-1]
     assert row.flops == 2 * (3 * 2) * (4 * 4 * 5 + 4 * 4 * 4)
 
 

@@ -2,7 +2,7 @@
 
 from caffe_compat.data.database import find_backend, open_database
 from caffe_compat.data.database_source import DatabaseSource
-from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts
+from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 
@@ -45,5 +45,12 @@ class Data(SourceLayer):
 
     def infer_shapes(self, *bottom_shapes: Shape) -> list[Shape]:
         """(N, C, H, W) of the first record transformed, and (N)."""
+        return self._shapes(self._image_shape)
+
+    def shapes_without_data(self) -> list[Shape]:
+        """By ``crop_size``."""
+        return self._shapes(image_shape_without_data(self))
+
+    def _shapes(self, image: Shape) -> list[Shape]:
         batch = self.param.data_param.batch_size
-        return [(batch, *self._image_shape), (batch,)][: len(self.param.top)]
+        return [(batch, *image), (batch,)][: len(self.param.top)]

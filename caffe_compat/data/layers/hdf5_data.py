@@ -10,7 +10,7 @@ from torch import Tensor
 
 from caffe_compat.data.libc_random import process_random
 from caffe_compat.data.source_layer import SourceLayer
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 
@@ -50,6 +50,10 @@ class HDF5Data(SourceLayer):
         """(N, ...) of each dataset."""
         return self.source.shapes()
 
+    def shapes_without_data(self) -> list[Shape]:
+        """Its fields tell the batch's size only."""
+        self.fail("the shapes of its tops are those of the datasets, and not in its fields")
+
 
 class HDF5Source:
     """Batches of rows from a list of HDF5 files, one file in memory at a time."""
@@ -69,7 +73,9 @@ class HDF5Source:
         try:
             self.files = Path(list_path).read_text().split()
         except OSError as error:
-            raise DataError(f"{list_path}: cannot be read: {error.strerror}; expected names of HDF5 files") from None
+            raise DataError(
+                f"{list_path}: cannot be read: {error.strerror}; expected names of HDF5 files{seen_from(list_path)}"
+            ) from None
         if not self.files:
             raise DataError(f"{list_path}: is empty; expected names of HDF5 files")
         self.names = names
@@ -144,7 +150,7 @@ class HDF5Source:
             with h5py.File(path, "r") as file:
                 self._data = [self._read(file, path, name) for name in self.names]
         except OSError as error:
-            raise DataError(f"{path}: cannot be read as HDF5: {error}") from None
+            raise DataError(f"{path}: cannot be read as HDF5: {error}{seen_from(path)}") from None
         counts = [len(rows) for rows in self._data]
         if len(set(counts)) > 1 or not counts[0]:
             found = ", ".join(f"{name} {count}" for name, count in zip(self.names, counts, strict=True))

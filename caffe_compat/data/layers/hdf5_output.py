@@ -1,11 +1,14 @@
 """HDF5Output: writes its two bottoms into an HDF5 file, as datasets ``data`` and ``label``."""
 
+import os
+from pathlib import Path
+
 import h5py
 import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 
@@ -17,23 +20,28 @@ _AXES = 4  # Caffe writes both as num x channels x height x width
 class HDF5Output(Layer):
     """Bottoms: data (N, ...), label (N, ...); no tops.
 
-    The file is made anew when the layer is set up; each forward pass appends its N rows (Caffe
-    itself ends at the second pass).
+    The file is made anew in the first forward pass, so that a net that is only looked at destroys nothing; each pass
+    appends its N rows (Caffe makes the file when the layer is set up, and ends at the second pass).
     """
 
     param_fields = ("hdf5_output_param",)
     bottom_count = (2, 2)
     top_count = (0, 0)
     has_backward = False
+    writes_files = True
     graph_obstacle = "writes to a file on the host"
 
     def setup(self, data_shape: Shape, label_shape: Shape) -> None:
-        """Create the file; DataError when that fails."""
+        """DataError where no file can be made."""
         self._path = self.param.hdf5_output_param.file_name
-        try:
-            self._file: h5py.File | None = h5py.File(self._path, "w")
-        except OSError as error:
-            raise DataError(f"{self.where()}: {self._path}: cannot be created: {error}") from None
+        self._file: h5py.File | None = None
+        self._begun = False  # whether the file is ours
+        folder = Path(self._path).parent
+        if not self.context.shapes_only and not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+            raise DataError(
+                f"{self.where()}: {self._path}: cannot be created; make sure that the folder {folder} exists and is "
+                f"writable{seen_from(folder)}"
+            )
 
     def infer_shapes(self, data_shape: Shape, label_shape: Shape) -> list[Shape]:
         """No tops; both bottoms need as many rows, and at most 4 axes."""
@@ -51,11 +59,19 @@ class HDF5Output(Layer):
 
     def _write(self, data: Tensor, label: Tensor) -> None:
         if self._file is None:
-            self._file = h5py.File(self._path, "a")
+            self._file = self._open()
         for name, bottom in zip(_NAMES, (data, label), strict=True):
             rows = bottom.detach().cpu().numpy()
             self._append(self._file, name, rows.reshape(rows.shape + (1,) * (_AXES - rows.ndim)))
         self._file.flush()
+
+    def _open(self) -> h5py.File:
+        try:
+            file = h5py.File(self._path, "a" if self._begun else "w")
+        except OSError as error:
+            raise DataError(f"{self.where()}: {self._path}: cannot be created: {error}") from None
+        self._begun = True
+        return file
 
     def close(self) -> None:
         """Close the file; a later pass goes on with it."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from caffe_compat.data.bad_records import BadRecords
 from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.image_list import ImageList, read_image
-from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts
+from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Shape
@@ -39,9 +39,9 @@ class ImageData(SourceLayer):
         transformer.start_random()
         with self._errors_with_place():
             images = ImageList(param.source)
-            unlabelled = images.unlabelled()
-            if unlabelled is not None:
-                self.warn(f"{param.source}:{unlabelled + 1}: no label; read as 0, as in Caffe")
+            problem = images.label_problem()
+            if problem is not None:
+                self.warn(problem)
             seed = generator().raw() if param.shuffle else None
             skip = generator().raw() % param.rand_skip if param.rand_skip else 0
             if skip >= len(images):
@@ -63,6 +63,12 @@ class ImageData(SourceLayer):
         """(N, C, H, W) of the first image transformed, and (N)."""
         batch = self.param.image_data_param.batch_size
         return [(batch, *self._image_shape), (batch,)]
+
+    def shapes_without_data(self) -> list[Shape]:
+        """By ``crop_size``, or ``new_height`` and ``new_width``."""
+        param = self.param.image_data_param
+        image = image_shape_without_data(self, param.new_height, param.new_width, color=param.is_color)
+        return [(param.batch_size, *image), (param.batch_size,)]
 
 
 class ImageListSource:

@@ -44,6 +44,11 @@ class MemoryData(Layer):
         """(N, C, H, W) and (N)."""
         return [(self.batch_size, *self._image_shape), (self.batch_size,)]
 
+    def shapes_without_data(self) -> list[Shape]:
+        """By its own fields."""
+        param = self.param.memory_data_param
+        return [(param.batch_size, param.channels, param.height, param.width), (param.batch_size,)]
+
     def reset(self, data: Any, labels: Any) -> None:
         """Hand over (M, C, H, W) data and M labels, M a multiple of the batch size; read round and
         round.  NetError for other sizes."""

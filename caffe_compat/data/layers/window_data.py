@@ -10,7 +10,7 @@ from torch import Tensor
 
 from caffe_compat.data.datum import decode_image
 from caffe_compat.data.image_list import read_file
-from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts
+from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.thread_map import ThreadMap
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.data.window_file import IMAGE, LABEL, X1, WindowFile
@@ -52,6 +52,11 @@ class WindowData(SourceLayer):
         """(N, C, crop_size, crop_size) and (N)."""
         batch, crop = self.param.window_data_param.batch_size, self.param.transform_param.crop_size
         return [(batch, self.source.windows.channels, crop, crop), (batch,)]
+
+    def shapes_without_data(self) -> list[Shape]:
+        """By ``crop_size``."""
+        batch = self.param.window_data_param.batch_size
+        return [(batch, *image_shape_without_data(self)), (batch,)]
 
 
 class WindowSource:

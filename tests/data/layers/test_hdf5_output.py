@@ -4,7 +4,7 @@ import h5py
 import pytest
 import torch
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import DataError, NetError
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import parse_net
 
@@ -23,3 +23,14 @@ def test_hdf5_output_writes_all_passes(tmp_path: Path) -> None:
         assert file["label"][:].reshape(-1).tolist() == [1, 2, 3, 4]
     with pytest.raises(NetError, match=r"same number of rows"):
         layer.infer_shapes((2, 3), (3,))
+
+
+def test_set_up_makes_no_file_but_says_where_none_can_be_made(tmp_path: Path) -> None:
+    def setup(path: Path) -> None:
+        text = f"layer {{ name: 'o' type: 'HDF5Output' hdf5_output_param {{ file_name: '{path}' }} }}"
+        layer_types()["HDF5Output"](parse_net(text).layer[0]).setup((2, 3), (2,))
+
+    setup(tmp_path / "out.h5")
+    assert not (tmp_path / "out.h5").exists()
+    with pytest.raises(DataError, match=r'layer "o" .*absent/out.h5: cannot be created; make sure that the folder'):
+        setup(tmp_path / "absent" / "out.h5")
