@@ -94,6 +94,7 @@ class LevelDBReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._lock = threading.Lock()
         self._database: Any = None
         self._count = 0
         self._keys: list[bytes] = []
@@ -147,9 +148,13 @@ class LevelDBReader:
 
     def open(self) -> Any:
         """The database of this reader, opened when it is first needed."""
-        if self._database is None:
-            self._name, self._database = _databases.acquire(self.path)
-        return self._database
+        database = self._database
+        if database is None:
+            with self._lock:
+                if self._database is None:
+                    self._name, self._database = _databases.acquire(self.path)
+                database = self._database
+        return database
 
 
 class LevelDBCursor:

@@ -128,7 +128,7 @@ class LMDBReader:
 
     Values are views of the file, valid until ``close``.  A reader that is dropped without it
     leaves the file open (once per process), so that its values stay valid.
-    Not for use by several threads at once: give each its own reader (they share the file).
+    Threads may share a reader: each reads in a transaction of its own.  A cursor is for one thread.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -137,9 +137,8 @@ class LMDBReader:
         self.meta = read_meta(self._file)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
-        self._txn: lmdb.Transaction | None = None
-        self._process = 0
-        self._numbers: NumberIndex | None = None
+        self._lock = threading.Lock()
+        self._use: _Use | None = None
 
     def __len__(self) -> int:
         return self.meta.entries
@@ -171,10 +170,8 @@ class LMDBReader:
         """Record ``number`` in key order (0 is the first)."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        self.transaction()
-        if self._numbers is None:
-            self._numbers = NumberIndex(self)
-        return self._numbers.find(number)
+        cursor = self.transaction().cursor()
+        return self._open().numbers(cursor, len(self)).find(cursor, number)
 
     def cursor(self) -> "LMDBCursor":
         """A cursor at the first record."""
@@ -189,24 +186,55 @@ class LMDBReader:
 
     def close(self) -> None:
         """Release the environment; views of values become invalid."""
-        if self._txn is not None and self._process == os.getpid():
-            self._txn.abort()
-            _environments.release(self._identity)
-        self._txn = self._numbers = None
+        use, self._use = self._use, None
+        if use is not None and use.process == os.getpid():
+            use.end()
 
     def transaction(self) -> lmdb.Transaction:
-        """The read transaction of this process, begun when it is first needed; values are views into it."""
-        # A transaction copied by fork() may have been in use by a thread that the child lacks.
-        if self._txn is None or self._process != os.getpid():
-            try:
-                self._identity, environment = _environments.acquire(self._file)
-                self._txn = environment.begin(buffers=True)
-            except (lmdb.Error, OSError) as error:
-                raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from None
-            self._process = os.getpid()
-            self._numbers = None
-            self.check_unchanged()
-        return self._txn
+        """The read transaction of this thread, begun when it is first needed; values are views into it."""
+        return self._open().transaction()
+
+    def _open(self) -> "_Use":
+        use = self._use
+        if use is not None and use.process == os.getpid():
+            return use
+        if use is not None:
+            self._lock = threading.Lock()  # copied by fork(), perhaps while a thread held it that the child lacks
+        with self._lock:
+            if self._use is None or self._use.process != os.getpid():
+                try:
+                    self._use = _Use(self._file)
+                except (lmdb.Error, OSError) as error:
+                    raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from None
+                self.check_unchanged()
+            return self._use
+
+
+class _Use:
+    """What one reader has open in one process: the environment, and a transaction for each thread."""
+
+    def __init__(self, file: Path) -> None:
+        self.process = os.getpid()
+        self._identity, self._environment = _environments.acquire(file)
+        self._of_thread = threading.local()
+        self._numbers: NumberIndex | None = None
+
+    def transaction(self) -> lmdb.Transaction:
+        """This thread's: LMDB lets no two threads use one."""
+        if not hasattr(self._of_thread, "transaction"):
+            self._of_thread.transaction = self._environment.begin(buffers=True)
+        transaction: lmdb.Transaction = self._of_thread.transaction
+        return transaction
+
+    def numbers(self, cursor: lmdb.Cursor, count: int) -> "NumberIndex":
+        """The records by number; made at the first call."""
+        if self._numbers is None:
+            self._numbers = NumberIndex(cursor, count)
+        return self._numbers
+
+    def end(self) -> None:
+        """Give the environment back."""
+        _environments.release(self._identity)
 
 
 class LMDBCursor:
@@ -254,44 +282,43 @@ class LMDBCursor:
 
 
 class NumberIndex:
-    """Finds records by number, with no Python object per record.
+    """Finds records by number, with no Python object per record; for any number of threads, each with its cursor.
 
     convert_imageset's keys start with the record's number, so that one search finds a record;
     other databases are walked once and their keys kept in one array.
     """
 
-    def __init__(self, reader: LMDBReader) -> None:
-        self._cursor = reader.transaction().cursor()
-        self._count = len(reader)
-        self._cursor.first()
-        first = _number_of(bytes(self._cursor.key()))
-        self._cursor.last()
-        last = _number_of(bytes(self._cursor.key()))
-        self._ends: array[int] | None = None  # where each key ends in _keys
-        self._keys = b""
-        if (first, last) != (0, self._count - 1):
-            self._walk()
+    def __init__(self, cursor: lmdb.Cursor, count: int) -> None:
+        self._count = count
+        cursor.first()
+        first = _number_of(bytes(cursor.key()))
+        cursor.last()
+        last = _number_of(bytes(cursor.key()))
+        numbered = (first, last) == (0, count - 1)
+        self._walked: tuple[bytes, array[int]] | None = None if numbered else _walk(cursor)
 
-    def find(self, number: int) -> Record:
+    def find(self, cursor: lmdb.Cursor, number: int) -> Record:
         """Record ``number``, 0 to count - 1."""
-        if self._ends is None:
+        if self._walked is None:
             prefix = b"%08d" % number
-            if self._cursor.set_range(prefix) and bytes(self._cursor.key()).startswith(prefix):
-                return Record(bytes(self._cursor.key()), self._cursor.value())
-            self._walk()  # this number is missing, and another one there twice
-        assert self._ends is not None
-        key = self._keys[self._ends[number - 1] if number else 0 : self._ends[number]]
-        self._cursor.set_key(key)
-        return Record(key, self._cursor.value())
+            if cursor.set_range(prefix) and bytes(cursor.key()).startswith(prefix):
+                return Record(bytes(cursor.key()), cursor.value())
+            self._walked = _walk(cursor)  # this number is missing, and another one there twice
+        keys, ends = self._walked
+        key = keys[ends[number - 1] if number else 0 : ends[number]]
+        cursor.set_key(key)
+        return Record(key, cursor.value())
 
-    def _walk(self) -> None:
-        keys = bytearray()
-        ends = array("q")
-        self._cursor.first()
-        for key in self._cursor.iternext(keys=True, values=False):
-            keys += key
-            ends.append(len(keys))
-        self._keys, self._ends = bytes(keys), ends
+
+def _walk(cursor: lmdb.Cursor) -> "tuple[bytes, array[int]]":
+    """All keys in a row, and where each ends."""
+    keys = bytearray()
+    ends = array("q")
+    cursor.first()
+    for key in cursor.iternext(keys=True, values=False):
+        keys += key
+        ends.append(len(keys))
+    return bytes(keys), ends
 
 
 def _number_of(key: bytes) -> int | None:
