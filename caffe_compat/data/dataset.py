@@ -56,3 +56,7 @@ class LMDBDataset(Dataset[tuple[Any, int]]):
     def close(self) -> None:
         """Release the database."""
         self._database.close()
+
+    def __del__(self) -> None:
+        if "_database" in self.__dict__:
+            self.close()
