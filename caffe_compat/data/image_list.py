@@ -9,6 +9,7 @@ import numpy as np
 from caffe_compat.data.datum import decode_image
 from caffe_compat.errors import DataError
 
+_INT32, _INT32_DIGITS = 2**31, 10
 _INTEGER = re.compile(rb"\s*([+-]?\d+)")
 
 
@@ -43,7 +44,11 @@ class ImageList:
         line = self._bytes(number)
         name, space, label = line.rpartition(b" ")
         found = _INTEGER.match(label)
-        return os.fsdecode(name if space else line), int(found[1]) if found else 0
+        number_text = found[1] if found else b"0"
+        if len(number_text.lstrip(b"+-0")) > _INT32_DIGITS or not -_INT32 <= int(number_text) < _INT32:
+            shown = os.fsdecode(number_text[:20]) + ("..." if len(number_text) > 20 else "")
+            raise DataError(f"{self.path}:{number + 1}: label is {shown}; expected {-_INT32} to {_INT32 - 1}")
+        return os.fsdecode(name if space else line), int(number_text)
 
     def unlabelled(self) -> int | None:
         """The number of the first line without a label, or None."""
@@ -82,3 +87,5 @@ def read_file(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{path!r}: cannot be read: a zero byte in the name") from None
