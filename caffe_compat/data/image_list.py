@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.data.datum import decode_image
+from caffe_compat.data.image_size import MAX_VALUES
 from caffe_compat.errors import DataError
 
 _INT32, _INT32_DIGITS = 2**31, 10
@@ -77,8 +78,18 @@ def decode_resized(data: bytes, name: str, height: int = 0, width: int = 0, colo
     if height > 0 and width > 0:
         import cv2
 
+        check_new_size(height, width, image.shape[2], name)
         image = cv2.resize(image, (width, height))
     return image if image.ndim == 3 else image[:, :, None]
+
+
+def check_new_size(height: int, width: int, channels: int, place: str) -> None:
+    """DataError when an image resized to this would have more values than a blob."""
+    if height * width * channels > MAX_VALUES:
+        raise DataError(
+            f"{place}: cannot be resized to {height}x{width} (height x width); expected at most {MAX_VALUES} values, "
+            "as in Caffe"
+        )
 
 
 def read_file(path: str) -> bytes:
