@@ -11,6 +11,7 @@ import ast
 import importlib
 import sys
 import tomllib
+import traceback
 import warnings
 from collections.abc import Sequence
 from functools import cache
@@ -49,16 +50,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             return _run(command, module, rest)
-    except CaffeCompatError as error:
-        print(f"caffe-compat {command}: {error}", file=sys.stderr)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe has gone; nobody is left to tell
-    except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"caffe-compat {command}: {place}{error.strerror or error}", file=sys.stderr)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except (CaffeCompatError, OSError) as error:
+        if "--debug" in rest or "-debug" in rest:
+            traceback.print_exc()
+        print(f"caffe-compat {command}: {_one_line(error)}", file=sys.stderr)
     return 1
+
+
+def _one_line(error: CaffeCompatError | OSError) -> str:
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}"
+    return str(error)
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
@@ -127,6 +134,7 @@ def _run(command: str, module: str, words: Sequence[str]) -> int:
     )
     tool.add_arguments(parser)
     add_extension_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     try:
         plain, switched_off = from_gflags(parser, words)
         args = parser.parse_args(plain)

@@ -161,3 +161,14 @@ def test_another_package_adds_a_command(tmp_path: Path) -> None:
     assert "Train or fine-tune a net" in overview  # a command of ours keeps its name
     assert "lost" not in overview
     assert run("lost").returncode == 2
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    absent = str(tmp_path / "absent")
+    line = f"caffe-compat inspect_db: {absent}: no such database; make it with convert_imageset\n"
+    assert main(["inspect_db", absent]) == 1
+    assert capsys.readouterr().err == line
+    assert main(["inspect_db", absent, "--debug"]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith("Traceback (most recent call last):")
+    assert shown.endswith(f"\n{line}")

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from caffe_compat.data.datum import encode_datum, encode_image
-from caffe_compat.data.image_list import decode_resized, read_file
+from caffe_compat.data.image_list import check_new_size, decode_resized, read_file
 from caffe_compat.data.leveldb import LevelDBWriter
 from caffe_compat.data.lmdb import LMDBWriter
 from caffe_compat.data.thread_map import usable_cores
@@ -72,6 +72,9 @@ def convert_images(
     """
     if options.backend not in ("lmdb", "leveldb"):
         raise DataError(f"backend is {options.backend!r}; expected lmdb or leveldb")
+    if threads is not None and threads < 1:
+        raise DataError(f"threads is {threads}; expected at least 1")
+    check_new_size(options.resize_height, options.resize_width, 1 if options.gray else 3, os.fspath(output))
     order = range(len(entries)) if order is None else order
     writer, start, records = _open_writer(output, options, _fingerprint(root, entries, order, options))
     size: int | None = None

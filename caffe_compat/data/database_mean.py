@@ -24,6 +24,8 @@ def compute_mean(
     ``progress`` is called with the number of records done.  Raises DataError when a record is
     damaged or of another size.
     """
+    if threads is not None and threads < 1:
+        raise DataError(f"threads is {threads}; expected at least 1")
     maker = BatchMaker(Transformer(), threads)
     total: np.ndarray | None = None
     done = 0

@@ -108,6 +108,11 @@ class DatabaseSource:
         self.maker.close()
         self.database.close()
 
+    def __del__(self) -> None:
+        # `del net` gives the file back; a batch keeps no view of a record.
+        if "database" in self.__dict__:
+            self.database.close()
+
     def _labels(self, batch: PlainImageBatch, records: list[Record]) -> np.ndarray:
         labels = batch.headers()[:, 4]
         if records[0].label is not None:

@@ -16,7 +16,7 @@ from caffe_compat.errors import DataError
 class LMDBDataset(Dataset[tuple[Any, int]]):
     """``dataset[i]`` is ``(image, label)`` of record ``i`` in key order.
 
-    Picklable, and safe in DataLoader workers: each process opens the database when it first
+    Picklable, and safe in threads and in DataLoader workers: each process opens the database when it first
     reads.  ``path`` may also be a subset's index file or a LevelDB.
     """
 
@@ -56,3 +56,7 @@ class LMDBDataset(Dataset[tuple[Any, int]]):
     def close(self) -> None:
         """Release the database."""
         self._database.close()
+
+    def __del__(self) -> None:
+        if "_database" in self.__dict__:
+            self.close()

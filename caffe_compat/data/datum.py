@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from caffe_compat.errors import DataError
+from caffe_compat.data.image_size import check_image_size
+from caffe_compat.errors import DataError, reason
 
 Buffer = bytes | bytearray | memoryview
 
@@ -147,7 +148,11 @@ def decode_image(data: Buffer, color: bool | None = None, name: str = "image") -
     import cv2  # here, because reading raw records needs no OpenCV
 
     flag = {None: cv2.IMREAD_UNCHANGED, True: cv2.IMREAD_COLOR, False: cv2.IMREAD_GRAYSCALE}[color]
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if len(data) else None
+    check_image_size(memoryview(data), color, name)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag) if len(data) else None
+    except (cv2.error, MemoryError) as error:
+        raise DataError(f"{name}: {len(data)} bytes that cannot be decoded: {reason(error)}") from None
     if image is None:
         raise DataError(f"{name}: {len(data)} bytes that cannot be decoded; expected a JPEG, PNG, ... file")
     if image.dtype != np.uint8:

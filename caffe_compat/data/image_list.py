@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.data.datum import decode_image
+from caffe_compat.data.image_size import MAX_VALUES
 from caffe_compat.errors import DataError, seen_from
 
+_INT32, _INT32_DIGITS = 2**31, 10
 _INTEGER = re.compile(rb"\s*([+-]?\d+)")
 _WHOLE = re.compile(rb"\s*[+-]?\d+\s*")
 
@@ -46,7 +48,11 @@ class ImageList:
         line = self._bytes(number)
         name, space, label = line.rpartition(b" ")
         found = _INTEGER.match(label)
-        return os.fsdecode(name if space else line), int(found[1]) if found else 0
+        number_text = found[1] if found else b"0"
+        if len(number_text.lstrip(b"+-0")) > _INT32_DIGITS or not -_INT32 <= int(number_text) < _INT32:
+            shown = os.fsdecode(number_text[:20]) + ("..." if len(number_text) > 20 else "")
+            raise DataError(f"{self.path}:{number + 1}: label is {shown}; expected {-_INT32} to {_INT32 - 1}")
+        return os.fsdecode(name if space else line), int(number_text)
 
     def label_problem(self) -> str | None:
         """What is odd about the first label that is no whole number, with its place; None where all are."""
@@ -78,8 +84,18 @@ def decode_resized(data: bytes, name: str, height: int = 0, width: int = 0, colo
     if height > 0 and width > 0:
         import cv2
 
+        check_new_size(height, width, image.shape[2], name)
         image = cv2.resize(image, (width, height))
     return image if image.ndim == 3 else image[:, :, None]
+
+
+def check_new_size(height: int, width: int, channels: int, place: str) -> None:
+    """DataError when an image resized to this would have more values than a blob."""
+    if height * width * channels > MAX_VALUES:
+        raise DataError(
+            f"{place}: cannot be resized to {height}x{width} (height x width); expected at most {MAX_VALUES} values, "
+            "as in Caffe"
+        )
 
 
 def read_file(path: str) -> bytes:
@@ -88,3 +104,5 @@ def read_file(path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}{seen_from(path)}") from None
+    except ValueError:
+        raise DataError(f"{path!r}: cannot be read: a zero byte in the name") from None

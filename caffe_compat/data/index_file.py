@@ -15,7 +15,7 @@ import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
 from caffe_compat.data.lmdb import LMDBReader, Record
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reading
 
 _MAGIC = b"CCSUBSET"
 _HEADER = struct.Struct("<8sIIQQ")
@@ -58,20 +58,18 @@ class SubsetReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Raises DataError when the file is damaged or does not fit its database."""
         self.path = Path(path)
-        try:
+        with reading(self.path, "a subset's index file"):
             with open(self.path, "rb") as file:
                 header = file.read(_HEADER.size)
                 magic, version, name_length, count, entries = _HEADER.unpack(header)
-                name = file.read(name_length).decode()
                 size = os.fstat(file.fileno()).st_size
-        except (OSError, struct.error, UnicodeDecodeError) as error:
-            raise DataError(f"{self.path}: cannot be read as a subset's index file: {error}") from None
-        start = _HEADER.size + name_length + -name_length % 8
-        if magic != _MAGIC or version != _VERSION or size != start + 8 * count or not count:
-            raise DataError(f"{self.path}: {size} bytes that are no whole index file; make it again")
-        self.records = np.memmap(self.path, "<u4", "r", start, (count,))
-        self.labels = np.memmap(self.path, "<i4", "r", start + 4 * count, (count,))
-        self._database = LMDBReader(self.path.resolve().parent / name)
+                name = file.read(min(name_length, size)).decode()
+            start = _HEADER.size + name_length + -name_length % 8
+            if magic != _MAGIC or version != _VERSION or size != start + 8 * count or not count:
+                raise DataError(f"{self.path}: {size} bytes that are no whole index file; make it again")
+            self.records = np.memmap(self.path, "<u4", "r", start, (count,))
+            self.labels = np.memmap(self.path, "<i4", "r", start + 4 * count, (count,))
+            self._database = LMDBReader(self.path.resolve().parent / name)
         if len(self._database) != entries:
             raise DataError(
                 f"{self.path}: made for a database of {entries} records, but {self._database.path} has "
@@ -95,7 +93,13 @@ class SubsetReader:
         """Record ``number`` of the subset."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        key, value, _ = self._database.record(int(self.records[number]))
+        in_database = int(self.records[number])
+        if in_database >= len(self._database):
+            raise DataError(
+                f"{self.path}: its record {number} is number {in_database} of {self._database.path}, which has 0 to "
+                f"{len(self._database) - 1}; damaged, make it again"
+            )
+        key, value, _ = self._database.record(in_database)
         return Record(key, value, int(self.labels[number]))
 
     def cursor(self) -> "SubsetCursor":

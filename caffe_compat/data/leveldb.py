@@ -4,11 +4,12 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from caffe_compat.data.lmdb import Record
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reading
 
 
 def is_leveldb(path: str | os.PathLike[str]) -> bool:
@@ -94,15 +95,19 @@ class LevelDBReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._lock = threading.Lock()
         self._database: Any = None
         self._count = 0
         self._keys: list[bytes] = []
-        if next(iter(self.open().iterator(include_value=False)), None) is None:
-            raise DataError(f"{self.path}: the LevelDB has no records; convert it again")
+        with self.errors():
+            # At its end an iterator does not say that the last block is damaged; from there it does.
+            last = next(self.open().iterator(include_value=False, verify_checksums=True, reverse=True), None)
+        if last is None:
+            raise DataError(f"{self.path}: the LevelDB has no records, or none that can be read; convert it again")
 
     def __len__(self) -> int:
         if not self._count:
-            self._count = sum(1 for _ in self.open().iterator(include_value=False))
+            self._count = sum(1 for _ in self.keys())
         return self._count
 
     def __getstate__(self) -> dict[str, Any]:
@@ -112,12 +117,23 @@ class LevelDBReader:
         self.__init__(state["path"])  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Record]:
-        for key, value in self.open():
-            yield Record(key, value)
+        with self.errors():
+            for key, value in self.open().iterator(verify_checksums=True):
+                yield Record(key, value)
+
+    def keys(self) -> Iterator[bytes]:
+        """All keys in order, without the records."""
+        with self.errors():
+            yield from self.open().iterator(include_value=False, verify_checksums=True)
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Around calls of LevelDB: a damaged file becomes a DataError."""
+        return reading(self.path, "LevelDB")
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
-        value = self.open().get(key)
+        with self.errors():
+            value = self.open().get(key, verify_checksums=True)
         if value is None:
             raise DataError(f"{self.path}: no record with key {key!r}")
         return Record(key, value)
@@ -125,7 +141,9 @@ class LevelDBReader:
     def record(self, number: int) -> Record:
         """Record ``number`` in key order; the first call walks all keys."""
         if not self._keys:
-            self._keys = list(self.open().iterator(include_value=False))
+            self._keys = list(self.keys())
+        if not 0 <= number < len(self._keys):
+            raise IndexError(f"{self.path}: record {number} of {len(self._keys)}")
         return self.get(self._keys[number])
 
     def cursor(self) -> "LevelDBCursor":
@@ -147,9 +165,13 @@ class LevelDBReader:
 
     def open(self) -> Any:
         """The database of this reader, opened when it is first needed."""
-        if self._database is None:
-            self._name, self._database = _databases.acquire(self.path)
-        return self._database
+        database = self._database
+        if database is None:
+            with self._lock:
+                if self._database is None:
+                    self._name, self._database = _databases.acquire(self.path)
+                database = self._database
+        return database
 
 
 class LevelDBCursor:
@@ -157,6 +179,7 @@ class LevelDBCursor:
 
     def __init__(self, reader: LevelDBReader) -> None:
         self._reader = reader
+        self._item: Any = None
         self._restart()
 
     def next(self) -> Record:
@@ -172,9 +195,9 @@ class LevelDBCursor:
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
         for _ in range(count):
-            try:
-                self._item = next(self._iterator)
-            except StopIteration:
+            with self._reader.errors():
+                self._item = next(self._iterator, None)
+            if self._item is None:
                 self._restart()
 
     def position(self) -> str:
@@ -190,5 +213,8 @@ class LevelDBCursor:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
 
     def _restart(self, key: bytes | None = None) -> None:
-        self._iterator = self._reader.open().iterator(start=key)
-        self._item = next(self._iterator)
+        with self._reader.errors():
+            self._iterator = self._reader.open().iterator(start=key, verify_checksums=True)
+            self._item = next(self._iterator, None)
+        if self._item is None:
+            raise DataError(f"{self._reader.path}: has no record{' from ' + repr(key) if key else 's'}; damaged")

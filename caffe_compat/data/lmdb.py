@@ -4,23 +4,29 @@ Readers take no lock and write nothing, so a database may lie on a read-only dis
 environment per file and process is shared by all readers.  Works without torch.
 """
 
+import mmap
 import os
 import shutil
 import struct
 import threading
 from array import array
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lmdb
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reading
 
 _MAGIC = 0xBEEFC0DE
 _PAGE_HEADER_SIZE = 16
 _META = struct.Struct("=IIQQ" + "IHHQQQQQ" * 2 + "QQ")  # magic, version, address, map size, 2 databases, last page, txn
+_PAGE = struct.Struct("=10xHH")
+_NODE = struct.Struct("=IHH")
+_BRANCH, _LEAF, _BIG_DATA = 1, 2, 1
+_NO_PAGE = (1 << 64) - 1
 _FIRST_MAP_SIZE = 1 << 28
 _RECORDS_PER_COMMIT = 1000
 
@@ -40,6 +46,13 @@ class Meta(NamedTuple):
     last_page: int
     transaction: int
     page_size: int
+    root: int  # page where the tree of records starts
+    file_size: int = 0
+
+    @property
+    def full_size(self) -> int:
+        """Bytes of the file when every page that was ever taken is written."""
+        return (self.last_page + 1) * self.page_size
 
 
 def data_file(path: str | os.PathLike[str]) -> Path:
@@ -51,8 +64,7 @@ def data_file(path: str | os.PathLike[str]) -> Path:
 def read_meta(path: str | os.PathLike[str]) -> Meta:
     """Read and check the two meta pages of ``path`` (a folder or its data.mdb).
 
-    Opening a file that is shorter than it claims would end in SIGBUS, hence this check.
-    Raises DataError when the file is missing, empty, cut short or not an LMDB.
+    Raises DataError when the file is missing, empty, cut short within its head or not an LMDB.
     """
     file = data_file(path)
     try:
@@ -68,11 +80,56 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
         raise DataError(
             f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset"
         ) from None
-    newest = max((m for m in (first, second) if m is not None), key=lambda m: m.transaction)
-    expected = (newest.last_page + 1) * newest.page_size
-    if second is None or size < expected:
-        raise DataError(f"{file}: cut short: {size} of {expected} bytes; copy or convert it again")
-    return newest
+    if second is None:
+        raise _cut_short(file, first._replace(file_size=size))
+    return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
+
+
+def _cut_short(file: Path, meta: Meta) -> DataError:
+    return DataError(f"{file}: cut short: {meta.file_size} of {meta.full_size} bytes; copy or convert it again")
+
+
+def check_whole(file: Path, meta: Meta) -> None:
+    """DataError when a page of a record lies behind the file's end: reading it would end in SIGBUS.
+
+    LMDB does not write pages at the end that were taken and freed again, so that a file may be shorter than its head
+    says.  Only such a file is looked through: it costs time for each record.
+    """
+    if meta.file_size >= meta.full_size:
+        return
+    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+        if not _records_within(pages, meta):
+            raise _cut_short(file, meta)
+
+
+def _records_within(pages: mmap.mmap, meta: Meta) -> bool:
+    """Walk the tree.  A page: number 8 bytes, pad 2, flags 2, end of the nodes' places 2, ...; places, 2 bytes each;
+    nodes: size or page 4, flags 2, size of the key 2, key, data."""
+    size = meta.page_size
+    waiting, seen = [] if meta.root == _NO_PAGE else [meta.root], set[int]()
+    while waiting:
+        page = waiting.pop()
+        start = page * size
+        if start + size > len(pages) or page in seen:
+            return False
+        seen.add(page)
+        flags, lower = _PAGE.unpack_from(pages, start)
+        if not flags & (_BRANCH | _LEAF) or not _PAGE_HEADER_SIZE <= lower <= size:
+            return False
+        for (place,) in struct.iter_unpack("=H", pages[start + _PAGE_HEADER_SIZE : start + lower]):
+            if place + _NODE.size > size:
+                return False
+            low, node_flags, key_size = _NODE.unpack_from(pages, start + place)
+            if flags & _BRANCH:
+                waiting.append(low | node_flags << 32)
+            elif node_flags & _BIG_DATA:
+                data = place + _NODE.size + key_size
+                if data + 8 > size:
+                    return False
+                (first,) = struct.unpack_from("=Q", pages, start + data)
+                if first * size + _PAGE_HEADER_SIZE + low > len(pages):
+                    return False
+    return True
 
 
 def _parse_meta(page: bytes) -> Meta | None:
@@ -82,7 +139,7 @@ def _parse_meta(page: bytes) -> Meta | None:
     magic, page_size, entries, last_page, transaction = fields[0], fields[4], fields[18], fields[20], fields[21]
     if magic != _MAGIC or not 256 <= page_size <= 65536:
         return None
-    return Meta(entries, last_page, transaction, page_size)
+    return Meta(entries, last_page, transaction, page_size, fields[19])
 
 
 class _Environments:
@@ -128,7 +185,7 @@ class LMDBReader:
 
     Values are views of the file, valid until ``close``.  A reader that is dropped without it
     leaves the file open (once per process), so that its values stay valid.
-    Not for use by several threads at once: give each its own reader (they share the file).
+    Threads may share a reader: each reads in a transaction of its own.  A cursor is for one thread.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -137,9 +194,9 @@ class LMDBReader:
         self.meta = read_meta(self._file)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
-        self._txn: lmdb.Transaction | None = None
-        self._process = 0
-        self._numbers: NumberIndex | None = None
+        check_whole(self._file, self.meta)
+        self._lock = threading.Lock()
+        self._use: _Use | None = None
 
     def __len__(self) -> int:
         return self.meta.entries
@@ -152,61 +209,128 @@ class LMDBReader:
 
     def __iter__(self) -> Iterator[Record]:
         """All records once, in key order."""
-        cursor = self.cursor()
-        for _ in range(len(self)):
-            yield cursor.next()
+        number = 0
+        with self.errors():
+            for number, item in enumerate(self.transaction().cursor().iternext(), 1):
+                self._check_count(number, at_end=False)
+                yield self.checked(*item)
+        self._check_count(number)
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, without touching the records."""
-        return (bytes(key) for key in self.transaction().cursor().iternext(keys=True, values=False))
+        number = 0
+        with self.errors():
+            for number, key in enumerate(self.transaction().cursor().iternext(keys=True, values=False), 1):
+                self._check_count(number, at_end=False)
+                yield bytes(key)
+        self._check_count(number)
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
-        value = self.transaction().get(key)
+        with self.errors():
+            value = self.transaction().get(key)
         if value is None:
             raise DataError(f"{self.path}: no record with key {key!r}")
-        return Record(key, value)
+        return self.checked(key, value)
 
     def record(self, number: int) -> Record:
         """Record ``number`` in key order (0 is the first)."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        self.transaction()
-        if self._numbers is None:
-            self._numbers = NumberIndex(self)
-        return self._numbers.find(number)
+        with self.errors():
+            cursor = self.transaction().cursor()
+            return self.checked(*self._open().numbers(self, cursor).find(cursor, number))
 
     def cursor(self) -> "LMDBCursor":
         """A cursor at the first record."""
-        return LMDBCursor(self, self.transaction().cursor())
+        with self.errors():
+            return LMDBCursor(self, self.transaction().cursor())
+
+    def errors(self) -> AbstractContextManager[None]:
+        """Around calls of LMDB: a damaged page becomes a DataError."""
+        return reading(self.path, "LMDB")
+
+    def checked(self, key: Any, value: memoryview | bytes) -> Record:
+        """A record; DataError when it cannot be one of this file."""
+        if len(value) > self.meta.file_size:
+            raise DataError(f"{self.path}: record {bytes(key)!r} has {len(value)} bytes, more than the file; damaged")
+        return Record(bytes(key), value)
+
+    def _check_count(self, found: int, at_end: bool = True) -> None:
+        if found > len(self) or (at_end and found != len(self)):
+            raise self.wrong_count(found)
+
+    def wrong_count(self, found: int) -> DataError:
+        """What to say where the tree holds another number of records than the head says."""
+        return DataError(f"{self.path}: damaged: has {found} records, its head says {len(self)}; convert it again")
 
     def check_unchanged(self) -> None:
         """DataError when someone has written to the database since it was opened."""
-        if read_meta(self._file).transaction != self.meta.transaction:
+        now = read_meta(self._file)
+        if now.file_size < min(self.meta.file_size, self.meta.full_size):
+            raise _cut_short(self._file, now)
+        if now.transaction != self.meta.transaction:
             raise DataError(
                 f"{self.path}: is being written by another process; read it when that has finished, or copy it first"
             )
 
     def close(self) -> None:
         """Release the environment; views of values become invalid."""
-        if self._txn is not None and self._process == os.getpid():
-            self._txn.abort()
-            _environments.release(self._identity)
-        self._txn = self._numbers = None
+        use, self._use = self._use, None
+        if use is not None and use.process == os.getpid():
+            use.end()
 
     def transaction(self) -> lmdb.Transaction:
-        """The read transaction of this process, begun when it is first needed; values are views into it."""
-        # A transaction copied by fork() may have been in use by a thread that the child lacks.
-        if self._txn is None or self._process != os.getpid():
-            try:
-                self._identity, environment = _environments.acquire(self._file)
-                self._txn = environment.begin(buffers=True)
-            except (lmdb.Error, OSError) as error:
-                raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from None
-            self._process = os.getpid()
-            self._numbers = None
-            self.check_unchanged()
-        return self._txn
+        """The read transaction of this thread, begun when it is first needed; values are views into it."""
+        return self._open().transaction()
+
+    def _open(self) -> "_Use":
+        use = self._use
+        if use is not None and use.process == os.getpid():
+            return use
+        if use is not None:
+            self._lock = threading.Lock()  # copied by fork(), perhaps while a thread held it that the child lacks
+        with self._lock:
+            if self._use is None or self._use.process != os.getpid():
+                try:
+                    self._use = _Use(self._file)
+                except (lmdb.Error, OSError) as error:
+                    raise DataError(f"{self.path}: cannot be opened as LMDB: {error}{_advice(error)}") from error
+                self.check_unchanged()
+            return self._use
+
+
+def _advice(error: Exception) -> str:
+    if "already open in this process" in str(error):
+        return " LMDB opens a file once in a process: close the lmdb.Environment that holds it, or use its data there"
+    return ""
+
+
+class _Use:
+    """What one reader has open in one process: the environment, and a transaction for each thread."""
+
+    def __init__(self, file: Path) -> None:
+        self.process = os.getpid()
+        self._identity, self._environment = _environments.acquire(file)
+        self._of_thread = threading.local()
+        self._numbers: NumberIndex | None = None
+
+    def transaction(self) -> lmdb.Transaction:
+        """This thread's: LMDB lets no two threads use one."""
+        if not hasattr(self._of_thread, "transaction"):
+            self._of_thread.transaction = self._environment.begin(buffers=True)
+        transaction: lmdb.Transaction = self._of_thread.transaction
+        return transaction
+
+    def numbers(self, reader: LMDBReader, cursor: lmdb.Cursor) -> "NumberIndex":
+        """The records by number; made at the first call."""
+        if self._numbers is None:
+            self._numbers = NumberIndex(reader, cursor)
+        return self._numbers
+
+    def end(self) -> None:
+        """Give the environment back."""
+        _environments.release(self._identity)
 
 
 class LMDBCursor:
@@ -215,7 +339,7 @@ class LMDBCursor:
     def __init__(self, reader: LMDBReader, cursor: lmdb.Cursor) -> None:
         self._reader = reader
         self._cursor = cursor
-        self._cursor.first()
+        self._first()
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""
@@ -225,8 +349,9 @@ class LMDBCursor:
         """The next ``count`` records; moves behind them."""
         records: list[Record] = []
         while True:
-            ahead = islice(self._cursor.iternext(), count - len(records))
-            records += [Record(bytes(key), value) for key, value in ahead]
+            with self._reader.errors():
+                ahead = islice(self._cursor.iternext(), count - len(records))
+                records += [self._reader.checked(key, value) for key, value in ahead]
             if len(records) == count:
                 self.skip(1)
                 return records
@@ -234,13 +359,19 @@ class LMDBCursor:
 
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
-        for _ in range(count):
-            if not self._cursor.next():
-                self._restart()
+        with self._reader.errors():
+            for _ in range(count):
+                if not self._cursor.next():
+                    self._restart()
 
     def _restart(self) -> None:
         self._reader.check_unchanged()
-        self._cursor.first()
+        with self._reader.errors():
+            self._first()
+
+    def _first(self) -> None:
+        if not self._cursor.first():
+            raise self._reader.wrong_count(0)
 
     def position(self) -> str:
         """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
@@ -249,49 +380,53 @@ class LMDBCursor:
     def seek(self, position: str) -> None:
         """Return to a ``position``; DataError when its record is gone."""
         key = bytes.fromhex(position)
-        if not self._cursor.set_key(key):
+        with self._reader.errors():
+            found = self._cursor.set_key(key)
+        if not found:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
 
 
 class NumberIndex:
-    """Finds records by number, with no Python object per record.
+    """Finds records by number, with no Python object per record; for any number of threads, each with its cursor.
 
     convert_imageset's keys start with the record's number, so that one search finds a record;
     other databases are walked once and their keys kept in one array.
     """
 
-    def __init__(self, reader: LMDBReader) -> None:
-        self._cursor = reader.transaction().cursor()
-        self._count = len(reader)
-        self._cursor.first()
-        first = _number_of(bytes(self._cursor.key()))
-        self._cursor.last()
-        last = _number_of(bytes(self._cursor.key()))
-        self._ends: array[int] | None = None  # where each key ends in _keys
-        self._keys = b""
-        if (first, last) != (0, self._count - 1):
-            self._walk()
+    def __init__(self, reader: LMDBReader, cursor: lmdb.Cursor) -> None:
+        self._count, self._wrong_count = len(reader), reader.wrong_count
+        cursor.first()
+        first = _number_of(bytes(cursor.key()))
+        cursor.last()
+        last = _number_of(bytes(cursor.key()))
+        numbered = (first, last) == (0, self._count - 1)
+        self._walked: tuple[bytes, array[int]] | None = None if numbered else self._walk(cursor)
 
-    def find(self, number: int) -> Record:
+    def find(self, cursor: lmdb.Cursor, number: int) -> tuple[bytes, memoryview | bytes]:
         """Record ``number``, 0 to count - 1."""
-        if self._ends is None:
+        if self._walked is None:
             prefix = b"%08d" % number
-            if self._cursor.set_range(prefix) and bytes(self._cursor.key()).startswith(prefix):
-                return Record(bytes(self._cursor.key()), self._cursor.value())
-            self._walk()  # this number is missing, and another one there twice
-        assert self._ends is not None
-        key = self._keys[self._ends[number - 1] if number else 0 : self._ends[number]]
-        self._cursor.set_key(key)
-        return Record(key, self._cursor.value())
+            if cursor.set_range(prefix) and bytes(cursor.key()).startswith(prefix):
+                return bytes(cursor.key()), cursor.value()
+            self._walked = self._walk(cursor)  # this number is missing, and another one there twice
+        keys, ends = self._walked
+        key = keys[ends[number - 1] if number else 0 : ends[number]]
+        cursor.set_key(key)
+        return key, cursor.value()
 
-    def _walk(self) -> None:
+    def _walk(self, cursor: lmdb.Cursor) -> "tuple[bytes, array[int]]":
+        """All keys in a row, and where each ends."""
         keys = bytearray()
         ends = array("q")
-        self._cursor.first()
-        for key in self._cursor.iternext(keys=True, values=False):
+        cursor.first()
+        for key in cursor.iternext(keys=True, values=False):
             keys += key
             ends.append(len(keys))
-        self._keys, self._ends = bytes(keys), ends
+            if len(ends) > self._count:
+                break
+        if len(ends) != self._count:
+            raise self._wrong_count(len(ends))
+        return bytes(keys), ends
 
 
 def _number_of(key: bytes) -> int | None:

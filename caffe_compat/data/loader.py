@@ -1,5 +1,6 @@
 """The fast way from a database to batches on a device, for any PyTorch program."""
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,8 +12,10 @@ from torch import Tensor
 from caffe_compat.data.database import open_database
 from caffe_compat.data.database_source import DatabaseSource
 from caffe_compat.data.image_batch import BYTES
+from caffe_compat.data.image_size import MAX_VALUES
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
+from caffe_compat.errors import DataError
 from caffe_compat.ops import batch_transform
 
 
@@ -68,6 +71,10 @@ class Loader:
             threads=threads,
         )
         self.shape: tuple[int, ...] = (batch_size, *self.source.peek_shape())  # of ``Batch.data``
+        if not 0 < math.prod(self.shape) <= MAX_VALUES:
+            raise DataError(
+                f"{path}: batch_size {batch_size} gives a batch of {self.shape}; expected 1 to {MAX_VALUES} values"
+            )
         self._state = self.source.state()
         self._prefetcher: Prefetcher[tuple[Batch, Any, dict[str, Any]]] | None = None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.atomic_file import write_bytes
-from caffe_compat.errors import DataError, seen_from
+from caffe_compat.errors import DataError, reading, seen_from
 from caffe_compat.proto import read_blob, write_blob
 
 
@@ -20,10 +20,11 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: no such mean file; make it with compute_image_mean{seen_from(path)}")
     if path.suffix == ".npy":
-        try:
-            mean = np.load(path)
-        except (ValueError, OSError) as error:
-            raise DataError(f"{path}: cannot be read as a NumPy array: {error}") from None
+        with reading(path, "a NumPy array"):
+            mean = np.load(path, mmap_mode="r")  # mapped, so that a size that lies takes no memory
+        if not isinstance(mean, np.ndarray) or mean.dtype.kind not in "fiub":
+            what = f"an array of {mean.dtype}" if isinstance(mean, np.ndarray) else "an .npz archive"
+            raise DataError(f"{path}: is {what}; expected one array of numbers (channels, height, width)")
     else:
         mean = read_blob(path)
     while mean.ndim > 3 and mean.shape[0] == 1:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_compat.errors import DataError, seen_from
+from caffe_compat.errors import DataError, reading
+
+_INT_MAX = 2**31 - 1
 
 #: columns of a window: image number, class, x1, y1, x2, y2 (pixels, both ends included)
 IMAGE, LABEL, X1, Y1, X2, Y2 = range(6)
@@ -29,19 +31,14 @@ class WindowFile:
         self.paths: list[str] = []
         self.channels = 0
         parts: dict[bool, list[np.ndarray]] = {True: [], False: []}
-        try:
-            with open(self.path) as file:
-                lines = ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
-                for number, line in lines:
-                    windows, overlap = self._read_image(number, line, lines)
-                    above = overlap >= np.float32(foreground_overlap)
-                    below = ~above & (overlap < np.float32(background_overlap))
-                    parts[True].append(windows[above])
-                    parts[False].append(windows[below])
-        except OSError as error:
-            raise DataError(
-                f"{self.path}: cannot be read: {error.strerror}; expected a window file{seen_from(path)}"
-            ) from None
+        with reading(self.path, "a window file"), open(self.path) as file:
+            lines = ((number, line.strip()) for number, line in enumerate(file, 1) if line.strip())
+            for number, line in lines:
+                windows, overlap = self._read_image(number, line, lines)
+                above = overlap >= np.float32(foreground_overlap)
+                below = ~above & (overlap < np.float32(background_overlap))
+                parts[True].append(windows[above])
+                parts[False].append(windows[below])
         if not self.paths:
             raise DataError(f"{self.path}: is empty; expected a window file")
         self.foreground = np.concatenate(parts[True])
@@ -61,6 +58,8 @@ class WindowFile:
             sizes = [int(next(lines)[1]) for _ in range(4)]
             rows = [next(lines)[1].split() for _ in range(sizes[3])]
             table = np.array(rows, np.float64).reshape(sizes[3], 6)
+            if not (np.abs(table) < _INT_MAX).all():
+                raise ValueError(rows)
         except (ValueError, StopIteration):
             raise DataError(
                 f"{self.path}:{number}: image {len(self.paths)}: expected `# {len(self.paths)}`, path, channels, "

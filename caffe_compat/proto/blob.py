@@ -177,6 +177,8 @@ def _gather(
         fail(place, start, f"has {values.count} values; its shape {sizes} takes {prod(shape)}")
     dtype = _DTYPE[number]
     if values.count == 0:
+        if prod(dim for dim in shape if dim) > MAX_DIM:
+            fail(place, start, f"shape {' x '.join(map(str, shape))}; expected sizes of at most {MAX_DIM} together")
         return np.zeros(shape, dtype)
     if values.runs == 1 and values.packed:
         return np.frombuffer(buffer, dtype, values.count, values.start).reshape(shape)

@@ -14,17 +14,15 @@ import h5py
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import ProtoError, seen_from
+from caffe_compat.errors import CaffeCompatError, ProtoError, reading, seen_from
 from caffe_compat.proto.blob import MAX_AXES, check_dtype
 from caffe_compat.proto.caffemodel import LayerWeights
 from caffe_compat.proto.solverstate import SolverSnapshot
 from caffe_compat.proto.source import FilePath
 
 MAX_BLOBS_PER_LAYER = 1000  # far above any layer type; guards against an index like 999999999
+MAX_VALUES = 2**31 - 1  # of a blob, as in Caffe
 _COMPRESSION_LIMIT = 1100  # deflate's best ratio is about 1032
-
-#: what h5py raises for broken files, besides OSError
-_H5PY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
 def read_hdf5_weights(path: FilePath) -> list[LayerWeights]:
@@ -96,11 +94,8 @@ def _open_to_read(path: FilePath) -> Iterator[h5py.File]:
     name = os.fspath(path)
     if not os.path.isfile(path):
         raise ProtoError(f"{name}: cannot be read: there is no such file{seen_from(name)}")
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except _H5PY_ERRORS as error:
-        raise ProtoError(f"{name}: is not a readable HDF5 file: {' '.join(str(error).split())}") from None
+    with reading(path, "an HDF5 file of Caffe", ProtoError), h5py.File(path, "r") as file:
+        yield file
 
 
 def _group(file: h5py.File, name: str, path: FilePath) -> h5py.Group:
@@ -151,14 +146,21 @@ def _read_dataset(dataset: Any, path: FilePath) -> np.ndarray:
     place = f"{os.fspath(path)}: dataset {getattr(dataset, 'name', '?')}"
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu":
         raise ProtoError(f"{place}: expected an array of numbers")
-    if dataset.is_virtual or dataset.external:
-        raise ProtoError(f"{place}: its values are in another file; copy them into this one")
     if dataset.ndim > MAX_AXES:
         raise ProtoError(f"{place}: has {dataset.ndim} axes; Caffe takes {MAX_AXES}")
-    if dataset.nbytes > dataset.id.get_storage_size() * _COMPRESSION_LIMIT:
-        raise ProtoError(f"{place}: shape {dataset.shape} takes {dataset.nbytes} bytes; the file does not hold them")
+    check_held(dataset, place, ProtoError)
     is_double = dataset.dtype.kind == "f" and dataset.dtype.itemsize >= 8
     return np.asarray(dataset[()], np.float64 if is_double else np.float32)
+
+
+def check_held(dataset: h5py.Dataset, place: str, error: type[CaffeCompatError]) -> None:
+    """Raise ``error`` where the file does not itself hold a dataset's values: reading would make up, or fetch, them."""
+    if dataset.is_virtual or dataset.external:
+        raise error(f"{place}: its values are in another file; copy them into this one")
+    if dataset.nbytes > dataset.id.get_storage_size() * _COMPRESSION_LIMIT:
+        raise error(f"{place}: shape {dataset.shape} takes {dataset.nbytes} bytes; the file does not hold them")
+    if dataset.size > MAX_VALUES:
+        raise error(f"{place}: shape {dataset.shape} has {dataset.size} values; Caffe takes {MAX_VALUES} (INT_MAX)")
 
 
 def _read_int(file: h5py.File, name: str, path: FilePath) -> int:

@@ -11,6 +11,8 @@ from caffe_compat.errors import ProtoError
 
 Field = descriptor_pb2.FieldDescriptorProto
 
+_INT32, _INT32_CHARACTERS = 2**31, 11
+_LAST_FIELD_NUMBER = 2**29 - 1
 _LABELS = {
     "optional": Field.LABEL_OPTIONAL,
     "required": Field.LABEL_REQUIRED,
@@ -156,7 +158,7 @@ class _Parser:
         line, field.name = self.next.line, self.take(kind="name")
         self.lines[scope + field.name] = line
         self.take("=")
-        field.number = self.parse_integer()
+        field.number = self.parse_field_number()
         if self.accept("["):
             self.parse_field_option(field)
             while self.take(",", "]") == ",":
@@ -212,5 +214,14 @@ class _Parser:
         text = self.next.text
         if not re.fullmatch(r"-?(\d+|0[xX][0-9a-fA-F]+)", text):
             self.fail(f"expected a whole number, got {text!r}")
+        number = int(text, 16 if "x" in text.lower() else 10) if len(text) <= _INT32_CHARACTERS else _INT32
+        if not -_INT32 <= number < _INT32:
+            self.fail(f"expected a number of 32 bits, got {text[:20]}")
         self.take()
-        return int(text, 0)
+        return number
+
+    def parse_field_number(self) -> int:
+        number = self.parse_integer()
+        if not 1 <= number <= _LAST_FIELD_NUMBER:
+            self.fail(f"field number {number}; expected 1 to {_LAST_FIELD_NUMBER}")
+        return number

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TextIO
 
-from caffe_compat.errors import SolverError
+from caffe_compat.errors import SolverError, reading
 
 _NUMBER = r"([-+]?(?:[0-9.]+(?:e[-+]?[0-9]+)?|nan|inf))"
 _PREFIX = re.compile(r"^[IWEF]((?:\d{4})?\d{4} [0-9:.]+)\s+\d+ (\S+)\] (.*)$")
@@ -51,11 +51,11 @@ def read_log(path: str | os.PathLike[str]) -> list[LogEvent]:
     Raises SolverError when the file cannot be read.
     """
     opener = gzip.open if os.fspath(path).endswith(".gz") else open
-    try:
-        with opener(path, "rt", encoding="utf-8", errors="replace") as file:
-            return _Reader().read(file)
-    except (OSError, EOFError) as error:
-        raise SolverError(f"{os.fspath(path)}: cannot read the log: {error}") from error
+    with (
+        reading(path, "a training log", SolverError),
+        opener(path, "rt", encoding="utf-8", errors="replace") as file,
+    ):
+        return _Reader(os.fspath(path)).read(file)
 
 
 def read_logs(paths: Iterable[str | os.PathLike[str]]) -> list[LogEvent]:
@@ -86,16 +86,18 @@ def score_curve(events: Iterable[LogEvent], name: str = "accuracy", net: int = 0
 class _Reader:
     """Keeps what later lines refer to: the iteration and the test net."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
+        self.path = path
         self.events: list[LogEvent] = []
         self.iteration = 0
         self.net = 0
 
     def read(self, file: TextIO) -> list[LogEvent]:
-        for line in file:
+        for number, line in enumerate(file, 1):
             match = _PREFIX.match(line.rstrip("\n"))
             if match:
-                self._read_message(match[1], match[3])
+                with reading(self.path, "a training log", SolverError, f"line {number}"):
+                    self._read_message(match[1], match[3])
         return self.events
 
     def _read_message(self, stamp: str, text: str) -> None:

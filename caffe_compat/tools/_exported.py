@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.errors import CaffeCompatError, reading, reason
 from caffe_compat.net import Net
 
 Blobs = dict[str, np.ndarray]
@@ -22,11 +22,17 @@ def load_weights(net: Net, path: Path) -> None:
     if path.suffix not in (".pt", ".safetensors"):
         net.copy_from(path)
         return
+    with reading(path, f"a state dict ({path.suffix})", CaffeCompatError):
+        try:
+            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        except UnpicklingError as error:  # its text advises to run what is in the file
+            raise CaffeCompatError(
+                f"{path}: is no state dict of arrays; save one by torch.save(net.state_dict(), file)"
+            ) from error
     try:
-        state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
         net.load_state_dict(state)
-    except (RuntimeError, SafetensorError, EOFError) as error:
-        raise CaffeCompatError(f"{path}: {' '.join(str(error).split())}") from error
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CaffeCompatError(f"{path}: {reason(error)}") from error
 
 
 def run_exported(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
@@ -35,7 +41,8 @@ def run_exported(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
 
 
 def _run_pt2(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
-    module = torch.export.load(path).module()
+    with reading(path, "an exported program (.pt2)", CaffeCompatError):
+        module = torch.export.load(path).module()
     with torch.no_grad():
         tops = module(**{name: torch.from_numpy(value) for name, value in inputs.items()})
     return {name: top.numpy() for name, top in tops.items()}
@@ -46,7 +53,8 @@ def _run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
         import onnxruntime
     except ImportError as error:
         raise CaffeCompatError(f"{path}: running it needs onnxruntime; pip install 'caffe-compat[onnx]'") from error
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    with reading(path, "an ONNX model", CaffeCompatError):
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     wanted = {value.name for value in session.get_inputs()}
     found = session.run(names, {name: value for name, value in inputs.items() if name in wanted})

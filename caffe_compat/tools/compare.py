@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from caffe_compat import random
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.errors import CaffeCompatError, reading
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
@@ -154,11 +154,19 @@ def _inputs_of(net: Net, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Te
 
 
 def _read_npz(path: Path) -> Blobs:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name.removeprefix("blob:"): file[name] for name in file.files}
-    except (ValueError, EOFError) as error:
-        raise CaffeCompatError(f"{path}: not an .npz file of arrays: {error}") from error
+    with reading(path, "an .npz file of arrays", CaffeCompatError):
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise CaffeCompatError(f"{path}: is a single array; expected an .npz file of arrays by name")
+        with file:
+            return {name.removeprefix("blob:"): _numbers(path, name, file[name]) for name in file.files}
+
+
+def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        what = array.dtype if isinstance(array, np.ndarray) else "no .npy data"
+        raise CaffeCompatError(f"{path}: {name} is {what}; expected an array of numbers")
+    return array
 
 
 def _in_order(net: Net) -> list[str]:

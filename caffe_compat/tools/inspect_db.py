@@ -86,7 +86,13 @@ def _print_labels(labels: Counter[int]) -> None:
 def _contact_sheet(database: Database, count: int) -> bytes:
     """PNG of ``count`` images evenly spread over the database, each with its label."""
     numbers = np.unique(np.linspace(0, len(database) - 1, max(1, count)).astype(int))
-    tiles = [_tile(database.record(int(number))) for number in numbers]
+    tiles = []
+    for number in numbers:
+        record = database.record(int(number))
+        try:
+            tiles.append(_tile(record))
+        except DataError as error:
+            raise DataError(f"{database.path}: record {record.key.decode(errors='replace')!r}: {error}") from None
     columns = int(np.ceil(np.sqrt(len(tiles))))
     tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]

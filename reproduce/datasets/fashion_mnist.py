@@ -1,12 +1,13 @@
 """Fashion-MNIST from the files that torchvision, or Debian's package, keeps."""
 
 import gzip
+import math
 import struct
 from pathlib import Path
 
 import numpy as np
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reading
 from reproduce.dataset import LoadedDataSet
 from reproduce.images import ArrayImages, first_of_each_class
 from reproduce.torchvision_download import download_data_set
@@ -79,12 +80,10 @@ def _read_idx(folder: Path, name: str, axes: int) -> np.ndarray:
     """An idx file of unsigned bytes (big-endian header: 0x0800 + axes, then one size per axis)."""
     plain = folder / name
     file = plain if plain.is_file() else folder / f"{name}.gz"
-    try:
+    with reading(file, f"an idx file of {axes} axes"):
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         header = struct.unpack_from(f">{1 + axes}I", data)
-    except (OSError, EOFError, gzip.BadGzipFile, struct.error) as error:
-        raise DataError(f"{file}: cannot be read: {error}; install or download it again") from None
     size = 4 * (1 + axes)
-    if header[0] != 0x0800 + axes or len(data) != size + int(np.prod(header[1:])):
+    if header[0] != 0x0800 + axes or len(data) != size + math.prod(header[1:]):
         raise DataError(f"{file}: not an idx file of {axes} axes, or cut short; install or download it again")
     return np.frombuffer(data, np.uint8, offset=size).reshape(header[1:])

@@ -11,6 +11,7 @@ from caffe_compat.data.convert import Conversion, ConvertOptions, make_record
 from caffe_compat.data.datum import decode_image
 from caffe_compat.errors import DataError
 from tests.data.conftest import noise_images
+from tests.data.test_image_size import jpeg_head, png_head
 
 
 @pytest.fixture
@@ -62,6 +63,22 @@ def test_what_cannot_be_read_is_left_out_and_reported(folder: Path) -> None:
     with pytest.raises(DataError, match=r"none of 1 images can be read below .*; check the root folder"):
         convert_images(f"{folder}/", ENTRIES[1:2], folder / "other")
     assert not (folder / "other").exists()
+
+
+@pytest.mark.parametrize("head", [jpeg_head(65500, 65500), png_head(100000, 100000, 2), jpeg_head(20000, 20000)])
+def test_an_image_that_says_too_much_is_left_out(folder: Path, head: bytes) -> None:
+    (folder / "1.png").write_bytes(head)
+    result = convert_images(f"{folder}/", ENTRIES, folder / "db", ConvertOptions(resize_height=6, resize_width=8))
+    assert result == Conversion(records=3, skipped=1)
+    assert [parse_datum(record.value).label for record in open_database(folder / "db")] == [10, 12, 13]
+
+
+def test_settings_that_no_image_fits(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"db: cannot be resized to 5000000000x2 \(height x width\); expected at most"):
+        convert_images(f"{folder}/", ENTRIES, folder / "db", ConvertOptions(resize_height=5 * 10**9, resize_width=2))
+    with pytest.raises(DataError, match="threads is -1; expected at least 1"):
+        convert_images(f"{folder}/", ENTRIES, folder / "db", threads=-1)
+    assert not list(folder.glob("db*"))
 
 
 def test_records_of_every_kind(folder: Path) -> None:

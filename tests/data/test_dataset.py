@@ -1,4 +1,6 @@
 import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from caffe_compat.data import LMDBDataset, write_index_file
+from caffe_compat.data import LMDBDataset, encode_datum, write_index_file, write_lmdb
 from caffe_compat.errors import DataError
 from tests.data.conftest import COUNT, SHAPE
 
@@ -45,3 +47,30 @@ def test_transform_subset_and_pickling(database: Path) -> None:
 def test_missing_path(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such database"):
         LMDBDataset(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("kind", ["numbered", "other keys", "subset"])
+def test_threads_get_the_records_they_ask_for(tmp_path: Path, kind: str) -> None:
+    count = 200
+    name = "{:08d}" if kind != "other keys" else "key{:05d}"
+    values = np.arange(count, dtype=np.float32)
+    write_lmdb(tmp_path / "db", ((name.format(i), encode_datum(v.reshape(1, 1, 1), i)) for i, v in enumerate(values)))
+    if kind == "subset":
+        write_index_file(tmp_path / "subset", tmp_path / "db", np.arange(count)[::-1], np.arange(count))
+    dataset = LMDBDataset(tmp_path / ("subset" if kind == "subset" else "db"))
+
+    def wrong(seed: int) -> int:
+        asked = np.random.default_rng(seed).integers(0, count, 3000).tolist()
+        expected = [count - 1 - i if kind == "subset" else i for i in asked]
+        return sum(
+            (label, float(image)) != (i, record)
+            for i, record, (image, label) in zip(asked, expected, map(dataset.__getitem__, asked), strict=True)
+        )
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(wrong, range(4))) == [0, 0, 0, 0]
+    finally:
+        sys.setswitchinterval(interval)

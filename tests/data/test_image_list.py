@@ -81,3 +81,18 @@ def test_what_is_missing_names_the_working_directory(tmp_path: Path, monkeypatch
     with pytest.raises(DataError) as caught:
         ImageList(tmp_path / "absent.txt")
     assert "working directory" not in str(caught.value)
+
+
+@pytest.mark.parametrize("label", [b"2147483648", b"-2147483649", b"9" * 5000])
+def test_labels_that_no_datum_holds(tmp_path: Path, label: bytes) -> None:
+    images = make_list(tmp_path, b"a.png 2147483647\nb.png -2147483648\nc.png 00000000000001\nd.png " + label)
+    assert [images[number][1] for number in range(3)] == [2**31 - 1, -(2**31), 1]
+    with pytest.raises(
+        DataError, match=r"list.txt:4: label is -?\d{10,20}(\.\.\.)?; expected -2147483648 to 2147483647"
+    ):
+        images[3]
+
+
+def test_a_zero_byte_in_a_name() -> None:
+    with pytest.raises(DataError, match=r"^'a\\x00b': cannot be read: a zero byte in the name"):
+        read_file("a\0b")

@@ -122,3 +122,20 @@ def test_index_file_of_another_database(database: Path, tmp_path: Path) -> None:
     write_images(database, noise_images(4))
     with pytest.raises(DataError, match=r"made for a database of 10 records"):
         SubsetReader(tmp_path / "subset")
+
+
+@pytest.mark.parametrize(
+    ("place", "number", "message"),
+    [
+        (12, 1 << 31, r"cannot be read as a subset's index file: .*|[0-9]+ bytes that are no whole index file"),
+        (32, 0x0000_0062, r"cannot be read as a subset's index file: embedded null byte"),
+        (32, 0x0000_FF62, r"cannot be read as a subset's index file: 'utf-8' codec"),
+        (40, 10, r"its record 0 is number 10 of .*db, which has 0 to 9; damaged, make it again"),
+    ],
+)
+def test_damaged_fields(subset: Path, place: int, number: int, message: str) -> None:
+    data = bytearray(subset.read_bytes())
+    struct.pack_into("<I", data, place, number)
+    subset.write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        SubsetReader(subset).record(0)

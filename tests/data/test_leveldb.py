@@ -4,6 +4,7 @@ import contextlib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from caffe_compat.data.leveldb import LevelDBReader, LevelDBWriter, is_leveldb
@@ -76,3 +77,27 @@ def test_errors(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="empty: the LevelDB has no records"):
         LevelDBReader(tmp_path / "empty")
     assert not is_leveldb(tmp_path)
+
+
+@pytest.mark.parametrize("part", [0.01, 0.5, 0.9])
+def test_damaged_files(tmp_path: Path, part: float) -> None:
+    """A byte of a value at the start, in the middle, in the last block."""
+    folder = tmp_path / "db"
+    with LevelDBWriter(folder) as writer:
+        for number in range(100):
+            writer.put(f"{number:08d}".encode(), np.random.default_rng(number).bytes(500))
+    LevelDBReader(folder).close()  # what was in the log is in a table now
+    (table,) = folder.glob("*.ldb")
+    data = bytearray(table.read_bytes())
+    data[int(part * len(data))] ^= 0xFF
+    table.write_bytes(data)
+    with pytest.raises(DataError, match=f"^{folder}: cannot be read as LevelDB: .*checksum mismatch.*; damaged"):
+        list(LevelDBReader(folder))
+
+
+def test_numbers_outside(folder: Path) -> None:
+    reader = LevelDBReader(folder)
+    for number in (-1, 3):
+        with pytest.raises(IndexError, match=f"db: record {number} of 3"):
+            reader.record(number)
+    reader.close()

@@ -2,7 +2,8 @@ import gc
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
@@ -10,8 +11,12 @@ import numpy as np
 import pytest
 
 from caffe_compat.data.database import open_database
+from caffe_compat.data.database_mean import compute_mean
+from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.dataset import LMDBDataset
 from caffe_compat.data.datum import encode_datum, parse_datum
 from caffe_compat.data.lmdb import LMDBReader, LMDBWriter, read_meta, write_lmdb
+from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from tests.data.conftest import COUNT
 
@@ -81,6 +86,76 @@ def test_survives_a_change_of_folder(database: Path, tmp_path: Path, monkeypatch
     reader = LMDBReader("db")
     monkeypatch.chdir("/")
     assert labels_of(reader) == list(range(COUNT))
+
+
+ENTRIES, ROOT, LAST_PAGE = 16 + 104, 16 + 112, 16 + 120  # in a meta page
+
+
+def change_heads(database: Path, place: int, change: Callable[[int], int]) -> None:
+    """A number in both meta pages."""
+    data = bytearray((database / "data.mdb").read_bytes())
+    for page in (0, read_meta(database).page_size):
+        (old,) = struct.unpack_from("=Q", data, page + place)
+        struct.pack_into("=Q", data, page + place, change(old))
+    (database / "data.mdb").write_bytes(data)
+
+
+def test_freed_last_pages_that_were_never_written(database: Path) -> None:
+    change_heads(database, LAST_PAGE, lambda page: page + 7)
+    reader = LMDBReader(database)
+    assert labels_of(reader) == list(range(COUNT))
+    reader.check_unchanged()
+    file = database / "data.mdb"
+    os.truncate(file, file.stat().st_size - 4096)
+    with pytest.raises(DataError, match=r"data\.mdb: cut short: \d+ of \d+ bytes"):
+        reader.check_unchanged()
+    with pytest.raises(DataError, match=r"data\.mdb: cut short: \d+ of \d+ bytes"):
+        LMDBReader(database)
+
+
+@pytest.mark.parametrize(("place", "value"), [(ENTRIES, 1 << 50), (ENTRIES, 3), (ROOT, (1 << 64) - 1), (ROOT, 1 << 40)])
+def test_a_head_that_lies_ends_in_one_line(database: Path, place: int, value: int) -> None:
+    change_heads(database, place, lambda _: value)
+
+    def mean(reader: LMDBReader) -> None:
+        compute_mean(reader, threads=1)
+
+    def batches(reader: LMDBReader) -> None:
+        reader.cursor().take(4)
+
+    for look in (labels_of, mean, lambda reader: list(reader.keys()), *([batches] if place == ROOT else [])):
+        with pytest.raises(DataError, match=rf"^{database}: (damaged: has|cannot be read as LMDB)"):
+            look(LMDBReader(database))
+    if place == ROOT:
+        with pytest.raises(DataError, match=f"^{database}: "):
+            LMDBReader(database).record(2)
+
+
+def test_damaged_pages_end_in_one_line(database: Path) -> None:
+    """Each page but the two heads, its flags flipped."""
+    data = (database / "data.mdb").read_bytes()
+    for page in range(2, len(data) // 4096):
+        damaged = bytearray(data)
+        damaged[4096 * page + 10] ^= 0xFF
+        (database / "data.mdb").write_bytes(damaged)
+        reader = LMDBReader(database)
+        with pytest.raises(DataError, match=f"^{database}: cannot be read as LMDB: "):
+            labels_of(reader)
+        reader.close()
+
+
+def test_a_file_that_py_lmdb_holds(database: Path) -> None:
+    with (
+        lmdb.open(str(database), readonly=True, lock=False),
+        pytest.raises(DataError, match=r"already open in this process.* close the lmdb\.Environment that holds it"),
+    ):
+        LMDBReader(database).record(0)
+    source = DatabaseSource(LMDBReader(database), Transformer(), 2)
+    dataset = LMDBDataset(database)
+    (image, _), (batch, _) = dataset[3], source.load()
+    del source, dataset
+    lmdb.open(str(database), readonly=True, lock=False).close()
+    assert image.shape == batch.shape[1:]
 
 
 def test_truncated_file(database: Path) -> None:

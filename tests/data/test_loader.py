@@ -2,14 +2,16 @@ import json
 import threading
 from pathlib import Path
 
+import cv2
 import lmdb
 import numpy as np
 import pytest
 import torch
 
-from caffe_compat.data import Loader, Transformer
+from caffe_compat.data import Loader, Transformer, encode_image, write_lmdb
 from caffe_compat.errors import DataError
 from tests.data.conftest import COUNT, SHAPE
+from tests.data.test_image_size import jpeg_head, png_head
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))]
 
@@ -66,3 +68,22 @@ def test_no_threads_are_left(database: Path) -> None:
         loader.next_batch()
         assert threading.active_count() > before
     assert threading.active_count() == before
+
+
+def test_an_image_that_says_too_much_is_a_bad_record(tmp_path: Path) -> None:
+    good = cv2.imencode(".png", np.full((4, 4, 3), 7, np.uint8))[1].tobytes()
+    files = [good, jpeg_head(65500, 65500), good, png_head(12000, 12000, 2), good]
+    write_lmdb(tmp_path / "db", ((f"{i:08d}", encode_image(file, i)) for i, file in enumerate(files)))
+    with Loader(tmp_path / "db", 3, skip_bad_records=2) as loader:
+        batch = loader.next_batch()
+        assert batch.label.tolist() == [0, 2, 4]
+        assert (batch.data == 7).all()
+        assert loader.bad_records == 2
+    with Loader(tmp_path / "db", 3) as loader, pytest.raises(DataError, match=r"db: record '00000001': .*65500x65500"):
+        loader.next_batch()
+
+
+@pytest.mark.parametrize("batch_size", [-1, 0, 10**9])
+def test_a_batch_that_no_blob_holds(database: Path, batch_size: int) -> None:
+    with pytest.raises(DataError, match=rf"db: batch_size {batch_size} gives a batch of .*; expected 1 to 2147483647"):
+        Loader(database, batch_size)

@@ -58,6 +58,9 @@ def test_overlaps_are_compared_in_float32(tmp_path: Path) -> None:
         ("# 1\nimage.png\n", "windows.txt:1: image 0: expected `# 0`"),
         ("# 0\nimage.png\n3\n30\n40\n1\n2 0.9 5 5 20\n", "lines of 6 numbers"),
         ("# 0\nimage.png\n3\n30\n40\n1\n0 0.9 5 5 20 20\n", "a foreground window has class 0; expected 1 up"),
+        ("# 0\nimage.png\n3\n30\n40\n1\n2 0.9 5 5 nan 20\n", "windows.txt:1: image 0: expected .* lines of 6 numbers"),
+        ("# 0\nimage.png\n3\n30\n40\n1\n2 0.9 5 5 1e300 20\n", "lines of 6 numbers"),
+        (f"# 0\nimage.png\n{'9' * 5000}\n", "windows.txt:1: image 0: expected"),
         (TWO_IMAGES + "# 3\n", "windows.txt:19: image 2: expected `# 2`"),
     ],
 )
@@ -69,3 +72,9 @@ def test_errors(tmp_path: Path, text: str, message: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="absent: cannot be read: No such file or directory; expected a window file"):
         WindowFile(tmp_path / "absent", 0.5, 0.5)
+
+
+def test_a_file_of_other_bytes(tmp_path: Path) -> None:
+    (tmp_path / "windows.txt").write_bytes(b"# 0\n\xff\xfe\n")
+    with pytest.raises(DataError, match=r"windows.txt: cannot be read as a window file: 'utf-8' codec"):
+        WindowFile(tmp_path / "windows.txt", 0.5, 0.5)

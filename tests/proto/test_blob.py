@@ -189,3 +189,11 @@ def test_blob_file_errors(tmp_path: Path) -> None:
         read_blob(tmp_path)
     with pytest.raises(ProtoError, match="cannot be written: No such file or directory"):
         write_blob(tmp_path / "none" / "mean.binaryproto", VALUES)
+
+
+def test_no_values_in_a_shape_that_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(caffe_pb2.BlobProto(shape={"dim": [0, 2**31 - 1, 2**31 - 1, 9]}).SerializeToString())
+    with pytest.raises(
+        ProtoError, match=r"b: byte 0: shape 0 x 2147483647 x 2147483647 x 9; expected sizes of at most"
+    ):
+        read_blob(tmp_path / "b")

@@ -104,3 +104,11 @@ def test_errors_name_the_line(text: str, message: str) -> None:
     with pytest.raises(ProtoError) as caught:
         parse_schema(text, "p")
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "536870912", "99999999999999999999", "0x7fffffff", "9" * 5000])
+def test_numbers_that_no_field_has(number: str) -> None:
+    with pytest.raises(
+        ProtoError, match=r":1: (field number .*; expected 1 to 536870911|expected a number of 32 bits)"
+    ):
+        parse_schema(f"message LayerParameter {{ optional float x = {number}; }}", "extra.proto")

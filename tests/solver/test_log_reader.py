@@ -123,8 +123,19 @@ def test_later_time_stamp_wins(tmp_path: Path) -> None:
 
 
 def test_unreadable_log(tmp_path: Path) -> None:
-    with pytest.raises(SolverError, match="gone: cannot read the log"):
+    with pytest.raises(SolverError, match="gone: cannot be read: No such file or directory; expected a training log"):
         read_log(tmp_path / "gone")
     (tmp_path / "cut.gz").write_bytes(gzip.compress(LOG_2014.encode())[:-12])
-    with pytest.raises(SolverError, match=r"cut.gz: cannot read the log"):
+    with pytest.raises(SolverError, match=r"cut.gz: cannot be read as a training log"):
         read_log(tmp_path / "cut.gz")
+
+
+def test_other_bytes_are_one_line(tmp_path: Path) -> None:
+    damaged = bytearray(gzip.compress(LOG_2014.encode()))
+    damaged[12:20] = b"\xff" * 8
+    (tmp_path / "flipped.gz").write_bytes(damaged)
+    with pytest.raises(SolverError, match=r"flipped.gz: cannot be read as a training log: .*; damaged"):
+        read_log(tmp_path / "flipped.gz")
+    (tmp_path / "dots").write_text("x\nI0403 10:00:00.000000 1 solver.cpp:1] Iteration 7, lr = 1.2.3\n")
+    with pytest.raises(SolverError, match=r"dots: line 2: cannot be read as a training log: could not convert"):
+        read_log(tmp_path / "dots")

@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from caffe_compat import Net, random
 from caffe_compat.cli import main
@@ -120,3 +121,42 @@ def test_shapes() -> None:
     mismatch, _ = compare({"x": np.zeros((2, 3))}, {"x": np.zeros((3, 2))}, ["x"], rtol=1.0, atol=0.0)
     assert mismatch is not None
     assert mismatch.text == ": shapes (2, 3) and (3, 2)"
+
+
+@pytest.mark.parametrize("name", ["cut.npz", "text.npz", "objects.npz", "words.npz", "one.npz", "flipped.npz"])
+def test_npz_files_of_other_bytes(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    np.savez_compressed(tmp_path / "good.npz", data=np.arange(90, dtype=np.float32))
+    good = (tmp_path / "good.npz").read_bytes()
+    path = tmp_path / name
+    if name == "objects.npz":
+        np.savez(path, data=np.array([{}], object))
+    elif name == "words.npz":
+        np.savez(path, data=np.array(["a"]))
+    elif name == "one.npz":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        flipped = good[:60] + bytes(b ^ 255 for b in good[60:90]) + good[90:]
+        damaged = {"cut": good[:90], "text": b"text", "flipped": flipped}
+        path.write_bytes(damaged[path.stem])
+    assert main(["compare", str(path), str(model)]) == 1
+    shown = capsys.readouterr().err
+    assert shown.startswith(f"caffe-compat compare: {path}: ")
+    assert shown.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_weights_of_other_bytes(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str], suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    state = dict(Net(model, phase="TEST").state_dict())
+    if suffix == ".pt":
+        torch.save(state, path)
+    else:
+        save_file(state, path)
+    good = path.read_bytes()
+    for data in (b"", b"text", good[:100], good[:-40], b"\x80\x02U\xff", b"\x80\x05]\x94."):
+        path.write_bytes(data)
+        assert main(["compare", str(model), str(model), "--weights", str(path)]) == 1
+        shown = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
+        assert len(shown) == 1
+        assert shown[0].startswith(f"caffe-compat compare: {path}: ")

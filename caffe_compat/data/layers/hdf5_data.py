@@ -1,5 +1,6 @@
 """HDF5Data: one dataset per top, from the HDF5 files named in a list."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from torch import Tensor
 
 from caffe_compat.data.libc_random import process_random
 from caffe_compat.data.source_layer import SourceLayer
-from caffe_compat.errors import DataError, seen_from
+from caffe_compat.errors import DataError, reading, seen_from
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.proto.hdf5 import check_held
 
 
 @register("HDF5Data")
@@ -71,13 +73,17 @@ class HDF5Source:
     ) -> None:
         """``names``: the datasets, in the order of the tops.  Raises DataError for unusable files."""
         try:
-            self.files = Path(list_path).read_text().split()
+            text = Path(list_path).read_bytes()
         except OSError as error:
             raise DataError(
                 f"{list_path}: cannot be read: {error.strerror}; expected names of HDF5 files{seen_from(list_path)}"
             ) from None
+        if text.startswith(b"\x89HDF"):
+            raise DataError(f"{list_path}: is an HDF5 file; source has to be a text file with the names of such files")
+        self.files = os.fsdecode(text).split()
         if not self.files:
             raise DataError(f"{list_path}: is empty; expected names of HDF5 files")
+        self._list_path = list_path
         self.names = names
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -146,11 +152,10 @@ class HDF5Source:
 
     def _load_file(self) -> None:
         path = self.files[self._file_order[self._file]]
-        try:
-            with h5py.File(path, "r") as file:
-                self._data = [self._read(file, path, name) for name in self.names]
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read as HDF5: {error}{seen_from(path)}") from None
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such file; named in {self._list_path}{seen_from(path)}")
+        with reading(path, "HDF5"), h5py.File(path, "r") as file:
+            self._data = [self._read(file, path, name) for name in self.names]
         counts = [len(rows) for rows in self._data]
         if len(set(counts)) > 1 or not counts[0]:
             found = ", ".join(f"{name} {count}" for name, count in zip(self.names, counts, strict=True))
@@ -166,6 +171,7 @@ class HDF5Source:
             raise DataError(f"{path}: no dataset {name!r} (a top's name); it has {', '.join(file) or 'none'}")
         if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
             raise DataError(f"{path}: dataset {name!r} is {dataset.dtype} {dataset.shape}; expected rows of numbers")
+        check_held(dataset, f"{path}: dataset {name!r}", DataError)
         result: np.ndarray = dataset[()].astype(self.dtype, copy=False)
         return result
 

@@ -13,7 +13,7 @@ from caffe_compat.data.image_list import read_file
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.thread_map import ThreadMap
 from caffe_compat.data.transformer import Transformer
-from caffe_compat.data.window_file import IMAGE, LABEL, X1, WindowFile
+from caffe_compat.data.window_file import IMAGE, LABEL, X1, X2, Y1, Y2, WindowFile
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
@@ -128,9 +128,13 @@ class WindowSource:
         path = self._root + self.windows.paths[window[IMAGE]]
         data = read_file(path) if self._cache is None else self._cache[window[IMAGE]]
         image = decode_image(data, True, path)
+        if window[X2] < window[X1] or window[Y2] < window[Y1]:
+            raise DataError(
+                f"{self.windows.path}: {path}: window {window[X1:].tolist()} is x1 y1 x2 y2; x2 < x1 or y2 < y1"
+            )
         (x1, y1, x2, y2), (width, height), (left, top) = self._place(window, mirror, image.shape)
-        part = image[y1 : y2 + 1, x1 : x2 + 1]
-        if not part.size or width < 1 or height < 1:
+        part = image[max(0, y1) : max(0, y2 + 1), max(0, x1) : max(0, x2 + 1)]
+        if not part.size or width < 1 or height < 1 or min(x1, y1, left, top) < 0:
             raise DataError(
                 f"{self.windows.path}: {path}: window {window[X1:].tolist()} is empty, or outside the image"
             )

@@ -1,5 +1,6 @@
 """HDF5Data beyond its golden cases."""
 
+import contextlib
 from pathlib import Path
 
 import h5py
@@ -52,4 +53,42 @@ def test_hdf5_data_errors(tmp_path: Path, make_layer: MakeLayer) -> None:
         make_layer(text + "}")
     (tmp_path / "files.txt").write_text("")
     with pytest.raises(DataError, match=r"files.txt: is empty"):
+        make_layer(text + "}")
+
+
+def test_lists_and_files_of_other_bytes(tmp_path: Path, make_layer: MakeLayer) -> None:
+    text = write_hdf5(tmp_path)
+    (tmp_path / "files.txt").write_bytes(b"caf\xe9.h5")
+    with pytest.raises(DataError, match=r"caf.*.h5: no such file; named in .*files.txt"):
+        make_layer(text + "}")
+    (tmp_path / "files.txt").write_bytes((tmp_path / "0.h5").read_bytes())
+    with pytest.raises(DataError, match=r"files.txt: is an HDF5 file; source has to be a text file with the names"):
+        make_layer(text + "}")
+    (tmp_path / "files.txt").write_text(f"{tmp_path}/0.h5")
+    data = bytearray((tmp_path / "0.h5").read_bytes())
+    for place in range(0, len(data), 8):  # a byte of each word
+        damaged = data[:place] + bytes([data[place] ^ 0x5A]) + data[place + 1 :]
+        (tmp_path / "0.h5").write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            make_layer(text + "}").next_batch()
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            (1000, 1000, 1000),
+            r"0.h5: dataset 'data': shape \(1000, 1000, 1000\) takes 4000000000 bytes; the file does not",
+        ),
+        ((3000, 1000, 1000), r"0.h5: dataset 'data': shape"),
+    ],
+)
+def test_a_small_file_that_asks_for_gigabytes(
+    tmp_path: Path, make_layer: MakeLayer, shape: tuple[int, ...], message: str
+) -> None:
+    text = write_hdf5(tmp_path)
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file.create_dataset("data", shape, np.float32)
+        file.create_dataset("label", shape[:1], np.float32)
+    with pytest.raises(DataError, match=message):
         make_layer(text + "}")

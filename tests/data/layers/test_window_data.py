@@ -45,3 +45,20 @@ def test_window_data_share_and_resume(tmp_path: Path, make_layer: MakeLayer) -> 
 def test_window_file_errors(tmp_path: Path, make_layer: MakeLayer, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         make_layer(write_windows(tmp_path, text))
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ("20 20 5 5", r"image.png: window \[20, 20, 5, 5\] is x1 y1 x2 y2; x2 < x1 or y2 < y1"),
+        ("5 5 4 20", r"window \[5, 5, 4, 20\] is x1 y1 x2 y2"),
+        ("900 900 950 950", r"window \[900, 900, 950, 950\] is empty, or outside the image"),
+        ("-900 -900 -890 -890", r"is empty, or outside the image"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["square", "warp"])
+def test_windows_that_are_none(tmp_path: Path, make_layer: MakeLayer, window: str, message: str, mode: str) -> None:
+    text = write_windows(tmp_path, f"# 0\nimage.png\n3\n30\n40\n2\n2 0.9 {window}\n1 0.1 0 0 39 29\n")
+    text = text.replace("square", mode).replace("context_pad: 2", f"context_pad: {2 if mode == 'square' else 0}")
+    with pytest.raises(DataError, match=message):
+        make_layer(text).next_batch()

@@ -53,3 +53,14 @@ def test_upper_body_is_the_natural_half(tmp_path: Path) -> None:
 def test_a_folder_without_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no Fashion-MNIST here.*apt-get install"):
         DATA_SET.load(str(tmp_path), download=False)
+
+
+def test_a_damaged_archive_is_one_line(tmp_path: Path) -> None:
+    file = write_fashion(tmp_path) / "train-images-idx3-ubyte.gz"
+    data = bytearray(file.read_bytes())
+    data[10:30] = b"\xff" * 20
+    file.write_bytes(data)
+    with pytest.raises(
+        DataError, match=r"train-images-idx3-ubyte\.gz: cannot be read as an idx file of 3 axes: .*damaged"
+    ):
+        DATA_SET.load(str(tmp_path), download=False)
