@@ -23,7 +23,8 @@ class BatchNorm(Layer):
 
     Blobs mean (C,), variance (C,) and factor (1,) are decaying *sums* of the batches' means, unbiased
     variances and 1, so the running averages are mean / factor and variance / factor.  They are
-    updated in TRAIN and used in TEST, unless ``use_global_stats`` says otherwise; never learned.
+    updated in training and used after ``.eval()`` and in TEST nets, unless ``use_global_stats`` says otherwise; never
+    learned.
     """
 
     param_fields = ("batch_norm_param",)
@@ -33,9 +34,7 @@ class BatchNorm(Layer):
         param = self.param.batch_norm_param
         # PyTorch refuses an eps of 0 in training.
         self.fraction, self.eps = float(param.moving_average_fraction), max(float(param.eps), SMALLEST_EPS)
-        self.use_global_stats = self.phase == "TEST"
-        if param.HasField("use_global_stats"):
-            self.use_global_stats = bool(param.use_global_stats)
+        self._fixed = bool(param.use_global_stats) if param.HasField("use_global_stats") else None
         if len(bottom) < 2:
             self.fail(f"bottom has shape {bottom}; expected at least 2 axes (N, C)")
         for name, size in (("mean", bottom[1]), ("variance", bottom[1]), ("factor", 1)):
@@ -47,6 +46,11 @@ class BatchNorm(Layer):
                 self.fail(
                     f"param {i} has lr_mult {self.param.param[i].lr_mult}; statistics are not learned, set it to 0"
                 )
+
+    @property
+    def use_global_stats(self) -> bool:
+        """Whether the running averages are used and left as they are: the field, else the mode."""
+        return not self.training if self._fixed is None else self._fixed
 
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if len(bottom) < 2 or bottom[1] != self.blob_shapes[0][0]:

@@ -116,7 +116,7 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
     net = open_net(path, None, args)
     if weights is not None:
         load_weights(net, weights)
-    return net.to(getattr(torch, dtype)).eval()
+    return net.to(getattr(torch, dtype))
 
 
 def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
