@@ -57,11 +57,15 @@ class BatchNorm(Layer):
             self.fail(f"bottom has shape {bottom}; expected {self.blob_shapes[0][0]} channels on axis 1")
         return [bottom]
 
+    def running_statistics(self) -> tuple[Tensor, Tensor]:
+        """The running averages of mean and variance (C,), which PyTorch's layer calls running_mean and running_var."""
+        mean, variance, factor = (self.blob(i) for i in range(3))
+        scale = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
+        return mean * scale, variance * scale
+
     def forward(self, bottom: Tensor) -> Tensor:
         if self.use_global_stats:
-            mean, variance, factor = (self.blob(i) for i in range(3))
-            scale = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
-            return functional.batch_norm(bottom, mean * scale, variance * scale, eps=self.eps)
+            return functional.batch_norm(bottom, *self.running_statistics(), eps=self.eps)
         if count(bottom.shape) == bottom.shape[1]:
             # One value per channel, which PyTorch refuses.
             self._update(bottom.detach().flatten(), torch.zeros_like(self.blob(1)))
