@@ -21,6 +21,8 @@ BUILD = "build it with `pip install --no-build-isolation -e .` (again after torc
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+_plain_twins: dict[str, Callable[..., Any]] = {}
+
 
 @cache
 def _import() -> tuple[ModuleType | None, str]:
@@ -79,3 +81,25 @@ def autograd(operator: str, backward: Callable[..., Any], setup_context: Callabl
         import torch
 
         torch.library.register_autograd(f"caffe_compat::{operator}", backward, setup_context=setup_context)
+
+
+def plain_twin(operator: str) -> Callable[[Function], Function]:
+    """Decorator: what ``torch.ops.caffe_compat.<operator>`` computes, from its own arguments, in PyTorch's operators.
+
+    What an exported program holds in its place, so that PyTorch alone can run it.
+    """
+
+    def register(function: Function) -> Function:
+        _plain_twins[operator] = function
+        return function
+
+    return register
+
+
+def plain_twins() -> dict[Any, Callable[..., Any]]:
+    """{operator: its twin}, as ``ExportedProgram.run_decompositions`` takes it; empty without the extension."""
+    if load() is None:
+        return {}
+    import torch
+
+    return {getattr(torch.ops.caffe_compat, name).default: twin for name, twin in _plain_twins.items()}

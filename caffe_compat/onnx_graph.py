@@ -1,6 +1,6 @@
 """An ONNX graph under construction: what ``Layer.to_onnx`` writes into.  Needs the package onnx."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +22,13 @@ class OnnxStep(NamedTuple):
 
 
 class OnnxGraph:
-    """Nodes and constants; every value is float32 unless a layer casts it."""
+    """Nodes and constants; every value is float32 unless a layer casts it.
 
-    def __init__(self) -> None:
+    ``taken``: names that values made here must not have (the net's blobs).
+    """
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = set(taken)
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._prefix = ""
@@ -36,8 +40,11 @@ class OnnxGraph:
 
     def new_name(self) -> str:
         """A value's name that nothing else has."""
-        self._made += 1
-        return f"{self._prefix}/{self._made}"
+        while True:
+            self._made += 1
+            name = f"{self._prefix}/{self._made}"
+            if name not in self._taken:
+                return name
 
     def constant(self, value: Any, dtype: Any = np.float32) -> str:
         """An initializer of a number, list, array or tensor."""

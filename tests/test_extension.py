@@ -86,3 +86,28 @@ def test_an_operator_has_its_shapes_and_gradient_from_python() -> None:
     x = torch.ones(1, 3, 2, 2, requires_grad=True)
     torch.ops.caffe_compat.lrn(x, 3, 1.0, 0.75, 1.0, False).sum().backward()
     assert x.grad is not None
+
+
+def test_plain_twins_compute_what_the_operators_do() -> None:
+    extension.require("this test")
+    import caffe_compat.ops  # noqa: F401  (each operator's module says its twin)
+
+    x, w, b = torch.randn(2, 4, 9, 9), torch.randn(6, 2, 3, 3), torch.randn(6)
+    conv, pool, norm = ([2, 1], [1, 0], [1, 2], 2), ([3, 2], [2, 2], [1, 0], [5, 5]), (3, 0.5, 0.75, 2.0)
+    arguments = {
+        "conv": (x, w, b, *conv),
+        "conv_relu": (x, w, b, *conv),
+        "conv_fast": (x, w, b, *conv, True, 6),
+        "max_pool": (x, *pool, True),
+        "relu_pool_lrn": (x, *pool, True, *norm),
+        "lrn": (x, *norm, True),
+        "linear": (x.flatten(1), torch.randn(5, 324), torch.randn(5), True),
+    }
+    twins = extension.plain_twins()
+    assert {f"caffe_compat.{name}.default" for name in arguments} == set(map(str, twins))
+    for operator, twin in twins.items():
+        given = arguments[str(operator).split(".")[1]]
+        found, expected = twin(*given), operator(*given)
+        if isinstance(found, tuple):
+            found, expected = found[0], expected[0]
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=str(operator))

@@ -86,3 +86,9 @@ def test_names_bear_the_layer_and_never_repeat() -> None:
     second = graph.add_many("Split", ["x"], 2)
     assert [name.split("/")[0] for name in (*first, *second)] == ["conv1", "conv1", "pool1", "pool1"]
     assert len({*first, *second}) == 4
+
+
+def test_names_that_are_taken_are_left_out() -> None:
+    graph = OnnxGraph(["a/1", "a/2"])
+    graph.start_layer("a")
+    assert graph.new_name() == "a/3"

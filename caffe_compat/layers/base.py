@@ -103,6 +103,8 @@ class Layer(nn.Module):
         self.num_tops = len(param.top)
         self.context = context or LayerContext()
         self.phase = self.context.phase
+        # The mode to begin with; .train() and .eval() change it, and forward asks for it.
+        self.training = self.phase == "TRAIN"
         self._blob_names: list[str] = []
         self._blob_shapes: list[Shape] = []
 

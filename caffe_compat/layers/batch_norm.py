@@ -23,7 +23,8 @@ class BatchNorm(Layer):
 
     Blobs mean (C,), variance (C,) and factor (1,) are decaying *sums* of the batches' means, unbiased
     variances and 1, so the running averages are mean / factor and variance / factor.  They are
-    updated in TRAIN and used in TEST, unless ``use_global_stats`` says otherwise; never learned.
+    updated in training and used after ``.eval()`` and in TEST nets, unless ``use_global_stats`` says otherwise; never
+    learned.
     """
 
     param_fields = ("batch_norm_param",)
@@ -33,9 +34,7 @@ class BatchNorm(Layer):
         param = self.param.batch_norm_param
         # PyTorch refuses an eps of 0 in training.
         self.fraction, self.eps = float(param.moving_average_fraction), max(float(param.eps), SMALLEST_EPS)
-        self.use_global_stats = self.phase == "TEST"
-        if param.HasField("use_global_stats"):
-            self.use_global_stats = bool(param.use_global_stats)
+        self._fixed = bool(param.use_global_stats) if param.HasField("use_global_stats") else None
         if len(bottom) < 2:
             self.fail(f"bottom has shape {bottom}; expected at least 2 axes (N, C)")
         for name, size in (("mean", bottom[1]), ("variance", bottom[1]), ("factor", 1)):
@@ -48,16 +47,25 @@ class BatchNorm(Layer):
                     f"param {i} has lr_mult {self.param.param[i].lr_mult}; statistics are not learned, set it to 0"
                 )
 
+    @property
+    def use_global_stats(self) -> bool:
+        """Whether the running averages are used and left as they are: the field, else the mode."""
+        return not self.training if self._fixed is None else self._fixed
+
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if len(bottom) < 2 or bottom[1] != self.blob_shapes[0][0]:
             self.fail(f"bottom has shape {bottom}; expected {self.blob_shapes[0][0]} channels on axis 1")
         return [bottom]
 
+    def running_statistics(self) -> tuple[Tensor, Tensor]:
+        """The running averages of mean and variance (C,), which PyTorch's layer calls running_mean and running_var."""
+        mean, variance, factor = (self.blob(i) for i in range(3))
+        scale = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
+        return mean * scale, variance * scale
+
     def forward(self, bottom: Tensor) -> Tensor:
         if self.use_global_stats:
-            mean, variance, factor = (self.blob(i) for i in range(3))
-            scale = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
-            return functional.batch_norm(bottom, mean * scale, variance * scale, eps=self.eps)
+            return functional.batch_norm(bottom, *self.running_statistics(), eps=self.eps)
         if count(bottom.shape) == bottom.shape[1]:
             # One value per channel, which PyTorch refuses.
             self._update(bottom.detach().flatten(), torch.zeros_like(self.blob(1)))

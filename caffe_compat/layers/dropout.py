@@ -1,4 +1,4 @@
-"""Dropout: in TRAIN, zero each value with probability ``dropout_ratio`` and scale up the rest."""
+"""Dropout: in training, zero each value with probability ``dropout_ratio`` and scale up the rest."""
 
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def _(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
 
 @register("Dropout")
 class Dropout(Layer):
-    """Bottom of any shape -> top of the same shape; the identity in TEST.
+    """Bottom of any shape -> top of the same shape; the identity in TEST nets and after ``.eval()``.
 
     On the CPU after ``random.set_seed`` the mask is Caffe's; otherwise PyTorch's generators
     make it (Caffe uses cuRAND on the GPU).
@@ -56,7 +56,7 @@ class Dropout(Layer):
         return [bottom]
 
     def forward(self, bottom: Tensor) -> Tensor:
-        if self.phase == "TEST":
+        if not self.training:
             return bottom.view_as(bottom)
         if is_seeded() and bottom.device.type == "cpu":
             mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
@@ -65,8 +65,8 @@ class Dropout(Layer):
         return functional.dropout(bottom, self.ratio)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        if self.phase != "TEST":
-            self.fail("Dropout in TRAIN has no ONNX form; use the TEST phase")
+        if self.training:
+            self.fail("Dropout in training has no ONNX form; use the TEST phase")
         return step.bottoms
 
     @classmethod

@@ -222,7 +222,7 @@ class Pooling(Layer):
         # (N, C, H', W', kernel_h * kernel_w)
         windows = padded.unfold(2, kernel[0], self.stride[0]).unfold(3, kernel[1], self.stride[1]).flatten(4)
         total = windows.sum(-1)
-        if self.phase == "TEST":
+        if not self.training:
             positive = total > 0
             expectation = windows.square().sum(-1) / torch.where(positive, total, torch.ones_like(total))
             return torch.where(positive, expectation, torch.zeros_like(total))

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,8 @@ class UserLayer:
     """Base for users' layers (pycaffe's ``caffe.Layer``); ``setup``, ``reshape``, ``forward`` and
     ``backward`` are theirs to write.
 
-    Attributes: ``param_str``; ``phase``, 0 for TRAIN and 1 for TEST; ``blobs``, the parameters;
+    Attributes: ``param_str``; ``phase``, 0 for TRAIN and 1 for TEST (``net.train()`` and ``net.eval()`` set it, too);
+    ``blobs``, the parameters;
     ``type``, "Python".
     """
 
@@ -159,12 +160,18 @@ class Python(Layer):
         self._dtype = np.float64 if self.context.dtype == torch.float64 else np.float32
         self.user = self._make_user_layer()
         self.user.param_str = param.param_str
-        self.user.phase = 0 if self.phase == "TRAIN" else 1
+        self.user.phase = 0 if self.training else 1
         self.user.blobs = BlobList(self._dtype)
         self._tops = [PythonBlob((), self._dtype) for _ in self.param.top]
         self.user.setup([PythonBlob(shape, self._dtype) for shape in bottoms], self._tops)
         for i, blob in enumerate(self.user.blobs):
             self.add_blob(f"blob{i}", blob.shape, partial(_copy, blob.data))
+
+    def train(self, mode: bool = True) -> Self:
+        """As in ``nn.Module``; the user's layer learns of it by its ``phase``."""
+        super().train(mode)
+        self.user.phase = 0 if mode else 1
+        return self
 
     def _make_user_layer(self) -> Any:
         param = self.param.python_param

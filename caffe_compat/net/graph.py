@@ -24,7 +24,7 @@ class Step:
     loss_weights: list[float]
     need_backward: bool = False
     bottom_need_backward: list[bool] = field(default_factory=list)
-    detach: list[bool] = field(default_factory=list)
+    detach: list[bool] = field(default_factory=list)  # bottoms through which no gradient goes
     param_need_backward: list[bool] = field(default_factory=list)
 
     @property
@@ -217,10 +217,8 @@ class Graph:
         if self.param.force_backward:
             self._force_backward()
         for step in self.steps:
-            step.detach = [
-                self._need_backward[i] and not need
-                for i, need in zip(step.bottoms, step.bottom_need_backward, strict=True)
-            ]
+            asked = step.layer.param.propagate_down or [True] * len(step.bottoms)
+            step.detach = [not (ask or need) for ask, need in zip(asked, step.bottom_need_backward, strict=True)]
         # A parameter needs a gradient when any of the layers that use it asks for one.
         wanted = {
             id(parameter)
@@ -231,6 +229,17 @@ class Graph:
         for step in self.steps:
             for parameter in step.layer.parameters():
                 parameter.requires_grad_(id(parameter) in wanted)
+
+    def skip_backward(self) -> None:
+        """Let gradients go only where Caffe's go: to what is under one of the net's own losses.
+
+        For whoever trains on those losses alone (a Solver): autograd keeps nothing for the other layers then.
+        """
+        for step in self.steps:
+            step.detach = [
+                self._need_backward[i] and not need
+                for i, need in zip(step.bottoms, step.bottom_need_backward, strict=True)
+            ]
 
     def _force_backward(self) -> None:
         for step in self.steps:

@@ -23,14 +23,20 @@ class Net(nn.Module):
 
     ``model``: path of a prototxt (any Caffe generation) or a NetParameter message.
     ``weights``: path of a ``.caffemodel`` or ``.caffemodel.h5`` to copy by layer name.
-    ``phase``: "TRAIN" or "TEST"; ``level`` and ``stages`` enter the layers' include rules.
+    ``phase``: "TRAIN" (the default) or "TEST".  It chooses the layers, fixes what data layers do, and is the mode to
+    begin with: a TEST net starts as after ``.eval()``.  From then on ``.train()`` and ``.eval()`` decide, as in any
+    module, whether Dropout drops and BatchNorm takes the batch's statistics (``use_global_stats`` wins over both).
+    ``level`` and ``stages`` enter the layers' include rules.
     ``dtype``: of parameters and blobs, float32 (as Caffe) or float64.
     ``fast``: chains of layers run as one operator each (``net/chains.py`` lists them); also an attribute that may be
     set at any time.  Blobs inside a chain are made only when ``extract`` asks for them.
     ``solver_rank``/``solver_count``: this process's share of the data in parallel training.
 
     >>> net = Net("deploy.prototxt", "weights.caffemodel", phase="TEST")
-    >>> probabilities = net(data=images)["prob"]
+    >>> probabilities = net(data=images)["prob"]  # or net(images)
+
+    A parameter gets a gradient from whatever loss the caller makes of the blobs, unless its lr_mult is 0; only
+    ``propagate_down: false`` cuts the way.  (A Solver leaves out more, as Caffe does: ``Graph.skip_backward``.)
 
     Raises ProtoError for an unreadable file and NetError for a net that Caffe would refuse.
     """
@@ -88,11 +94,12 @@ class Net(nn.Module):
         self._shapes = self.graph.shapes
         for step in self.steps:
             self._modules[self._module_name(step.layer.name)] = step.layer
+            step.layer.train(step.layer.phase == "TRAIN")
         self._chains: list[Step | Chain] | None = None
         self.fast = fast
         self._sources = [step for step in self.steps if step.layer.is_source]
         self._blob_index = {name: i for i, name in enumerate(self.blob_names)}
-        self.train(self.phase == "TRAIN")
+        self.training = self.phase == "TRAIN"
         if weights is not None:
             self.copy_from(weights)
 
@@ -103,6 +110,27 @@ class Net(nn.Module):
         while unique in self._modules:
             unique, number = f"{name}_{number}", number + 1
         return unique
+
+    # A layer may have the name of anything that a module has (fast, training, forward): our own come first, and layers
+    # are found in ``layers`` and, by state_dict's names, in ``get_submodule``.
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__.get("_modules", ()) and not isinstance(value, nn.Module):
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
+    def get_submodule(self, target: str) -> nn.Module:
+        """The module at ``target``, as in ``nn.Module``; a layer whatever its name."""
+        first, _, rest = target.partition(".")
+        if first in self._modules:
+            layer = self._modules[first]
+            assert layer is not None
+            return layer.get_submodule(rest)
+        return super().get_submodule(target)
+
+    def extra_repr(self) -> str:
+        return f"{self.name!r}, phase={self.phase}"
 
     # -- looking ------------------------------------------------------------------------
 
@@ -142,27 +170,36 @@ class Net(nn.Module):
 
     # -- running ------------------------------------------------------------------------
 
-    def forward(self, **blobs: Tensor) -> dict[str, Tensor]:
-        """Run the net; keyword arguments replace what Input and data layers would produce.
+    def __call__(self, /, *inputs: Any, **blobs: Tensor) -> Any:
+        """``forward``, with hooks."""
+        if "self" in blobs:  # nn.Module's own method has an argument of that name
+            return super().__call__(*inputs, blobs)
+        return super().__call__(*inputs, **blobs)
+
+    def forward(self, /, *inputs: Any, **blobs: Tensor) -> dict[str, Tensor]:
+        """Run the net; what is given replaces what Input and data layers would produce.
+
+        Blobs come by keyword, in a dict (for names that Python does not take: ``net({"input.1": x})``), or in the
+        order of the Input and data layers' tops (``net(images, labels)``).
 
         Returns the output blobs (those that no layer reads) by name.  Raises NetError for an
         unknown name or shapes that do not fit.
         """
-        values, _ = self._run(blobs)
+        values, _ = self._run(self._given(inputs, blobs))
         return {name: values[self._blob_index[name]] for name in self.outputs}
 
-    def forward_with_loss(self, **blobs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    def forward_with_loss(self, /, *inputs: Any, **blobs: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Like calling the net; also the scalar sum of all losses times their loss_weight."""
-        values, loss = self._run(blobs)
+        values, loss = self._run(self._given(inputs, blobs))
         return {name: values[self._blob_index[name]] for name in self.outputs}, loss
 
-    def extract(self, names: Iterable[str], **blobs: Tensor) -> dict[str, Tensor]:
+    def extract(self, names: Iterable[str], /, *inputs: Any, **blobs: Tensor) -> dict[str, Tensor]:
         """Run the net and return any blobs by name (after in-place layers), not only outputs."""
         names = list(names)
         unknown = [name for name in names if name not in self._blob_index]
         if unknown:
             raise NetError(f"{self.source}: no blob named {unknown[0]!r}; there are {', '.join(self.blob_names)}")
-        values, _ = self._run(blobs, [self._blob_index[name] for name in names])
+        values, _ = self._run(self._given(inputs, blobs), [self._blob_index[name] for name in names])
         return {name: values[self._blob_index[name]] for name in names}
 
     def next_batch(self) -> dict[str, Tensor]:
@@ -172,6 +209,26 @@ class Net(nn.Module):
             for index, value in zip(step.tops, step.layer.next_batch(), strict=True):
                 batch[self.blob_names[index]] = self._place(value)
         return batch
+
+    def _given(self, inputs: Sequence[Any], blobs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Blobs by name, from the arguments of a call."""
+        if not inputs:
+            return blobs
+        *values, last = inputs
+        named = {**last, **blobs} if isinstance(last, Mapping) else blobs
+        if not isinstance(last, Mapping):
+            values.append(last)
+        names = self._source_names()
+        if len(values) > len(names):
+            raise NetError(f"{self.source}: {len(values)} inputs given; the net takes {', '.join(names) or 'none'}")
+        placed = dict(zip(names, values, strict=False))
+        twice = [name for name in placed if name in named]
+        if twice:
+            raise NetError(f"{self.source}: {twice[0]!r} given twice, by its place and by name; give it once")
+        return {**placed, **named}
+
+    def _source_names(self) -> list[str]:
+        return [self.blob_names[i] for step in self._sources for i in step.tops]
 
     def _run(self, given: Mapping[str, Tensor], wanted: Iterable[int] = ()) -> tuple[dict[int, Tensor], Tensor]:
         values = self._source_values(given)
@@ -221,7 +278,7 @@ class Net(nn.Module):
         return values
 
     def _refuse_unknown(self, given: Mapping[str, Tensor]) -> None:
-        names = [self.blob_names[i] for step in self._sources for i in step.tops]
+        names = self._source_names()
         unknown = [name for name in given if name not in names]
         raise NetError(
             f"{self.source}: {unknown[0]!r} is not an input of this net; inputs are {', '.join(names) or 'none'}"
@@ -232,7 +289,7 @@ class Net(nn.Module):
 
     # -- shapes -------------------------------------------------------------------------
 
-    def reshape(self, **input_shapes: Shape) -> None:
+    def reshape(self, /, **input_shapes: Shape) -> None:
         """Set new input shapes and infer all others; NetError names the layer that cannot fit."""
         sources = {self.blob_names[i]: i for step in self._sources for i in step.tops}
         for name in input_shapes:

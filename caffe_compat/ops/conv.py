@@ -97,6 +97,16 @@ def _conv_fake(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any)
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_kept_layout(input))
 
 
+@extension.plain_twin("conv")
+def _conv_plain(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> Tensor:
+    return torch_conv(input, weight, bias, ConvWindow.from_arguments(*window))
+
+
+@extension.plain_twin("conv_relu")
+def _conv_relu_plain(input: Tensor, weight: Tensor, bias: Tensor | None, *window: Any) -> Tensor:
+    return _conv_plain(input, weight, bias, *window).relu()
+
+
 @extension.fake_kernel("conv_input_grad")
 def _conv_input_grad_fake(grad: Tensor, weight: Tensor, height: int, width: int, *window: Any) -> Tensor:
     shape = (grad.shape[0], weight.shape[1] * ConvWindow.from_arguments(*window).groups, height, width)

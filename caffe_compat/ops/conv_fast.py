@@ -12,6 +12,7 @@ from caffe_compat import extension
 from caffe_compat.ops.conv import reference
 from caffe_compat.ops.conv_autograd import gradients, save_operands
 from caffe_compat.ops.conv_window import ConvWindow, Sizes
+from caffe_compat.ops.torch_conv import torch_conv
 
 HAS_KERNELS = extension.load() is not None
 
@@ -74,6 +75,13 @@ def _conv_fast_fake(input: Tensor, weight: Tensor, bias: Tensor | None, *argumen
     *window, _relu, _largest_tile = arguments
     sizes = ConvWindow.from_arguments(*window).output_size(input.shape, weight.shape)
     return _empty(input, input.shape[0], weight.shape[0], *sizes)
+
+
+@extension.plain_twin("conv_fast")
+def _conv_fast_plain(input: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any) -> Tensor:
+    *window, relu, _largest_tile = arguments
+    y = torch_conv(input, weight, bias, ConvWindow.from_arguments(*window))
+    return y.relu() if relu else y
 
 
 @extension.fake_kernel("conv_fast_input_grad")

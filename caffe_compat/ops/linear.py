@@ -28,6 +28,7 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool
     return reference(input, weight, bias, relu)
 
 
+@extension.plain_twin("linear")
 def reference(input: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """``linear`` in plain PyTorch."""
     output = functional.linear(input, weight, bias)

@@ -79,6 +79,12 @@ def _lrn_backward_fake(grad: Tensor, input: Tensor, *norm: Any) -> Tensor:
     return _like_input(input)
 
 
+@extension.plain_twin("lrn")
+def _lrn_plain(input: Tensor, *norm: Any) -> Tensor:
+    *window, within_channel = norm
+    return reference(input, *window, norm_region=NORM_REGIONS[within_channel])
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(inputs[0])
     ctx.window = inputs[1:]

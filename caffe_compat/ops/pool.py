@@ -130,6 +130,19 @@ def _chain_backward_fake(grad: Tensor, pooled: Tensor, tap: Tensor, height: int,
     return _like(tap, (height, width), grad.dtype)
 
 
+# The places of the maxima are for the backward pass alone.
+@extension.plain_twin("max_pool")
+def _max_pool_plain(input: Tensor, *window: Any) -> tuple[Tensor, None]:
+    *sizes, relu = window
+    return reference(input, *sizes, relu=relu), None
+
+
+@extension.plain_twin("relu_pool_lrn")
+def _chain_plain(input: Tensor, *arguments: Any) -> tuple[Tensor, None, None]:
+    pooled, _ = _max_pool_plain(input, *arguments[:5])
+    return lrn_reference(pooled, *arguments[5:]), None, None
+
+
 def _save_max_pool(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     input, *ctx.window = inputs[:4]
     ctx.size = input.shape[2:]

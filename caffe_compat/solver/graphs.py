@@ -219,10 +219,11 @@ class GraphedStep:
         """All that a recording takes for granted."""
         rule = self._optimizer
         tensors = [*self._net.parameters(), *self._net.buffers()]
+        modes = [step.layer.training for step in self._net.steps]
         tensors += [value for state in rule.state.values() for value in state.values()]
         groups = [{k: v for k, v in g.items() if k not in ("params", "lr", "iteration")} for g in rule.param_groups]
         settings = (rule.clip_gradients, rule.iter_size, rule.regularization_type, rule.keep_update, rule.fused)
-        return tuple(tensor.data_ptr() for tensor in tensors), groups, settings
+        return tuple(tensor.data_ptr() for tensor in tensors), groups, settings, modes
 
     def _forget(self) -> None:
         self._replays, self._runs, self._gradients, self._places = {}, {}, [], ()

@@ -84,6 +84,7 @@ def _build(
         skip_bad_records=options.skip_bad_records,
         source=Source(f"{options.source}: {field}") if field.endswith("_param") else source,
     )
+    net.graph.skip_backward()
     return net.to(options.device)
 
 

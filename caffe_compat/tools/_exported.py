@@ -1,17 +1,46 @@
-"""Nets outside the Caffe world, and weights in PyTorch's files: run and load by the file's ending."""
+"""Nets outside the Caffe world, and weights in PyTorch's files: run, read and write by the file's ending."""
 
-from collections.abc import Mapping
+import json
+import keyword
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor, nn
 
+from caffe_compat import extension
 from caffe_compat.errors import CaffeCompatError, reading, reason
+from caffe_compat.layers.batch_norm import BatchNorm
 from caffe_compat.net import Net
 
 Blobs = dict[str, np.ndarray]
+State = dict[str, Tensor]
+
+#: a .pt2's own file with {argument: blob}
+ARGUMENTS = "caffe_compat_inputs.json"
+#: before an ONNX output's name, a key of the model's metadata; the value is the blob's name
+OUTPUT_KEY = "caffe_compat.output."
+
+#: runs a .pt2 as a program does that has PyTorch, but not this package: path, inputs, outputs
+_ALONE = """
+import sys
+sys.modules["caffe_compat"] = None
+import torch
+path, inputs, outputs = sys.argv[1:]
+with torch.no_grad():
+    torch.save(torch.export.load(path).module()(**torch.load(inputs)), outputs)
+"""
+
+
+# -- weights ----------------------------------------------------------------------------
 
 
 def load_weights(net: Net, path: Path) -> None:
@@ -22,17 +51,101 @@ def load_weights(net: Net, path: Path) -> None:
     if path.suffix not in (".pt", ".safetensors"):
         net.copy_from(path)
         return
-    with reading(path, f"a state dict ({path.suffix})", CaffeCompatError):
-        try:
-            state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
-        except UnpicklingError as error:  # its text advises to run what is in the file
-            raise CaffeCompatError(
-                f"{path}: is no state dict of arrays; save one by torch.save(net.state_dict(), file)"
-            ) from error
+    state = read_state(path)
+    for name, layer in _batch_norms(net):
+        mean, variance = (f"{name}.running_{what}" for what in ("mean", "var"))
+        if mean in state and variance in state:
+            values = (state.pop(mean), state.pop(variance), torch.ones(1))
+            state.update(zip((f"{name}.{blob}" for blob in layer.blob_names), values, strict=True))
     try:
         net.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise CaffeCompatError(f"{path}: {reason(error)}") from error
+
+
+def read_state(path: Path) -> State:
+    """The tensors by name of a ``.pt`` or ``.safetensors`` file."""
+    with reading(path, f"a state dict ({path.suffix})", CaffeCompatError):
+        try:
+            state: State = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        except UnpicklingError as error:  # its text advises to run what is in the file
+            raise CaffeCompatError(
+                f"{path}: is no state dict of arrays; save one by torch.save(net.state_dict(), file)"
+            ) from error
+        if not isinstance(state, dict):
+            raise CaffeCompatError(f"{path}: is a {type(state).__name__}; expected a state dict")
+    return state
+
+
+def state_of(net: Net, running: bool = False) -> State:
+    """The net's state_dict; with ``running`` BatchNorm's averages under PyTorch's names, running_mean and running_var,
+    in place of Caffe's sums and their factor."""
+    state = {name: tensor.detach() for name, tensor in net.state_dict().items()}
+    for name, layer in _batch_norms(net) if running else ():
+        for blob in layer.blob_names:
+            del state[f"{name}.{blob}"]
+        state[f"{name}.running_mean"], state[f"{name}.running_var"] = (s.detach() for s in layer.running_statistics())
+    return state
+
+
+def _batch_norms(net: Net) -> Iterable[tuple[str, BatchNorm]]:
+    return ((name, layer) for name, layer in net.named_children() if isinstance(layer, BatchNorm))
+
+
+# -- programs ---------------------------------------------------------------------------
+
+
+class Program(nn.Module):
+    """A net as ``torch.export`` takes it: arguments and submodules with names that are Python's.
+
+    ``arguments``: {argument: input blob}.
+    """
+
+    def __init__(self, net: Net) -> None:
+        super().__init__()
+        self.arguments = {argument: blob for blob, argument in python_names(net.inputs, ["self"]).items()}
+        self._net = [net]  # not a submodule: the layers below are
+        layers = dict(net.named_children())
+        for layer, name in python_names(layers, dir(self)).items():
+            self.add_module(name, layers[layer])
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """The net's outputs by their own names."""
+        return self._net[0].forward({self.arguments[name]: value for name, value in inputs.items()})
+
+
+def python_names(names: Iterable[str], taken: Collection[str]) -> dict[str, str]:
+    """{name: the same as a Python name that is no keyword, not in ``taken``, and unlike all others}."""
+    found: dict[str, str] = {}
+    for name in names:
+        safe = re.sub(r"\W", "_", name, flags=re.ASCII)
+        if not safe or safe[0].isdigit():
+            safe = f"_{safe}"
+        while safe in taken or keyword.iskeyword(safe) or safe in found.values():
+            safe += "_"
+        found[name] = safe
+    return found
+
+
+def export(net: Net, inputs: Mapping[str, np.ndarray], path: Path, keep_operators: bool) -> None:
+    """Write ``net`` as a .pt2 with inputs of these shapes.
+
+    ``keep_operators``: leave this package's operators in it, which only a program that imports the package can run;
+    else their plain twins take their place.  CaffeCompatError for what torch.export cannot trace.
+    """
+    program = Program(net).eval()
+    examples = {argument: torch.from_numpy(inputs[blob]) for argument, blob in program.arguments.items()}
+    try:
+        with torch.no_grad():
+            exported = torch.export.export(program, (), examples)
+            if not keep_operators:
+                exported = exported.run_decompositions(extension.plain_twins())
+    except (RuntimeError, ValueError) as error:
+        raise CaffeCompatError(
+            f"{net.source}: torch.export cannot trace this net: {' '.join(str(error).split())}"
+        ) from error
+    with open(path, "wb") as file:
+        torch.export.save(exported, file, extra_files={ARGUMENTS: json.dumps(program.arguments)})
 
 
 def run_exported(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
@@ -41,11 +154,27 @@ def run_exported(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
 
 
 def _run_pt2(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
+    extra: dict[str, Any] = {ARGUMENTS: ""}
     with reading(path, "an exported program (.pt2)", CaffeCompatError):
-        module = torch.export.load(path).module()
+        module = torch.export.load(path, extra_files=extra).module()
+        arguments = json.loads(extra[ARGUMENTS] or "{}") or {name: name for name in inputs}
     with torch.no_grad():
-        tops = module(**{name: torch.from_numpy(value) for name, value in inputs.items()})
+        tops = module(**{argument: torch.from_numpy(inputs[blob]) for argument, blob in arguments.items()})
     return {name: top.numpy() for name, top in tops.items()}
+
+
+def run_alone(path: Path, arguments: Mapping[str, np.ndarray]) -> Blobs:
+    """Outputs of a .pt2 in a fresh interpreter that cannot import this package; CaffeCompatError where that fails."""
+    with tempfile.TemporaryDirectory() as folder:
+        given, found = Path(folder) / "inputs.pt", Path(folder) / "outputs.pt"
+        torch.save({name: torch.from_numpy(value) for name, value in arguments.items()}, given)
+        command = [sys.executable, "-c", _ALONE, *map(str, (path.absolute(), given, found))]
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if run.returncode:
+            lines = run.stderr.splitlines() or [f"status {run.returncode}"]
+            error = [line for line in lines if re.match(r"[\w.]+: ", line)] or lines
+            raise CaffeCompatError(f"PyTorch alone cannot run it: {error[-1]}")
+        return {name: top.numpy() for name, top in torch.load(found, weights_only=True).items()}
 
 
 def _run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
@@ -55,7 +184,8 @@ def _run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
         raise CaffeCompatError(f"{path}: running it needs onnxruntime; pip install 'caffe-compat[onnx]'") from error
     with reading(path, "an ONNX model", CaffeCompatError):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    renamed = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
     wanted = {value.name for value in session.get_inputs()}
     found = session.run(names, {name: value for name, value in inputs.items() if name in wanted})
-    return dict(zip(names, found, strict=True))
+    return {renamed.get(OUTPUT_KEY + name, name): value for name, value in zip(names, found, strict=True)}

@@ -10,6 +10,7 @@ from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer
 from caffe_compat.net import Net
 from caffe_compat.onnx_graph import OPSET, OnnxGraph, OnnxStep
+from caffe_compat.tools._exported import OUTPUT_KEY
 
 
 def has_onnx_form(layer: Layer) -> bool:
@@ -19,14 +20,15 @@ def has_onnx_form(layer: Layer) -> bool:
 
 def to_onnx(net: Net) -> Any:
     """The ModelProto of a TEST net: its Input blobs are the inputs, its outputs the outputs, both
-    at the present shapes.  NetError names every layer whose type has no ONNX form."""
+    at the present shapes.  An output that has an input's name gets another, which the model's metadata tells
+    (``OUTPUT_KEY``).  NetError names every layer whose type has no ONNX form."""
     unknown = [step.layer for step in net.steps if not (step.layer.is_input or has_onnx_form(step.layer))]
     if unknown:
         named = ", ".join(f'"{layer.name}" ({layer.type})' for layer in unknown)
         raise NetError(
             f"{net.source}: no ONNX form for layer {named}; convert a deploy net, without data and loss layers"
         )
-    graph = OnnxGraph()
+    graph = OnnxGraph(net.blob_names)
     shapes = net.blob_shapes_in_order
     values: dict[int, str] = {}
     inputs = []
@@ -40,16 +42,22 @@ def to_onnx(net: Net) -> Any:
         bottom_shapes, top_shapes = ([shapes[i] for i in blobs] for blobs in (step.bottoms, step.tops))
         tops = step.layer.to_onnx(graph, OnnxStep([values[i] for i in step.bottoms], bottom_shapes, top_shapes))
         values.update(zip(step.tops, tops, strict=True))
-    outputs = []
-    for name in net.outputs:
-        index = net.blob_names.index(name)
+    outputs, renamed = [], {}
+    for blob in net.outputs:
+        index, name = net.blob_names.index(blob), blob
+        if blob in net.inputs:  # read and written in place, or passed through: ONNX takes one name once
+            graph.start_layer(blob)
+            name = graph.new_name()
+            renamed[OUTPUT_KEY + name] = blob
         if values[index] != name:
             graph.nodes.append(helper.make_node("Identity", [values[index]], [name]))
         outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shapes[index]))
-    return helper.make_model(
+    model = helper.make_model(
         helper.make_graph(graph.nodes, net.name or "net", inputs, outputs, graph.initializers),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=min(10, onnx.IR_VERSION),  # readers lag behind the newest
         producer_name="caffe_compat",
         producer_version=__version__,
     )
+    helper.set_model_props(model, renamed)
+    return model

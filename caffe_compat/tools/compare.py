@@ -119,7 +119,7 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
     net = look_at(path, args).net()
     if weights is not None:
         load_weights(net, weights)
-    return net.to(getattr(torch, dtype)).eval()
+    return net.to(getattr(torch, dtype))
 
 
 def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:

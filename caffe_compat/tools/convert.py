@@ -5,22 +5,36 @@
     caffe-compat convert deploy.prototxt net.caffemodel net.pt2           a program, by torch.export
     caffe-compat convert deploy.prototxt net.caffemodel net.onnx          a graph (pip install 'caffe-compat[onnx]')
 
-Input shapes are fixed in .pt2 and .onnx: set them in the prototxt. A target that gives other numbers is not kept.
+The net is as after .eval(). PyTorch alone opens a .pt2: torch.export.load("net.pt2").module()(data=images)["prob"]; an
+input whose name is not Python's (input.1) is the argument that is printed. Input shapes are fixed in .pt2 and .onnx:
+set them in the prototxt. A target that gives other numbers is not kept.
 """
 
 import argparse
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from caffe_compat.atomic_file import atomic_path
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
-from caffe_compat.tools._exported import Blobs, load_weights, run_exported
+from caffe_compat.tools._exported import (
+    Blobs,
+    State,
+    export,
+    load_weights,
+    python_names,
+    read_state,
+    run_alone,
+    run_exported,
+    state_of,
+)
 from caffe_compat.tools._net_arguments import add_net_arguments, open_net
 from caffe_compat.tools._noise import noise_inputs
 from caffe_compat.tools.compare import compare
@@ -36,6 +50,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the net's prototxt")
     parser.add_argument("weights", type=Path, help="caffemodel, HDF5, .pt or .safetensors")
     parser.add_argument("out", type=Path, help="target: .pt, .safetensors, .pt2 or .onnx")
+    parser.add_argument(
+        "--batchnorm",
+        default="caffe",
+        choices=["caffe", "running"],
+        help=".pt, .safetensors: BatchNorm as Caffe's sums (mean, variance, factor; the default), or as PyTorch's "
+        "running_mean and running_var",
+    )
+    parser.add_argument(
+        "--keep-operators",
+        action="store_true",
+        help=".pt2: keep this package's operators: faster, but only where caffe_compat.ops is imported",
+    )
     add_net_arguments(parser)
 
 
@@ -43,15 +69,18 @@ def run(args: argparse.Namespace) -> int:
     """Write and check the target; returns the exit status."""
     if args.out.suffix not in WRITERS:
         raise CaffeCompatError(f"{args.out}: unknown kind of target; end the name in {', '.join(WRITERS)}")
+    for option, (default, kinds) in OPTIONS.items():
+        if getattr(args, option) != default and args.out.suffix not in kinds:
+            name = option.replace("_", "-")
+            raise CaffeCompatError(f"{args.out}: --{name} is for {', '.join(kinds)}; leave it out")
     net = open_net(args.model, None, args).eval()
     try:
         load_weights(net, args.weights)
         with atomic_path(args.out) as temporary:
-            WRITERS[args.out.suffix](net, temporary)
-            # The checks tell kinds of files by their endings.
+            # Kinds of files are told by their endings.
             named = temporary.rename(temporary.with_suffix(args.out.suffix))
             try:
-                checked = _check(net, named, args)
+                checked = WRITERS[args.out.suffix](net, named, args)
             finally:
                 named.rename(temporary)
     finally:
@@ -60,34 +89,40 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_state_dict(net: Net, path: Path) -> None:
+def write_state_dict(net: Net, path: Path, args: argparse.Namespace) -> str:
     """``torch.save`` of the state_dict; keys ``<layer>.weight``, ``<layer>.bias``, ..."""
-    torch.save(net.state_dict(), path)
+    state = state_of(net, args.batchnorm == "running")
+    torch.save(state, path)
+    return _check_state(state, path, args.out)
 
 
-def write_safetensors(net: Net, path: Path) -> None:
+def write_safetensors(net: Net, path: Path, args: argparse.Namespace) -> str:
     """The state_dict as safetensors; a parameter shared by layers is written under each name."""
-    save_file({name: tensor.detach().clone().contiguous() for name, tensor in net.state_dict().items()}, path)
+    state = state_of(net, args.batchnorm == "running")
+    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, path)
+    return _check_state(state, path, args.out)
 
 
-def write_exported(net: Net, path: Path) -> None:
+def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
     """A ``torch.export`` program that takes the net's inputs by name and returns a dict of outputs."""
     sources = [step.layer for step in net.steps if step.layer.is_source and not step.layer.is_input]
     if sources:
         sources[0].fail("a data layer cannot be exported; convert a deploy net, with Input layers")
-    inputs = {name: torch.from_numpy(value) for name, value in noise_inputs(net).items()}
-    try:
-        with torch.no_grad():
-            program = torch.export.export(net, (), inputs)
-    except RuntimeError as error:
-        raise CaffeCompatError(
-            f"{net.source}: torch.export cannot trace this net: {' '.join(str(error).split())}"
-        ) from error
-    with open(path, "wb") as file:
-        torch.export.save(program, file)
+    inputs = noise_inputs(net)
+    arguments = python_names(net.inputs, ["self"])
+    export(net, inputs, path, args.keep_operators)
+    if args.keep_operators:
+        found = run_exported(path, inputs)
+    else:
+        try:
+            found = run_alone(path, {arguments[name]: value for name, value in inputs.items()})
+        except CaffeCompatError as error:
+            raise CaffeCompatError(f"{args.out}: not written; {error}") from error
+    renamed = "".join(f'; input "{blob}" is the argument {name}' for blob, name in arguments.items() if name != blob)
+    return _check_outputs(net, inputs, found, args.out) + renamed
 
 
-def write_onnx(net: Net, path: Path) -> None:
+def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
     """An ONNX graph of standard operators, which passes ONNX's own checker."""
     if importlib.util.find_spec("onnx") is None:
         raise CaffeCompatError("writing ONNX needs the onnx package; pip install 'caffe-compat[onnx]'")
@@ -101,37 +136,48 @@ def write_onnx(net: Net, path: Path) -> None:
     model = to_onnx(net)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
+    if importlib.util.find_spec("onnxruntime") is None:
+        return "written; valid ONNX, but not run (onnxruntime is not installed)"
+    inputs = noise_inputs(net)
+    return _check_outputs(net, inputs, run_exported(path, inputs), args.out)
 
 
-WRITERS: dict[str, Callable[[Net, Path], None]] = {
+#: each writes its kind of file and checks it; returns what to tell the user
+WRITERS: dict[str, Callable[[Net, Path, argparse.Namespace], str]] = {
     ".pt": write_state_dict,
     ".safetensors": write_safetensors,
     ".pt2": write_exported,
     ".onnx": write_onnx,
 }
+#: options that only some kinds of target have: {option: its default, kinds}
+OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "batchnorm": ("caffe", (".pt", ".safetensors")),
+    "keep_operators": (False, (".pt2",)),
+}
 
 
-def _check(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """Run the target and the source on the same noise; CaffeCompatError where they differ."""
-    if path.suffix == ".onnx" and importlib.util.find_spec("onnxruntime") is None:
-        return "written; valid ONNX, but not run (onnxruntime is not installed)"
-    inputs = noise_inputs(net)
-    if path.suffix in (".pt", ".safetensors"):
-        again = open_net(args.model, None, args).eval()
-        load_weights(again, path)
-        found = _run(again, inputs)
-    else:
-        found = run_exported(path, inputs)
-    expected = _run(net, inputs)
+def _check_state(state: State, path: Path, target: Path) -> str:
+    again = read_state(path)
+    wrong = [name for name in {**state, **again} if not _same(state.get(name), again.get(name))]
+    if wrong:
+        raise CaffeCompatError(f"{target}: not written; {wrong[0]} differs from the source net's")
+    return f"written; {len(state)} tensors equal the source net's"
+
+
+def _same(first: Tensor | None, second: Tensor | None) -> bool:
+    if first is None or second is None or first.dtype != second.dtype or first.shape != second.shape:
+        return False
+    return bool(torch.allclose(first.cpu(), second, rtol=0, atol=0, equal_nan=True))
+
+
+def _check_outputs(net: Net, inputs: Blobs, found: Blobs, target: Path) -> str:
+    """Run the source on what the target ran on."""
+    with torch.no_grad():
+        tops = net({name: torch.from_numpy(value) for name, value in inputs.items()})
+    expected = {name: np.asarray(top) for name, top in tops.items()}
     mismatch, (blob, error) = compare(found, expected, net.outputs, TOLERANCE, 0.0)
     if mismatch is not None:
         raise CaffeCompatError(
-            f"{args.out}: not written; it differs from the source net at {mismatch.blob}{mismatch.text}"
+            f"{target}: not written; it differs from the source net at {mismatch.blob}{mismatch.text}"
         )
     return f"written; {len(net.outputs)} output(s) equal the source net's, largest error {error:.1e} (blob {blob})"
-
-
-def _run(net: Net, inputs: Blobs) -> Blobs:
-    with torch.no_grad():
-        tops = net(**{name: torch.from_numpy(value) for name, value in inputs.items()})
-    return {name: np.asarray(top) for name, top in tops.items()}

@@ -174,3 +174,12 @@ def test_blob_beyond_four_axes_has_no_legacy_axes() -> None:
     assert (blob.count, blob.data.dtype) == (120, np.dtype(np.float32))
     with pytest.raises(ValueError, match="use shape beyond 4 axes"):
         _ = blob.num
+
+
+def test_train_and_eval_set_the_phase() -> None:
+    layer = make_power()
+    seen = [layer.user.phase]
+    for mode in (True, False):
+        layer.train(mode)
+        seen.append(layer.user.phase)
+    assert seen == [1, 0, 1]

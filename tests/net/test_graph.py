@@ -157,3 +157,10 @@ def test_values_go_from_step_to_step() -> None:
     assert values[1].tolist() == [[43.0]]
     g.set_top_shapes(g.steps[1], [(7, 1)])
     assert g.shapes[1] == (7, 1)
+
+
+def test_only_a_solver_leaves_out_what_is_under_no_loss() -> None:
+    g = graph(DATA + LABEL + ip("f0", "data") + ip("fc", "f0"))
+    assert not any(any(step.detach) for step in g.steps)
+    g.skip_backward()
+    assert {step.layer.name: step.detach for step in g.steps if step.bottoms} == {"f0": [False], "fc": [True]}

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from caffe_compat import NetError
-from tests.net.prototxt import DATA, SMALL, conv, net
+from tests.net.prototxt import DATA, RELU, SMALL, conv, ip, net
 
 BOTH_RULES = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r" include { phase: TRAIN } exclude { phase: TEST } }'
 
@@ -90,3 +90,127 @@ def test_compiles_without_graph_breaks() -> None:
     want = n.forward_with_loss(data=x, label=y)[1]
     compiled = torch.compile(n.forward_with_loss, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(data=x, label=y)[1], want)
+
+
+DROP = 'layer { name: "drop" type: "Dropout" bottom: "data" top: "drop" }\n'
+NORM = 'layer { name: "norm" type: "BatchNorm" bottom: "data" top: "norm" }\n'
+X = torch.arange(1.0, 1 + 2 * 3 * 8 * 8).view(2, 3, 8, 8)
+
+
+def test_train_and_eval_decide_dropout() -> None:
+    for phase in ("TRAIN", "TEST"):
+        n = net(DATA + DROP, phase=phase)
+        assert n.training == (phase == "TRAIN")
+        assert torch.equal(n(X)["drop"], X) == (phase == "TEST"), "the mode to begin with"
+        dropped = n.train()(X)["drop"]
+        assert set(torch.unique(dropped / X).tolist()) == {0.0, 2.0}
+        assert torch.equal(n.eval()(X)["drop"], X)
+
+
+def test_train_and_eval_decide_batch_statistics() -> None:
+    own = torch.nn.functional.batch_norm(X, None, None, training=True)
+    for phase in ("TRAIN", "TEST"):
+        n = net(DATA + NORM, phase=phase)
+        torch.testing.assert_close(n.train()(X)["norm"], own)
+        assert n.params["norm"][2].item() == 1
+        # the running averages of one batch: PyTorch's own, unbiased
+        mean, variance = X.mean((0, 2, 3)), X.var((0, 2, 3))
+        torch.testing.assert_close(n.eval()(X)["norm"], torch.nn.functional.batch_norm(X, mean, variance))
+        assert n.params["norm"][2].item() == 1, "eval leaves them as they are"
+
+
+def test_use_global_stats_wins_over_the_mode() -> None:
+    n = net(DATA + NORM.replace("}", "batch_norm_param { use_global_stats: true } }"))
+    n.train()(X)
+    assert n.params["norm"][2].item() == 0
+
+
+def test_a_layers_own_phase_is_its_mode_to_begin_with() -> None:
+    n = net(DATA + DROP.replace("}", "phase: TEST }"), phase="TRAIN")
+    assert torch.equal(n(X)["drop"], X)
+    assert not torch.equal(n.train()(X)["drop"], X)
+
+
+def test_a_deploy_net_learns_from_the_callers_loss() -> None:
+    frozen = "param { lr_mult: 0 } param { lr_mult: 0 }"
+    text = DATA + conv("c1", "data", param=frozen) + RELU + conv("c2", "c1") + ip("fc", "c2")
+    text += 'layer { name: "prob" type: "Softmax" bottom: "fc" top: "prob" }\n'
+    for phase in ("TRAIN", "TEST"):
+        for fast in (False, True):
+            n = net(text, phase=phase, fast=fast)
+            x = torch.randn(2, 3, 8, 8, requires_grad=True)
+            loss = -n(x)["prob"][:, 1].log().mean()
+            # the same in plain PyTorch
+            w = {name: value.detach().requires_grad_() for name, value in n.state_dict().items()}
+            y = torch.nn.functional.conv2d(x, w["c1.weight"], w["c1.bias"]).relu()
+            y = torch.nn.functional.conv2d(y, w["c2.weight"], w["c2.bias"])
+            y = torch.nn.functional.linear(y.flatten(1), w["fc.weight"], w["fc.bias"])
+            expected = torch.autograd.grad(torch.nn.functional.cross_entropy(y, torch.ones(2).long()), [x, *w.values()])
+            n.layers["c1"].requires_grad_(True)  # lr_mult: 0 freezes only until the caller says otherwise
+            found = torch.autograd.grad(-n(x)["prob"][:, 1].log().mean(), [x, *n.parameters()])
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+            loss.backward()
+            assert [n.layers[name].weight.grad is None for name in ("c1", "c2", "fc")] == [True, False, False]
+
+
+def test_a_branch_without_a_loss_of_its_own_takes_the_callers() -> None:
+    n = net(SMALL + ip("side", "data"))
+    outputs, _ = n.forward_with_loss(torch.randn(2, 3, 8, 8), torch.tensor([1, 2]))
+    outputs["side"].sum().backward()
+    assert n.layers["side"].weight.grad is not None
+
+
+def test_inputs_by_place() -> None:
+    n = net(SMALL, phase="TEST")
+    x, y = torch.randn(2, 3, 8, 8), torch.tensor([1, 2])
+    expected = n(data=x, label=y)["loss"]
+    for found in (n(x, y), n(x, label=y), n({"data": x, "label": y}), n(x, {"label": y}), n({"data": x}, label=y)):
+        assert torch.equal(found["loss"], expected)
+    assert torch.equal(n.forward_with_loss(x, y)[1], expected)
+    assert torch.equal(n.extract(["loss"], x, y)["loss"], expected)
+    made = net(DATA.replace("Input", "DummyData").replace("input_param", "dummy_data_param"))
+    assert torch.equal(made(x)["data"], x), "a data layer's tops, too"
+    with pytest.raises(NetError, match=r"3 inputs given; the net takes data, label$"):
+        n(x, y, y)
+    with pytest.raises(NetError, match="'data' given twice, by its place and by name; give it once"):
+        n(x, data=x)
+
+
+NAMES = ["fast", "training", "forward", "type", "params", "param", "layers", "graph", "phase", "_modules", "_anchor"]
+NAMES += ["self", "class", "state_dict", "parameters", "train", "_chains", "__class__", "1", "name", "dtype"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_may_have_any_name(name: str) -> None:
+    n = net(DATA + ip(name, "data"), phase="TEST")
+    weight, bias = n.params[name]
+    expected = {name: torch.nn.functional.linear(X.flatten(1), weight, bias)}
+    assert list(n.state_dict()) == [key for key, _ in n.named_parameters()] == [f"{name}.weight", f"{name}.bias"]
+    assert n.get_submodule(name) is n.layers[name]
+    assert n.get_parameter(f"{name}.weight") is weight
+    other = net(DATA + ip(name, "data"), phase="TRAIN")
+    other.load_state_dict(n.state_dict())
+    for twin in (n, other, copy.deepcopy(n), pickle.loads(pickle.dumps(n))):
+        for fast in (False, True):
+            twin.fast = fast
+            torch.testing.assert_close(twin.train().eval()(data=X), expected)
+        assert (twin.training, twin.fast) == (False, True)
+
+
+@pytest.mark.parametrize("name", ["self", "input.1", "data:0", "names", "inputs", "blobs", "class", "forward"])
+def test_a_blob_may_have_any_name(name: str) -> None:
+    n = net(DATA.replace('"data"', f'"{name}"') + ip("fc", name), phase="TEST")
+    expected = torch.nn.functional.linear(X.flatten(1), *n.params["fc"])
+    for found in (n(**{name: X}), n({name: X}), n.forward(**{name: X}), n.extract(["fc"], **{name: X})):
+        assert torch.equal(found["fc"], expected)
+    assert torch.equal(n.forward_with_loss(**{name: X})[0]["fc"], expected)
+    n.reshape(**{name: (5, 3, 8, 8)})
+    assert n.blob_shapes["fc"] == (5, 5)
+
+
+def test_a_call_compiles_without_graph_breaks() -> None:
+    n = net(SMALL)
+    x, y = torch.randn(2, 3, 8, 8), torch.tensor([0, 4])
+    compiled = torch.compile(n, fullgraph=True, backend="aot_eager")
+    for found in (compiled(data=x, label=y), compiled(x, y)):
+        torch.testing.assert_close(found["loss"], n(x, y)["loss"])

@@ -68,3 +68,14 @@ def test_test_net_of_another_shape_is_refused(job: Path) -> None:
     Path("solver.prototxt").write_text(text)
     with pytest.raises(NetError, match=r'other.prototxt:\d+: layer "conv" .*param 0: its shape is \(5, 3, 3, 3\)'):
         Solver("solver.prototxt", log=Log(enabled=False))
+
+
+def test_a_solvers_nets_skip_what_is_under_no_loss(job: Path) -> None:
+    side = (
+        'layer { name: "side" type: "InnerProduct" bottom: "conv" top: "side" inner_product_param { num_output: 2 } }\n'
+    )
+    Path("net.prototxt").write_text(NET + side)
+    solver = Solver("solver.prototxt", log=Log(enabled=False))
+    for net in (solver.net, *solver.test_nets):
+        assert [step.detach for step in net.steps if step.layer.name == "side"] == [[True]]
+    solver.close()

@@ -1,14 +1,20 @@
+import copy
 import importlib.util
+import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from caffe_compat import Net, random
+from caffe_compat import Net, extension, random
 from caffe_compat.cli import main
-from caffe_compat.tools import convert
+from caffe_compat.tools import _exported, convert
+from caffe_compat.tools._exported import run_exported
 from caffe_compat.tools._noise import noise_inputs
 
 NET = """
@@ -44,7 +50,7 @@ def run(model: Path, out: Path, weights: Path | None = None) -> int:
 def test_state_dict(model: Path, tmp_path: Path, ending: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / f"out{ending}"
     assert run(model, out) == 0
-    assert "equal the source net's, largest error 0.0e+00 (blob prob)" in capsys.readouterr().out
+    assert "written; 6 tensors equal the source net's" in capsys.readouterr().out
     state = load_file(out) if ending == ".safetensors" else torch.load(out, weights_only=True)
     source = Net(model, model.with_suffix(".caffemodel"), phase="TEST")
     assert torch.equal(state["ip.weight"], source.params["ip"][0])
@@ -81,17 +87,22 @@ def test_without_onnx(
 def test_a_wrong_result_is_not_kept(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def write_wrongly(net: Net, path: Path) -> None:
-        state = net.state_dict()
-        torch.save(
-            {name: tensor + 0.1 * (name == "ip.weight") * torch.randn_like(tensor) for name, tensor in state.items()},
-            path,
-        )
+    def export_wrongly(net: Net, *arguments: Any) -> None:
+        wrong = copy.deepcopy(net)
+        with torch.no_grad():
+            wrong.params["ip"][0][0] += 0.1
+        export(wrong, *arguments)
 
-    monkeypatch.setitem(convert.WRITERS, ".pt", write_wrongly)
-    out = tmp_path / "out.pt"
-    assert run(model, out) == 1
-    assert "not written; it differs from the source net at prob, index (0, 0)" in capsys.readouterr().err
+    def save_wrongly(state: dict[str, torch.Tensor], path: Path) -> None:
+        save({**state, "ip.weight": state["ip.weight"] + 0.1}, path)
+
+    export, save = _exported.export, torch.save
+    monkeypatch.setattr(convert, "export", export_wrongly)
+    assert run(model, tmp_path / "out.pt2") == 1
+    assert "out.pt2: not written; it differs from the source net at prob, index (0, 0)" in capsys.readouterr().err
+    monkeypatch.setattr(torch, "save", save_wrongly)
+    assert run(model, tmp_path / "out.pt") == 1
+    assert "out.pt: not written; ip.weight differs from the source net's" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]
 
 
@@ -142,3 +153,137 @@ def test_numbers_do_not_depend_on_the_callers_state(model: Path) -> None:
     net = Net(model, phase="TEST")
     first, second = noise_inputs(net), noise_inputs(net)
     assert np.array_equal(first["data"], second["data"])
+
+
+MIXED = """
+layer { name: "in" type: "Input" top: "BLOB" input_param { shape { dim: 2 dim: 6 dim: 16 dim: 16 } } }
+layer { name: "conv" type: "Convolution" bottom: "BLOB" top: "conv"
+        convolution_param { engine: CAFFE group: 2 num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "pool" type: "Pooling" bottom: "conv" top: "pool" pooling_param { pool: MAX kernel_size: 3 stride: 2 } }
+layer { name: "across" type: "LRN" bottom: "pool" top: "across" lrn_param { local_size: 3 alpha: 0.5 k: 2 } }
+layer { name: "within" type: "LRN" bottom: "across" top: "within"
+        lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL } }
+layer { name: "NAME" type: "InnerProduct" bottom: "within" top: "out.1"
+        inner_product_param { num_output: 5 weight_filler { type: "xavier" } } }
+layer { name: "drop" type: "Dropout" bottom: "out.1" top: "out.1" }
+"""
+
+#: what a stranger does with a .pt2: path, argument's name
+STRANGER = """
+import sys
+sys.modules["caffe_compat"] = None
+import torch
+print(torch.export.load(sys.argv[1]).module()(**{sys.argv[2]: torch.ones(2, 6, 16, 16)})["out.1"].tolist())
+"""
+
+
+def write_net(path: Path, text: str) -> Path:
+    path.write_text(text)
+    random.set_seed(1)
+    Net(path, phase="TEST").save(path.with_suffix(".caffemodel"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("layer", "blob", "argument"),
+    [("fc", "data", "data"), ("param", "input.1", "input_1"), ("forward", "self", "self_"), ("1", "data:0", "data_0")],
+)
+def test_plain_pytorch_opens_a_program(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], layer: str, blob: str, argument: str
+) -> None:
+    model = write_net(tmp_path / "net.prototxt", MIXED.replace("NAME", layer).replace("BLOB", blob))
+    out = tmp_path / "net.pt2"
+    assert run(model, out) == 0
+    said = f'; input "{blob}" is the argument {argument}' if blob != argument else "(blob out.1)"
+    assert capsys.readouterr().out.endswith(f"{said}\n")
+    command = [sys.executable, "-c", STRANGER, str(out), argument]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    source = Net(model, model.with_suffix(".caffemodel"), phase="TEST")
+    expected = source({blob: torch.ones(2, 6, 16, 16)})["out.1"]
+    torch.testing.assert_close(torch.tensor(json.loads(printed)), expected, rtol=1e-4, atol=1e-6)
+    # and within this package, by the blob's own name
+    found = run_exported(out, {blob: np.ones((2, 6, 16, 16), np.float32)})
+    torch.testing.assert_close(torch.from_numpy(found["out.1"]), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_operators_are_kept_when_asked(tmp_path: Path) -> None:
+    model = write_net(tmp_path / "net.prototxt", MIXED.replace("NAME", "fc").replace("BLOB", "data"))
+    out = tmp_path / "net.pt2"
+    arguments = ["convert", str(model), str(model.with_suffix(".caffemodel")), str(out)]
+    for keep in (False, True):
+        assert main([*arguments, *["--keep-operators"] * keep]) == 0
+        code = torch.export.load(out).graph_module.code
+        assert {name: f"caffe_compat.{name}" in code for name in ("conv", "max_pool", "lrn")} == dict.fromkeys(
+            ("conv", "max_pool", "lrn"), keep and extension.load() is not None
+        )
+
+
+def test_a_program_that_pytorch_alone_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    extension.require("this test")
+    monkeypatch.setattr(extension, "plain_twins", dict)
+    model = write_net(tmp_path / "net.prototxt", MIXED.replace("NAME", "fc").replace("BLOB", "data"))
+    assert run(model, tmp_path / "net.pt2") == 1
+    assert "net.pt2: not written; PyTorch alone cannot run it: " in capsys.readouterr().err
+    assert not (tmp_path / "net.pt2").exists()
+
+
+NORM = """
+layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 4 dim: 3 } } }
+layer { name: "norm" type: "BatchNorm" bottom: "data" top: "norm" batch_norm_param { eps: 0.001 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "norm" bottom: "label" top: "loss" }
+layer { name: "accuracy" type: "Accuracy" bottom: "norm" bottom: "label" top: "accuracy" }
+"""
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_running_averages(tmp_path: Path, ending: str) -> None:
+    label = 'layer { name: "l" type: "Input" top: "label" input_param { shape { dim: 4 } } }'
+    model = tmp_path / "net.prototxt"
+    model.write_text(label + NORM)
+    net = Net(model, phase="TEST")
+    for blob, values in zip(net.params["norm"], ([2.0, 4.0, 6.0], [8.0, 4.0, 2.0], [2.0]), strict=True):
+        blob.copy_(torch.tensor(values))
+    net.save(model.with_suffix(".caffemodel"))
+    out, again = tmp_path / f"net{ending}", tmp_path / f"again{ending}"
+    arguments = ["convert", str(model), str(model.with_suffix(".caffemodel")), str(out)]
+    assert main([*arguments, "--batchnorm", "running"]) == 0
+    state = load_file(out) if ending == ".safetensors" else torch.load(out, weights_only=True)
+    assert {name: value.tolist() for name, value in state.items()} == {
+        "norm.running_mean": [1, 2, 3],
+        "norm.running_var": [4, 2, 1],
+    }
+    twin = torch.nn.BatchNorm1d(3, eps=0.001, affine=False)
+    twin.load_state_dict({name.removeprefix("norm."): value for name, value in state.items()}, strict=False)
+    x = torch.randn(4, 3)
+    expected = net.extract(["norm"], data=x, label=torch.zeros(4))["norm"]
+    torch.testing.assert_close(twin.eval()(x), expected)
+    # and back
+    assert run(model, again, weights=out) == 0
+    state = load_file(again) if ending == ".safetensors" else torch.load(again, weights_only=True)
+    assert {name: value.tolist() for name, value in state.items()} == {
+        "norm.mean": [1, 2, 3],
+        "norm.variance": [4, 2, 1],
+        "norm.factor": [1],
+    }
+
+
+@pytest.mark.parametrize(
+    ("out", "option", "message"),
+    [
+        ("out.onnx", ["--batchnorm", "running"], "out.onnx: --batchnorm is for .pt, .safetensors; leave it out"),
+        ("out.pt", ["--keep-operators"], "out.pt: --keep-operators is for .pt2; leave it out"),
+    ],
+)
+def test_options_of_other_targets(
+    out: str, option: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["convert", "net.prototxt", "net.caffemodel", out, *option]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_state_dict_needs_no_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Net, "forward", None)
+    assert run(model, tmp_path / "out.pt") == 0

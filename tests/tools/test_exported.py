@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from caffe_compat import Net
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.proto import parse_net
-from caffe_compat.tools._exported import load_weights, run_exported
+from caffe_compat.tools._exported import Program, load_weights, python_names, run_alone, run_exported
 
 NET = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 } } }
@@ -68,14 +68,14 @@ def test_broken_files(net: Net, tmp_path: Path) -> None:
             load_weights(net, tmp_path / name)
 
 
-class Program(torch.nn.Module):
+class Doubling(torch.nn.Module):
     def forward(self, x: torch.Tensor, unused: torch.Tensor) -> dict[str, torch.Tensor]:
         return {"twice": 2 * x, "sum": x.sum()}
 
 
 def test_run_pt2(tmp_path: Path) -> None:
     inputs = {"x": X, "unused": X}
-    program = torch.export.export(Program(), (), {name: torch.from_numpy(value) for name, value in inputs.items()})
+    program = torch.export.export(Doubling(), (), {name: torch.from_numpy(value) for name, value in inputs.items()})
     torch.export.save(program, tmp_path / "program.pt2")
     found = run_exported(tmp_path / "program.pt2", {"x": X + 1, "unused": X})
     assert {name: value.tolist() for name, value in found.items()} == {"twice": [[4, 2, 6]], "sum": 6}
@@ -90,3 +90,37 @@ def test_run_onnx_passes_over_inputs_that_the_graph_lacks(tmp_path: Path) -> Non
     onnx.save(onnx.helper.make_model(graph, ir_version=8), tmp_path / "graph.onnx")
     found = run_exported(tmp_path / "graph.onnx", {"x": X, "label": X})
     assert {name: value.tolist() for name, value in found.items()} == {"twice": [[2, 0, 4]], "less": [[-1, 0, -2]]}
+
+
+def test_python_names() -> None:
+    names = ["data", "input.1", "input_1", "self", "1", "", "class", "a/b", "\u00e4"]
+    assert python_names(names, ["self"]) == {
+        "data": "data",
+        "input.1": "input_1",
+        "input_1": "input_1_",
+        "self": "self_",
+        "1": "_1",
+        "": "_",
+        "class": "class_",
+        "a/b": "a_b",
+        "\u00e4": "__",
+    }
+
+
+def test_a_programs_submodules_are_the_layers(net: Net) -> None:
+    program = Program(net)
+    assert list(program.state_dict()) == ["fc.weight", "fc.bias"]
+    assert program.arguments == {"x": "x"}
+    assert torch.equal(program(x=torch.from_numpy(X))["y"], net(torch.from_numpy(X))["y"])
+
+
+def test_run_alone(tmp_path: Path) -> None:
+    path = tmp_path / "program.pt2"
+    inputs = {"x": X, "unused": X}
+    program = torch.export.export(Doubling(), (), {name: torch.from_numpy(value) for name, value in inputs.items()})
+    torch.export.save(program, path)
+    assert run_alone(path, inputs)["twice"].tolist() == [[2, 0, 4]]
+    path.write_bytes(b"no program")
+    with pytest.raises(CaffeCompatError, match=r"PyTorch alone cannot run it: [\w.]+: ") as caught:
+        run_alone(path, inputs)
+    assert "\n" not in str(caught.value)

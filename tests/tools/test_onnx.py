@@ -8,6 +8,8 @@ import torch
 
 from caffe_compat import Net
 from caffe_compat.errors import NetError
+from caffe_compat.proto import parse_net
+from caffe_compat.tools._exported import run_exported
 from caffe_compat.tools._golden import find_cases, relative_error
 from caffe_compat.tools._noise import noise_inputs
 
@@ -75,3 +77,25 @@ def test_all_layers_without_a_form_are_named() -> None:
     net = Net(GOLDEN / "nets" / "caffenet_mini" / "net.prototxt", phase="TEST")
     with pytest.raises(NetError, match=r'"loss" \(SoftmaxWithLoss\), "accuracy" \(Accuracy\); convert a deploy net'):
         to_onnx(net)
+
+
+@pytest.mark.parametrize("top", ["fc", "fc/1", "fc/2", "fc/3", "fc/4", "fc/5", "fc/6"])
+def test_a_blob_may_have_the_name_of_a_value(top: str, tmp_path: Path) -> None:
+    text = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 2 } } }'
+    fields = 'bottom: "data" inner_product_param { num_output: 1 }'
+    text += f'layer {{ name: "fc" type: "InnerProduct" top: "{top}" {fields} }}'
+    net = Net(parse_net(text), phase="TEST")
+    net.params["fc"][0].data.fill_(2)
+    path = tmp_path / "net.onnx"
+    path.write_bytes(to_onnx(net).SerializeToString())
+    assert run_exported(path, {"data": np.ones((1, 2, 2), np.float32)}) == {top: [[8]]}
+
+
+def test_an_output_may_be_an_input_in_place(tmp_path: Path) -> None:
+    text = 'layer { name: "in" type: "Input" top: "data" top: "unread" input_param { shape { dim: 2 } } }'
+    net = Net(parse_net(text + 'layer { name: "r" type: "ReLU" bottom: "data" top: "data" }'), phase="TEST")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(to_onnx(net).SerializeToString())
+    inputs = {"data": np.array([-1, 2], np.float32), "unread": np.array([-3, 4], np.float32)}
+    found = run_exported(path, inputs)
+    assert {name: value.tolist() for name, value in found.items()} == {"data": [0, 2], "unread": [-3, 4]}
