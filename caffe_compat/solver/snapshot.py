@@ -54,7 +54,7 @@ class Snapshots:
         kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
         stem = f"{self._param.snapshot_prefix}_iter_{self._state.iteration}"
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
-        Path(state).unlink(missing_ok=True)
+        Path(os.path.realpath(state)).unlink(missing_ok=True)  # a link stays, and will lead to the new file
         self._log.snapshot(kind, model)
         _save_model(self._state.net, model, with_diffs=self._param.snapshot_diff)
         resume.write_resume(f"{stem}.resume", self._state.iteration, states)

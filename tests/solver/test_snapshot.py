@@ -208,3 +208,18 @@ def test_time_is_not_part_of_a_snapshot(make_solver: MakeSolver) -> None:
     time.sleep(0.01)
     make_solver().step(3)
     assert first == {path.name: path.read_bytes() for path in Path().glob("snap_iter_3.*")}
+
+
+def test_links_to_another_disk_stay(make_solver: MakeSolver, job: Path) -> None:
+    (job / "disk").mkdir()
+    endings = ("caffemodel", "resume", "solverstate")
+    for ending in endings:
+        Path(f"snap_iter_3.{ending}").symlink_to(f"disk/{ending}")
+    first = make_solver()
+    first.step(3)
+    first.snapshot()
+    assert sorted(os.listdir("disk")) == sorted(endings)
+    assert all(Path(f"snap_iter_3.{ending}").is_symlink() for ending in endings)
+    second = make_solver()
+    second.restore("snap_iter_3.solverstate")
+    assert_same_bits(weights(first), weights(second))
