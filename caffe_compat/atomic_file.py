@@ -1,6 +1,13 @@
-"""Files that are either whole or absent: written beside the target, synced, then renamed."""
+"""Files that are either whole or absent: written beside the target, synced, then renamed.
+
+Links are followed, and what is no regular file (a device, a pipe, this process's /dev/stdout) is written to, not
+replaced.
+"""
 
 import os
+import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,27 +16,23 @@ from pathlib import Path
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path in the target's folder that replaces ``target`` on success.
+    """Yield a temporary path, whose content ``target`` has when the block succeeds.
 
-    When the block raises, the temporary file is removed and ``target`` stays as it was.
-    Raises OSError (folder missing, disk full, ...) with the system's own message.
+    It lies in the folder of the target (of the file that a link leads to), which it replaces.  A device or a pipe gets
+    the content as a stream instead.  When the block raises, the temporary file is removed and ``target`` stays as it
+    was.  Raises OSError (folder missing, disk full, ...) with the system's own message and the target's name.
     """
-    target = Path(target)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    stream = _is_stream(target)
+    final = Path(os.path.realpath(target))
+    temporary = _make_temporary(final.name, None if stream else final.parent, os.fspath(target))
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
+        if stream:
+            _send(temporary, target)
+        else:
+            _put_in_place(temporary, final)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
 
 
 def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
@@ -41,6 +44,53 @@ def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
 def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` as UTF-8 to ``target``, atomically."""
     write_bytes(target, text.encode())
+
+
+def _is_stream(target: str | os.PathLike[str]) -> bool:
+    try:
+        mode = os.stat(target).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or _descriptor(target) is not None
+
+
+def _descriptor(target: str | os.PathLike[str]) -> int | None:
+    """The number of this process's open file that ``target``, which exists, stands for (/dev/stdout, /dev/fd/3)."""
+    path = os.path.abspath(target)
+    while True:
+        folder, name = os.path.realpath(os.path.dirname(path)), os.path.basename(path)
+        if folder == f"/proc/{os.getpid()}/fd":
+            return int(name)
+        if not os.path.islink(path):
+            return None
+        path = os.path.join(folder, os.readlink(path))
+
+
+def _make_temporary(name: str, folder: Path | None, target: str) -> Path:
+    try:
+        handle, path = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, target) from None
+    os.close(handle)
+    return Path(path)
+
+
+def _send(temporary: Path, target: str | os.PathLike[str]) -> None:
+    sys.stdout.flush()  # what was printed before comes first, if it is the same stream
+    descriptor = _descriptor(target)
+    # A descriptor is used as it is: opened anew, a redirected stdout would be written from its start.
+    with open(temporary, "rb") as source, open(target if descriptor is None else os.dup(descriptor), "wb") as stream:
+        shutil.copyfileobj(source, stream)
+
+
+def _put_in_place(temporary: Path, final: Path) -> None:
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    umask = os.umask(0)
+    os.umask(umask)
+    os.chmod(temporary, 0o666 & ~umask)
+    os.replace(temporary, final)
+    _sync_folder(final.parent)
 
 
 def _sync_folder(folder: Path) -> None:

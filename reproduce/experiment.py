@@ -78,12 +78,12 @@ def run(options: Options, console: Console) -> list[Result]:
     with _locked(out):
         if not options.resume:
             _remove_run(out)
-        _check_same_run(options)
+        threads = _check_same_run(options)
         data = _prepare_data(options, networks, console)
         settings = _settings(options, data)
         for network in networks:
             write_run_folder(network, settings, out)
-        results = _train(options, networks, console)
+        results = _train(options, networks, threads, console)
         write_results(results, out / "results.csv")
         _show(options, results, time.monotonic() - began)
     console.print(f"{out / 'results.csv'}: {len(results)} networks; see {out / 'report.html'}", highlight=False)
@@ -110,16 +110,22 @@ def _remove_run(out: Path) -> None:
         (out / name).unlink(missing_ok=True)
 
 
-def _check_same_run(options: Options) -> None:
-    """Note the options that decide the numbers; DataError when the folder was begun with others."""
+def _check_same_run(options: Options) -> int:
+    """Note the options that decide the numbers; DataError when the folder was begun with others.
+
+    Returns the threads of each network, which decide numbers too, as they order sums: those that the run was begun
+    with, whatever --jobs and the machine are now.
+    """
     file = options.out / "settings.json"
     ours = options.settings_that_decide()
+    threads = max(1, _cores() // _jobs(options))
     if not file.exists():
-        write_text(file, json.dumps(ours, indent=1) + "\n")
-        return
+        write_text(file, json.dumps({**ours, "threads": threads}, indent=1) + "\n")
+        return threads
     try:
         theirs = json.loads(file.read_text())
-    except ValueError:
+        begun_with = int(theirs.get("threads", threads))  # a folder of before they were noted
+    except (AttributeError, TypeError, ValueError):
         raise DataError(f"{file}: cannot be read; remove it, or choose another --out") from None
     for name, value in ours.items():
         if theirs.get(name) != value:
@@ -127,6 +133,17 @@ def _check_same_run(options: Options) -> None:
                 f"{options.out}: was begun with --{name} {theirs.get(name)}, not {value}; "
                 "choose another --out, or add --no-resume to start anew"
             )
+    if "threads" not in theirs:
+        write_text(file, json.dumps({**theirs, "threads": threads}, indent=1) + "\n")
+    return begun_with
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _jobs(options: Options) -> int:
+    return options.jobs or (_cores() if options.devices == ("cpu",) else len(options.devices))
 
 
 def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> Prepared:
@@ -169,13 +186,12 @@ def _settings(options: Options, data: Prepared | None) -> RunSettings:
     )
 
 
-def _train(options: Options, networks: Sequence[Network], console: Console) -> list[Result]:
+def _train(options: Options, networks: Sequence[Network], threads: int, console: Console) -> list[Result]:
     """Train what is not done; returns all rows in the plan's order."""
     from reproduce.cost import training_flops
 
     out = options.out
-    cores = len(os.sched_getaffinity(0))
-    jobs = options.jobs or (cores if options.devices == ("cpu",) else len(options.devices))
+    jobs = _jobs(options)
     devices = list(islice(cycle(options.devices), jobs))
     results = {network.name: read_result(network, out) for network in networks if is_done(network, out)}
     channels = find_data_set(options.data)[0].channels
@@ -184,7 +200,7 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> l
         f"{len(networks)} networks, {len(results)} of them done; {jobs} at a time on {', '.join(options.devices)}",
         highlight=False,
     )
-    mode = Mode(max(1, cores // jobs), options.fast, options.precision)
+    mode = Mode(threads, options.fast, options.precision)
     with Progress(costs, len(results), out, console) as progress:
 
         def finish(network: Network) -> None:

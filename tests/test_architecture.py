@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ["errors", "atomic_file", "extension", "proto", "random", "precision", "progress", "memory", "onnx_graph"]
-ROOMS += ["ops", "layers", "data", "net", "solver", "pycaffe", "tools", "cli"]
+ROOMS = ["errors", "atomic_file", "file_lock", "extension", "proto", "random", "precision", "progress", "memory"]
+ROOMS += ["onnx_graph", "ops", "layers", "data", "net", "solver", "pycaffe", "tools", "cli"]
 FILES = sorted((ROOT / "caffe_compat").rglob("*.py"))
 REPRODUCE = sorted((ROOT / "reproduce").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,81 @@ def test_errors_are_the_systems(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         write_bytes(tmp_path / "folder", b"")
     assert names(tmp_path) == ["folder"]
+
+
+def test_an_error_names_the_target(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as error:
+        write_bytes(tmp_path / "none" / "t", b"")
+    assert error.value.filename == str(tmp_path / "none" / "t")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_stays_and_leads_to_the_new_content(tmp_path: Path, there: bool) -> None:
+    """Also a chain of links, relative ones, one into another folder, and one whose end is yet to be made."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "links").mkdir()
+    if there:
+        (tmp_path / "disk" / "file").write_bytes(b"old")
+    (tmp_path / "links" / "second").symlink_to("../disk/file")
+    (tmp_path / "links" / "first").symlink_to(tmp_path / "links" / "second")
+    write_bytes(tmp_path / "links" / "first", b"new")
+    assert (tmp_path / "links" / "first").is_symlink()
+    assert (tmp_path / "links" / "second").is_symlink()
+    assert (tmp_path / "disk" / "file").read_bytes() == b"new"
+    assert names(tmp_path / "disk") == ["file"]
+    assert names(tmp_path / "links") == ["first", "second"]
+
+
+def test_a_circle_of_links_is_the_systems_error(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_bytes(tmp_path / "a", b"")
+    assert names(tmp_path) == ["a", "b"]
+
+
+def test_a_device_stays_a_device(tmp_path: Path) -> None:
+    (tmp_path / "null").symlink_to("/dev/null")
+    write_bytes(tmp_path / "null", b"gone")
+    assert (tmp_path / "null").readlink() == Path("/dev/null")
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert names(tmp_path) == ["null"]
+    with pytest.raises(OSError, match="No space left"):
+        write_bytes("/dev/full", b"no room")
+    assert stat.S_ISCHR(os.stat("/dev/full").st_mode)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_pipe_gets_the_content_and_nothing_from_a_block_that_raises(tmp_path: Path, fails: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+
+    def write() -> None:
+        with atomic_path(tmp_path / "pipe") as temporary:
+            temporary.write_bytes(b"whole")
+            if fails:
+                raise ValueError("no")
+
+    try:
+        if fails:
+            with pytest.raises(ValueError, match="no"):
+                write()
+        else:
+            write()
+        assert os.read(reader, 100) == (b"" if fails else b"whole")
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+@pytest.mark.parametrize("piped", [False, True])
+def test_standard_output_is_written_in_its_order(tmp_path: Path, name: str, piped: bool) -> None:
+    """Redirected into a file it keeps what is printed before and after."""
+    script = f"from caffe_compat.atomic_file import write_text\nprint('a')\nwrite_text({name!r}, 'b\\n')\nprint('c')"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with open(tmp_path / "out", "wb") as out:
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE if piped else out, check=True
+        )
+    assert (done.stdout if piped else (tmp_path / "out").read_bytes()) == b"a\nb\nc\n"

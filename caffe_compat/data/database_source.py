@@ -85,12 +85,12 @@ class DatabaseSource:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state``."""
-        self._offset = state["offset"]
-        self._cursor = None
+        """Continue from a ``state``; DataError, with nothing changed, when its record is not there."""
+        cursor = None
         if state["position"] is not None:
-            self._cursor = self.database.cursor()
-            self._cursor.seek(state["position"])
+            cursor = self.database.cursor()
+            cursor.seek(state["position"])
+        self._offset, self._cursor = state["offset"], cursor
         self.transformer.set_state(state["random"])
         self.bad_records.count = state["bad_records"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.data.datum import decode_image
+from caffe_compat.data.identity import digest
 from caffe_compat.data.image_size import MAX_VALUES
 from caffe_compat.errors import DataError, seen_from
 
@@ -35,6 +36,10 @@ class ImageList:
 
     def __len__(self) -> int:
         return len(self._ends)
+
+    def identity(self) -> str:
+        """Count and a digest of the lines, to tell this list from others."""
+        return f"{len(self)} images ({digest([self._text])})"
 
     def line(self, number: int) -> str:
         """Line ``number``, counted from 0."""

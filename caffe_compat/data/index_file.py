@@ -76,6 +76,11 @@ class SubsetReader:
                 f"{len(self._database)}; make it again"
             )
 
+    @property
+    def database_path(self) -> Path:
+        """Where the records lie."""
+        return self._database.path
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from caffe_compat.data.lmdb import Record
+from caffe_compat.data.lmdb import Record, lock_database
 from caffe_compat.errors import DataError, reading
 
 
@@ -23,14 +23,13 @@ class LevelDBWriter:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        if self.path.exists():
-            raise DataError(f"{self.path}: already exists; remove it or choose another name")
         plyvel = _import_plyvel(self.path)
-        shutil.rmtree(self.partial, ignore_errors=True)
-        self.partial.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock_database(self.path)
         try:
+            shutil.rmtree(self.partial, ignore_errors=True)
             self._database = plyvel.DB(str(self.partial), create_if_missing=True, write_buffer_size=256 << 20)
         except (plyvel.Error, OSError) as error:
+            self._lock.release()
             raise DataError(f"{self.path}: cannot be created: {error}") from None
 
     def __enter__(self) -> "LevelDBWriter":
@@ -38,8 +37,11 @@ class LevelDBWriter:
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self._database.close()
-        if kind is None:
-            os.rename(self.partial, self.path)
+        try:
+            if kind is None:
+                os.rename(self.partial, self.path)
+        finally:
+            self._lock.release()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add a record; an earlier one of the same key is replaced."""

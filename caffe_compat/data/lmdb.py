@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import lmdb
 
 from caffe_compat.errors import DataError, reading
+from caffe_compat.file_lock import FileLock
 
 _MAGIC = 0xBEEFC0DE
 _PAGE_HEADER_SIZE = 16
@@ -433,6 +434,30 @@ def _number_of(key: bytes) -> int | None:
     return int(key[:8]) if key[:8].isdigit() and (len(key) == 8 or key[8:9] == b"_") else None
 
 
+def lock_database(path: Path) -> FileLock:
+    """The right to write a new database ``path``; DataError when it exists, is being written, or cannot be."""
+    _check_new(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(
+            path.with_name(f".{path.name}.lock"),
+            DataError(f"{path}: is being written by another process; wait for it, or choose another name"),
+        )
+    except OSError as error:
+        raise DataError(f"{path}: cannot be created: {error}") from None
+    try:
+        _check_new(path)  # another one may have finished it in between
+    except DataError:
+        lock.release()
+        raise
+    return lock
+
+
+def _check_new(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise DataError(f"{path}: already exists; remove it or choose another name")
+
+
 class LMDBWriter:
     """Appends records to an LMDB folder in batches; the map grows as needed.
 
@@ -444,14 +469,14 @@ class LMDBWriter:
         """``resume``: go on with a ``.partial`` folder that an earlier run left."""
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
-        if self.path.exists() or self.path.is_symlink():
-            raise DataError(f"{self.path}: already exists; remove it or choose another name")
-        if not resume:
-            shutil.rmtree(self.partial, ignore_errors=True)
+        self._lock = lock_database(self.path)
         try:
+            if not resume:
+                shutil.rmtree(self.partial, ignore_errors=True)
             self.partial.mkdir(parents=True, exist_ok=True)
             self._environment = lmdb.open(str(self.partial), map_size=self._first_map_size(), writemap=False)
         except (lmdb.Error, OSError) as error:
+            self._lock.release()
             raise DataError(f"{self.path}: cannot be created: {error}") from None
         self._pending: list[tuple[bytes, bytes]] = []
 
@@ -467,6 +492,7 @@ class LMDBWriter:
             self.finish()
         else:
             self._environment.close()
+            self._lock.release()
 
     def last_key(self) -> bytes | None:
         """The greatest key written so far (after a resume), or None."""
@@ -504,10 +530,12 @@ class LMDBWriter:
         try:
             self.commit()
             self._environment.sync(True)
+            self._environment.close()
+            (self.partial / "lock.mdb").unlink(missing_ok=True)
+            os.rename(self.partial, self.path)
         finally:
             self._environment.close()
-        (self.partial / "lock.mdb").unlink(missing_ok=True)
-        os.rename(self.partial, self.path)
+            self._lock.release()
 
 
 def write_lmdb(path: str | os.PathLike[str], records: Iterable[tuple[bytes | str, bytes]]) -> int:

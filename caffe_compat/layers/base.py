@@ -76,6 +76,10 @@ class Layer(nn.Module):
     no_gradient_bottoms: ClassVar[tuple[int, ...]] = ()
     #: those of them that force_backward asks for all the same, so that backward refuses, as in Caffe
     forced_bottoms: ClassVar[tuple[int, ...]] = ()
+    #: fields (``data_param.prefetch``) that change neither what a source reads nor in which order
+    state_ignores: ClassVar[tuple[str, ...]] = ()
+    #: buffers whose values follow from fields or their files, so that no snapshot brings them back
+    constant_buffers: ClassVar[tuple[str, ...]] = ()
     #: a source whose tops the caller of the net writes
     is_input: ClassVar[bool] = False
     #: writes files when it runs: commands that only look at a net leave it out
@@ -213,6 +217,19 @@ class Layer(nn.Module):
 
     # -- data sources -------------------------------------------------------------------
 
+    def source_identity(self) -> dict[str, str]:
+        """Sources only: what a ``source_state`` belongs to: the type, the fields that are set, and, where there are
+        any, the ``content`` of the list or database.  A state is loaded into a layer of the same identity only.
+        """
+        identity = {"type": self.type}
+        for name in self.param_fields:
+            param = getattr(self.param, name)
+            for descriptor, value in param.ListFields():
+                key = f"{name}.{descriptor.name}"
+                if value != descriptor.default_value and key not in self.state_ignores:
+                    identity[key] = str(value)
+        return identity
+
     def next_batch(self) -> tuple[Tensor, ...]:
         """Sources only: the next value of every top (CPU tensors, ``context.dtype``)."""
         raise TypeError(f"{type(self).__name__} is not a data source")
@@ -227,7 +244,10 @@ class Layer(nn.Module):
         return {}
 
     def load_source_state(self, state: dict[str, Any]) -> None:
-        """Continue from a ``source_state``."""
+        """Continue from a ``source_state``: its position and random state, never a setting.
+
+        Raises DataError when that is no place in this layer's data.
+        """
 
     def close(self) -> None:
         """Release files and threads (sources)."""

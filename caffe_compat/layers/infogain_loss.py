@@ -45,6 +45,7 @@ class InfogainLoss(Layer):
     no_gradient_bottoms = (1, 2)
     forced_bottoms = (2,)
     graph_safe = True
+    constant_buffers = ("weights",)
 
     weights: Tensor
 

@@ -130,14 +130,13 @@ class Log(Glog):
         """The histories are about to be taken from a snapshot."""
         self.line("sgd_solver.cpp:318", "SGDSolver: restoring history")
 
-    def resume_does_not_fit(self, path: Path, iteration: int, processes: int) -> None:
+    def resume_does_not_fit(self, path: Path, reason: str) -> None:
         """Our own: the file beside a snapshot belongs to another run."""
-        self.line(
-            "solver.cpp:520",
-            f"{path} is of iteration {iteration} and {processes} process(es): data restarts from its "
-            "beginning, as in Caffe",
-            severity="W",
-        )
+        self.line("solver.cpp:520", f"{path} {reason}: data restarts from its beginning, as in Caffe", severity="W")
+
+    def state_does_not_fit(self, path: Path, problem: str) -> None:
+        """Our own: a layer is not the one whose state was saved; ``problem`` says which, and what becomes of it."""
+        self.line("solver.cpp:520", f"{path}: {problem}", severity="W")
 
     def passing_over_snapshot(self, path: Path, problem: Exception) -> None:
         """Our own: a damaged snapshot is not resumed from."""

@@ -1,10 +1,12 @@
 """Our own file beside Caffe's snapshot: what an exact resume needs more than Caffe saves.
 
 ``<prefix>_iter_N.resume`` is JSON: data positions, random states, the window of smoothed losses and layers' buffers,
-for each of the processes that trained together.  Caffe ignores it; without it we resume as Caffe does.
+for each of the processes that trained together; digests of its own text and of the snapshot that it belongs to.
+Caffe ignores it; without it we resume as Caffe does.
 """
 
 import base64
+import hashlib
 import json
 import os
 from typing import Any
@@ -15,26 +17,70 @@ from torch import Tensor
 
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.proto import SolverSnapshot
 
-VERSION = 1
+VERSION = 2
+#: those before did not say what snapshot and which data they belong to, so that nothing in them can be trusted
+VERSIONS = (1, VERSION)
 
 
-def write_resume(path: str | os.PathLike[str], iteration: int, states: list[dict[str, Any]]) -> None:
-    """Write every process's ``TrainingState.state()``, by rank; the file is whole or absent."""
-    record = {"version": VERSION, "iteration": iteration, "ranks": states}
-    write_text(path, json.dumps(record, default=_encode))
+def write_resume(
+    path: str | os.PathLike[str], iteration: int, states: list[dict[str, Any]], snapshot: dict[str, str] | None = None
+) -> None:
+    """Write every process's ``TrainingState.state()``, by rank; the file is whole or absent.
+
+    ``snapshot``: the ``snapshot_identity`` of what it lies beside.
+    """
+    record = {"version": VERSION, "iteration": iteration, "snapshot": snapshot or {}, "ranks": states}
+    text = json.dumps(record, default=_encode)
+    write_text(path, f'{{"sha256": "{_sha256(text)}", {text[1:]}')
 
 
 def read_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the file back; SolverError when it is damaged or of another version."""
+    """Read the file back: ``version``, ``iteration``, and of the present version ``snapshot`` and ``ranks``.
+
+    SolverError when it is damaged or of a later version.
+    """
+    cure = "remove it to resume as Caffe does"
     try:
         with open(path, encoding="utf-8") as file:
-            record = json.load(file, object_hook=_decode)
-    except (OSError, ValueError) as error:
-        raise SolverError(f"{os.fspath(path)}: cannot be read: {error}; remove it to resume as Caffe does") from error
-    if not isinstance(record, dict) or record.get("version") != VERSION:
-        raise SolverError(f"{os.fspath(path)}: is no resume file of version {VERSION}; remove it to resume as Caffe")
+            plain = json.load(file)
+        if not isinstance(plain, dict) or plain.get("version") not in VERSIONS:
+            raise SolverError(f"{os.fspath(path)}: is no resume file of version {VERSION}; {cure}")
+        written = plain.pop("sha256", None)
+        text = json.dumps(plain)
+        if (plain["version"] == VERSION or written is not None) and written != _sha256(text):
+            raise SolverError(f"{os.fspath(path)}: is damaged: its text is not what its sha256 says; {cure}")
+        record: dict[str, Any] = json.loads(text, object_hook=_decode)
+    except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise SolverError(f"{os.fspath(path)}: cannot be read: {error}; {cure}") from error
     return record
+
+
+def snapshot_identity(snapshot: SolverSnapshot, weights: str | os.PathLike[str] | None) -> dict[str, str]:
+    """Digests of a snapshot: of the weights' file (there may be none) and of the values in the solver state."""
+    state = hashlib.sha256(f"{snapshot.iter} {snapshot.current_step}".encode())
+    for array in snapshot.history:
+        state.update(np.ascontiguousarray(array).data)
+    identity = {"solverstate": state.hexdigest()}
+    if weights is not None:
+        with open(weights, "rb") as file:
+            identity["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return identity
+
+
+def misfit(record: dict[str, Any], snapshot: dict[str, str]) -> str:
+    """Why ``record`` was not written with this ``snapshot``, in words; empty when it was."""
+    if record["version"] != VERSION:
+        return f"is of version {record['version']}, which does not say what it belongs to"
+    others = [name for name, digest in record["snapshot"].items() if snapshot.get(name) != digest]
+    if others or not record["snapshot"]:
+        return f"was written with another snapshot (other {' and '.join(others) or 'files'})"
+    return ""
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 # -- JSON with bytes and tensors --------------------------------------------------------

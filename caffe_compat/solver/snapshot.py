@@ -54,13 +54,14 @@ class Snapshots:
         kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
         stem = f"{self._param.snapshot_prefix}_iter_{self._state.iteration}"
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
-        Path(state).unlink(missing_ok=True)
+        Path(os.path.realpath(state)).unlink(missing_ok=True)  # a link stays, and will lead to the new file
         self._log.snapshot(kind, model)
         _save_model(self._state.net, model, with_diffs=self._param.snapshot_diff)
-        resume.write_resume(f"{stem}.resume", self._state.iteration, states)
+        snapshot = self._state.solver_snapshot(model)
+        resume.write_resume(f"{stem}.resume", self._state.iteration, states, resume.snapshot_identity(snapshot, model))
         self._log.snapshot_state(kind, state)
         write = write_hdf5_solverstate if hdf5 else write_solverstate
-        write(state, self._state.solver_snapshot(model))
+        write(state, snapshot)
         self._log.snapshot_done(self._state.iteration, model, state)
         return Path(state)
 
@@ -68,21 +69,29 @@ class Snapshots:
         """Continue from one; see ``Solver.restore``.  Nothing is changed when it does not fit."""
         snapshot = _read_state(path)
         self._state.check_solver_snapshot(snapshot, path)
-        if snapshot.learned_net:
-            self._state.net.copy_from(_find_model(snapshot.learned_net, path))
+        model = _find_model(snapshot.learned_net, path) if snapshot.learned_net else None
+        exact = self._read_exact(_resume_path(path), snapshot, model)
+        if model is not None:
+            self._state.net.copy_from(model)
         self._log.restoring_history()
         self._state.load_solver_snapshot(snapshot)
-        self._restore_exactly(_resume_path(path))
+        if exact is not None:
+            for problem in self._state.load_state(exact, _resume_path(path)):
+                self._log.state_does_not_fit(_resume_path(path), problem)
 
-    def _restore_exactly(self, path: Path) -> None:
+    def _read_exact(self, path: Path, snapshot: SolverSnapshot, model: str | None) -> dict[str, Any] | None:
+        """This process's part of the resume file, where there is one and it belongs to the snapshot."""
         if not path.is_file():
-            return
+            return None
         record = resume.read_resume(path)
-        states: list[dict[str, Any]] = record["ranks"]
-        if record["iteration"] == self._state.iteration and len(states) == self._parallel.count:
-            self._state.load_state(states[self._parallel.rank])
-        else:
-            self._log.resume_does_not_fit(path, record["iteration"], len(states))
+        reason = resume.misfit(record, resume.snapshot_identity(snapshot, model))
+        if not reason and len(record["ranks"]) != self._parallel.count:
+            reason = f"is of {len(record['ranks'])} process(es), not {self._parallel.count}"
+        if reason:
+            self._log.resume_does_not_fit(path, reason)
+            return None
+        state: dict[str, Any] = record["ranks"][self._parallel.rank]
+        return state
 
 
 def _save_model(net: Net, path: str, with_diffs: bool) -> None:
@@ -136,7 +145,7 @@ def _resume_path(state_path: str | os.PathLike[str]) -> Path:
 def find_snapshot(prefix: str | os.PathLike[str], log: Log | None = None) -> Path | None:
     """The newest whole snapshot ``<prefix>_iter_N.solverstate[.h5]``, or None.
 
-    A snapshot with a damaged file is passed over with a warning in the log.
+    A snapshot with a damaged file, or with files of different runs, is passed over with a warning in the log.
     """
     for path in _states_newest_first(Path(prefix)):
         try:
@@ -162,11 +171,17 @@ def _states_newest_first(prefix: Path) -> list[Path]:
 
 def _check_whole(path: Path) -> None:
     state = _read_state(path)
+    model = None
     if state.learned_net:
         model = _find_model(state.learned_net, path)
         if is_hdf5(model):
             read_hdf5_weights(model)
         else:
             read_caffemodel(model)
-    if _resume_path(path).is_file():
-        resume.read_resume(_resume_path(path))
+    exact = _resume_path(path)
+    if exact.is_file():
+        record = resume.read_resume(exact)
+        # One of version 1 may well belong to it.
+        reason = resume.misfit(record, resume.snapshot_identity(state, model)) if record["version"] > 1 else ""
+        if reason:
+            raise SolverError(f"{exact} {reason}; remove it to resume from this one as Caffe does")

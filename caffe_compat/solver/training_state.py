@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caffe_compat import random
-from caffe_compat.errors import SolverError
+from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.layers.base import Layer
 from caffe_compat.net import Net
 from caffe_compat.proto import SolverSnapshot
 from caffe_compat.solver.rules import Rule
@@ -84,29 +85,75 @@ class TrainingState:
     def state(self) -> dict[str, Any]:
         """The rest, as JSON values, bytes and tensors."""
         return {
-            "sources": [[layer.source_state() for layer in net.sources()] for net in self._nets],
+            "sources": [
+                [{"identity": layer.source_identity(), "state": layer.source_state()} for layer in net.sources()]
+                for net in self._nets
+            ],
             "random": _random_state(self.net.device),
             "losses": self.smoothed.get_state(),
             "buffers": [_buffers(net) for net in self._nets],
         }
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from a ``state``."""
-        for net, sources, buffers in zip(self._nets, state["sources"], state["buffers"], strict=True):
-            for layer, source in zip(net.sources(), sources, strict=True):
-                if source:
-                    layer.load_source_state(source)
-            own = dict(net.named_buffers())
-            for name, value in buffers.items():
-                own[name].resize_(value.shape).copy_(value)
-        _set_random_state(state["random"], self.net.device)
-        self.smoothed.set_state(state["losses"], self.net.device)
+    def load_state(self, state: dict[str, Any], place: str | os.PathLike[str] = "state") -> list[str]:
+        """Go on from a ``state``; returns a line for each source and buffer that it does not fit, which starts anew.
+
+        Raises SolverError, which starts with ``place``, when it is none of ours.
+        """
+        try:
+            problems = []
+            for number, net in enumerate(self._nets):
+                saved = state["sources"][number] if number < len(state["sources"]) else []
+                for i, layer in enumerate(net.sources()):
+                    problem = _load_source(layer, saved[i] if i < len(saved) else None)
+                    if problem:
+                        problems.append(f"{layer.where()}: {problem}; it starts from its beginning, as in Caffe")
+                problems += _load_buffers(net, state["buffers"][number] if number < len(state["buffers"]) else {})
+            _set_random_state(state["random"], self.net.device)
+            self.smoothed.set_state(state["losses"], self.net.device)
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise SolverError(
+                f"{os.fspath(place)}: cannot be used: {error!r}; remove it to resume as Caffe does"
+            ) from error
         self._keeps_window = True
+        return problems
 
 
-def _buffers(net: nn.Module) -> dict[str, Tensor]:
+def _load_source(layer: Layer, saved: dict[str, Any] | None) -> str:
+    """Go on where ``saved`` stands; if it is that of another source, leave the layer as it is and say why."""
+    start = layer.source_state()
+    if saved is None:
+        return "was not there" if start else ""
+    if not start and not saved["state"]:
+        return ""  # as an Input, which has no place to go on from
+    theirs, ours = saved["identity"], layer.source_identity()
+    keys = ["type"] if theirs.get("type") != ours["type"] else list({**theirs, **ours})
+    different = [(key, theirs.get(key, "not set"), ours.get(key, "not set")) for key in keys]
+    different = [entry for entry in different if entry[1] != entry[2]]
+    if different:
+        return " ".join(", ".join(f"{key} was {before}, is {now}" for key, before, now in different).split())
+    try:
+        layer.load_source_state(saved["state"])
+    except (CaffeCompatError, LookupError, TypeError, ValueError) as error:
+        layer.load_source_state(start)
+        return str(error)
+    return ""
+
+
+def _buffers(net: Net) -> dict[str, Tensor]:
     """What layers keep from pass to pass beside their parameters."""
-    return {name: buffer.detach().cpu() for name, buffer in net.named_buffers() if buffer.numel()}
+    return {name: buffer.detach().cpu() for name, buffer in _own_buffers(net).items() if buffer.numel()}
+
+
+def _own_buffers(net: Net) -> dict[str, Tensor]:
+    constant = {id(getattr(step.layer, name)) for step in net.steps for name in step.layer.constant_buffers}
+    return {name: buffer for name, buffer in net.named_buffers() if id(buffer) not in constant}
+
+
+def _load_buffers(net: Net, saved: dict[str, Tensor]) -> list[str]:
+    own = _own_buffers(net)
+    for name in saved.keys() & own.keys():
+        own[name].resize_(saved[name].shape).copy_(saved[name])
+    return [f"{net.source}: has no {name}; it is left out" for name in saved if name not in own]
 
 
 def _random_state(device: torch.device) -> dict[str, Any]:

@@ -6,12 +6,15 @@ Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots; see --sigint_
 """
 
 import argparse
+import os
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
 from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.file_lock import FileLock
 from caffe_compat.net.phase_rules import phase_value
 from caffe_compat.precision import PRECISIONS
 from caffe_compat.proto import caffe_pb2, read_solver
@@ -121,7 +124,10 @@ def _train(
         log.using_gpu(args.gpu or str(device.index), device.index, torch.cuda.get_device_name(device))
     else:
         log.using_cpu()
-    with SignalActions(args.sigint_effect, args.sighup_effect) as signals:
+    with (
+        _only_writer(param, args.solver) if parallel.is_root else nullcontext(),
+        SignalActions(args.sigint_effect, args.sighup_effect) as signals,
+    ):
         solver = Solver(
             param,
             device=device,
@@ -144,6 +150,19 @@ def _train(
             log.command_done()
         finally:
             solver.close()
+
+
+def _only_writer(param: caffe_pb2.SolverParameter, source: str) -> AbstractContextManager[object]:
+    """Keep others from writing snapshots of the same names; SolverError when one trains here already."""
+    lock = Path(f"{param.snapshot_prefix}.lock")
+    # Where no file can be made, the solver says so if it is to write snapshots.
+    if not (param.snapshot or param.snapshot_after_train) or not os.access(lock.parent, os.W_OK | os.X_OK):
+        return nullcontext()
+    refusal = SolverError(
+        f'{source}: another process trains with snapshot_prefix "{param.snapshot_prefix}"; wait for it or stop it, '
+        "or set another snapshot_prefix"
+    )
+    return FileLock(lock, refusal)
 
 
 def _snapshot_to_resume(args: argparse.Namespace, param: caffe_pb2.SolverParameter, log: CaffeTrainLog) -> Path | None:

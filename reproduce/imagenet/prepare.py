@@ -18,6 +18,7 @@ from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.data.mean import write_mean
 from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
+from caffe_compat.file_lock import FileLock
 from caffe_compat.progress import show_progress
 from reproduce.imagenet.ilsvrc import ListedImages, find_train, find_valid
 from reproduce.imagenet.lists import LIST_MD5, list_md5, list_text, paper_subsets, parse_list_line
@@ -67,8 +68,18 @@ def prepare_imagenet(job: Preparation, *, only_estimate: bool = False) -> bool:
             f"{job.out}: needs about {need_bytes / 1e9:.3g} GB but {free_bytes / 1e9:.3g} GB are free; "
             "try --encode_type=jpg"
         )
+    job.out.mkdir(parents=True, exist_ok=True)
+    refusal = DataError(f"{job.out}: another process prepares it; wait for it, or choose another --out")
+    with FileLock(job.out / ".lock", refusal):
+        write_text(job.out / "synsets.txt", list_text(synsets))
+        return _prepare(job, train, valid, subsets=subsets, options=options)
+
+
+def _prepare(
+    job: Preparation, train: ListedImages, valid: ListedImages, *, subsets: list[Subset], options: ConvertOptions
+) -> bool:
+    """Write what is not there yet; returns whether all lists are the authors'."""
     all_equal = _write_lists(job.out / "lists", subsets)
-    write_text(job.out / "synsets.txt", list_text(synsets))
 
     databases = {}
     for kind, images in (("train", train), ("val", valid)):

@@ -109,3 +109,33 @@ def test_backends(folder: Path) -> None:
     convert_images(f"{folder}/", ENTRIES, folder / "db")
     with pytest.raises(DataError, match="db: already exists"):
         convert_images(f"{folder}/", ENTRIES, folder / "db")
+
+
+@pytest.mark.parametrize("backend", ["lmdb", "leveldb"])
+def test_two_never_write_one_database(folder: Path, backend: str) -> None:
+    """The second is refused at any moment and harms nothing; afterwards the database is simply there."""
+    if backend == "leveldb":
+        pytest.importorskip("plyvel")
+    options, refused = ConvertOptions(backend=backend), 0
+
+    def second(done: int, problem: DataError | None) -> None:
+        nonlocal refused
+        with pytest.raises(DataError, match=r"db: is being written by another process; wait for it, or choose another"):
+            convert_images(f"{folder}/", ENTRIES, folder / "db", options)
+        refused += 1
+
+    assert convert_images(f"{folder}/", ENTRIES, folder / "db", options, report=second) == Conversion(4, 0)
+    assert refused == 4
+    assert len(open_database(folder / "db")) == 4
+    with pytest.raises(DataError, match="db: already exists"):
+        convert_images(f"{folder}/", ENTRIES, folder / "db", options)
+    assert sorted(path.name for path in folder.iterdir() if path.suffix != ".png") == ["db"]
+
+
+def test_a_conversion_that_failed_can_be_started_again(folder: Path) -> None:
+    def stop(done: int, problem: DataError | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_images(f"{folder}/", ENTRIES, folder / "db", report=stop)
+    assert convert_images(f"{folder}/", ENTRIES, folder / "db").records == 4

@@ -9,7 +9,7 @@ from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.net.layer_types import layer_types
-from caffe_compat.proto import Source, caffe_pb2
+from caffe_compat.proto import Source, caffe_pb2, parse_net
 
 TEXT = 'name: "n"\nlayer { name: "it" }\n'
 
@@ -150,3 +150,22 @@ def test_count() -> None:
     assert count((2, 3, 4), 3) == 1
     assert count((2, 0, 4)) == 0
     assert count(()) == 1
+
+
+def test_a_source_says_what_its_state_belongs_to() -> None:
+    """Defaults that are written out make no difference, nor do fields that change no batch."""
+    text = "layer {{ name: 'x' type: 'Data' top: 'y' data_param {{ source: 'db' batch_size: 4 {} }} {} }}"
+
+    class Source(Layer):
+        type = "Data"
+        param_fields = ("data_param", "transform_param")
+        state_ignores = ("data_param.prefetch",)
+
+    def identity(fields: str = "", messages: str = "") -> dict[str, str]:
+        return Source(parse_net(text.format(fields, messages)).layer[0]).source_identity()
+
+    plain = {"type": "Data", "data_param.source": "db", "data_param.batch_size": "4"}
+    assert identity() == identity("rand_skip: 0 prefetch: 9", "transform_param { mirror: false }") == plain
+    assert identity("", "transform_param { mean_value: 1 mean_value: 2 }") == plain | {
+        "transform_param.mean_value": "[1.0, 2.0]"
+    }

@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from caffe_compat.errors import DataError
+from reproduce.dataset import Prepared
 from reproduce.experiment import chosen_networks, run, show_plan
+from reproduce.mode import Mode
 from reproduce.options import Options
 
 
@@ -37,9 +39,46 @@ def test_a_run_is_continued_only_with_the_same_settings(tmp_path: Path) -> None:
     settings = Options(data="folder:/nowhere", seed=1, out=tmp_path)
     with pytest.raises(DataError, match="/nowhere: no such folder"):
         run(settings, Console(quiet=True))
-    assert json.loads((tmp_path / "settings.json").read_text()) == settings.settings_that_decide()
+    noted = json.loads((tmp_path / "settings.json").read_text())
+    assert noted.pop("threads") >= 1
+    assert noted == settings.settings_that_decide()
     with pytest.raises(DataError, match="was begun with --fast False, not True"):
         run(Options(data="folder:/nowhere", seed=1, out=tmp_path, fast=True), Console(quiet=True))
+
+
+def threads_of(monkeypatch: pytest.MonkeyPatch, options: Options, cores: int) -> int:
+    """With how many threads each network of a run is computed on a machine with so many cores; nothing is trained."""
+    modes: list[Mode] = []
+    monkeypatch.setattr("reproduce.experiment._cores", lambda: cores)
+    monkeypatch.setattr("reproduce.experiment._prepare_data", lambda *_: Prepared(3, 16, {}))
+    monkeypatch.setattr("reproduce.experiment._show", lambda *_: None)
+    monkeypatch.setattr(
+        "reproduce.experiment.run_local", lambda networks, out, devices, mode, **callbacks: modes.append(mode)
+    )
+    with pytest.raises(KeyError):  # no network has a result
+        run(options, Console(quiet=True))
+    return modes[0].threads
+
+
+def test_a_run_keeps_the_threads_that_it_was_begun_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They order the sums, so that other --jobs or another machine would give other numbers."""
+
+    def threads(cores: int, jobs: int | None, out: str = "a", resume: bool = True) -> int:
+        options = Options(out=tmp_path / out, jobs=jobs, resume=resume, treatments=("base",))
+        return threads_of(monkeypatch, options, cores)
+
+    assert threads(8, 2) == 4
+    assert [threads(8, 8), threads(8, None), threads(2, 2), threads(64, 1)] == [4] * 4
+    assert threads(8, 8, resume=False) == 1
+    assert threads(8, 1) == 1
+    settings = tmp_path / "a" / "settings.json"
+    noted = json.loads(settings.read_text())
+    assert noted.pop("threads") == 1
+    settings.write_text(json.dumps(noted))  # as a folder of before they were noted
+    assert [threads(8, 4), threads(8, 1)] == [2, 2]
+    settings.write_text(json.dumps({**noted, "threads": "many"}))
+    with pytest.raises(DataError, match=r"settings.json: cannot be read; remove it, or choose another --out"):
+        run(Options(out=tmp_path / "a"), Console(quiet=True))
 
 
 def test_starting_anew_removes_what_a_run_left_and_nothing_else(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from caffe_compat.errors import CaffeCompatError, SolverError
-from caffe_compat.proto import caffe_pb2, read_solver
+from caffe_compat.layers.infogain_loss import InfogainLoss
+from caffe_compat.proto import caffe_pb2, read_solver, write_blob
 from caffe_compat.solver import Log, Solver, find_snapshot
 from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, weights
 
@@ -113,6 +114,72 @@ def test_damaged_resume_file_is_named(make_solver: MakeSolver) -> None:
         make_solver().restore("snap_iter_3.solverstate")
 
 
+@pytest.mark.parametrize("ending", ["caffemodel", "solverstate", "resume"])
+@pytest.mark.parametrize("how", ["of another run", "of another iteration", "one value changed"])
+def test_files_that_do_not_belong_together(make_solver: MakeSolver, job: Path, ending: str, how: str) -> None:
+    """``auto`` takes the snapshot before; the same one asked for by name restarts the data, with one warning."""
+    make_solver().step(6)
+    shutil.copytree(job, job / "first", ignore=shutil.ignore_patterns("first"))
+    file = Path(f"snap_iter_6.{ending}")
+    if how == "one value changed":
+        data = bytearray(file.read_bytes())
+        data[len(data) // 2] ^= 1
+        file.write_bytes(data)
+    elif how == "of another run":
+        make_solver(base_lr=0.04).step(6)
+        shutil.move(file, "other")
+        shutil.copytree(job / "first", job, dirs_exist_ok=True)
+        shutil.move("other", file)
+    else:
+        shutil.copy(f"snap_iter_3.{ending}", file)
+    stream = io.StringIO()
+    assert find_snapshot("snap", Log(stream)) == Path("snap_iter_3.solverstate")
+    assert stream.getvalue().count("passing over snapshot snap_iter_6.solverstate: ") == 1
+
+    log = io.StringIO()
+    named = make_solver(log=Log(log))
+    if ending == "resume" and how == "one value changed":
+        with pytest.raises(SolverError, match=r"snap_iter_6.resume: is damaged: .*; remove it to resume as Caffe does"):
+            named.restore("snap_iter_6.solverstate")
+        return
+    named.restore("snap_iter_6.solverstate")
+    warned = [line.split("] ", 1)[1] for line in log.getvalue().splitlines() if line.startswith("W")]
+    assert len(warned) == 1
+    assert warned[0].startswith("snap_iter_6.resume was written with another snapshot (other ")
+    assert warned[0].endswith("): data restarts from its beginning, as in Caffe")
+    fresh = make_solver()
+    ours, theirs = named.net.next_batch(), fresh.net.next_batch()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_test_net_more_starts_anew_and_the_rest_goes_on(make_solver: MakeSolver) -> None:
+    went_on = make_solver(test_iter=[])
+    went_on.step(9)
+    log = io.StringIO()
+    resumed = make_solver(log=Log(log))
+    resumed.restore("snap_iter_6.solverstate")
+    warned = [line.split("] ", 1)[1] for line in log.getvalue().splitlines() if line.startswith("W")]
+    assert warned == [
+        'snap_iter_6.resume: net.prototxt: layer "data" (Data): was not there; '
+        "it starts from its beginning, as in Caffe"
+    ]
+    assert (resumed.test_nets[0].next_batch()["label"] == torch.tensor([0.0, 1.0, 2.0])).all()
+
+
+def test_a_matrix_of_infogain_is_no_state(make_solver: MakeSolver, job: Path) -> None:
+    """It stands in a file that the user may change; LSTM's last values are state."""
+    net = NET.replace('type: "SoftmaxWithLoss"', 'type: "InfogainLoss" infogain_loss_param { source: "h" }')
+    (job / "net.prototxt").write_text(net)
+    write_blob("h", np.eye(3, dtype=np.float32)[None, None])
+    make_solver().step(3)
+    write_blob("h", 2 * np.eye(3, dtype=np.float32)[None, None])
+    second = make_solver()
+    second.restore("snap_iter_3.solverstate")
+    loss = second.net.layers["loss"]
+    assert isinstance(loss, InfogainLoss)
+    assert loss.weights.tolist() == (2 * np.eye(3)).flatten().tolist()
+
+
 def test_find_snapshot_takes_the_newest_whole_one(make_solver: MakeSolver) -> None:
     assert find_snapshot("snap") is None
     assert find_snapshot("nowhere/snap") is None
@@ -208,3 +275,18 @@ def test_time_is_not_part_of_a_snapshot(make_solver: MakeSolver) -> None:
     time.sleep(0.01)
     make_solver().step(3)
     assert first == {path.name: path.read_bytes() for path in Path().glob("snap_iter_3.*")}
+
+
+def test_links_to_another_disk_stay(make_solver: MakeSolver, job: Path) -> None:
+    (job / "disk").mkdir()
+    endings = ("caffemodel", "resume", "solverstate")
+    for ending in endings:
+        Path(f"snap_iter_3.{ending}").symlink_to(f"disk/{ending}")
+    first = make_solver()
+    first.step(3)
+    first.snapshot()
+    assert sorted(os.listdir("disk")) == sorted(endings)
+    assert all(Path(f"snap_iter_3.{ending}").is_symlink() for ending in endings)
+    second = make_solver()
+    second.restore("snap_iter_3.solverstate")
+    assert_same_bits(weights(first), weights(second))

@@ -71,3 +71,21 @@ def test_histories_with_four_axes_fit(make_solver: MakeSolver) -> None:
     snapshot.history.pop()
     with pytest.raises(SolverError, match=r"^here: has 3 history blobs; SGD on the net .* needs 4"):
         solver.state.check_solver_snapshot(snapshot, "here")
+
+
+def test_what_is_no_state_is_refused_with_its_place(make_solver: MakeSolver) -> None:
+    solver = make_solver()
+    for key in ("random", "losses", "sources"):
+        state = solver.state.state()
+        state[key] = [[{}]] if key == "sources" else {}
+        if key == "losses":
+            del state[key]
+        with pytest.raises(SolverError, match=r"^a\.resume: cannot be used: .*; remove it to resume as Caffe does$"):
+            solver.state.load_state(state, "a.resume")
+
+
+def test_a_buffer_that_is_gone_is_said(make_solver: MakeSolver) -> None:
+    solver = make_solver()
+    state = solver.state.state()
+    state["buffers"][0]["lstm.last_h"] = torch.ones(2)
+    assert solver.state.load_state(state) == ["net.prototxt: has no lstm.last_h; it is left out"]

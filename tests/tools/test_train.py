@@ -14,6 +14,8 @@ import pytest
 
 from caffe_compat import random
 from caffe_compat.cli import main
+from caffe_compat.errors import SolverError
+from caffe_compat.file_lock import FileLock
 from caffe_compat.proto import read_caffemodel
 from caffe_compat.solver import Log
 
@@ -204,3 +206,17 @@ def test_fine_tuning_starts_from_the_weights(job: None) -> None:
     for layer in read_caffemodel("init.caffemodel"):
         for a, b in zip(ours.get(layer.name, []), layer.blobs, strict=False):
             np.testing.assert_array_equal(a, b)
+
+
+def test_two_never_train_with_one_prefix(job: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with FileLock("snap.lock", SolverError("")):
+        assert main(["train", "--solver=solver.prototxt"]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == (
+        'caffe-compat train: solver.prototxt: another process trains with snapshot_prefix "snap"; wait for it or '
+        "stop it, or set another snapshot_prefix"
+    )
+    assert not list(Path().glob("snap*"))
+    Path("snap.lock").touch()  # as a killed process leaves it
+    assert main(["train", "--solver=solver.prototxt", "--iterations=20"]) == 0
+    assert not Path("snap.lock").exists()

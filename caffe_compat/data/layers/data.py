@@ -2,6 +2,7 @@
 
 from caffe_compat.data.database import find_backend, open_database
 from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.identity import database_identity
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
@@ -13,6 +14,7 @@ class Data(SourceLayer):
 
     param_fields = ("data_param", "transform_param")
     top_count = (1, 2)
+    state_ignores = ("data_param.prefetch", "data_param.backend")  # what lies at source is in the content
 
     def setup(self, *bottom_shapes: Shape) -> None:
         """Open the database; take as many draws of the random stream as Caffe does."""
@@ -38,6 +40,7 @@ class Data(SourceLayer):
                 skip_bad_records=self.context.skip_bad_records,
             )
             self._image_shape = self.source.peek_shape()
+            self._content = database_identity(self.source.database)  # now: another thread will read it
         forced = [name for name in ("force_color", "force_gray") if getattr(self.param.transform_param, name)]
         if forced and not self.source.first_is_encoded():
             self.warn(f"transform_param.{forced[0]} has no effect on raw records, only on encoded ones")
@@ -54,3 +57,7 @@ class Data(SourceLayer):
     def _shapes(self, image: Shape) -> list[Shape]:
         batch = self.param.data_param.batch_size
         return [(batch, *image), (batch,)][: len(self.param.top)]
+
+    def source_identity(self) -> dict[str, str]:
+        """With the database."""
+        return {**super().source_identity(), "content": self._content}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from caffe_compat.data.identity import digest, file_identity
 from caffe_compat.data.libc_random import process_random
 from caffe_compat.data.source_layer import SourceLayer
 from caffe_compat.errors import DataError, reading, seen_from
@@ -56,6 +57,13 @@ class HDF5Data(SourceLayer):
         """Its fields tell the batch's size only."""
         self.fail("the shapes of its tops are those of the datasets, and not in its fields")
 
+    def source_identity(self) -> dict[str, str]:
+        """With the list and its files; the tops name the datasets."""
+        files = self.source.files
+        content = digest(f"{file} {file_identity(file)}".encode() for file in files)
+        tops = ", ".join(self.param.top)
+        return {**super().source_identity(), "tops": tops, "content": f"{len(files)} files ({content})"}
+
 
 class HDF5Source:
     """Batches of rows from a list of HDF5 files, one file in memory at a time."""
@@ -83,7 +91,7 @@ class HDF5Source:
         self.files = os.fsdecode(text).split()
         if not self.files:
             raise DataError(f"{list_path}: is empty; expected names of HDF5 files")
-        self._list_path = list_path
+        self.list_path = list_path
         self.names = names
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -93,6 +101,7 @@ class HDF5Source:
         self._offset = 0
         self._file = 0  # place in _file_order
         self._row = 0  # place in _row_order
+        self._row_order: np.ndarray = np.arange(0)
         self._file_order = np.arange(len(self.files))
         self._file_order = self._shuffled(self._file_order)
         self._load_file()
@@ -126,16 +135,36 @@ class HDF5Source:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state``."""
-        self._file_order = np.frombuffer(state["file_order"], "<i8").copy()
-        self._file = state["file"]
-        self._load_file()
-        self._row_order = np.frombuffer(state["row_order"], "<i8").copy()
-        self._row, self._offset = state["row"], state["offset"]
+        """Continue from a ``state``; DataError, with the source as it was, when it is that of other files."""
+        before = vars(self).copy()
+        random = process_random().get_state()
+        try:
+            self._file_order = self._saved_order(state["file_order"], len(self.files), "files")
+            self._file = self._saved_place(state["file"], self._file_order)
+            self._load_file()
+            self._row_order = self._saved_order(state["row_order"], len(self._row_order), "rows in its file")
+            self._row = self._saved_place(state["row"], self._row_order)
+        except DataError:
+            vars(self).update(before)
+            process_random().set_state(random)
+            raise
+        self._offset = state["offset"]
         process_random().set_state(state["random"])
 
     def close(self) -> None:
         """Nothing is held open."""
+
+    def _saved_order(self, saved: bytes, count: int, what: str) -> np.ndarray:
+        order, plain = np.frombuffer(saved, "<i8").copy(), np.arange(count)
+        if not np.array_equal(np.sort(order) if self.shuffle else order, plain):
+            shuffled = "" if self.shuffle else ", in order"
+            raise DataError(f"{self.list_path}: has {count} {what}{shuffled}; the saved state has {len(order)}")
+        return order
+
+    def _saved_place(self, place: int, order: np.ndarray) -> int:
+        if not 0 <= place < len(order):
+            raise DataError(f"{self.list_path}: the saved state stood at {place} of {len(order)}")
+        return place
 
     def _advance(self) -> None:
         self._row += 1
@@ -153,7 +182,7 @@ class HDF5Source:
     def _load_file(self) -> None:
         path = self.files[self._file_order[self._file]]
         if not Path(path).exists():
-            raise DataError(f"{path}: no such file; named in {self._list_path}{seen_from(path)}")
+            raise DataError(f"{path}: no such file; named in {self.list_path}{seen_from(path)}")
         with reading(path, "HDF5"), h5py.File(path, "r") as file:
             self._data = [self._read(file, path, name) for name in self.names]
         counts = [len(rows) for rows in self._data]

@@ -70,6 +70,10 @@ class ImageData(SourceLayer):
         image = image_shape_without_data(self, param.new_height, param.new_width, color=param.is_color)
         return [(param.batch_size, *image), (param.batch_size,)]
 
+    def source_identity(self) -> dict[str, str]:
+        """With the list, but not the image files."""
+        return {**super().source_identity(), "content": self.source.images.identity()}
+
 
 class ImageListSource:
     """Batches of the list's images, in order or in a new random order for each epoch."""
@@ -132,7 +136,13 @@ class ImageListSource:
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a ``state``; repeats its shuffles."""
+        """Continue from a ``state``; repeats its shuffles.  DataError when it is that of another list."""
+        if (state["seed"] is None) != (self._seed is None):
+            raise DataError(f"{self.images.path}: the saved state is {'un' if self._seed is not None else ''}shuffled")
+        if not 0 <= state["next"] < len(self.images):
+            raise DataError(
+                f"{self.images.path}: has {len(self.images)} images; the saved state stood at {state['next']}"
+            )
         self._seed = state["seed"]
         self._restart()
         while self._shuffles < state["shuffles"]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.source_layer import make_transformer
+from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 
@@ -107,13 +108,24 @@ class MemoryData(Layer):
         """The same as ``next_batch``."""
         return self.next_batch()
 
+    def source_identity(self) -> dict[str, str]:
+        """With how many images were handed over; which ones they are is the program's."""
+        count = 0 if self._data is None else len(self._data)
+        return {**super().source_identity(), "content": f"{count} images"}
+
     def source_state(self) -> dict[str, Any]:
         """Position and random state; the data themselves are the program's."""
         return {"position": self._position, "random": self._maker.transformer.get_state()}
 
     def load_source_state(self, state: dict[str, Any]) -> None:
-        """Continue from a ``source_state``; hand over the same data first."""
-        self._position = state["position"]
+        """Continue from a ``source_state``; hand over the same data first, or DataError."""
+        position, count = state["position"], 0 if self._data is None else len(self._data)
+        if position and not (0 < position < count and position % self.batch_size == 0):
+            raise DataError(
+                f"{self.where()}: has {count} images in batches of {self.batch_size}; the saved state stood at "
+                f"{position}"
+            )
+        self._position = position
         self._maker.transformer.set_state(state["random"])
 
     def close(self) -> None:

@@ -1,6 +1,7 @@
 """WindowData: warped image regions, a fixed share of them objects (R-CNN's training data)."""
 
 import math
+import os
 from typing import Any
 
 import cv2
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat.data.datum import decode_image
+from caffe_compat.data.identity import digest
 from caffe_compat.data.image_list import read_file
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.thread_map import ThreadMap
@@ -57,6 +59,13 @@ class WindowData(SourceLayer):
         """By ``crop_size``."""
         batch = self.param.window_data_param.batch_size
         return [(batch, *image_shape_without_data(self)), (batch,)]
+
+    def source_identity(self) -> dict[str, str]:
+        """With the windows."""
+        windows = self.source.windows
+        paths = [os.fsencode(path) for path in windows.paths]
+        content = digest([*paths, windows.foreground.tobytes(), windows.background.tobytes()])
+        return {**super().source_identity(), "content": f"{len(paths)} images ({content})"}
 
 
 class WindowSource:

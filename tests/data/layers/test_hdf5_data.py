@@ -92,3 +92,27 @@ def test_a_small_file_that_asks_for_gigabytes(
         file.create_dataset("label", shape[:1], np.float32)
     with pytest.raises(DataError, match=message):
         make_layer(text + "}")
+
+
+@pytest.mark.parametrize("shuffle", ["", "shuffle: true"])
+def test_a_state_of_other_files_is_refused_and_changes_nothing(
+    tmp_path: Path, make_layer: MakeLayer, shuffle: str
+) -> None:
+    text = write_hdf5(tmp_path) + shuffle + "}"
+    state = make_layer(text).source_state()
+    shuffled_state = make_layer(write_hdf5(tmp_path, (20, 4)) + "shuffle: true }").source_state()
+    write_hdf5(tmp_path, (5, 4, 3))
+    layer = make_layer(text)
+    before = layer.source_state()
+    with pytest.raises(DataError, match=r"files.txt: has 3 files.*; the saved state has 2"):
+        layer.load_source_state(state)
+    write_hdf5(tmp_path, (4, 4))
+    layer = make_layer(text)
+    before = layer.source_state()
+    with pytest.raises(DataError, match=r"files.txt: has 4 rows in its file.*; the saved state has 5"):
+        layer.load_source_state(state)
+    with pytest.raises(DataError, match=r"files.txt: "):
+        layer.load_source_state(shuffled_state)
+    with pytest.raises(DataError, match=r"files.txt: the saved state stood at 2 of 2"):
+        layer.load_source_state({**before, "file": 2})
+    assert layer.source_state() == before

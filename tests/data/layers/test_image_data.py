@@ -70,3 +70,16 @@ def test_image_data_errors(tmp_path: Path, make_layer: MakeLayer) -> None:
     (tmp_path / "list.txt").write_text("")
     with pytest.raises(DataError, match=r"list.txt: is empty"):
         make_layer(image_layer(tmp_path))
+
+
+def test_a_state_of_another_list_is_refused_and_shuffles_nothing(tmp_path: Path, make_layer: MakeLayer) -> None:
+    write_files(tmp_path)
+    plain = make_layer(image_layer(tmp_path))
+    shuffled = make_layer(image_layer(tmp_path, "shuffle: true"))
+    for layer, state, word in ((plain, shuffled, "shuffled"), (shuffled, plain, "unshuffled")):
+        before = layer.source_state()
+        with pytest.raises(DataError, match=rf"list.txt: the saved state is {word}"):
+            layer.load_source_state(state.source_state())
+        assert layer.source_state() == before
+    with pytest.raises(DataError, match=r"list.txt: has 7 images; the saved state stood at 7"):
+        plain.load_source_state({**plain.source_state(), "next": 7})

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from caffe_compat.data.layers.memory_data import MemoryData
-from caffe_compat.errors import NetError
+from caffe_compat.errors import DataError, NetError
 from tests.data.conftest import MakeLayer, noise_images
 
 MEMORY = (
@@ -43,3 +43,20 @@ def test_memory_data_adds_images(make_layer: MakeLayer) -> None:
     assert (data.numpy() == noise_images(2)[:, :, 2:10, 3:11] * np.float32(0.5)).all()
     with pytest.raises(NetError, match=r"images give \(3, 8, 8\)"):
         layer.add_images(images, [4, 5])
+
+
+def test_a_place_that_is_not_in_the_data_is_refused(make_layer: MakeLayer) -> None:
+    layer = make_layer(MEMORY)
+    assert isinstance(layer, MemoryData)
+    state = layer.source_state()
+    assert layer.source_identity()["content"] == "0 images"
+    for position in (2, -2):
+        with pytest.raises(DataError, match=r"has 0 images in batches of 2; the saved state stood at -?2"):
+            layer.load_source_state({**state, "position": position})
+    layer.reset(torch.rand(4, 3, 8, 9), [0, 1, 2, 3])
+    assert layer.source_identity()["content"] == "4 images"
+    for position in (4, 1):
+        with pytest.raises(DataError, match=rf"has 4 images in batches of 2; the saved state stood at {position}"):
+            layer.load_source_state({**state, "position": position})
+    layer.load_source_state({**state, "position": 2})
+    assert layer.next_batch()[1].tolist() == [2, 3]

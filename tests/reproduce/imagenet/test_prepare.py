@@ -9,6 +9,8 @@ import pytest
 
 from caffe_compat.cli import main
 from caffe_compat.data import LMDBDataset, read_mean
+from caffe_compat.errors import DataError
+from caffe_compat.file_lock import FileLock
 from reproduce.splits import random_half_classes
 
 SYNSETS = [f"n0000000{i}" for i in (1, 2, 4, 5, 7, 9)]
@@ -120,3 +122,15 @@ def test_missing_parts_are_named(folders: Path, tmp_path: Path, capsys: pytest.C
     assert "no labels of the validation images; expected val.txt" in capsys.readouterr().err
     assert prepare(tmp_path, tmp_path / "out") == 1
     assert "neither a folder ILSVRC2012_img_train or train, nor ILSVRC2012_img_train.tar" in capsys.readouterr().err
+
+
+def test_two_never_prepare_one_folder(folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out/.lock", DataError("")):
+        assert prepare(folders, tmp_path / "out") == 1
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("out: another process prepares it; wait for it, or choose another --out")
+    )
+    assert list((tmp_path / "out").iterdir()) == []
