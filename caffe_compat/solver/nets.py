@@ -6,6 +6,7 @@ import torch
 
 from caffe_compat.net import Net
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
+from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.log import Log
 from caffe_compat.solver.solver_checks import TRAIN_NET_FIELDS
 
@@ -25,8 +26,10 @@ class NetOptions:
 def build_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> list[Net]:
     """The train net, then the test nets, which share its parameters by layer name."""
     nets = [build_train_net(param, options, log), *build_test_nets(param, options, log)]
-    for test_net in nets[1:]:
-        test_net.share_with(nets[0])
+    for number, test_net in enumerate(nets[1:]):
+        own = test_net.share_with(nets[0])
+        if own:
+            log.not_shared(number, own)
     return nets
 
 
@@ -89,7 +92,4 @@ def _build(
 
 def _copy_weights(net: Net, param: caffe_pb2.SolverParameter, log: Log) -> None:
     for entry in param.weights:
-        for path in entry.split(","):
-            log.finetuning(path.strip())
-            for name in net.copy_from(path.strip()).ignored:
-                log.ignoring_source_layer(name)
+        copy_weights(net, [path.strip() for path in entry.split(",")], log)

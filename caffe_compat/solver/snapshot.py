@@ -9,11 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from caffe_compat.errors import CaffeCompatError, SolverError
-from caffe_compat.net import Net
 from caffe_compat.proto import (
     SolverSnapshot,
     caffe_pb2,
@@ -22,9 +18,7 @@ from caffe_compat.proto import (
     read_hdf5_solverstate,
     read_hdf5_weights,
     read_solverstate,
-    write_caffemodel,
     write_hdf5_solverstate,
-    write_hdf5_weights,
     write_solverstate,
 )
 from caffe_compat.solver import resume
@@ -56,7 +50,7 @@ class Snapshots:
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
         Path(state).unlink(missing_ok=True)
         self._log.snapshot(kind, model)
-        _save_model(self._state.net, model, with_diffs=self._param.snapshot_diff)
+        self._state.net.save(model, diffs=self._param.snapshot_diff)
         resume.write_resume(f"{stem}.resume", self._state.iteration, states)
         self._log.snapshot_state(kind, state)
         write = write_hdf5_solverstate if hdf5 else write_solverstate
@@ -69,7 +63,8 @@ class Snapshots:
         snapshot = _read_state(path)
         self._state.check_solver_snapshot(snapshot, path)
         if snapshot.learned_net:
-            self._state.net.copy_from(_find_model(snapshot.learned_net, path))
+            # Every layer, or the run that goes on would be another one.
+            self._state.net.copy_from(_find_model(snapshot.learned_net, path), strict=True)
         self._log.restoring_history()
         self._state.load_solver_snapshot(snapshot)
         self._restore_exactly(_resume_path(path))
@@ -83,31 +78,6 @@ class Snapshots:
             self._state.load_state(states[self._parallel.rank])
         else:
             self._log.resume_does_not_fit(path, record["iteration"], len(states))
-
-
-def _save_model(net: Net, path: str, with_diffs: bool) -> None:
-    """The weights; ``with_diffs`` (snapshot_diff) also what the last update left in the gradients."""
-    if not with_diffs:
-        net.save(path)
-        return
-    blobs: dict[str, list[np.ndarray | None]]
-    blobs = {step.layer.name: [p.detach().cpu().numpy() for p in step.layer.blobs] for step in net.steps}
-    diffs: dict[str, list[np.ndarray | None]]
-    diffs = {step.layer.name: [_gradient(p) for p in step.layer.blobs] for step in net.steps}
-    if not path.endswith(".h5"):
-        write_caffemodel(path, net.param, blobs, diffs)
-        return
-    # HDF5 files leave out what is shared from another layer.
-    owned = {(p.layer, p.index) for p in net.learnable}
-    for arrays in (blobs, diffs):
-        for name, entries in arrays.items():
-            arrays[name] = [a if (name, i) in owned else None for i, a in enumerate(entries)]
-    write_hdf5_weights(path, blobs, diffs)
-
-
-def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
-    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    return grad.detach().cpu().numpy()
 
 
 def _read_state(path: str | os.PathLike[str]) -> SolverSnapshot:

@@ -1,6 +1,6 @@
 """Nets outside the Caffe world, and weights in PyTorch's files: run and load by the file's ending."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +14,14 @@ from caffe_compat.net import Net
 Blobs = dict[str, np.ndarray]
 
 
-def load_weights(net: Net, path: Path) -> None:
+def load_weights(net: Net, path: Path, *, strict: bool = False, reshape: Collection[str] = ()) -> None:
     """Weights from a caffemodel or HDF5 file, or a state_dict in ``.pt`` or ``.safetensors``.
 
+    ``strict`` and ``reshape``: see ``Net.copy_from``; a state_dict has to fit wholly as it is.
     Raises CaffeCompatError for a state_dict whose names or shapes are not the net's.
     """
     if path.suffix not in (".pt", ".safetensors"):
-        net.copy_from(path)
+        net.copy_from(path, strict=strict, reshape=reshape)
         return
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)

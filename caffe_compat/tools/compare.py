@@ -19,7 +19,7 @@ from caffe_compat import random
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
-from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, open_net, reshape_of
 from caffe_compat.tools._noise import noise_inputs
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
@@ -53,6 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--atol", type=float, default=0.0, help="absolute, added to it, default 0")
     add_net_arguments(parser)
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -115,7 +116,7 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
     random.set_seed(args.seed)  # both sides' fillers alike, where weights leave something out
     net = open_net(path, None, args)
     if weights is not None:
-        load_weights(net, weights)
+        load_weights(net, weights, strict=args.strict, reshape=reshape_of(args))
     return net.to(getattr(torch, dtype)).eval()
 
 

@@ -21,7 +21,7 @@ from caffe_compat.atomic_file import atomic_path
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
-from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, open_net, reshape_of
 from caffe_compat.tools._noise import noise_inputs
 from caffe_compat.tools.compare import compare
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("weights", type=Path, help="caffemodel, HDF5, .pt or .safetensors")
     parser.add_argument("out", type=Path, help="target: .pt, .safetensors, .pt2 or .onnx")
     add_net_arguments(parser)
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise CaffeCompatError(f"{args.out}: unknown kind of target; end the name in {', '.join(WRITERS)}")
     net = open_net(args.model, None, args).eval()
     try:
-        load_weights(net, args.weights)
+        load_weights(net, args.weights, strict=args.strict, reshape=reshape_of(args))
         with atomic_path(args.out) as temporary:
             WRITERS[args.out.suffix](net, temporary)
             # The checks tell kinds of files by their endings.

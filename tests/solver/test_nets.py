@@ -1,5 +1,6 @@
 """The train net and the test nets of a solver file, in every form it may name them."""
 
+import io
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from caffe_compat.errors import NetError
 from caffe_compat.proto import caffe_pb2, parse_message
 from caffe_compat.solver import Log, Solver
-from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, weights
+from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, messages, weights
 
 
 @pytest.mark.parametrize("form", ["net_param", "train_net+test_net", "train_net_param+test_net_param"])
@@ -53,6 +54,16 @@ def test_weights_field(make_solver: MakeSolver) -> None:
     first.net.save("start.caffemodel")
     second = make_solver(random_seed=2, weights=["start.caffemodel"])
     assert_same_bits(weights(first), weights(second))
+
+
+def test_what_a_test_net_does_not_share_is_said(make_solver: MakeSolver) -> None:
+    Path("other.prototxt").write_text(NET.replace('"ip"', '"fc"'))
+    stream = io.StringIO()
+    make_solver(log=Log(stream), net=None, train_net="net.prototxt", test_net=["other.prototxt"])
+    assert [line for line in messages(stream) if line.startswith("test net")] == [
+        'test net #0: the train net has no layers "fc", whose parameters stay as they are; give them the train net\'s '
+        "names"
+    ]
 
 
 def test_test_nets_share_parameters(make_solver: MakeSolver) -> None:

@@ -120,3 +120,18 @@ def test_shapes() -> None:
     mismatch, _ = compare({"x": np.zeros((2, 3))}, {"x": np.zeros((3, 2))}, ["x"], rtol=1.0, atol=0.0)
     assert mismatch is not None
     assert mismatch.text == ": shapes (2, 3) and (3, 2)"
+
+
+def test_weights_that_do_not_fit_are_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_text(NET.replace('"ip"', '"ip_new"'))
+    weights = tmp_path / "a.caffemodel"
+    assert run(model, model, "--weights", weights) == 0
+    assert (
+        f"warning: {weights}: does not fit {model} wholly: ignored, as the net has no such layer: "
+        '"ip"; left as they were, as no blobs came for them: "ip_new"\n'
+    ) in capsys.readouterr().err
+    assert run(model, model, "--weights", weights, "--strict") == 1
+    assert "wholly, and nothing is copied: ignored" in capsys.readouterr().err
+    model.write_text(NET.replace('"ip"', '"x"').replace('"conv"', '"y"'))
+    assert run(model, model, "--weights", weights) == 1
+    assert "a.caffemodel: nothing fits" in capsys.readouterr().err
