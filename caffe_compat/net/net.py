@@ -15,7 +15,7 @@ from caffe_compat.net.chains import Chain, find_chains
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
-from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
+from caffe_compat.net.weights import CopyReport, copy_weights, repeated_names, save_weights, share_weights
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
 
 
@@ -280,6 +280,11 @@ class Net(nn.Module):
             origin = os.fspath(weights) if isinstance(weights, str | os.PathLike) else "<message>"
             warnings.warn(f"{origin}: does not fit {self.source} wholly: {report.differences()}", stacklevel=2)
         return report
+
+    @property
+    def repeated_names(self) -> list[str]:
+        """Names of layers with parameters that other layers have, too: their weights can be saved, but not copied."""
+        return repeated_names(self.graph)
 
     def share_with(self, other: "Net") -> list[str]:
         """Use the parameters of ``other``'s layers of the same name in place of our own, as a

@@ -88,7 +88,7 @@ def copy_weights(
     report.missing = [
         step.layer.name for step in graph.steps if any(id(blob) not in reached for blob in step.layer.blobs)
     ]
-    report.repeated = [name for name in _repeated_names(graph) if name in report.missing]
+    report.repeated = [name for name in repeated_names(graph) if name in report.missing]
     _refuse(graph, layers, report, origin, strict)
     with torch.no_grad():
         for target, array in plan:
@@ -161,7 +161,7 @@ class _Match:
         )
 
     def _cure(self) -> str:
-        if self.layer.name in _repeated_names(self.graph):
+        if self.layer.name in repeated_names(self.graph):
             return "the net has several layers of this name; give each a name of its own, in the file's net, too"
         return "rename the layer to train it from scratch"
 
@@ -209,7 +209,7 @@ def save_weights(graph: Graph, path: str | os.PathLike[str], *, hdf5: bool, diff
     A caffemodel has them layer by layer, whatever the names; HDF5 knows a layer by its name only.
     """
     layers = [step.layer for step in graph.steps]
-    repeated = _repeated_names(graph)
+    repeated = repeated_names(graph)
     if hdf5 and repeated:
         raise NetError(
             f"{os.fspath(path)}: HDF5 files know a layer by its name, and {_listed(repeated)} is no layer's own in "
@@ -235,7 +235,7 @@ def save_weights(graph: Graph, path: str | os.PathLike[str], *, hdf5: bool, diff
     write_caffemodel(path, param, values, gradients if diffs else None)
 
 
-def _repeated_names(graph: Graph) -> list[str]:
+def repeated_names(graph: Graph) -> list[str]:
     """Names of layers with parameters that another layer has, too."""
     counts = Counter(step.layer.name for step in graph.steps)
     return sorted({step.layer.name for step in graph.steps if step.layer.blobs and counts[step.layer.name] > 1})

@@ -120,6 +120,15 @@ class Log(Glog):
             severity="W",
         )
 
+    def repeated_name(self, model: str, name: str) -> None:
+        """Our own: the snapshots of this net will be of no use."""
+        self.line(
+            "weights.py:1",
+            f'{model}: several layers, some with parameters, have the name "{name}", so that a snapshot '
+            "cannot be restored; give each a name of its own",
+            severity="W",
+        )
+
     def scaffolding_done(self) -> None:
         """All nets are there."""
         self.line("solver.cpp:57", "Solver scaffolding done.")

@@ -21,6 +21,8 @@ class NetOptions:
     rank: int = 0
     count: int = 1
     skip_bad_records: int = 0
+    strict: bool = False  # of the weights for the train net, as in ``copy_weights``
+    reshape: tuple[str, ...] = ()
 
 
 def build_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> list[Net]:
@@ -42,7 +44,7 @@ def build_train_net(param: caffe_pb2.SolverParameter, options: NetOptions, log: 
     else:
         log.train_net_from_file(field, model)
     net = _build(model, field, caffe_pb2.TRAIN, param.train_state, options)
-    _copy_weights(net, param, log)
+    _copy_weights(net, param, options, log, train=True)
     return net
 
 
@@ -58,7 +60,7 @@ def build_test_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: 
         log.test_net(i, field if field.endswith("_param") else f"{field} file: {model}")
         state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
         net = _build(model, field, caffe_pb2.TEST, state, options)
-        _copy_weights(net, param, log)
+        _copy_weights(net, param, options, log, train=False)
         nets.append(net)
     return nets
 
@@ -90,6 +92,8 @@ def _build(
     return net.to(options.device)
 
 
-def _copy_weights(net: Net, param: caffe_pb2.SolverParameter, log: Log) -> None:
-    for entry in param.weights:
-        copy_weights(net, [path.strip() for path in entry.split(",")], log)
+def _copy_weights(net: Net, param: caffe_pb2.SolverParameter, options: NetOptions, log: Log, *, train: bool) -> None:
+    # A test net may lack layers, and has its parameters from the train net anyway.
+    paths = [path.strip() for entry in param.weights for path in entry.split(",")]
+    reshape = options.reshape if train else [name for name in options.reshape if name in net.params]
+    copy_weights(net, paths, log, strict=train and options.strict, reshape=reshape)

@@ -34,6 +34,7 @@ class Snapshots:
 
     def __init__(self, param: caffe_pb2.SolverParameter, state: TrainingState, parallel: Parallel, log: Log) -> None:
         self._param, self._state, self._parallel, self._log = param, state, parallel, log
+        self._check_names()
 
     def is_due(self) -> bool:
         """Whether the present iteration ends with one."""
@@ -68,6 +69,18 @@ class Snapshots:
         self._log.restoring_history()
         self._state.load_solver_snapshot(snapshot)
         self._restore_exactly(_resume_path(path))
+
+    def _check_names(self) -> None:
+        """Say now, and not after a week, that the snapshots of this net cannot be written, or not be restored."""
+        names, model = self._state.net.repeated_names, self._state.net.source
+        if not names or not (self._param.snapshot or self._param.snapshot_after_train):
+            return
+        if self._param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
+            raise SolverError(
+                f"{model}: snapshot_format is HDF5, which knows a layer by its name, and several layers, some with "
+                f'parameters, have the name "{names[0]}"; give each a name of its own, or take BINARYPROTO'
+            )
+        self._log.repeated_name(model, names[0])
 
     def _restore_exactly(self, path: Path) -> None:
         if not path.is_file():

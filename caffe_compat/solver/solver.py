@@ -1,7 +1,7 @@
 """Caffe's training loop: forward, backward, update, test, display, snapshot, in Caffe's order."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -52,6 +52,8 @@ class Solver:
     >>> solver.net.copy_from("pretrained.caffemodel")
     >>> solver.solve()
 
+    ``strict``, ``reshape``: how the file's ``weights`` have to fit the train net (see ``Net.copy_from``).
+
     Raises SolverError for a file that Caffe would refuse.
     """
 
@@ -67,6 +69,8 @@ class Solver:
         skip_bad_records: int = 0,
         fast: bool = False,
         precision: str | None = None,
+        strict: bool = False,
+        reshape: Iterable[str] = (),
     ) -> None:
         self.param = read_solver(solver)
         self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
@@ -84,7 +88,9 @@ class Solver:
         random.generator()  # made now, so that a snapshot (which saves its state) draws nothing
         self.log.initializing(str(self.param))
 
-        options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records)
+        options = NetOptions(
+            self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records, strict, tuple(reshape)
+        )
         nets = build_nets(self.param, options, self.log)
         #: the train net
         self.net: Net = nets[0]

@@ -23,6 +23,7 @@ from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
 from caffe_compat.tools._extensions import load_extensions
+from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pass over up to N unreadable records per data layer",
     )
+    add_weights_arguments(parser)
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
@@ -128,6 +130,8 @@ def _train(
             skip_bad_records=args.skip_bad_records,
             fast=args.fast,
             precision=args.precision,
+            strict=args.strict,
+            reshape=reshape_of(args),
         )
         try:
             solver.set_action_function(signals.requested)

@@ -77,6 +77,7 @@ def test_lines_of_a_solver() -> None:
         ("finetuning", "w.caffemodel"),
         ("ignoring_source_layer", "fc8"),
         ("weights_differ", "w.caffemodel", "nothing new"),
+        ("repeated_name", "n.prototxt", "c"),
         ("not_shared", 1, ["ip", "ip2"]),
         ("scaffolding_done",),
         ("solving", "LeNet", "inv"),
@@ -98,6 +99,8 @@ def test_lines_of_a_solver() -> None:
         "I solver.cpp:72] Finetuning from w.caffemodel",
         "I net.cpp:746] Ignoring source layer fc8",
         "W weights.py:1] w.caffemodel: nothing new",
+        'W weights.py:1] n.prototxt: several layers, some with parameters, have the name "c", so that a snapshot '
+        "cannot be restored; give each a name of its own",
         'W nets.py:1] test net #1: the train net has no layers "ip", "ip2", whose parameters stay as they are; give '
         "them the train net's names",
         "I solver.cpp:57] Solver scaffolding done.",

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,7 +139,9 @@ layer { type: "EuclideanLoss" bottom: "o" bottom: "y" top: "loss" }
 def test_layers_without_names_of_their_own(make_solver: MakeSolver, names: tuple[str, str], message: str) -> None:
     """They are saved, each with its blobs, and said to be of no use; Caffe, too, stops at such a snapshot."""
     Path("net.prototxt").write_text(UNNAMED % names)
-    solver = make_solver(test_interval=0, test_iter=[], snapshot=0)
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream), test_interval=0, test_iter=[], snapshot=0)
+    assert "net.prototxt: several layers, some with parameters, have the name" in stream.getvalue()
     solver.step(1)
     with pytest.warns(UserWarning, match="snap_iter_1.caffemodel: layers of net.prototxt share the name"):
         solver.snapshot()
@@ -148,6 +151,14 @@ def test_layers_without_names_of_their_own(make_solver: MakeSolver, names: tuple
     assert_same_bits(saved, weights(solver))
     with pytest.raises(NetError, match=message):
         solver.restore("snap_iter_1.solverstate")
+
+
+def test_hdf5_snapshots_that_could_not_be_written_are_refused_at_the_start(make_solver: MakeSolver) -> None:
+    Path("net.prototxt").write_text(UNNAMED % (('name: "c"',) * 2))
+    hdf5: dict[str, Any] = {"snapshot_format": caffe_pb2.SolverParameter.HDF5, "test_interval": 0, "test_iter": []}
+    with pytest.raises(SolverError, match=r'^net.prototxt: snapshot_format is HDF5, .* have the name "c"; give each a'):
+        make_solver(**hdf5)
+    make_solver(**hdf5, snapshot=0, snapshot_after_train=False)
 
 
 def test_missing_weights_are_named(make_solver: MakeSolver) -> None:
