@@ -97,7 +97,7 @@ class Solver:
         #: the test nets, which share the train net's parameters by layer name
         self.test_nets: list[Net] = nets[1:]
         if self.precision == "bf16":
-            keep_losses_in_float32(layer for net in nets for layer in net.layers.values())
+            keep_losses_in_float32(step.layer for net in nets for step in net.steps)
         if fast:
             make_fast(nets, self.precision)
         self.optimizer = build_optimizer(self.param, self.net)
