@@ -61,7 +61,7 @@ def _solve(solver: Solver, log: Log) -> None:
         state = find_snapshot(solver.param.snapshot_prefix, log)
         if state is None:
             for weights in solver.param.weights:
-                solver.net.copy_from(weights)
+                solver.net.copy_from(weights, warn=False)  # the Solver has said what fits
         solver.solve(state)
     finally:
         solver.close()

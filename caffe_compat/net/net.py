@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from caffe_compat.net.chains import Chain, find_chains
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
-from caffe_compat.net.weights import CopyReport, copy_weights, save_weights, share_weights
+from caffe_compat.net.weights import CopyReport, copy_weights, repeated_names, save_weights, share_weights
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
 
 
@@ -22,7 +23,8 @@ class Net(nn.Module):
     """A Caffe net as a PyTorch module: Caffe's layer, blob and parameter names and numbers.
 
     ``model``: path of a prototxt (any Caffe generation) or a NetParameter message.
-    ``weights``: path of a ``.caffemodel`` or ``.caffemodel.h5`` to copy by layer name.
+    ``weights``: path of a ``.caffemodel`` or ``.caffemodel.h5`` to copy by layer name; ``strict``: all or nothing
+    (see ``copy_from``).
     ``phase``: "TRAIN" (the default) or "TEST".  It chooses the layers, fixes what data layers do, and is the mode to
     begin with: a TEST net starts as after ``.eval()``.  From then on ``.train()`` and ``.eval()`` decide, as in any
     module, whether Dropout drops and BatchNorm takes the batch's statistics (``use_global_stats`` wins over both).
@@ -57,6 +59,7 @@ class Net(nn.Module):
         skip_bad_records: int = 0,
         source: Source | None = None,
         fast: bool = False,
+        strict: bool = False,
     ) -> None:
         super().__init__()
         from_file = isinstance(model, str | os.PathLike)
@@ -101,7 +104,7 @@ class Net(nn.Module):
         self._blob_index = {name: i for i, name in enumerate(self.blob_names)}
         self.training = self.phase == "TRAIN"
         if weights is not None:
-            self.copy_from(weights)
+            self.copy_from(weights, strict=strict)
 
     def _module_name(self, layer_name: str) -> str:
         # A dot would split state_dict keys, a quote break torch.export; two layers may have one name.
@@ -313,22 +316,49 @@ class Net(nn.Module):
 
     # -- weights ------------------------------------------------------------------------
 
-    def copy_from(self, weights: str | os.PathLike[str] | caffe_pb2.NetParameter) -> CopyReport:
+    def copy_from(
+        self,
+        weights: str | os.PathLike[str] | caffe_pb2.NetParameter,
+        *,
+        strict: bool = False,
+        reshape: Collection[str] = (),
+        warn: bool = True,
+    ) -> CopyReport:
         """Copy parameters by layer name from a file or NetParameter, by Caffe's rules.
 
-        Layers that this net lacks are ignored and reported; a shape that differs is a NetError.
+        Layers with blobs that this net lacks are ignored, layers that the file lacks keep their values: one warning
+        names both; ``warn=False`` leaves that to the caller, who has the report.  ``strict``: NetError in such a case.
+        ``reshape``: layers whose blobs are taken as they lie where only their shape differs (an InnerProduct's for
+        the Convolution that does the same); any other shape that differs is a NetError.  So is a file of which
+        nothing fits.  After a NetError the net is as it was.
         """
-        return copy_weights(self.graph, weights)
+        report = copy_weights(self.graph, weights, strict=strict, reshape=reshape)
+        if warn and report.differences():
+            origin = os.fspath(weights) if isinstance(weights, str | os.PathLike) else "<message>"
+            warnings.warn(f"{origin}: does not fit {self.source} wholly: {report.differences()}", stacklevel=2)
+        return report
 
-    def share_with(self, other: "Net") -> None:
+    @property
+    def repeated_names(self) -> list[str]:
+        """Names of layers with parameters that other layers have, too: their weights can be saved, but not copied."""
+        return repeated_names(self.graph)
+
+    def share_with(self, other: "Net") -> list[str]:
         """Use the parameters of ``other``'s layers of the same name in place of our own, as a
-        solver's test nets do.  NetError where counts or shapes differ."""
-        share_weights(self.graph, other.graph)
+        solver's test nets do.  NetError where counts or shapes differ.
 
-    def save(self, path: str | os.PathLike[str], hdf5: bool | None = None) -> None:
+        Returns the names of our layers with parameters that find no fellow and keep their own.
+        """
+        return share_weights(self.graph, other.graph)
+
+    def save(self, path: str | os.PathLike[str], hdf5: bool | None = None, *, diffs: bool = False) -> None:
         """Write parameters so that Caffe can read them: HDF5 when ``hdf5``, or when it is None and
-        the name ends in ``.h5``; a binary caffemodel otherwise."""
-        save_weights(self.graph, path, os.fspath(path).endswith(".h5") if hdf5 is None else hdf5)
+        the name ends in ``.h5``; a binary caffemodel otherwise.  ``diffs``: their gradients, too.
+
+        Warns where layers share a name (or have none): they are saved layer by layer, but weights are copied by name.
+        HDF5 cannot hold such a net: NetError.
+        """
+        save_weights(self.graph, path, hdf5=os.fspath(path).endswith(".h5") if hdf5 is None else hdf5, diffs=diffs)
 
     def close(self) -> None:
         """Release the data layers' files and threads."""

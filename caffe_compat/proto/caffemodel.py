@@ -24,6 +24,11 @@ from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import v0, v1
 from caffe_compat.proto.wire import BYTES, VARINT, Buffer, Field, encode_tag, encode_varint, fail, read_field
 
+#: of one layer
+Arrays = Sequence[np.ndarray | None]
+#: of a net: by layer name, or for each layer in order
+LayerArrays = Mapping[str, Arrays] | Sequence[Arrays]
+
 MAX_LAYERS_AND_BLOBS = 1_000_000  # bounds the memory that a hostile file can take
 
 _NET_V1_LAYERS, _NET_LAYER = 2, 100
@@ -163,23 +168,24 @@ def _current_type(buffer: Buffer, child: Field, form: _Form, place: str) -> str:
 def write_caffemodel(
     path: FilePath,
     net: caffe_pb2.NetParameter,
-    blobs: Mapping[str, Sequence[np.ndarray | None]],
-    diffs: Mapping[str, Sequence[np.ndarray | None]] | None = None,
+    blobs: LayerArrays,
+    diffs: LayerArrays | None = None,
 ) -> None:
-    """Write ``net`` (a current NetParameter) with ``blobs`` by layer name, atomically and as Caffe lays it out.
+    """Write ``net`` (a current NetParameter) with ``blobs``, atomically and as Caffe lays it out.
 
-    float32 arrays become data, float64 ones double_data.  The arrays are written one after
-    another, never gathered in memory.  Blobs inside ``net`` itself are left out.  Raises ProtoError
-    when a name is no layer of ``net``, a dtype is another one, or the file would pass 2 GB.
+    ``blobs`` and ``diffs``: by layer name, or, for nets in which names repeat or are empty, a sequence with one entry
+    for each layer of ``net``, in order.  float32 arrays become data, float64 ones double_data.  The arrays are
+    written one after another, never gathered in memory.  Blobs inside ``net`` itself are left out.  Raises ProtoError
+    when a name is not that of one layer of ``net``, a dtype is another one, or the file would pass 2 GB.
     """
     target = os.fspath(path)
-    unknown = set(blobs) - {layer.name for layer in net.layer}
-    if unknown:
-        raise ProtoError(f'{target}: blobs are given for layer "{min(unknown)}", which is not in the net')
+    names = [layer.name for layer in net.layer]
+    blobs_in_order = _in_order(blobs, names, "blobs", target)
+    diffs_in_order = _in_order(diffs or {}, names, "diffs", target)
     head, tail = _split_message(net, _NET_LAYER)
     pieces: list[Piece] = [head]
-    for layer in net.layer:
-        body = _encode_layer(layer, blobs.get(layer.name, ()), (diffs or {}).get(layer.name, ()), target)
+    for layer, own_blobs, own_diffs in zip(net.layer, blobs_in_order, diffs_in_order, strict=True):
+        body = _encode_layer(layer, own_blobs, own_diffs, target)
         pieces += [encode_tag(_NET_LAYER, BYTES) + encode_varint(size_bytes(body)), *body]
     pieces.append(tail)
     total = size_bytes(pieces)
@@ -189,9 +195,24 @@ def write_caffemodel(
         write_pieces(file, pieces)
 
 
-def _encode_layer(
-    layer: caffe_pb2.LayerParameter, blobs: Sequence[np.ndarray | None], diffs: Sequence[np.ndarray | None], target: str
-) -> list[Piece]:
+def _in_order(arrays: LayerArrays, names: Sequence[str], what: str, target: str) -> Sequence[Arrays]:
+    """One entry for each layer of the net."""
+    if not isinstance(arrays, Mapping):
+        if len(arrays) != len(names):
+            raise ProtoError(f"{target}: {what} are given for {len(arrays)} layers; the net has {len(names)}")
+        return arrays
+    for name in sorted(arrays):
+        if name not in names:
+            raise ProtoError(f'{target}: {what} are given for layer "{name}", which is not in the net')
+        if arrays[name] and names.count(name) > 1:
+            raise ProtoError(
+                f'{target}: {what} are given for layer "{name}", and the net has {names.count(name)} layers of that '
+                "name; give a list with one entry for each layer of the net"
+            )
+    return [arrays.get(name, ()) for name in names]
+
+
+def _encode_layer(layer: caffe_pb2.LayerParameter, blobs: Arrays, diffs: Arrays, target: str) -> list[Piece]:
     head, tail = _split_message(layer, _BLOBS)
     pieces: list[Piece] = [head]
     for i, array in enumerate(blobs):

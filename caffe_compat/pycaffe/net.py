@@ -192,7 +192,7 @@ class Net:
     # -- weights ------------------------------------------------------------------------
 
     def copy_from(self, path: str | os.PathLike[str]) -> None:
-        """Copy parameters by layer name from a caffemodel (binary or HDF5)."""
+        """Copy parameters by layer name from a caffemodel (binary or HDF5); warns of what does not fit."""
         self.core.copy_from(path)
 
     load_hdf5 = copy_from

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from caffe_compat.layers.base import Layer
 from caffe_compat.net import Net
 from caffe_compat.net.blob_engine import BlobEngine
 from caffe_compat.solver.log import Log
@@ -18,7 +19,10 @@ class DebugPass:
         self.log = log
         self.engine = engine or BlobEngine(net)
         # A shared parameter is displayed by its owner's name.
-        self._names = {id(p.parameter): _display_name(net, p.layer, p.index) for p in net.learnable}
+        self._names: dict[int, str] = {}
+        for step in net.steps:
+            for i, parameter in enumerate(step.layer.blobs):
+                self._names.setdefault(id(parameter), _display_name(step.layer, i))
 
     def run(self) -> tuple[Mapping[str, Tensor], Tensor]:
         """Forward and backward, adding to ``param.grad``; returns (outputs, loss)."""
@@ -63,8 +67,8 @@ class DebugPass:
         self.log.norms((l1[0], l1[1]), (l2[0], l2[1]))
 
 
-def _display_name(net: Net, layer: str, index: int) -> str:
-    specs = net.layers[layer].param.param
+def _display_name(layer: Layer, index: int) -> str:
+    specs = layer.param.param
     return specs[index].name if index < len(specs) and specs[index].name else str(index)
 
 

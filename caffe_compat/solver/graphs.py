@@ -31,7 +31,7 @@ def obstacle(net: Net, debug_info: bool = False, processes: int = 1) -> str | No
         return "debug_info is set"
     if not any(p.requires_grad for p in net.parameters()):
         return "the net has nothing to learn"
-    return next((reason for layer in net.layers.values() if (reason := _layer_obstacle(layer))), None)
+    return next((reason for step in net.steps if (reason := _layer_obstacle(step.layer))), None)
 
 
 def _layer_obstacle(layer: Layer) -> str | None:

@@ -54,6 +54,17 @@ class Glog:
         stream.write(f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n")
         stream.flush()
 
+    def finetuning(self, path: str) -> None:
+        """Weights are about to be copied from a file; only a Solver says so."""
+
+    def ignoring_source_layer(self, name: str) -> None:
+        """A layer in the file of weights that the net does not have."""
+        self.line("net.cpp:746", f"Ignoring source layer {name}")
+
+    def weights_differ(self, path: str, differences: str) -> None:
+        """Our own: blobs that no layer took, and layers that got none."""
+        self.line("weights.py:1", f"{path}: {differences}", severity="W")
+
 
 class Log(Glog):
     """The lines and events of a Solver, written as they happen.
@@ -99,9 +110,24 @@ class Log(Glog):
         """Weights are about to be copied from a file."""
         self.line("solver.cpp:72", f"Finetuning from {path}")
 
-    def ignoring_source_layer(self, name: str) -> None:
-        """A layer in the file of weights that the net does not have."""
-        self.line("net.cpp:746", f"Ignoring source layer {name}")
+    def not_shared(self, net: int, layers: list[str]) -> None:
+        """Our own: what a test net does not have from the train net, nobody trains."""
+        names = ", ".join(f'"{layer}"' for layer in layers)
+        self.line(
+            "nets.py:1",
+            f"test net #{net}: the train net has no layers {names}, whose parameters stay as they are; "
+            "give them the train net's names",
+            severity="W",
+        )
+
+    def repeated_name(self, model: str, name: str) -> None:
+        """Our own: the snapshots of this net will be of no use."""
+        self.line(
+            "weights.py:1",
+            f'{model}: several layers, some with parameters, have the name "{name}", so that a snapshot '
+            "cannot be restored; give each a name of its own",
+            severity="W",
+        )
 
     def scaffolding_done(self) -> None:
         """All nets are there."""

@@ -6,6 +6,7 @@ import torch
 
 from caffe_compat.net import Net
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
+from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.log import Log
 from caffe_compat.solver.solver_checks import TRAIN_NET_FIELDS
 
@@ -20,13 +21,17 @@ class NetOptions:
     rank: int = 0
     count: int = 1
     skip_bad_records: int = 0
+    strict: bool = False  # of the weights for the train net, as in ``copy_weights``
+    reshape: tuple[str, ...] = ()
 
 
 def build_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> list[Net]:
     """The train net, then the test nets, which share its parameters by layer name."""
     nets = [build_train_net(param, options, log), *build_test_nets(param, options, log)]
-    for test_net in nets[1:]:
-        test_net.share_with(nets[0])
+    for number, test_net in enumerate(nets[1:]):
+        own = test_net.share_with(nets[0])
+        if own:
+            log.not_shared(number, own)
     return nets
 
 
@@ -39,7 +44,7 @@ def build_train_net(param: caffe_pb2.SolverParameter, options: NetOptions, log: 
     else:
         log.train_net_from_file(field, model)
     net = _build(model, field, caffe_pb2.TRAIN, param.train_state, options)
-    _copy_weights(net, param, log)
+    _copy_weights(net, param, options, log, train=True)
     return net
 
 
@@ -55,7 +60,7 @@ def build_test_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: 
         log.test_net(i, field if field.endswith("_param") else f"{field} file: {model}")
         state = param.test_state[i] if param.test_state else caffe_pb2.NetState()
         net = _build(model, field, caffe_pb2.TEST, state, options)
-        _copy_weights(net, param, log)
+        _copy_weights(net, param, options, log, train=False)
         nets.append(net)
     return nets
 
@@ -88,9 +93,8 @@ def _build(
     return net.to(options.device)
 
 
-def _copy_weights(net: Net, param: caffe_pb2.SolverParameter, log: Log) -> None:
-    for entry in param.weights:
-        for path in entry.split(","):
-            log.finetuning(path.strip())
-            for name in net.copy_from(path.strip()).ignored:
-                log.ignoring_source_layer(name)
+def _copy_weights(net: Net, param: caffe_pb2.SolverParameter, options: NetOptions, log: Log, *, train: bool) -> None:
+    # A test net may lack layers, and has its parameters from the train net anyway.
+    paths = [path.strip() for entry in param.weights for path in entry.split(",")]
+    reshape = options.reshape if train else [name for name in options.reshape if name in net.params]
+    copy_weights(net, paths, log, strict=train and options.strict, reshape=reshape)

@@ -9,11 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
 from caffe_compat.errors import CaffeCompatError, SolverError
-from caffe_compat.net import Net
 from caffe_compat.proto import (
     SolverSnapshot,
     caffe_pb2,
@@ -22,9 +18,7 @@ from caffe_compat.proto import (
     read_hdf5_solverstate,
     read_hdf5_weights,
     read_solverstate,
-    write_caffemodel,
     write_hdf5_solverstate,
-    write_hdf5_weights,
     write_solverstate,
 )
 from caffe_compat.solver import resume
@@ -40,6 +34,7 @@ class Snapshots:
 
     def __init__(self, param: caffe_pb2.SolverParameter, state: TrainingState, parallel: Parallel, log: Log) -> None:
         self._param, self._state, self._parallel, self._log = param, state, parallel, log
+        self._check_names()
 
     def is_due(self) -> bool:
         """Whether the present iteration ends with one."""
@@ -56,7 +51,7 @@ class Snapshots:
         model, state = f"{stem}.caffemodel{ending}", f"{stem}.solverstate{ending}"
         Path(os.path.realpath(state)).unlink(missing_ok=True)  # a link stays, and will lead to the new file
         self._log.snapshot(kind, model)
-        _save_model(self._state.net, model, with_diffs=self._param.snapshot_diff)
+        self._state.net.save(model, diffs=self._param.snapshot_diff)
         snapshot = self._state.solver_snapshot(model)
         resume.write_resume(f"{stem}.resume", self._state.iteration, states, resume.snapshot_identity(snapshot, model))
         self._log.snapshot_state(kind, state)
@@ -72,12 +67,25 @@ class Snapshots:
         model = _find_model(snapshot.learned_net, path) if snapshot.learned_net else None
         exact = self._read_exact(_resume_path(path), snapshot, model)
         if model is not None:
-            self._state.net.copy_from(model)
+            # Every layer, or the run that goes on would be another one.
+            self._state.net.copy_from(model, strict=True)
         self._log.restoring_history()
         self._state.load_solver_snapshot(snapshot)
         if exact is not None:
             for problem in self._state.load_state(exact, _resume_path(path)):
                 self._log.state_does_not_fit(_resume_path(path), problem)
+
+    def _check_names(self) -> None:
+        """Say now, and not after a week, that the snapshots of this net cannot be written, or not be restored."""
+        names, model = self._state.net.repeated_names, self._state.net.source
+        if not names or not (self._param.snapshot or self._param.snapshot_after_train):
+            return
+        if self._param.snapshot_format == caffe_pb2.SolverParameter.HDF5:
+            raise SolverError(
+                f"{model}: snapshot_format is HDF5, which knows a layer by its name, and several layers, some with "
+                f'parameters, have the name "{names[0]}"; give each a name of its own, or take BINARYPROTO'
+            )
+        self._log.repeated_name(model, names[0])
 
     def _read_exact(self, path: Path, snapshot: SolverSnapshot, model: str | None) -> dict[str, Any] | None:
         """This process's part of the resume file, where there is one and it belongs to the snapshot."""
@@ -92,31 +100,6 @@ class Snapshots:
             return None
         state: dict[str, Any] = record["ranks"][self._parallel.rank]
         return state
-
-
-def _save_model(net: Net, path: str, with_diffs: bool) -> None:
-    """The weights; ``with_diffs`` (snapshot_diff) also what the last update left in the gradients."""
-    if not with_diffs:
-        net.save(path)
-        return
-    blobs: dict[str, list[np.ndarray | None]]
-    blobs = {step.layer.name: [p.detach().cpu().numpy() for p in step.layer.blobs] for step in net.steps}
-    diffs: dict[str, list[np.ndarray | None]]
-    diffs = {step.layer.name: [_gradient(p) for p in step.layer.blobs] for step in net.steps}
-    if not path.endswith(".h5"):
-        write_caffemodel(path, net.param, blobs, diffs)
-        return
-    # HDF5 files leave out what is shared from another layer.
-    owned = {(p.layer, p.index) for p in net.learnable}
-    for arrays in (blobs, diffs):
-        for name, entries in arrays.items():
-            arrays[name] = [a if (name, i) in owned else None for i, a in enumerate(entries)]
-    write_hdf5_weights(path, blobs, diffs)
-
-
-def _gradient(parameter: torch.nn.Parameter) -> np.ndarray:
-    grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-    return grad.detach().cpu().numpy()
 
 
 def _read_state(path: str | os.PathLike[str]) -> SolverSnapshot:

@@ -1,7 +1,7 @@
 """Caffe's training loop: forward, backward, update, test, display, snapshot, in Caffe's order."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -54,6 +54,8 @@ class Solver:
     >>> solver.net.copy_from("pretrained.caffemodel")
     >>> solver.solve()
 
+    ``strict``, ``reshape``: how the file's ``weights`` have to fit the train net (see ``Net.copy_from``).
+
     Raises SolverError for a file that Caffe would refuse.
     """
 
@@ -70,6 +72,8 @@ class Solver:
         fast: bool = False,
         precision: str | None = None,
         stop_at_nan: bool = False,
+        strict: bool = False,
+        reshape: Iterable[str] = (),
     ) -> None:
         self.param = read_solver(solver)
         self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
@@ -87,14 +91,16 @@ class Solver:
         random.generator()  # made now, so that a snapshot (which saves its state) draws nothing
         self.log.initializing(str(self.param))
 
-        options = NetOptions(self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records)
+        options = NetOptions(
+            self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records, strict, tuple(reshape)
+        )
         nets = build_nets(self.param, options, self.log)
         #: the train net
         self.net: Net = nets[0]
         #: the test nets, which share the train net's parameters by layer name
         self.test_nets: list[Net] = nets[1:]
         if self.precision == "bf16":
-            keep_losses_in_float32(layer for net in nets for layer in net.layers.values())
+            keep_losses_in_float32(step.layer for net in nets for step in net.steps)
         if fast:
             make_fast(nets, self.precision)
         self.optimizer = build_optimizer(self.param, self.net)

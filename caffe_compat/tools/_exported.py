@@ -43,13 +43,14 @@ with torch.no_grad():
 # -- weights ----------------------------------------------------------------------------
 
 
-def load_weights(net: Net, path: Path) -> None:
+def load_weights(net: Net, path: Path, *, strict: bool = False, reshape: Collection[str] = ()) -> None:
     """Weights from a caffemodel or HDF5 file, or a state_dict in ``.pt`` or ``.safetensors``.
 
+    ``strict`` and ``reshape``: see ``Net.copy_from``; a state_dict has to fit wholly as it is.
     Raises CaffeCompatError for a state_dict whose names or shapes are not the net's.
     """
     if path.suffix not in (".pt", ".safetensors"):
-        net.copy_from(path)
+        net.copy_from(path, strict=strict, reshape=reshape)
         return
     state = read_state(path)
     for name, layer in _batch_norms(net):

@@ -1,4 +1,4 @@
-"""The flags with which a tool takes a net: phase, level, stages."""
+"""The flags with which a tool takes a net: phase, level, stages, and how its weights have to fit."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,21 @@ def add_net_arguments(parser: argparse.ArgumentParser, phase: str = "TEST") -> N
     parser.add_argument("--phase", default=phase, choices=["TRAIN", "TEST"], help=f"default {phase}")
     parser.add_argument("--level", type=int, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """``--strict`` and ``--reshape``: how well a file of weights has to fit the net."""
+    parser.add_argument(
+        "--strict", action="store_true", help="refuse weights unless each layer of net and file finds its fellow"
+    )
+    parser.add_argument(
+        "--reshape", default="", metavar="A,B", help="layers that take blobs of another shape with as many values"
+    )
+
+
+def reshape_of(args: argparse.Namespace) -> list[str]:
+    """The names in ``--reshape``."""
+    return [layer for layer in args.reshape.split(",") if layer]
 
 
 def stages_of(args: argparse.Namespace) -> list[str]:

@@ -21,7 +21,7 @@ from caffe_compat.errors import CaffeCompatError, reading
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments
+from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, reshape_of
 from caffe_compat.tools._noise import noise_inputs
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
@@ -56,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--atol", type=float, default=0.0, help="absolute, added to it, default 0")
     add_net_arguments(parser)
     add_shape_argument(parser)
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -118,7 +119,7 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
     random.set_seed(args.seed)  # both sides' fillers alike, where weights leave something out
     net = look_at(path, args).net()
     if weights is not None:
-        load_weights(net, weights)
+        load_weights(net, weights, strict=args.strict, reshape=reshape_of(args))
     return net.to(getattr(torch, dtype))
 
 

@@ -35,7 +35,7 @@ from caffe_compat.tools._exported import (
     run_exported,
     state_of,
 )
-from caffe_compat.tools._net_arguments import add_net_arguments, open_net
+from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, open_net, reshape_of
 from caffe_compat.tools._noise import noise_inputs
 from caffe_compat.tools.compare import compare
 
@@ -63,6 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".pt2: keep this package's operators: faster, but only where caffe_compat.ops is imported",
     )
     add_net_arguments(parser)
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             raise CaffeCompatError(f"{args.out}: --{name} is for {', '.join(kinds)}; leave it out")
     net = open_net(args.model, None, args).eval()
     try:
-        load_weights(net, args.weights)
+        load_weights(net, args.weights, strict=args.strict, reshape=reshape_of(args))
         with atomic_path(args.out) as temporary:
             # Kinds of files are told by their endings.
             named = temporary.rename(temporary.with_suffix(args.out.suffix))

@@ -6,9 +6,11 @@ import torch
 
 from caffe_compat.errors import NetError
 from caffe_compat.net import Net
+from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import CaffeTestLog, Score
 from caffe_compat.solver.scores import score_names
+from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gpu", default="", metavar="N", help="CUDA device; default the CPU")
     parser.add_argument("--level", type=int, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -31,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     stages = [stage for stage in args.stage.split(",") if stage]
     net = Net(args.model, phase="TEST", level=args.level, stages=stages).to(device)
     try:
-        for path in args.weights.split(","):
-            net.copy_from(path.strip())
+        paths = [path.strip() for path in args.weights.split(",")]
+        copy_weights(net, paths, log, strict=args.strict, reshape=reshape_of(args))
         log.running(args.iterations)
         score(net, args.iterations, log)
     finally:

@@ -9,9 +9,11 @@ import torch
 from caffe_compat.errors import NetError
 from caffe_compat.net import Net
 from caffe_compat.net.blob_engine import BlobEngine
+from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import CaffeTimeLog
 from caffe_compat.tools._looking import add_shape_argument, look_at
+from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=int, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
     add_shape_argument(parser)
+    add_weights_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -36,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     net = look_at(args.model, args).net().to(device)
     try:
         if args.weights:
-            net.copy_from(args.weights)
+            copy_weights(net, [args.weights], log, strict=args.strict, reshape=reshape_of(args))
         time_layers(net, args.iterations, log)
     finally:
         net.close()

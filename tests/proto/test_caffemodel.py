@@ -131,6 +131,41 @@ def test_what_cannot_be_written(blobs: dict[str, list[Any]], message: str, tmp_p
     assert (tmp_path / "out").read_text() == "old"
 
 
+def repeated_names() -> caffe_pb2.NetParameter:
+    net = caffe_pb2.NetParameter()
+    for name in ("a", "a", ""):
+        net.layer.add(name=name, type="InnerProduct")
+    return net
+
+
+def test_blobs_go_to_layers_in_order_where_names_repeat(tmp_path: Path) -> None:
+    ones = np.ones(1, np.float32)
+    write_caffemodel(tmp_path / "out", repeated_names(), [[ones], [2 * ones], [3 * ones]], [[], [ones], []])
+    layers = read_caffemodel(tmp_path / "out")
+    assert [(w.name, [b.tolist() for b in w.blobs if b is not None]) for w in layers] == [
+        ("a", [[1]]),
+        ("a", [[2]]),
+        ("", [[3]]),
+    ]
+    assert [[d is not None for d in w.diffs] for w in layers] == [[False], [True], [False]]
+
+
+@pytest.mark.parametrize(
+    ("blobs", "message"),
+    [
+        ([[], []], "out: blobs are given for 2 layers; the net has 3"),
+        (
+            {"a": [np.ones(1)]},
+            'blobs are given for layer "a", and the net has 2 layers of that name; give a list',
+        ),
+    ],
+)
+def test_blobs_that_do_not_say_whose_they_are(blobs: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ProtoError, match=message):
+        write_caffemodel(tmp_path / "out", repeated_names(), blobs)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_files_beyond_2_gb_are_refused(tmp_path: Path) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))  # 2 GiB that take no memory
     with pytest.raises(ProtoError, match=r"exceed the 2 GB of a protobuf file; use \.caffemodel\.h5"):

@@ -83,6 +83,14 @@ def test_save_copy_and_old_call_forms(model: str, tmp_path: Path) -> None:
         caffe.Net(model)
 
 
+def test_copy_from_says_what_does_not_fit(model: str, tmp_path: Path) -> None:
+    net = caffe.Net(model, caffe.TEST)
+    (tmp_path / "other").write_text(Path(model).read_text().replace('"fc"', '"fc_new"'))
+    net.save(str(tmp_path / "w"))
+    with pytest.raises(NetError, match=r'w: nothing fits .*other: the file has blobs for the layers "fc", .* "fc_new"'):
+        caffe.Net(str(tmp_path / "other"), str(tmp_path / "w"), caffe.TEST)
+
+
 def test_wrong_inputs_say_what_is_expected(model: str) -> None:
     net = caffe.Net(model, caffe.TEST)
     with pytest.raises(NetError, match=r"expected all of \['data'\]"):

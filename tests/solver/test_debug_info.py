@@ -60,3 +60,20 @@ def test_means_and_norms_by_hand() -> None:
         "    [Backward] Layer fc, param blob 0 diff: 20",
         "    [Backward] All net params (data, diff): L1 norm = (6, 40); L2 norm = (4.47214, 31.6228)",
     ]
+
+
+def test_parameters_of_layers_with_one_name_keep_their_own() -> None:
+    size = "inner_product_param {{ num_output: 2 }}"
+    layer = 'layer {{ name: "c" type: "InnerProduct" bottom: "{}" top: "{}" {} ' + size + " }}"
+    net = Net(
+        parse_net(
+            'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }'
+            + layer.format("x", "y", 'param { name: "w" } param { name: "b" }')
+            + layer.format("y", "z", 'param { name: "v" }')
+        )
+    )
+    stream = io.StringIO()
+    DebugPass(net, Log(stream)).run()
+    assert [line.split(" data")[0] for line in messages(stream) if ", param blob" in line] == [
+        f"    [Forward] Layer c, param blob {name}" for name in ("w", "b", "v", "1")
+    ]

@@ -243,6 +243,11 @@ class Odd(Layer):
         ('name: "p" type: "Filter" bottom: "x" bottom: "s" top: "y"', "sizes depend on the data"),
         ('name: "odd" type: "Odd" bottom: "x" top: "y"', "graph_safe = True"),
         ('name: "r" type: "ReLU" bottom: "x" top: "y"', None),
+        # a name that repeats hides no layer
+        (
+            'name: "r" type: "Odd" bottom: "x" top: "y" } layer { name: "r" type: "ReLU" bottom: "y" top: "z"',
+            "graph_safe",
+        ),
     ],
 )
 def test_obstacles(layer: str, words: str | None, monkeypatch: pytest.MonkeyPatch) -> None:

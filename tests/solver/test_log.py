@@ -76,6 +76,9 @@ def test_lines_of_a_solver() -> None:
         ("test_net", 1, "net file: n.prototxt"),
         ("finetuning", "w.caffemodel"),
         ("ignoring_source_layer", "fc8"),
+        ("weights_differ", "w.caffemodel", "nothing new"),
+        ("repeated_name", "n.prototxt", "c"),
+        ("not_shared", 1, ["ip", "ip2"]),
         ("scaffolding_done",),
         ("solving", "LeNet", "inv"),
         ("restoring", Path("a.solverstate")),
@@ -95,6 +98,11 @@ def test_lines_of_a_solver() -> None:
         "I solver.cpp:190] Creating test net (#1) specified by net file: n.prototxt",
         "I solver.cpp:72] Finetuning from w.caffemodel",
         "I net.cpp:746] Ignoring source layer fc8",
+        "W weights.py:1] w.caffemodel: nothing new",
+        'W weights.py:1] n.prototxt: several layers, some with parameters, have the name "c", so that a snapshot '
+        "cannot be restored; give each a name of its own",
+        'W nets.py:1] test net #1: the train net has no layers "ip", "ip2", whose parameters stay as they are; give '
+        "them the train net's names",
         "I solver.cpp:57] Solver scaffolding done.",
         "I solver.cpp:289] Solving LeNet",
         "I solver.cpp:290] Learning Rate Policy: inv",

@@ -1,13 +1,14 @@
 """The train net and the test nets of a solver file, in every form it may name them."""
 
+import io
 from pathlib import Path
 
 import pytest
 
 from caffe_compat.errors import NetError
-from caffe_compat.proto import caffe_pb2, parse_message
+from caffe_compat.proto import caffe_pb2, parse_message, read_caffemodel
 from caffe_compat.solver import Log, Solver
-from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, weights
+from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, messages, weights
 
 
 @pytest.mark.parametrize("form", ["net_param", "train_net+test_net", "train_net_param+test_net_param"])
@@ -53,6 +54,44 @@ def test_weights_field(make_solver: MakeSolver) -> None:
     first.net.save("start.caffemodel")
     second = make_solver(random_seed=2, weights=["start.caffemodel"])
     assert_same_bits(weights(first), weights(second))
+
+
+def test_how_weights_have_to_fit(make_solver: MakeSolver) -> None:
+    """``strict`` and ``reshape`` are for the train net; several files count together."""
+    make_solver().net.save("start.caffemodel")
+    renamed = parse_message(SOLVER, caffe_pb2.SolverParameter())
+    renamed.weights.append("start.caffemodel")
+    Path("net.prototxt").write_text(NET.replace('"ip"', '"fc"'))
+    with pytest.raises(
+        NetError, match=r'^start.caffemodel: does not fit net.prototxt wholly: ignored, .* "ip"; left as'
+    ):
+        Solver(renamed, log=Log(enabled=False), strict=True)
+    stream = io.StringIO()
+    Solver(renamed, log=Log(stream)).close()
+    assert 'start.caffemodel: ignored, as the net has no such layer: "ip"; left as' in stream.getvalue()
+
+    as_conv = NET.replace("InnerProduct", "Convolution").replace(
+        "inner_product_param {", "convolution_param { kernel_size: 4"
+    )
+    Path("net.prototxt").write_text(as_conv)
+    with pytest.raises(
+        NetError, match=r"param 0 has shape \(3, 64\) in the file and \(3, 4, 4, 4\) .* or --reshape=ip; else"
+    ):
+        Solver(renamed, log=Log(enabled=False), strict=True)
+    solver = Solver(renamed, log=Log(enabled=False), strict=True, reshape=["ip"])
+    stored = read_caffemodel("start.caffemodel")
+    assert_same_bits(weights(solver), [blob for layer in stored for blob in layer.blobs if blob is not None])
+    solver.close()
+
+
+def test_what_a_test_net_does_not_share_is_said(make_solver: MakeSolver) -> None:
+    Path("other.prototxt").write_text(NET.replace('"ip"', '"fc"'))
+    stream = io.StringIO()
+    make_solver(log=Log(stream), net=None, train_net="net.prototxt", test_net=["other.prototxt"])
+    assert [line for line in messages(stream) if line.startswith("test net")] == [
+        'test net #0: the train net has no layers "fc", whose parameters stay as they are; give them the train net\'s '
+        "names"
+    ]
 
 
 def test_test_nets_share_parameters(make_solver: MakeSolver) -> None:

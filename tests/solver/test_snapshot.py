@@ -8,14 +8,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError, NetError, SolverError
 from caffe_compat.layers.infogain_loss import InfogainLoss
-from caffe_compat.proto import caffe_pb2, read_solver, write_blob
+from caffe_compat.proto import caffe_pb2, read_caffemodel, read_solver, write_blob
 from caffe_compat.solver import Log, Solver, find_snapshot
 from tests.solver.conftest import NET, SOLVER, MakeSolver, assert_same_bits, weights
 
@@ -98,6 +99,67 @@ def test_snapshot_of_another_net_is_refused_and_changes_nothing(make_solver: Mak
     with pytest.raises(SolverError, match=r'history 2 has shape .*, param 0 of layer "ip"'):
         other.restore("snap_iter_3.solverstate")
     assert_same_bits(before, weights(other))
+
+
+def test_weights_that_lack_a_layer_are_refused_and_change_nothing(make_solver: MakeSolver) -> None:
+    """Such as a file that was cut at the end of a layer, which reads as a whole one."""
+    make_solver().step(3)
+    model = caffe_pb2.NetParameter.FromString(Path("snap_iter_3.caffemodel").read_bytes())
+    del model.layer[[layer.name for layer in model.layer].index("ip") :]
+    Path("snap_iter_3.caffemodel").write_bytes(model.SerializeToString())
+    other = make_solver()
+    before = weights(other)
+    with pytest.raises(NetError, match=r'nothing is copied: left as they were, as no blobs came for them: "ip"$'):
+        other.restore("snap_iter_3.solverstate")
+    assert_same_bits(before, weights(other))
+    assert other.iter == 0
+
+
+UNNAMED = """
+layer { type: "DummyData" top: "x" top: "y"
+  dummy_data_param { shape { dim: 4 dim: 3 } shape { dim: 4 dim: 2 } data_filler { type: "gaussian" } } }
+layer { %s type: "InnerProduct" bottom: "x" top: "h" inner_product_param { num_output: 5 } }
+layer { %s type: "InnerProduct" bottom: "h" top: "o" inner_product_param { num_output: 2 } }
+layer { type: "EuclideanLoss" bottom: "o" bottom: "y" top: "loss" }
+"""
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            ("", ""),
+            r'snap_iter_1.caffemodel: layer "": has 2 parameter .* has 0; the net has several layers of',
+        ),
+        (
+            ('name: "c"', 'name: "c"'),
+            r'layer "c": param 0 has shape \(2, 5\) .*; the net has several layers of',
+        ),
+    ],
+)
+def test_layers_without_names_of_their_own(make_solver: MakeSolver, names: tuple[str, str], message: str) -> None:
+    """They are saved, each with its blobs, and said to be of no use; Caffe, too, stops at such a snapshot."""
+    Path("net.prototxt").write_text(UNNAMED % names)
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream), test_interval=0, test_iter=[], snapshot=0)
+    assert "net.prototxt: several layers, some with parameters, have the name" in stream.getvalue()
+    solver.step(1)
+    with pytest.warns(UserWarning, match="snap_iter_1.caffemodel: layers of net.prototxt share the name"):
+        solver.snapshot()
+    layers = read_caffemodel("snap_iter_1.caffemodel")
+    saved = [blob for layer in layers if layer.type == "InnerProduct" for blob in layer.blobs if blob is not None]
+    assert [blob.shape for blob in saved] == [(5, 3), (5,), (2, 5), (2,)]
+    assert_same_bits(saved, weights(solver))
+    with pytest.raises(NetError, match=message):
+        solver.restore("snap_iter_1.solverstate")
+
+
+def test_hdf5_snapshots_that_could_not_be_written_are_refused_at_the_start(make_solver: MakeSolver) -> None:
+    Path("net.prototxt").write_text(UNNAMED % (('name: "c"',) * 2))
+    hdf5: dict[str, Any] = {"snapshot_format": caffe_pb2.SolverParameter.HDF5, "test_interval": 0, "test_iter": []}
+    with pytest.raises(SolverError, match=r'^net.prototxt: snapshot_format is HDF5, .* have the name "c"; give each a'):
+        make_solver(**hdf5)
+    make_solver(**hdf5, snapshot=0, snapshot_after_train=False)
 
 
 def test_missing_weights_are_named(make_solver: MakeSolver) -> None:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.solver import Solver
-from tests.solver.conftest import MakeSolver, train
+from caffe_compat.solver import Log, Solver
+from tests.solver.conftest import NET, MakeSolver, train
 
 
 def test_order_of_events(make_solver: MakeSolver) -> None:
@@ -71,3 +72,13 @@ def test_snapshot_diff_holds_the_update(make_solver: MakeSolver) -> None:
     blob = next(layer for layer in saved.layer if layer.name == "ip").blobs[0]
     history = solver.optimizer.history(solver.net.params["ip"][0])
     assert list(blob.diff) == history.flatten().tolist()
+
+
+@pytest.mark.usefixtures("job")
+def test_all_losses_of_one_name_are_widened_in_bf16() -> None:
+    second = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "again" }\n'
+    Path("net.prototxt").write_text(NET + second)
+    solver = Solver("solver.prototxt", log=Log(enabled=False), precision="bf16")
+    losses = [step.layer for step in solver.net.steps if step.layer.is_loss]
+    assert [layer.has_hooks() for layer in losses] == [True, True]
+    solver.close()

@@ -160,3 +160,18 @@ def test_weights_of_other_bytes(tmp_path: Path, model: Path, capsys: pytest.Capt
         shown = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning: ")]
         assert len(shown) == 1
         assert shown[0].startswith(f"caffe-compat compare: {path}: ")
+
+
+def test_weights_that_do_not_fit_are_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model.write_text(NET.replace('"ip"', '"ip_new"'))
+    weights = tmp_path / "a.caffemodel"
+    assert run(model, model, "--weights", weights) == 0
+    assert (
+        f"warning: {weights}: does not fit {model} wholly: ignored, as the net has no such layer: "
+        '"ip"; left as they were, as no blobs came for them: "ip_new"\n'
+    ) in capsys.readouterr().err
+    assert run(model, model, "--weights", weights, "--strict") == 1
+    assert "wholly, and nothing is copied: ignored" in capsys.readouterr().err
+    model.write_text(NET.replace('"ip"', '"x"').replace('"conv"', '"y"'))
+    assert run(model, model, "--weights", weights) == 1
+    assert "a.caffemodel: nothing fits" in capsys.readouterr().err

@@ -287,3 +287,37 @@ def test_options_of_other_targets(
 def test_a_state_dict_needs_no_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Net, "forward", None)
     assert run(model, tmp_path / "out.pt") == 0
+
+
+def test_weights_that_do_not_fit_are_said(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.prototxt"
+    other.write_text(NET.replace('"ip"', '"ip_new"'))
+    words = ["convert", str(other), str(model.with_suffix(".caffemodel")), str(tmp_path / "out.pt")]
+    differences = (
+        f"{model.with_suffix('.caffemodel')}: does not fit {other} wholly{{}}: ignored, as the net has no such layer: "
+        '"ip"; left as they were, as no blobs came for them: "ip_new"\n'
+    )
+    assert main(words) == 0
+    assert capsys.readouterr().err == f"warning: {differences.format('')}"
+    (tmp_path / "out.pt").unlink()
+    assert main([*words, "--strict"]) == 1
+    assert capsys.readouterr().err == f"caffe-compat convert: {differences.format(', and nothing is copied')}"
+    other.write_text(NET.replace('"ip"', '"ip_new"').replace('"again"', '"x"').replace('"inception/conv"', '"y"'))
+    assert main(words) == 1
+    assert "net.caffemodel: nothing fits" in capsys.readouterr().err
+    assert not (tmp_path / "out.pt").exists()
+
+
+def test_an_inner_product_as_a_convolution(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    conv = tmp_path / "conv.prototxt"
+    as_conv = "convolution_param { kernel_size: 9 "
+    conv.write_text(NET.replace("InnerProduct", "Convolution").replace("inner_product_param {", as_conv))
+    words = ["convert", str(conv), str(model.with_suffix(".caffemodel")), str(tmp_path / "out.pt")]
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "param 0 has shape (5, 243) in the file and (5, 3, 9, 9) in the net" in said
+    assert "or --reshape=ip" in said
+    assert main([*words, "--reshape=ip"]) == 0
+    source = Net(model, model.with_suffix(".caffemodel"), phase="TEST")
+    state = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(state["ip.weight"], source.params["ip"][0].view(5, 3, 9, 9))

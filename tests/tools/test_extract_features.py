@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caffe_compat import Net
 from caffe_compat.cli import main
 from caffe_compat.data import LMDBReader, parse_datum, write_lmdb
 
@@ -55,3 +56,24 @@ def test_an_existing_database_is_not_overwritten(capsys: pytest.CaptureFixture[s
     write_lmdb("fb", [("0", b"x")])
     assert main(["extract_features", *ARGUMENTS]) == 1
     assert "fb: already exists" in capsys.readouterr().err
+
+
+def test_weights_that_do_not_fit_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    net = Path("net.prototxt").read_text()
+    layers = list(Net("net.prototxt", phase="TEST").params)
+    for name in layers:
+        net = net.replace(f'name: "{name}"', f'name: "{name}_new"')
+    Path("net.prototxt").write_text(net)
+    assert main(["extract_features", *ARGUMENTS]) == 1
+    said = capsys.readouterr().err
+    for name in layers:
+        assert f"Ignoring source layer {name}" not in said
+    assert "w.caffemodel: nothing fits net.prototxt: the file has blobs for the layers" in said
+    assert not Path("fa").exists()
+    Path("net.prototxt").write_text(net.replace('name: "conv_new"', 'name: "conv"'))
+    assert main(["extract_features", *ARGUMENTS, "CPU", "--strict"]) == 1
+    said = capsys.readouterr().err
+    assert "Ignoring source layer ip\n" in said
+    assert 'net.prototxt wholly: ignored, as the net has no such layer: "ip"; left as they were' in said
+    assert main(["extract_features", *ARGUMENTS]) == 0
+    assert 'w.caffemodel: ignored, as the net has no such layer: "ip"; left as they were' in capsys.readouterr().err

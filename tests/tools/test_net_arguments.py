@@ -3,7 +3,13 @@ from pathlib import Path
 
 import pytest
 
-from caffe_compat.tools._net_arguments import add_net_arguments, open_net, stages_of
+from caffe_compat.tools._net_arguments import (
+    add_net_arguments,
+    add_weights_arguments,
+    open_net,
+    reshape_of,
+    stages_of,
+)
 
 NET = """
 layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 } } }
@@ -55,3 +61,12 @@ def test_weights_are_read(tmp_path: Path) -> None:
 def test_another_phase_is_refused() -> None:
     with pytest.raises(argparse.ArgumentError, match="invalid choice: 'DEPLOY'"):
         parse("--phase", "DEPLOY")
+
+
+def test_how_weights_have_to_fit() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_weights_arguments(parser)
+    assert vars(parser.parse_args([])) == {"strict": False, "reshape": ""}
+    assert parser.parse_args(["--strict"]).strict
+    assert reshape_of(parser.parse_args([])) == []
+    assert reshape_of(parser.parse_args(["--reshape", "fc6,fc7,"])) == ["fc6", "fc7"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from caffe_compat import Net
 from caffe_compat.cli import main
 
 NET = """
@@ -41,3 +42,21 @@ def test_refusals(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["time", "--model=net.prototxt", "--iterations=0"]) == 1
     assert "--iterations is 0" in capsys.readouterr().err
     assert main(["time", "--model=net.prototxt", "--phase=DEPLOY"]) == 2
+
+
+def test_weights_that_do_not_fit_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    Net("net.prototxt").save("w.caffemodel")
+    second = (
+        'layer { name: "new" type: "InnerProduct" bottom: "ip" top: "new" inner_product_param { num_output: 2 } }\n'
+    )
+    Path("net.prototxt").write_text(NET.replace('name: "loss"', 'name: "end"') + second)
+    words = ["time", "--model=net.prototxt", "--weights=w.caffemodel", "--iterations=1"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "Ignoring source layer loss\n" in said
+    assert 'w.caffemodel: left as they were, as no blobs came for them: "new"\n' in said
+    assert main([*words, "--strict"]) == 1
+    assert "w.caffemodel: does not fit net.prototxt wholly: left as they were, as" in capsys.readouterr().err
+    Path("net.prototxt").write_text(NET.replace('name: "ip"', 'name: "new"'))
+    assert main(words) == 1
+    assert "w.caffemodel: nothing fits net.prototxt" in capsys.readouterr().err
