@@ -159,7 +159,7 @@ def _open_writer(
     """(writer, number of the first image to convert, records already written)."""
     if options.backend == "leveldb":
         return LevelDBWriter(output), 0, 0
-    settings = Path(f"{os.fspath(output)}.partial") / _SETTINGS_FILE
+    settings = Path(output).with_name(f"{Path(output).name}.partial") / _SETTINGS_FILE
     resume = settings.is_file() and settings.read_text() == fingerprint
     writer = LMDBWriter(output, resume=resume)
     settings.write_text(fingerprint)

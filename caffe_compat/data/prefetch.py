@@ -26,12 +26,18 @@ class Prefetcher(Generic[T]):
         self._thread = threading.Thread(
             target=_run, args=(produce, self._results, self._stop), name=f"prefetch {name}", daemon=True
         )
-        self._thread.start()
+        self._produce: Callable[[], T] | None = None
+        try:
+            self._thread.start()
+        except RuntimeError:  # no more threads for this process: results are made when they are asked for
+            self._produce = produce
         # Also at the interpreter's exit: a thread that is still at work then would crash.
         weakref.finalize(self, _end, self._stop, self._thread, self._results)
 
     def get(self) -> T:
         """The next result; raises what ``produce`` raised."""
+        if self._produce is not None:
+            return self._produce()
         while True:
             try:
                 # Not without limit: Ctrl-C must get through, and a dead thread be noticed.

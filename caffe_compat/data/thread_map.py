@@ -43,7 +43,14 @@ class ThreadMap:
                     pass
                 raise
 
-        tasks = [self._pool.submit(work) for _ in range(min(self.threads, len(given)))]
+        tasks = []
+        try:
+            for _ in range(min(self.threads, len(given))):
+                tasks.append(self._pool.submit(work))
+        except RuntimeError:  # no more threads for this process: those there are, and this one, do it
+            work()
+            self._pool.shutdown(wait=True)  # the task that got no thread may have been taken by another one
+            self._pool = None
         for task in tasks:
             task.result()
         return results

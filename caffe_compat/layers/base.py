@@ -3,6 +3,7 @@
 N C H W in shape comments: batch, channels, height, width.
 """
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 Shape = tuple[int, ...]
+
+MAX_COUNT = 2**31 - 1  # values of a blob: Caffe counts with int
 
 
 @dataclass
@@ -174,6 +177,7 @@ class Layer(nn.Module):
         ``name`` is the attribute and state_dict name (``weight``, ``bias``, ...).  Blobs keep
         the order in which they are added, which is the order in a caffemodel.
         """
+        self.check_count(f"parameter {name}", shape)
         shapes_only = self.context.shapes_only
         tensor = torch.zeros(tuple(shape), dtype=self.context.dtype, device="meta" if shapes_only else None)
         if fill is not None and not shapes_only:
@@ -266,6 +270,21 @@ class Layer(nn.Module):
     def fail(self, message: str) -> NoReturn:
         """Raise NetError with the layer's place in front."""
         raise NetError(f"{self.where()}: {message}")
+
+    def check_count(self, what: str, shape: Sequence[int]) -> None:
+        """NetError where a blob of this shape would have more values than Caffe counts."""
+        if count(shape) > MAX_COUNT:
+            self.fail(
+                f"{what} has shape {tuple(shape)}, {count(shape)} values; expected at most {MAX_COUNT}, as in Caffe"
+            )
+
+    def fail_without_memory(self, error: BaseException) -> None:
+        """NetError with the layer's place where ``error`` says that the host has no memory; nothing for others."""
+        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+            return
+        asked = re.search(r"allocate (\d+) bytes", str(error))
+        size = f" for {asked[1]} bytes" if asked else ""
+        raise NetError(f"{self.where()}: no memory{size}; make batches or layers smaller") from error
 
     def warn(self, message: str) -> None:
         """Warn with the layer's place in front."""

@@ -36,6 +36,7 @@ class DummyData(Layer):
         for shape in self._shapes:
             if any(dim < 0 for dim in shape):
                 self.fail(f"dummy_data_param.shape is {shape}; a dimension cannot be negative")
+            self.check_count("dummy_data_param", shape)
         self._values: list[Tensor] = []
         for filler, shape in zip(self._fillers, self._shapes, strict=True):
             looking = self.context.shapes_only

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import MAX_COUNT, Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.geometry import pooled_size, window_details
@@ -60,6 +60,10 @@ class Pooling(Layer):
         self.stride = self._read_pair("stride", 1)
         if min(self.stride) < 1:
             self.fail(f"pooling_param.stride is {min(self.stride)}; expected at least 1")
+        if max(*self.kernel, *self.pad, *self.stride) > MAX_COUNT:
+            self.fail(
+                f"pooling_param has kernel {self.kernel}, pad {self.pad}, stride {self.stride}; at most {MAX_COUNT}"
+            )
         if self.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1)):
             self.fail("pooling_param.global_pooling takes pad 0 and stride 1 only")
         if self.pad != (0, 0):
@@ -209,6 +213,8 @@ class Pooling(Layer):
             max(0, (sizes[i] - 1) * self.stride[i] + kernel[i] - self.pad[i] - bottom.shape[2 + i]) for i in (0, 1)
         ]
         padding = (self.pad[1], after[1], self.pad[0], after[0])
+        padded_axes = [bottom.shape[2 + i] + self.pad[i] + after[i] for i in (0, 1)]
+        self.check_count("bottom 0, padded so that every window lies inside,", (*bottom.shape[:2], *padded_axes))
         padded = functional.pad(bottom, padding, value=value)
         ends = [(sizes[i] - 1) * self.stride[i] + kernel[i] for i in (0, 1)]
         return padded[:, :, : ends[0], : ends[1]], sizes

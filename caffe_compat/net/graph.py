@@ -41,7 +41,11 @@ class Step:
     def run(self, values: dict[int, Tensor]) -> None:
         """Read the bottoms from ``values`` and put the tops there."""
         bottoms = [values[i].detach() if cut else values[i] for i, cut in zip(self.bottoms, self.detach, strict=True)]
-        tops = self.layer(*bottoms)
+        try:
+            tops = self.layer(*bottoms)
+        except (MemoryError, RuntimeError) as error:
+            self.layer.fail_without_memory(error)
+            raise
         if isinstance(tops, Tensor):
             tops = (tops,)
         for index, top in zip(self.tops, tops, strict=True):
@@ -99,6 +103,7 @@ class Graph:
     def set_top_shapes(self, step: Step, shapes: Iterable[Shape]) -> None:
         """Note the shapes of the blobs that ``step`` writes."""
         for index, shape in zip(step.tops, shapes, strict=True):
+            step.layer.check_count(f'top "{self.blob_names[index]}"', shape)
             self.shapes[index] = tuple(shape)
 
     def _add(self, layer: Layer, param: caffe_pb2.LayerParameter) -> None:
@@ -107,7 +112,11 @@ class Graph:
         step = self._connect(layer, param)
         check_blob_counts(layer, len(step.bottoms), len(step.tops))
         bottom_shapes = [self.shapes[i] for i in step.bottoms]
-        layer.setup(*bottom_shapes)
+        try:
+            layer.setup(*bottom_shapes)
+        except (MemoryError, RuntimeError) as error:
+            layer.fail_without_memory(error)
+            raise
         self.set_top_shapes(step, layer.infer_shapes(*bottom_shapes))
         step.loss_weights = _loss_weights(layer, param, len(step.tops))
         self._adopt_params(step, param)

@@ -73,6 +73,12 @@ def test_an_image_that_says_too_much_is_left_out(folder: Path, head: bytes) -> N
     assert [parse_datum(record.value).label for record in open_database(folder / "db")] == [10, 12, 13]
 
 
+def test_a_slash_behind_the_name(folder: Path) -> None:
+    assert convert_images(f"{folder}/", ENTRIES, f"{folder}/db/") == Conversion(records=4, skipped=0)
+    assert [file.name for file in folder.glob("db*")] == ["db"]
+    assert [file.name for file in (folder / "db").iterdir()] == ["data.mdb"]
+
+
 def test_settings_that_no_image_fits(folder: Path) -> None:
     with pytest.raises(DataError, match=r"db: cannot be resized to 5000000000x2 \(height x width\); expected at most"):
         convert_images(f"{folder}/", ENTRIES, folder / "db", ConvertOptions(resize_height=5 * 10**9, resize_width=2))

@@ -65,3 +65,16 @@ def test_ctrl_c_ends_everything(database: Path) -> None:
     _, errors = child.communicate(timeout=60)
     assert child.returncode == -signal.SIGINT
     assert errors.endswith("KeyboardInterrupt\n")
+
+
+def test_without_a_thread_results_are_made_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    numbers = iter([1, 2])
+    prefetcher = Prefetcher(lambda: next(numbers), 4, "test")
+    assert [prefetcher.get(), prefetcher.get()] == [1, 2]
+    with pytest.raises(StopIteration):
+        prefetcher.get()
+    prefetcher.close()

@@ -36,3 +36,23 @@ def test_an_exception_ends_it_and_reaches_the_caller() -> None:
     mapped.close()
     assert len(started) < 10000
     assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("possible", [0, 1])
+def test_fewer_threads_than_asked_for(monkeypatch: pytest.MonkeyPatch, possible: int) -> None:
+    start = threading.Thread.start
+    started: list[threading.Thread] = []
+
+    def start_some(thread: threading.Thread) -> None:
+        if len(started) >= possible:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    threads = ThreadMap(4)
+    for _ in range(2):
+        assert threads(lambda x: 2 * x, range(50)) == [2 * x for x in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        threads(lambda x: 1 // x, [1, 0, 2])
+    threads.close()

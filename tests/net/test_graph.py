@@ -164,3 +164,81 @@ def test_only_a_solver_leaves_out_what_is_under_no_loss() -> None:
     assert not any(any(step.detach) for step in g.steps)
     g.skip_backward()
     assert {step.layer.name: step.detach for step in g.steps if step.bottoms} == {"f0": [False], "fc": [True]}
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (
+            'type: "Input" top: "x" input_param { shape { dim: 1 dim: 2147483648 } }',
+            'top "x" has shape .*, 2147483648 values',
+        ),
+        ('type: "Input" top: "x" input_param { shape { dim: 9223372036854775807 dim: 2 } }', 'top "x" has shape'),
+        (
+            'type: "DummyData" top: "x" dummy_data_param { shape { dim: 1000000 dim: 1000000 } }',
+            "dummy_data_param has shape",
+        ),
+        ('type: "Parameter" top: "x" parameter_param { shape { dim: 1000000000000 } }', "parameter weight has shape"),
+        (
+            'type: "InnerProduct" bottom: "data" top: "x" inner_product_param { num_output: 2000000000 }',
+            r"parameter weight has shape \(2000000000, 192\), 384000000000 values",
+        ),
+        (
+            'type: "Convolution" bottom: "data" top: "x" convolution_param { num_output: 2 kernel_size: 2000000000 }',
+            "parameter weight has shape",
+        ),
+        (
+            'type: "Convolution" bottom: "data" top: "x" '
+            "convolution_param { num_output: 2 kernel_size: 3 pad: 2000000000 }",
+            'top "x" has shape',
+        ),
+        ('type: "Tile" bottom: "data" top: "x" tile_param { tiles: 2000000000 }', 'top "x" has shape'),
+    ],
+)
+@pytest.mark.parametrize("shapes_only", [False, True])
+def test_blobs_that_caffe_cannot_count(layer: str, message: str, shapes_only: bool) -> None:
+    param = parse_net(DATA + f'layer {{ name: "big" {layer} }}')
+    with pytest.raises(NetError, match=rf'layer "big" \(\w+\): {message}.*; expected at most 2147483647, as in Caffe'):
+        Graph(param, LayerContext(source=Source("n.prototxt"), shapes_only=shapes_only))
+
+
+def test_no_memory_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    n = net(DATA + conv("c1", "data"))
+    said = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."
+
+    def forward(*_: torch.Tensor) -> torch.Tensor:
+        raise problem
+
+    monkeypatch.setattr(n.layers["c1"], "forward", forward)
+    problem: Exception = RuntimeError(said)
+    with pytest.raises(
+        NetError, match=r'layer "c1" \(Convolution\): no memory for 800 bytes; make batches or layers smaller$'
+    ):
+        n(data=torch.zeros(2, 3, 8, 8))
+    problem = MemoryError()
+    with pytest.raises(NetError, match=r'layer "c1" \(Convolution\): no memory; make'):
+        n(data=torch.zeros(2, 3, 8, 8))
+    problem = RuntimeError("another")
+    with pytest.raises(RuntimeError, match=r"^another$"):
+        n(data=torch.zeros(2, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("pool", "message"),
+    [
+        ("pool: AVE kernel_size: 2 stride: 2147483648", r"stride \(2147483648, 2147483648\); at most 2147483647"),
+        ("pool: MAX kernel_size: 3 stride: 65536", r"bottom 0, padded so that every window lies inside, has shape"),
+    ],
+)
+def test_windows_of_pooling_that_no_memory_holds(pool: str, message: str) -> None:
+    layer = f'layer {{ name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param {{ {pool} engine: CUDNN }} }}'
+    with pytest.raises(NetError, match=rf'layer "p" \(Pooling\): .*{message}'):
+        net(DATA + layer)(data=torch.zeros(2, 3, 8, 8))
+
+
+def test_too_many_timesteps() -> None:
+    text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 10000000 dim: 1 dim: 1 } } }
+    layer { name: "c" type: "Input" top: "c" input_param { shape { dim: 10000000 dim: 1 } } }
+    layer { name: "r" type: "LSTM" bottom: "x" bottom: "c" top: "r" recurrent_param { num_output: 1 } }"""
+    with pytest.raises(NetError, match=r'layer "r" \(LSTM\): bottom 0 has 10000000 timesteps; expected at most 100000'):
+        net(text)

@@ -15,6 +15,8 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 
+MAX_TIMESTEPS = 100_000  # Caffe builds a few layers for each
+
 
 class Recurrent(Layer):
     """Bottoms x (T, N, ...), cont (T, N): 0 where a sequence starts, then optionally a static input
@@ -51,6 +53,10 @@ class Recurrent(Layer):
         self.has_static = len(bottoms) > 2 + exposed
         self.timesteps = bottoms[0][0] if bottoms[0] else 0
         self._check_bottoms(*bottoms)
+        if self.timesteps > MAX_TIMESTEPS:
+            self.fail(
+                f"bottom 0 has {self.timesteps} timesteps; expected at most {MAX_TIMESTEPS}: each is a step of its own"
+            )
         self._add_blobs(count(bottoms[0], 2), count(bottoms[2], 1) if self.has_static else 0)
         for name in self.state_names:
             state = torch.zeros(1, bottoms[0][1], self.num_output, dtype=self.context.dtype)
