@@ -139,12 +139,20 @@ def _records(
         except DataError as error:
             return name, error, 0
 
+    def start_making(name: str, label: int) -> Future[tuple[str, _Record | DataError, int]]:
+        try:
+            return pool.submit(make, name, label)
+        except RuntimeError:  # no more threads for this process
+            made: Future[tuple[str, _Record | DataError, int]] = Future()
+            made.set_result(make(name, label))
+            return made
+
     ahead = 4 * threads  # how many images wait in memory
     waiting: deque[Future[tuple[str, _Record | DataError, int]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="convert") as pool:
         try:
             for number in range(start, len(order)):
-                waiting.append(pool.submit(make, *entries[order[number]]))
+                waiting.append(start_making(*entries[order[number]]))
                 if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:

@@ -1,5 +1,6 @@
 """Images to a database, called from Python; tests/tools/test_convert_imageset.py has Caffe's own results."""
 
+import threading
 from pathlib import Path
 
 import cv2
@@ -77,6 +78,15 @@ def test_a_slash_behind_the_name(folder: Path) -> None:
     assert convert_images(f"{folder}/", ENTRIES, f"{folder}/db/") == Conversion(records=4, skipped=0)
     assert [file.name for file in folder.glob("db*")] == ["db"]
     assert [file.name for file in (folder / "db").iterdir()] == ["data.mdb"]
+
+
+def test_without_threads(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", no_thread)
+    assert convert_images(f"{folder}/", ENTRIES, folder / "db", threads=2) == Conversion(records=4, skipped=0)
+    assert [parse_datum(record.value).label for record in open_database(folder / "db")] == [10, 11, 12, 13]
 
 
 def test_settings_that_no_image_fits(folder: Path) -> None:
