@@ -35,7 +35,7 @@ def test_a_relative_path_is_seen_from_somewhere() -> None:
         (MemoryError(), r"^f: cannot be read as a list: it asks for more memory than there is; damaged"),
         (
             FileNotFoundError(2, "No such file or directory", "f"),
-            "^f: cannot be read: No such .*; expected a list$",
+            r"^f: cannot be read: No such .*; expected a list \(working directory .*\)$",
         ),
     ],
 )

@@ -17,7 +17,6 @@ Field = descriptor_pb2.FieldDescriptorProto
 _INTEGERS = {number for name, number in SCALARS.items() if "int" in name or "fixed" in name}
 _FLOATS = (Field.TYPE_FLOAT, Field.TYPE_DOUBLE)
 _CAFFE = caffe_pb2.current_schema()  # before anybody extends it
-_LAST_NUMBER = 2**29 - 1  # protobuf's largest field number
 
 
 def extend_schema(path: str | os.PathLike[str]) -> None:
@@ -190,8 +189,6 @@ class _Merger:
 
     def merge_field(self, message: Any, field: Any, scope: str) -> None:
         place, owner = scope + field.name, scope[:-1]
-        if not 1 <= field.number <= _LAST_NUMBER:
-            self.fail(place, f"number {field.number} of field {field.name}; expected 1 to {_LAST_NUMBER}")
         for ours in message.field:
             if ours.name == field.name and ours == field:
                 return

@@ -87,7 +87,7 @@ def test_extend_schema(restored_schema: None, tmp_path: Path) -> None:
         ("$", ":2: unexpected '$'"),
         ('syntax = "proto3";', ":2: syntax is proto3; expected proto2"),
         ("package other;", ":2: package is other; expected caffe"),
-        ("message X { optional int32 a = 0; }", ":2: number 0 of field a; expected 1 to 536870911"),
+        ("message X { optional int32 a = 0; }", ":2: field number 0; expected 1 to 536870911"),
         ("message X { optional int32 a = 'b'; }", ":2: expected a whole number, got \"'b'\""),
         ("message X { optional int32 = 1; }", ":2: expected a name, got '='"),
     ],
