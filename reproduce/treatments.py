@@ -4,6 +4,7 @@ A new treatment is one more object in TREATMENTS; the plan, the table, the figur
 everything from it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -40,7 +41,7 @@ class Mark:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Treatment:
+class Treatment(ABC):
     """What is done to the first n layers of a network, and to the rest."""
 
     name: str  # in --treatments
@@ -51,9 +52,9 @@ class Treatment:
     default: bool = True  # trained unless --treatments says otherwise
     mark: Mark | None = None  # None: has no place among the accuracies at each n
 
+    @abstractmethod
     def networks(self, split: str, depths: Sequence[int]) -> list[Network]:
         """The networks of one split, cut at ``depths``."""
-        raise NotImplementedError
 
     @property
     def in_table(self) -> str:
