@@ -75,6 +75,19 @@ def fake_kernel(operator: str) -> Callable[[Function], Function]:
     return register
 
 
+def cpu_kernel(operator: str) -> Callable[[Function], Function]:
+    """Decorator: what ``torch.ops.caffe_compat.<operator>`` does on the CPU, for operators compiled for CUDA alone."""
+
+    def register(function: Function) -> Function:
+        if load() is not None:
+            import torch
+
+            torch.library.impl(f"caffe_compat::{operator}", "CPU", function)
+        return function
+
+    return register
+
+
 def autograd(operator: str, backward: Callable[..., Any], setup_context: Callable[..., None] | None = None) -> None:
     """Give ``torch.ops.caffe_compat.<operator>`` its gradient formula; nothing without the extension."""
     if load() is not None:

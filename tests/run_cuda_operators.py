@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat import extension
-from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool
+from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool, space_to_depth
 from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.solver.rules import RULES
 
@@ -72,6 +72,13 @@ def run_pool() -> None:
         backward(pool.relu_pool_lrn(x, (3, 3), (2, 2), (0, 0), out_size))
 
 
+def run_space_to_depth() -> None:
+    for x in inputs():
+        for dtype in (torch.float32, torch.bfloat16) if x.dtype != torch.float64 else ():
+            size = [-(-axis // 3) + 1 for axis in x.shape[2:]]
+            space_to_depth(x.detach(), 3, (1, 2), size, dtype=dtype)
+
+
 def run_batch_transform() -> None:
     images = torch.randint(0, 256, (3, 3, 11, 9), dtype=torch.uint8, device="cuda")
     windows = torch.tensor([[0, 0, 0], [4, 1, 1], [2, 2, 0]], dtype=torch.int32, device="cuda")
@@ -93,7 +100,7 @@ def run_solver_updates() -> None:
 
 
 def main() -> None:
-    for run in (run_lrn, run_conv, run_pool, run_batch_transform, run_solver_updates):
+    for run in (run_lrn, run_conv, run_pool, run_space_to_depth, run_batch_transform, run_solver_updates):
         run()
         torch.cuda.synchronize()
         print(run.__name__, "done", flush=True)

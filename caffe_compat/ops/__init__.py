@@ -9,6 +9,7 @@ from caffe_compat.ops.linear import linear
 from caffe_compat.ops.lrn import lrn
 from caffe_compat.ops.pool import max_pool, relu_pool_lrn
 from caffe_compat.ops.solver_update import solver_update_
+from caffe_compat.ops.space_to_depth import space_to_depth
 
 __all__ = [
     "ConvWindow",
@@ -20,4 +21,5 @@ __all__ = [
     "max_pool",
     "relu_pool_lrn",
     "solver_update_",
+    "space_to_depth",
 ]
