@@ -14,6 +14,7 @@ from torch import Tensor
 from caffe_compat import extension
 from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool, space_to_depth
 from caffe_compat.ops.conv_choice import use_path
+from caffe_compat.ops.parts import bias_relu_parts, bias_relu_parts_backward
 from caffe_compat.solver.rules import RULES
 
 SHAPES = ((2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5))
@@ -72,6 +73,17 @@ def run_pool() -> None:
         backward(pool.relu_pool_lrn(x, (3, 3), (2, 2), (0, 0), out_size))
 
 
+def run_parts() -> None:
+    #: channels, parts of the input, parts of the output
+    for channels, parts, groups in ((64, 1, 2), (64, 2, 1), (24, 2, 2), (9, 1, 3), (600, 2, 4)):
+        for x in inputs(channels):
+            if x.dtype == torch.float64:
+                continue
+            bias = torch.randn(channels, device="cuda")
+            output = bias_relu_parts(x.detach().chunk(parts, 1), bias, groups=groups)
+            bias_relu_parts_backward([x.detach()], output, groups=parts)
+
+
 def run_space_to_depth() -> None:
     for x in inputs():
         for dtype in (torch.float32, torch.bfloat16) if x.dtype != torch.float64 else ():
@@ -100,7 +112,7 @@ def run_solver_updates() -> None:
 
 
 def main() -> None:
-    for run in (run_lrn, run_conv, run_pool, run_space_to_depth, run_batch_transform, run_solver_updates):
+    for run in (run_lrn, run_conv, run_pool, run_parts, run_space_to_depth, run_batch_transform, run_solver_updates):
         run()
         torch.cuda.synchronize()
         print(run.__name__, "done", flush=True)
