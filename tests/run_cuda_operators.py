@@ -7,6 +7,7 @@ Sizes with tails, one channel, windows over edges, several groups, no images; al
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from caffe_compat import extension
 from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool, space_to_depth
 from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.ops.parts import bias_relu_parts, bias_relu_parts_backward
+from caffe_compat.ops.pool_parts import pool_parts, pool_parts_backward
 from caffe_compat.solver.rules import RULES
 
 SHAPES = ((2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5))
@@ -82,6 +84,13 @@ def run_parts() -> None:
             bias = torch.randn(channels, device="cuda")
             output = bias_relu_parts(x.detach().chunk(parts, 1), bias, groups=groups)
             bias_relu_parts_backward([x.detach()], output, groups=parts)
+            size = [-(-max(axis - 3, 0) // 2) + 1 for axis in x.shape[2:]]
+            window: dict[str, Any] = {"kernel": (3, 3), "stride": (2, 2), "padding": (0, 0)}
+            for local_size in (0, 5):
+                output, pooled, tap = pool_parts(
+                    x.detach().chunk(parts, 1), bias, **window, out_size=size, local_size=local_size, groups=groups
+                )
+                pool_parts_backward(output, pooled, tap, x.shape[2:], **window, local_size=local_size, groups=parts)
 
 
 def run_space_to_depth() -> None:

@@ -32,7 +32,7 @@ def bias_relu_parts(input: Parts, bias: Tensor | None = None, *, relu: bool = Tr
     multiple of 8 (float32: 4) go at the memory's speed, others about as many times slower.  ValueError for parts of
     different shapes or dtypes, more than 4 of them, ``groups`` that do not divide C, or a bias of another size.
     """
-    channels = _check("bias_relu_parts", "input", input, groups)
+    channels = check_parts("bias_relu_parts", "input", input, groups)
     if bias is not None and bias.shape != (channels,):
         raise ValueError(f"bias_relu_parts: bias is {tuple(bias.shape)}; expected ({channels},)")
     if not HAS_KERNELS:
@@ -50,8 +50,8 @@ def bias_relu_parts_backward(
     output > 0 (everywhere without ``relu``, when output is not read); the bias's is its sum over N, H, W, in float32
     (float64 for float64), the same bits in every run.  Errors as ``bias_relu_parts``.
     """
-    channels = _check("bias_relu_parts_backward", "grad", grad, groups)
-    if _check("bias_relu_parts_backward", "output", output, groups) != channels:
+    channels = check_parts("bias_relu_parts_backward", "grad", grad, groups)
+    if check_parts("bias_relu_parts_backward", "output", output, groups) != channels:
         raise ValueError(f"bias_relu_parts_backward: output has other channels than the {channels} of grad")
     if not HAS_KERNELS:
         return bias_relu_backward_reference(grad, output, relu, groups)
@@ -61,7 +61,7 @@ def bias_relu_parts_backward(
     return result
 
 
-def _check(operator: str, name: str, parts: Parts, groups: int) -> int:
+def check_parts(operator: str, name: str, parts: Parts, groups: int) -> int:
     """The channels of all parts together; ValueError for what no operator here takes."""
     if not 1 <= len(parts) <= MOST_PARTS:
         raise ValueError(f"{operator}: {name} has {len(parts)} parts; expected 1 to {MOST_PARTS}")

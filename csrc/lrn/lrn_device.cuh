@@ -90,17 +90,23 @@ constexpr int vectors_beside(int reach) {
   return (reach + V - 1) / V;
 }
 
+// Where a channel of a row lies; rows of other kinds have this function of their own.
+template <typename T>
+__device__ __forceinline__ const T* channel_at(const T* row, int64_t channel) {
+  return row + channel;
+}
+
 // The vector of V channels from `channel` on, with `beside` vectors on each side, zero outside the
 // row of `channels`; both numbers are multiples of V.
-template <int V, int beside, typename T>
-__device__ __forceinline__ void load_with_neighbours(const T* row, int64_t channels,
+template <int V, int beside, typename Row, typename A>
+__device__ __forceinline__ void load_with_neighbours(const Row& row, int64_t channels,
                                                      int64_t channel,
-                                                     compute_t<T> (&to)[(2 * beside + 1) * V]) {
+                                                     A (&to)[(2 * beside + 1) * V]) {
 #pragma unroll
   for (int part = 0; part <= 2 * beside; ++part) {
     const int64_t from = channel + (part - beside) * V;
-    compute_t<T> values[V] = {};
-    if (from >= 0 && from < channels) load<V>(row + from, values);
+    A values[V] = {};
+    if (from >= 0 && from < channels) load<V>(channel_at(row, from), values);
 #pragma unroll
     for (int v = 0; v < V; ++v) to[part * V + v] = values[v];
   }
@@ -117,8 +123,8 @@ __device__ __forceinline__ void normalise_row(const T* row, int64_t channels, in
   for (int v = 0; v < V; ++v) out[v] = normalise<reach>(&line[beside * V + v - reach], 1, c);
 }
 
-template <int V, int reach, typename T>
-__device__ __forceinline__ void gradient_row(const T* dy, const T* x, int64_t channels,
+template <int V, int reach, typename Row, typename T>
+__device__ __forceinline__ void gradient_row(const Row& dy, const T* x, int64_t channels,
                                              int64_t channel, compute_t<T> (&out)[V],
                                              const LrnConstants<compute_t<T>>& c) {
   using A = compute_t<T>;

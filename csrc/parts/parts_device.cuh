@@ -44,6 +44,18 @@ struct ChannelParts {
   }
 };
 
+// One pixel's channels.
+template <typename T>
+struct PartsRow {
+  const ChannelParts<const T>& parts;
+  int64_t pixel;
+};
+template <typename T>
+__device__ __forceinline__ const T* channel_at(const PartsRow<T>& row, int64_t channel) {
+  const ChannelPlace<const T> place = row.parts.find(channel);
+  return place.at + row.pixel * place.pitch;
+}
+
 // One number for each channel, in the tensors' dtype or in the one to compute in; or neither.
 template <typename T>
 struct ChannelBias {

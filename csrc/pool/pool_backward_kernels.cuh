@@ -16,6 +16,7 @@
 #pragma once
 
 #include "lrn/lrn_walk_kernels.cuh"
+#include "parts/partial_sums.cuh"
 #include "pool/pool_device.cuh"
 
 namespace caffe_compat {
@@ -118,11 +119,18 @@ struct ChannelBlocks {
 // Windows x vectors of a block, which its shared memory has to hold.
 constexpr int kSlotVectors = 1600;
 
-template <typename T, typename W, int V, int reach>
-__global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
+// Blocks that an SM must be able to hold, for __launch_bounds__.  Left to itself, ptxas takes
+// registers for the pointers into parts until an SM holds two.
+template <typename T, typename W, int V, typename Tensors>
+constexpr int kLeastBackwardBlocks =
+    Tensors::in_parts && W::fixed && V == 8 ? 3 : kLeastBlocks<T, W>;
+
+template <typename T, typename W, int V, int reach, typename Tensors = WholeTensors>
+__global__ void __launch_bounds__(kThreads, (kLeastBackwardBlocks<T, W, V, Tensors>))
     pool_backward_nhwc(const T* __restrict__ dy, const T* __restrict__ pooled,
                        const uint8_t* __restrict__ tap, T* __restrict__ dx, W w, InputTiling tiles,
-                       ChannelBlocks blocks, lrn_cuda::LrnConstants<compute_t<T>> c) {
+                       ChannelBlocks blocks, lrn_cuda::LrnConstants<compute_t<T>> c,
+                       Tensors tensors) {
   using A = compute_t<T>;
   using Grads = AlignedVector<T, V>;
   using Taps = AlignedVector<uint8_t, V>;
@@ -141,15 +149,32 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
   const int64_t channel = blockIdx.x % blocks.count * static_cast<int64_t>(pitch) + at;
   const bool busy = start < together && channel < blocks.channels;
   const int windows = busy ? tile.out_rows() * tile.out_columns() : 0;
+  [[maybe_unused]] A sums[V] = {};
 
   for (int p = start; p < windows; p += together) {
     const int i = tile.out_top + p / tile.out_columns();
     const int j = tile.out_left + p % tile.out_columns();
-    const int64_t row = ((image * w.out_height + i) * w.out_width + j) * blocks.channels;
+    const int64_t pixel = (image * w.out_height + i) * w.out_width + j;
+    const int64_t row = pixel * blocks.channels;
     A grad[V];
     int own_tap[V];
     load_taps<V>(tap + row + channel, own_tap);
-    if constexpr (reach > 0) {
+    if constexpr (Tensors::in_parts) {
+      const PartsRow<T> grads_row{tensors.output_grad, pixel};
+      if constexpr (reach > 0) {
+        lrn_cuda::gradient_row<V, reach>(grads_row, pooled + row, blocks.channels, channel, grad,
+                                         c);
+      } else {
+        load<V>(channel_at(grads_row, channel), grad);
+      }
+      // Windows before the tile's first unit count for the tile before it.
+      if (i >= tile.unit_top && j >= tile.unit_left) {
+#pragma unroll
+        for (int v = 0; v < V; ++v) {
+          if (own_tap[v] != kNoTap) sums[v] += grad[v];
+        }
+      }
+    } else if constexpr (reach > 0) {
       lrn_cuda::gradient_row<V, reach>(dy + row, pooled + row, blocks.channels, channel, grad, c);
     } else {
       load<V>(dy + row + channel, grad);
@@ -157,11 +182,21 @@ __global__ void __launch_bounds__(kThreads, (kLeastBlocks<T, W>))
     store<V>(grad, grads + p * pitch + at);
     store_taps<V>(own_tap, taps + p * pitch + at);
   }
-  __syncthreads();
+  ChannelPlace<T> to;
+  if constexpr (Tensors::in_parts) {
+    CAFFE_COMPAT_SHARED(A, threads_sums, kThreads * V);
+    const int64_t first = channel - at;
+    write_block_sums<V>(sums, threads_sums, vectors, together, blocks.channels - first,
+                        tensors.rows + tile_number * blocks.channels + first);  // a barrier
+    to = tensors.input_grad.find(channel);
+  } else {
+    to = {dx + channel, blocks.channels};
+    __syncthreads();
+  }
 
   if (!busy) return;
   const auto put = [&](int h, int column, const A(&sum)[V]) {
-    store<V>(sum, dx + ((image * w.height + h) * w.width + column) * blocks.channels + channel);
+    store<V>(sum, to.at + ((image * w.height + h) * w.width + column) * to.pitch);
   };
   gather_tile<V>(grads + at, taps + at, pitch, w, tiles, tile, start, together, put);
 }

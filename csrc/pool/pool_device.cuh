@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "common/cuda_utils.cuh"
+#include "parts/parts_device.cuh"
 #include "pool/pool.h"
 
 namespace caffe_compat {
@@ -106,6 +107,18 @@ struct WindowMaximum {
   }
 };
 
+// The maximum of a window of input + bias, from that of the input: rounding keeps the order, so
+// that these are the same bits.  With relu what is not positive becomes 0 and has no tap.
+template <typename T, int V, typename A>
+__device__ __forceinline__ void add_bias_to(WindowMaximum<A, V>& best, const A (&bias)[V],
+                                            bool relu) {
+#pragma unroll
+  for (int v = 0; v < V; ++v) {
+    best.value[v] = add_bias<T>(best.value[v], bias[v]);
+    if (relu && best.value[v] <= 0) best.value[v] = 0, best.tap[v] = kNoTap;
+  }
+}
+
 // The maximum over the window at (top, left).  `channels` points to pixel (0, 0) of V channels;
 // neighbours in a row are `pixel` elements apart.
 //
@@ -159,6 +172,33 @@ __device__ __forceinline__ WindowMaximum<compute_t<T>, V> pool_window(const T* c
   }
   return best;
 }
+
+// ---- tensors of the NHWC kernels ----------------------------------------------------------------
+
+// One tensor each: the kernels' other arguments.
+struct WholeTensors {
+  static constexpr bool in_parts = false;
+};
+
+// Input and output in parts, and a bias between the maximum and ReLU.  Pooled values behind which
+// LRN follows, and taps, are one tensor each.
+template <typename T>
+struct TensorsInParts {
+  static constexpr bool in_parts = true;
+  ChannelParts<const T> input;
+  ChannelParts<T> output;
+  ChannelBias<T> bias;
+};
+
+// The gradients in parts, and the sums of the input's gradient over the windows of each tile, one
+// row a tile: the bias's gradient in pieces.
+template <typename T>
+struct GradientsInParts {
+  static constexpr bool in_parts = true;
+  ChannelParts<const T> output_grad;
+  ChannelParts<T> input_grad;
+  compute_t<T>* rows;
+};
 
 // ---- tiles of the input, for the backward pass --------------------------------------------------
 

@@ -91,11 +91,11 @@ struct OutPixel {
   }
 };
 
-template <typename T, typename W, int V, int reach>
+template <typename T, typename W, int V, int reach, typename Tensors = WholeTensors>
 __global__ void __launch_bounds__(kThreads, (V == 8 ? 1 : kLeastBlocks<T, W>))
     pool_forward_nhwc(const T* __restrict__ x, T* __restrict__ pooled, uint8_t* __restrict__ tap,
                       T* __restrict__ y, W w, PixelBlocks blocks, bool relu,
-                      lrn_cuda::LrnConstants<compute_t<T>> c) {
+                      lrn_cuda::LrnConstants<compute_t<T>> c, Tensors tensors) {
   using A = compute_t<T>;
   const int halo = reach > 0 && blocks.channel_blocks > 1 ? lrn_cuda::vectors_beside<V>(reach) : 0;
   const int row_vectors = blocks.vectors + 2 * halo, row = row_vectors * V;
@@ -111,6 +111,18 @@ __global__ void __launch_bounds__(kThreads, (V == 8 ? 1 : kLeastBlocks<T, W>))
   const bool inside = channel >= 0 && channel < blocks.channels;
   const bool own = inside && vector >= halo && vector < halo + blocks.vectors;
   const int start = thread / row_vectors < together ? thread / row_vectors : pixels;
+  ChannelPlace<const T> from;
+  [[maybe_unused]] ChannelPlace<T> out_place{nullptr, 0};
+  [[maybe_unused]] A bias[V];
+  bool relu_first = relu;
+  if constexpr (Tensors::in_parts) {
+    from = tensors.input.find(channel);
+    out_place = tensors.output.find(channel);
+    if (inside) tensors.bias.template load_at<V>(channel, bias);
+    relu_first = relu && !tensors.bias.any();
+  } else {
+    from = {x + channel, blocks.channels};
+  }
 
   // Pooled values of the block for LRN: [pixel][channel, halo included].
   using Values = AlignedVector<T, V>;
@@ -121,12 +133,19 @@ __global__ void __launch_bounds__(kThreads, (V == 8 ? 1 : kLeastBlocks<T, W>))
     WindowMaximum<A, V> best = {};
     if (inside) {
       const int top = at.row * w.stride_h() - w.pad_h, left = at.column * w.stride_w() - w.pad_w;
-      const T* origin = x + at.image * w.height * w.width * blocks.channels + channel;
-      best = pool_window<V>(origin, blocks.channels, w, top, left, relu);
+      const T* origin = from.at + at.image * w.height * w.width * from.pitch;
+      best = pool_window<V>(origin, from.pitch, w, top, left, relu_first);
+      if constexpr (Tensors::in_parts) {
+        if (tensors.bias.any()) add_bias_to<T>(best, bias, relu);
+      }
     }
     if (own) {
       const int64_t to = (first_pixel + p) * blocks.channels + channel;
-      store_whole<V>(best.value, pooled + to);
+      if constexpr (Tensors::in_parts && reach == 0) {
+        store_whole<V>(best.value, out_place.at + (first_pixel + p) * out_place.pitch);
+      } else {
+        store_whole<V>(best.value, pooled + to);
+      }
       store_taps<V>(best.tap, tap + to);
     }
     if constexpr (reach > 0) store<V>(best.value, shared + p * row + vector * V);
@@ -137,7 +156,11 @@ __global__ void __launch_bounds__(kThreads, (V == 8 ? 1 : kLeastBlocks<T, W>))
       if (!own) continue;
       A out[V];
       lrn_cuda::normalise_row<V, reach>(shared + p * row, row, vector * V, out, c);
-      store_whole<V>(out, y + (first_pixel + p) * blocks.channels + channel);
+      if constexpr (Tensors::in_parts) {
+        store_whole<V>(out, out_place.at + (first_pixel + p) * out_place.pitch);
+      } else {
+        store_whole<V>(out, y + (first_pixel + p) * blocks.channels + channel);
+      }
     }
   }
 }

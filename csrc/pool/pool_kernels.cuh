@@ -64,7 +64,7 @@ void launch_forward(const T* x, T* pooled, uint8_t* tap, T* y, const PoolSizes& 
                         pixel_blocks.channel_blocks);
       auto kernel = pool_forward_nhwc<T, W, V, reach>;
       CAFFE_COMPAT_LAUNCH(kernel, blocks, kThreads, stream, x, pooled, tap, y, w, pixel_blocks,
-                          relu, c);
+                          relu, c, WholeTensors{});
     } else if constexpr (V == 1) {
       const lrn_cuda::ChannelWalk walk = lrn_cuda::make_walk(
           pooled_shape(s), 1, reach > 0 ? lrn_cuda::kLeastChannels : kLeastPooledChannels);
@@ -90,7 +90,8 @@ void launch_backward(const T* dy, const T* pooled, const uint8_t* tap, T* dx, co
       const InputTiling tiles = make_tiles(s, kSlotVectors / channel_blocks.vectors, 8);
       auto kernel = pool_backward_nhwc<T, W, V, reach>;
       CAFFE_COMPAT_LAUNCH(kernel, dim3(s.batch * tiles.per_image() * channel_blocks.count),
-                          kThreads, stream, dy, pooled, tap, dx, w, tiles, channel_blocks, c);
+                          kThreads, stream, dy, pooled, tap, dx, w, tiles, channel_blocks, c,
+                          WholeTensors{});
     } else if constexpr (V == 1) {
       const InputTiling tiles = make_tiles(s, kThreads, 32);
       const int threads =

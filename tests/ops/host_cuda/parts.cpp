@@ -1,8 +1,5 @@
 // The CUDA kernels of bias_relu_parts behind a C interface, for run_cases.py.
-#include <memory>
-#include <vector>
-
-#include "host_cuda/device_array.h"
+#include "host_cuda/device_parts.h"
 #include "parts/parts_kernels.cuh"
 
 namespace {
@@ -10,37 +7,6 @@ namespace {
 using namespace caffe_compat;
 
 enum What { kOutput, kInputGrad, kBiasGrad };  // what `out` gets
-
-// Parts of the device, made from and written to one array of them, one behind the other.
-template <typename T>
-class DeviceParts {
- public:
-  DeviceParts(int64_t parts, int64_t pixels, int64_t channels)
-      : each_(channels / parts), count_(pixels * each_) {
-    for (int64_t i = 0; i < parts; ++i) arrays_.push_back(std::make_unique<DeviceArray<T>>(count_));
-  }
-  DeviceParts(const T* from, int64_t parts, int64_t pixels, int64_t channels)
-      : each_(channels / parts), count_(pixels * each_) {
-    for (int64_t i = 0; i < parts; ++i) {
-      arrays_.push_back(std::make_unique<DeviceArray<T>>(from + i * count_, count_));
-    }
-  }
-  template <typename U>
-  ChannelParts<U> get() const {
-    ChannelParts<U> parts{.data = {}, .each = each_};
-    for (size_t i = 0; i < kMostParts; ++i) {
-      parts.data[i] = arrays_[std::min(i, arrays_.size() - 1)]->get();
-    }
-    return parts;
-  }
-  void copy_to(T* to) const {
-    for (size_t i = 0; i < arrays_.size(); ++i) arrays_[i]->copy_to(to + i * count_);
-  }
-
- private:
-  int64_t each_, count_;
-  std::vector<std::unique_ptr<DeviceArray<T>>> arrays_;
-};
 
 // sizes: pixels, channels, parts of x, parts of the result.  x: input or grad, in its parts; output
 // has the parts of grad; bias: none, T or float32.
