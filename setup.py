@@ -117,7 +117,8 @@ def cxx_runtime() -> list[str]:
     """
     maps = Path("/proc/self/maps")
     paths = sorted({line.split()[-1] for line in maps.read_text().splitlines()}) if maps.exists() else []
-    return [path for name in ("libstdc++.so", "libgcc_s.so") for path in paths if Path(path).name.startswith(name)]
+    found = [path for name in ("libstdc++.so", "libgcc_s.so") for path in paths if Path(path).name.startswith(name)]
+    return ["-Wl,--push-state,-Bdynamic", *found, "-Wl,--pop-state"] if found else []
 
 
 def make_extension(cuda_home: Path | None) -> Extension:
