@@ -109,6 +109,18 @@ def library_folders(cuda_home: Path) -> list[str]:
     return [str(folder)]
 
 
+def cxx_runtime() -> list[str]:
+    """The C++ runtime that torch has loaded, for the linker to take before the compiler's own.
+
+    A compiler outside of the system's folders may find its runtime as an archive only, and links that without a word.
+    With two runtimes in a process an exception that passes from one to the other ends it.
+    """
+    maps = Path("/proc/self/maps")
+    paths = sorted({line.split()[-1] for line in maps.read_text().splitlines()}) if maps.exists() else []
+    found = [path for name in ("libstdc++.so", "libgcc_s.so") for path in paths if Path(path).name.startswith(name)]
+    return ["-Wl,--push-state,-Bdynamic", *found, "-Wl,--pop-state"] if found else []
+
+
 def make_extension(cuda_home: Path | None) -> Extension:
     """The extension module with sources in a fixed order."""
     import torch
@@ -116,9 +128,15 @@ def make_extension(cuda_home: Path | None) -> Extension:
 
     suffixes = (".cpp",) if cuda_home is None else (".cpp", ".cu")
     sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*") if path.suffix in suffixes)
-    include = [str(ROOT / "csrc")]
+    include, link = [str(ROOT / "csrc")], cxx_runtime()
     if cuda_home is None:
-        return CppExtension("caffe_compat._C", sources, include_dirs=include, extra_compile_args={"cxx": CXX_FLAGS})
+        return CppExtension(
+            "caffe_compat._C",
+            sources,
+            include_dirs=include,
+            extra_compile_args={"cxx": CXX_FLAGS},
+            extra_link_args=link,
+        )
 
     if not torch.cuda.is_available():  # else torch takes those of the GPUs at hand
         os.environ.setdefault("TORCH_CUDA_ARCH_LIST", PORTABLE_CUDA_ARCHITECTURE)
@@ -132,6 +150,7 @@ def make_extension(cuda_home: Path | None) -> Extension:
         include_dirs=include,
         library_dirs=library_folders(cuda_home),
         extra_compile_args={"cxx": CXX_FLAGS + flags, "nvcc": NVCC_FLAGS + flags},
+        extra_link_args=link,
     )
 
 

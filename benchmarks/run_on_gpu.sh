@@ -5,7 +5,8 @@
 #
 #   OUT=folder      gets log.txt and results.tar.gz, the numbers and the report (default gpu_results)
 #   WHEELS=folder   wheels of what the Python at hand lacks, such as `make wheels` fetches (default wheels)
-#   LIMIT=seconds   for everything (default 570); what does not fit in is left out, and the log says so
+#   LIMIT=seconds   for everything (default 570); the most important comes first, what does not fit in is left out, and
+#                   the log says so; results.tar.gz is written anew behind each step, and when the script is stopped
 #   PYTHON=command  the Python with PyTorch (default python3)
 #
 # Exit status: 0 when all went well, 1 when something failed or was left out, 2 when this machine will not do.
@@ -20,9 +21,8 @@ results=build/gpu/results
 site=$PWD/build/gpu/site
 mkdir -p "$out" "$results" "$site"
 export PYTHONPATH=$PWD:$site PYTHONUNBUFFERED=1
-# What tune_conv.py writes, and the operator then chooses by.
-export CAFFE_COMPAT_CONV_TABLE=$PWD/$results/conv_table.json
-exec > >(tee "$out/log.txt") 2>&1
+# The log outlives a signal that stops us.
+exec > >(trap '' TERM INT; exec tee "$out/log.txt") 2>&1
 SECONDS=0
 failed=build/gpu/failed # there when something went wrong, in whichever process
 rm -f "$failed"
@@ -32,9 +32,13 @@ refuse() {
   exit 2
 }
 
+# Seconds kept for the report, which is the last step.
+reserve=$((limit > 80 ? 20 : limit / 4))
+
 # step NAME SECONDS COMMAND...: run it within its limit and ours; a failure is noted, and we go on.
 step() {
-  local name=$1 most=$2 left=$((limit - SECONDS)) start=$SECONDS
+  local name=$1 most=$2 left=$((limit - SECONDS - reserve)) start=$SECONDS
+  [[ $name != report ]] || left=$((limit - SECONDS))
   shift 2
   if ((left < 5)); then
     echo "=== $name: left out, $limit s are over"
@@ -42,18 +46,27 @@ step() {
     return 1
   fi
   echo "=== $name"
-  if timeout --kill-after=5 "$((most < left ? most : left))" "$@"; then
+  # In the background, as bash sees to a signal while it waits, but not while a command runs.
+  timeout --kill-after=5 "$((most < left ? most : left))" "$@" &
+  if wait $!; then
     echo "=== $name: done in $((SECONDS - start)) s"
+    pack
   else
     echo "=== $name: FAILED with status $? after $((SECONDS - start)) s (124: ran out of time)"
     touch "$failed"
+    pack
     return 1
   fi
 }
 
+# Several steps may end at once: each writes a file of its own, and the last one wins whole.
 pack() {
-  tar -czf "$out/results.tar.gz" -C build/gpu results
+  cp "$out/log.txt" "$results/log.txt" 2>/dev/null || true
+  tar -czf "$out/results.$BASHPID" -C build/gpu results 2>/dev/null || true
+  mv "$out/results.$BASHPID" "$out/results.tar.gz"
 }
+# shellcheck disable=SC2046  # several jobs
+trap 'trap - TERM INT; echo "=== stopped after $SECONDS s"; pack; kill $(jobs -p) 2>/dev/null; exit 1' TERM INT
 
 check_machine() {
   "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null ||
@@ -107,10 +120,9 @@ sanitize() {
     touch "$failed"
     return
   fi
-  local tool
-  for tool in memcheck racecheck; do
-    step "$tool" 100 compute-sanitizer --tool "$tool" --error-exitcode 1 "$python" tests/run_cuda_operators.py &
-  done
+  # A race shows in any size and dtype, and looking for it takes long.
+  step memcheck 100 compute-sanitizer --tool memcheck --error-exitcode 1 "$python" tests/run_cuda_operators.py &
+  step racecheck 100 compute-sanitizer --tool racecheck --error-exitcode 1 "$python" tests/run_cuda_operators.py --few &
 }
 
 # The steps in the background; not plain wait, which would wait for the log's tee, too.
@@ -121,22 +133,25 @@ wait_for_tests() {
   done
 }
 
+# bench_* SECONDS OPTIONS...
+run_bench() {
+  local name=$1 most=$2
+  shift 2
+  [[ -f benchmarks/bench_$name.py ]] || return 0
+  step "bench_$name" "$most" "$python" "benchmarks/bench_$name.py" --json "$results/bench_${name}_cuda.json" "$@" || true
+}
+
 bench() {
-  # First, because the convolution benchmark uses the table that it writes.
+  run_bench train 150 --layers --rounds 5
   if [[ -f benchmarks/tune_conv.py ]]; then
-    step tune_conv 60 "$python" benchmarks/tune_conv.py || true
+    # What it writes, and the convolution benchmark then chooses by; training has been timed without.
+    export CAFFE_COMPAT_CONV_TABLE=$PWD/$results/conv_table.json
+    step tune_conv 60 "$python" benchmarks/tune_conv.py --rounds 2 || true
   fi
-  local name options most
-  for name in lrn pool conv train data; do
-    [[ -f benchmarks/bench_$name.py ]] || continue
-    options=(--json "$results/bench_${name}_cuda.json")
-    [[ $name == data ]] && options+=(--device cuda)
-    [[ $name == train ]] && options+=(--layers --rounds 5)
-    most=90
-    [[ $name == train ]] && most=240
-    step "bench_$name" "$most" "$python" "benchmarks/bench_$name.py" "${options[@]}" || true
-    pack
-  done
+  run_bench conv 60
+  run_bench lrn 30
+  run_bench pool 30
+  run_bench data 45 --device cuda --images 1000 --seconds 1 --limit 36
   step precision_curves 60 "$python" benchmarks/precision_curves.py --out "$results/precision_curves" || true
 }
 

@@ -1,11 +1,15 @@
 """Run every CUDA operator once on small, odd sizes, for compute-sanitizer; checks nothing itself but that all finish.
 
     compute-sanitizer --tool memcheck python tests/run_cuda_operators.py
+    compute-sanitizer --tool racecheck python tests/run_cuda_operators.py --few
 
+``--few``: two sizes and two dtypes, for tools that take a hundred times longer.
 Sizes with tails, one channel, windows over edges, several groups, no images; all dtypes, both layouts, both directions.
 """
 
 import itertools
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +23,8 @@ from caffe_compat.ops.parts import bias_relu_parts, bias_relu_parts_backward
 from caffe_compat.ops.pool_parts import pool_parts, pool_parts_backward
 from caffe_compat.solver.rules import RULES
 
-SHAPES = ((2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5))
+SHAPES = [(2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5)]
+DTYPES = [torch.float32, torch.bfloat16, torch.float64, torch.float16]
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
 #: input channels, weight, stride, padding, dilation, groups
 CONVOLUTIONS = (
@@ -35,8 +40,7 @@ COUNTS = (5000, 1, 0, 257, 4096, 3)
 
 def inputs(channels: int | None = None) -> Iterator[Tensor]:
     """Leaves of all shapes, dtypes and layouts; with ``channels`` in place of the shape's own."""
-    dtypes = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-    for (n, c, h, w), dtype, layout in itertools.product(SHAPES, dtypes, LAYOUTS):
+    for (n, c, h, w), dtype, layout in itertools.product(SHAPES, DTYPES, LAYOUTS):
         x = torch.randn(n, channels or c, h, w, device="cuda").to(dtype).contiguous(memory_format=layout)
         yield x.requires_grad_()
 
@@ -121,10 +125,15 @@ def run_solver_updates() -> None:
 
 
 def main() -> None:
-    for run in (run_lrn, run_conv, run_pool, run_parts, run_space_to_depth, run_batch_transform, run_solver_updates):
+    if "--few" in sys.argv[1:]:
+        del SHAPES[2:], DTYPES[2:]
+    start = time.perf_counter()
+    # The convolutions, which take longest, last: what is cut off has run the others.
+    others = (run_lrn, run_pool, run_parts, run_space_to_depth, run_batch_transform, run_solver_updates)
+    for run in (*others, run_conv):
         run()
         torch.cuda.synchronize()
-        print(run.__name__, "done", flush=True)
+        print(f"{run.__name__} done after {time.perf_counter() - start:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

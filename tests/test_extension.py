@@ -1,7 +1,10 @@
 """The one door to the compiled part: what imports it, and what an import of the package costs."""
 
 import ast
+import ctypes
+import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -111,3 +114,61 @@ def test_plain_twins_compute_what_the_operators_do() -> None:
         if isinstance(found, tuple):
             found, expected = found[0], expected[0]
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5, msg=str(operator))
+
+
+def test_there_is_one_cxx_runtime() -> None:
+    """An exception that passes from one to another ends the process."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("the linker's names are Linux's")
+    ours = ctypes.CDLL(extension.require("this test").__file__)
+    for library, name in (("libstdc++.so.6", "__cxa_get_globals"), ("libgcc_s.so.1", "_Unwind_RaiseException")):
+        shared = ctypes.CDLL(library)
+        addresses = {ctypes.cast(getattr(each, name), ctypes.c_void_p).value for each in (ours, shared)}
+        assert len(addresses) == 1, f"{name}: the extension has a {library} of its own"
+
+
+CHECKED = """
+#include <torch/library.h>
+
+#include <stdexcept>
+
+#include "common/tensor_checks.h"
+
+at::Tensor check(const at::Tensor& x) {
+  const std::string held = caffe_compat::describe(x);  // unwinding runs its destructor
+  caffe_compat::check_rank("check", "x", x, 4);
+  throw std::runtime_error(held);
+}
+
+TORCH_LIBRARY(caffe_compat_checked, m) { m.def("check(Tensor x) -> Tensor", check); }
+"""
+RAISE = """
+import sys, torch
+torch.ops.load_library(sys.argv[1])
+for axes in (2, 4):
+    try: torch.ops.caffe_compat_checked.check(torch.ones([1] * axes))
+    except Exception as error: print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++")
+def test_errors_survive_a_compiler_that_links_its_own_runtime(tmp_path: Path) -> None:
+    """As compilers outside of the system's folders do without a word; setup.py names the shared one first."""
+    spec = importlib.util.spec_from_file_location("setup", ROOT / "setup.py")
+    assert spec is not None
+    assert spec.loader is not None
+    setup = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(setup)
+    source, library = tmp_path / "checked.cpp", tmp_path / "checked.so"
+    source.write_text(CHECKED)
+    include = Path(torch.__file__).parent / "include"
+    command = ["g++", "-std=c++20", "-O1", "-fPIC", "-shared", f"-I{ROOT / 'csrc'}", f"-I{include}"]
+    command += [f"-I{include / 'torch' / 'csrc' / 'api' / 'include'}", str(source), "-o", str(library)]
+    command += [f"-L{include.parent / 'lib'}", "-lc10", "-ltorch_cpu", "-static-libstdc++", "-static-libgcc"]
+    built = subprocess.run([*command, *setup.cxx_runtime()], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-3000:]
+    raised = subprocess.run([sys.executable, "-c", RAISE, str(library)], capture_output=True, text=True)
+    assert raised.returncode == 0, raised.stderr
+    expected = ["ValueError check: x is Float [1, 1] on cpu; expected 4 axes", "RuntimeError Float [1, 1, 1, 1] on cpu"]
+    assert raised.stdout.splitlines() == expected

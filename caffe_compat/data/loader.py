@@ -205,7 +205,8 @@ class DeviceStage:
     def _mean_on_device(self, mean: np.ndarray | None) -> Tensor | None:
         if mean is not self._mean_source:
             self._mean_source = mean
-            self._mean = None if mean is None else torch.from_numpy(mean).to(self._device)
+            # A copy: from_numpy warns of memory that may not be written, such as a file's.
+            self._mean = None if mean is None else torch.tensor(mean, device=self._device)
         return self._mean
 
 

@@ -22,6 +22,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,32 @@ def table_path() -> Path:
     """Where the table is read from and written to."""
     if named := os.environ.get(TABLE_VARIABLE):
         return Path(named)
-    cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_folder) / "caffe_compat" / "conv_table.json"
+    return _cache_folder() / "conv_table.json"
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "caffe_compat"
+
+
+def _told_before(path: Path) -> bool:
+    """Whether this user has been told that the table is missing: one line, not one from every process."""
+    mark = _cache_folder() / f"no_table_{sha256(str(path.absolute()).encode()).hexdigest()[:16]}"
+    try:
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch(exist_ok=False)
+    except FileExistsError:
+        return True
+    except OSError:  # no place for the mark: told again
+        pass
+    return False
 
 
 @cache
 def read_table() -> dict[str, dict[str, str]]:
     """{device name: {key: path}}; empty when there is no table.  CaffeCompatError for a broken one."""
     path = table_path()
+    if TABLE_VARIABLE in os.environ and not path.exists() and _told_before(path):
+        return {}
     if not path.exists():
         if TABLE_VARIABLE in os.environ:
             log.warning("%s: no such file, but %s names it; benchmarks/tune_conv.py writes it", path, TABLE_VARIABLE)

@@ -5,6 +5,7 @@ loss and outputs have fixed places, too.  The learning rate is read from the dev
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar, Protocol
 
@@ -76,13 +77,30 @@ class CudaRecorder:
     def record(self, work: Work) -> Work:
         """Runs nothing yet.  The threads that make batches go on meanwhile, hence thread_local."""
         torch.cuda.synchronize(self._device)
+        current, generator = torch.cuda.current_stream(self._device), self._generator()
+        before = generator.clone_state()
         graph = torch.cuda.CUDAGraph()
-        with (
-            torch.cuda.device(self._device),
-            torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            work()
+        try:
+            with (
+                torch.cuda.device(self._device),
+                torch.cuda.graph(graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"),
+            ):
+                work()
+        except RuntimeError:
+            # PyTorch leaves its stream in force, its generator in the recording, where it refuses to draw, and its
+            # memory too, where no batch's memory would be used again.
+            torch.cuda.set_stream(current)
+            generator.graphsafe_set_state(before)
+            with suppress(RuntimeError):  # it has ended, if the work failed and not the recording
+                torch._C._cuda_endAllocateToPool(current.device_index, self._pool)  # noqa: SLF001 - no public name
+            raise
+        # PyTorch resets the place of random numbers on the recording's stream, and sets it on ours before each replay:
+        # a device with much to do may take the two in the wrong order.
+        current.wait_stream(self._stream)
         return graph.replay
+
+    def _generator(self) -> torch.Generator:
+        return torch.cuda.default_generators[torch.cuda.current_stream(self._device).device_index]
 
 
 class EagerRecorder:

@@ -21,9 +21,10 @@ at::Tensor batch_transform_cpu(const at::Tensor& images, const at::Tensor& windo
   const auto* corner = crops.const_data_ptr<int32_t>();  // top, left, mirror of each image
   for (int64_t n = 0; n < images.size(0); ++n) {
     const int64_t top = corner[3 * n], left = corner[3 * n + 1];
-    TORCH_CHECK_VALUE(top >= 0 && left >= 0 && top + height <= rows && left + width <= columns,
-                      "batch_transform: window ", n, " at (", top, ", ", left, ") of ", height, "x",
-                      width, " leaves the image ", rows, "x", columns);
+    CAFFE_COMPAT_CHECK_VALUE(
+        top >= 0 && left >= 0 && top + height <= rows && left + width <= columns,
+        "batch_transform: window ", n, " at (", top, ", ", left, ") of ", height, "x", width,
+        " leaves the image ", rows, "x", columns);
   }
   at::Tensor out =
       at::empty({images.size(0), channels, height, width}, images.options().dtype(at::kFloat));

@@ -18,8 +18,8 @@ at::Tensor batch_transform(const at::Tensor& images, const at::Tensor& windows,
   TransformParams params = check_batch_transform(images, windows, mean, scale, height, width);
   constexpr int64_t kMostValues = (int64_t{1} << 31) - 8;  // offsets within an image are 32-bit
   const int64_t values = images.size(1) * images.size(2) * images.size(3);
-  TORCH_CHECK_VALUE(values <= kMostValues, "batch_transform: images is ", describe(images),
-                    "; expected less than 2^31 values in an image");
+  CAFFE_COMPAT_CHECK_VALUE(values <= kMostValues, "batch_transform: images is ", describe(images),
+                           "; expected less than 2^31 values in an image");
   const at::Tensor pixels = images.contiguous(), crops = windows.contiguous();
   const at::Tensor mean_values = mean.has_value() ? mean->contiguous() : at::Tensor();
   if (mean.has_value()) params.mean = mean_values.const_data_ptr<float>();

@@ -13,8 +13,8 @@ void run_for_cpu_type(const char* op, const at::Tensor& input, const Run& run) {
   if (input.scalar_type() == at::kFloat) {
     run(float{});
   } else {
-    TORCH_CHECK_TYPE(input.scalar_type() == at::kDouble, op, ": input is ", describe(input),
-                     "; expected float32 or float64 on the CPU");
+    CAFFE_COMPAT_CHECK_TYPE(input.scalar_type() == at::kDouble, op, ": input is ", describe(input),
+                            "; expected float32 or float64 on the CPU");
     run(double{});
   }
 }

@@ -13,13 +13,13 @@ namespace caffe_compat {
 // The operators' flat arguments as a ConvWindow.
 inline ConvWindow conv_window(const char* op, at::IntArrayRef stride, at::IntArrayRef padding,
                               at::IntArrayRef dilation, int64_t groups) {
-  TORCH_CHECK_VALUE(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2, op,
-                    ": stride ", stride, ", padding ", padding, ", dilation ", dilation,
-                    "; expected two numbers each");
+  CAFFE_COMPAT_CHECK_VALUE(stride.size() == 2 && padding.size() == 2 && dilation.size() == 2, op,
+                           ": stride ", stride, ", padding ", padding, ", dilation ", dilation,
+                           "; expected two numbers each");
   for (int i = 0; i < 2; ++i) {
-    TORCH_CHECK_VALUE(stride[i] > 0 && dilation[i] > 0 && padding[i] >= 0, op, ": stride ", stride,
-                      ", padding ", padding, ", dilation ", dilation,
-                      "; expected stride and dilation of at least 1, padding of at least 0");
+    CAFFE_COMPAT_CHECK_VALUE(stride[i] > 0 && dilation[i] > 0 && padding[i] >= 0, op, ": stride ",
+                             stride, ", padding ", padding, ", dilation ", dilation,
+                             "; expected stride and dilation of at least 1, padding of at least 0");
   }
   return {.stride = {stride[0], stride[1]},
           .padding = {padding[0], padding[1]},
@@ -36,17 +36,19 @@ inline int64_t conv_output_size(int64_t size, int64_t kernel, const ConvWindow& 
 
 inline ConvSizes conv_sizes(const char* op, at::IntArrayRef input, at::IntArrayRef weight,
                             const ConvWindow& w) {
-  TORCH_CHECK_VALUE(input.size() == 4 && weight.size() == 4, op, ": input is ", input,
-                    " and weight ", weight, "; expected 4 axes each");
-  TORCH_CHECK_VALUE(w.groups > 0 && input[1] == weight[1] * w.groups && weight[0] % w.groups == 0,
-                    op, ": input ", input, ", weight ", weight, ", groups ", w.groups,
-                    "; expected input channels = groups * weight.size(1) and output channels "
-                    "divisible by groups");
+  CAFFE_COMPAT_CHECK_VALUE(input.size() == 4 && weight.size() == 4, op, ": input is ", input,
+                           " and weight ", weight, "; expected 4 axes each");
+  CAFFE_COMPAT_CHECK_VALUE(
+      w.groups > 0 && input[1] == weight[1] * w.groups && weight[0] % w.groups == 0, op, ": input ",
+      input, ", weight ", weight, ", groups ", w.groups,
+      "; expected input channels = groups * weight.size(1) and output channels "
+      "divisible by groups");
   const int64_t out_h = conv_output_size(input[2], weight[2], w, 0);
   const int64_t out_w = conv_output_size(input[3], weight[3], w, 1);
-  TORCH_CHECK_VALUE(weight[2] > 0 && weight[3] > 0 && out_h > 0 && out_w > 0, op, ": kernel ",
-                    weight.slice(2), " does not fit into input ", input, " with padding ",
-                    at::IntArrayRef(w.padding), " and dilation ", at::IntArrayRef(w.dilation));
+  CAFFE_COMPAT_CHECK_VALUE(weight[2] > 0 && weight[3] > 0 && out_h > 0 && out_w > 0, op,
+                           ": kernel ", weight.slice(2), " does not fit into input ", input,
+                           " with padding ", at::IntArrayRef(w.padding), " and dilation ",
+                           at::IntArrayRef(w.dilation));
   return {.batch = input[0],
           .channels = input[1],
           .height = input[2],
@@ -68,8 +70,8 @@ inline ConvSizes conv_sizes(const char* op, at::IntArrayRef input, at::IntArrayR
 // The grad that comes in must have the output's shape.
 inline void check_conv_grad(const char* op, const at::Tensor& grad, const ConvSizes& s) {
   const int64_t expected[] = {s.batch, s.outputs, s.out_height, s.out_width};
-  TORCH_CHECK_VALUE(grad.sizes() == at::IntArrayRef(expected), op, ": grad is ", describe(grad),
-                    "; expected ", at::IntArrayRef(expected));
+  CAFFE_COMPAT_CHECK_VALUE(grad.sizes() == at::IntArrayRef(expected), op, ": grad is ",
+                           describe(grad), "; expected ", at::IntArrayRef(expected));
 }
 
 inline ConvSizes conv_input_grad_sizes(const at::Tensor& grad, const at::Tensor& weight,
@@ -100,8 +102,8 @@ inline ConvSizes conv_weight_grad_sizes(const at::Tensor& grad, const at::Tensor
 inline void check_conv_bias(const char* op, const std::optional<at::Tensor>& bias,
                             const at::Tensor& input, const ConvSizes& s) {
   if (!bias) return;
-  TORCH_CHECK_VALUE(bias->dim() == 1 && bias->size(0) == s.outputs, op, ": bias is ",
-                    describe(*bias), "; expected [", s.outputs, "]");
+  CAFFE_COMPAT_CHECK_VALUE(bias->dim() == 1 && bias->size(0) == s.outputs, op, ": bias is ",
+                           describe(*bias), "; expected [", s.outputs, "]");
   check_same_type(op, "bias", *bias, "input", input);
 }
 

@@ -10,6 +10,7 @@
 #include <torch/library.h>
 
 #include <limits>
+#include <type_traits>
 
 #include "conv/conv_arguments.h"
 #include "conv/conv_kernels.cuh"
@@ -21,11 +22,22 @@ namespace {
 #define DISPATCH(type, name, ...) \
   AT_DISPATCH_FLOATING_TYPES_AND2(at::kHalf, at::kBFloat16, type, name, __VA_ARGS__)
 
+// What PyTorch's own switch for matrix products says (fp32_precision).  allowTF32CuBLAS() reads the
+// older switch, too, and raises where the two differ.  Their names are strings up to PyTorch 2.10.
+template <typename Precision, typename Backend, typename Operation>
+bool is_tf32(Precision (at::Context::*precision)(Backend, Operation) const) {
+  if constexpr (std::is_enum_v<Precision>) {
+    return (at::globalContext().*precision)(Backend::CUDA, Operation::MATMUL) == Precision::TF32;
+  } else {
+    return (at::globalContext().*precision)("cuda", "matmul") == "tf32";
+  }
+}
+
 // float32 keeps its accuracy unless the user allowed TF32 for matrix products; 16-bit numbers fit
 // into TF32.
 ConvMath choose_math(at::ScalarType type) {
-  if (type != at::kFloat || at::globalContext().allowTF32CuBLAS()) return ConvMath::kTf32;
-  return ConvMath::kSplitTf32;
+  const bool tf32 = type != at::kFloat || is_tf32(&at::Context::float32Precision);
+  return tf32 ? ConvMath::kTf32 : ConvMath::kSplitTf32;
 }
 
 // Refuses what the kernels cannot count in 32 bits or CUDA's grids cannot hold.
@@ -35,12 +47,13 @@ void check_conv_limits(const char* op, const ConvSizes& s) {
   const bool fits = padded <= most && s.outputs * s.taps() <= most && s.depth() <= most &&
                     s.dilation_h * s.kernel_h <= most && s.dilation_w * s.kernel_w <= most &&
                     s.batch * std::max(s.pixels(), s.out_pixels()) / 64 < most;
-  TORCH_CHECK_VALUE(fits && s.groups <= kMostGridYZ && s.group_outputs() <= kMostGridYZ * 64 &&
-                        s.group_channels() <= kMostGridYZ * 64,
-                    op, ": input [", s.batch, ", ", s.channels, ", ", s.height, ", ", s.width,
-                    "] with ", s.outputs, " outputs and ", s.groups,
-                    " groups; expected at most 2^31 padded pixels, 2^31 weights an output "
-                    "and 65535 groups on CUDA");
+  CAFFE_COMPAT_CHECK_VALUE(fits && s.groups <= kMostGridYZ &&
+                               s.group_outputs() <= kMostGridYZ * 64 &&
+                               s.group_channels() <= kMostGridYZ * 64,
+                           op, ": input [", s.batch, ", ", s.channels, ", ", s.height, ", ",
+                           s.width, "] with ", s.outputs, " outputs and ", s.groups,
+                           " groups; expected at most 2^31 padded pixels, 2^31 weights an output "
+                           "and 65535 groups on CUDA");
 }
 
 // Of the NCHW kernels' result, which run where nobody asks for channels_last and where the NHWC

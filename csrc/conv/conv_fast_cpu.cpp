@@ -32,8 +32,8 @@ constexpr int64_t kFewestChannels = 8;
 constexpr int64_t kMostRowChannels = 4;
 
 void check_cpu_float(const char* op, const at::Tensor& tensor, const char* name) {
-  TORCH_CHECK_TYPE(tensor.scalar_type() == at::kFloat, op, ": ", name, " is ", describe(tensor),
-                   "; expected float32 (use conv for other types)");
+  CAFFE_COMPAT_CHECK_TYPE(tensor.scalar_type() == at::kFloat, op, ": ", name, " is ",
+                          describe(tensor), "; expected float32 (use conv for other types)");
 }
 
 const WinogradKernels* winograd_kernels(int out_tile, int kernel) {

@@ -39,8 +39,8 @@ const LinearKernels* kernels_for(const LinearSizes& s) {
 
 void check_float(const char* op, const char* name, const at::Tensor& tensor) {
   check_rank(op, name, tensor, 2);
-  TORCH_CHECK_TYPE(tensor.scalar_type() == at::kFloat, op, ": ", name, " is ", describe(tensor),
-                   "; expected float32");
+  CAFFE_COMPAT_CHECK_TYPE(tensor.scalar_type() == at::kFloat, op, ": ", name, " is ",
+                          describe(tensor), "; expected float32");
 }
 
 // Checks both matrices of `op`: float32, two axes, and `axis` of the first as long as `other_axis`
@@ -49,10 +49,10 @@ void check_pair(const char* op, const char* name, const at::Tensor& tensor, int6
                 const char* other_name, const at::Tensor& other, int64_t other_axis) {
   check_float(op, name, tensor);
   check_float(op, other_name, other);
-  TORCH_CHECK_VALUE(tensor.size(axis) == other.size(other_axis), op, ": ", name, " is ",
-                    describe(tensor), " but ", other_name, " is ", describe(other),
-                    "; expected axis ", axis, " of the first as long as axis ", other_axis,
-                    " of the second");
+  CAFFE_COMPAT_CHECK_VALUE(tensor.size(axis) == other.size(other_axis), op, ": ", name, " is ",
+                           describe(tensor), " but ", other_name, " is ", describe(other),
+                           "; expected axis ", axis, " of the first as long as axis ", other_axis,
+                           " of the second");
 }
 
 constexpr int64_t tiles(int64_t size, int64_t tile) { return (size + tile - 1) / tile; }
@@ -69,8 +69,8 @@ at::Tensor linear_cpu(const at::Tensor& input, const at::Tensor& weight,
   const LinearSizes s{input.size(0), input.size(1), weight.size(0)};
   if (bias) {
     check_same_type("linear", "bias", *bias, "input", input);
-    TORCH_CHECK_VALUE(bias->dim() == 1 && bias->size(0) == s.outputs, "linear: bias is ",
-                      describe(*bias), "; expected [", s.outputs, "]");
+    CAFFE_COMPAT_CHECK_VALUE(bias->dim() == 1 && bias->size(0) == s.outputs, "linear: bias is ",
+                             describe(*bias), "; expected [", s.outputs, "]");
   }
   const LinearKernels* kernels = kernels_for(s);
   if (!kernels) {

@@ -11,8 +11,8 @@ namespace caffe_compat {
 inline LrnParams lrn_params(const char* op, const at::Tensor& input, int64_t local_size,
                             double alpha, double beta, double k, bool within_channel) {
   check_rank(op, "input", input, 4);
-  TORCH_CHECK_VALUE(local_size > 0 && local_size % 2 == 1, op, ": local_size is ", local_size,
-                    "; expected an odd number, as in Caffe");
+  CAFFE_COMPAT_CHECK_VALUE(local_size > 0 && local_size % 2 == 1, op, ": local_size is ",
+                           local_size, "; expected an odd number, as in Caffe");
   return {
       .size = local_size, .alpha = alpha, .beta = beta, .k = k, .within_channel = within_channel};
 }

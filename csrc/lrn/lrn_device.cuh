@@ -1,5 +1,5 @@
-// The arithmetic of LRN across channels on CUDA, with the window in registers.  LRN's own kernels
-// and the fused ones of csrc/pool call these same functions, so that both give the same bits.
+// The arithmetic of LRN on CUDA.  LRN's own kernels and the fused ones of csrc/pool call these same
+// functions, in which every rounding is written out, so that all of them give the same bits.
 #pragma once
 
 #include "common/cuda_utils.cuh"
@@ -28,6 +28,17 @@ __device__ __forceinline__ float root(float x) { return approximate_sqrt(x); }
 __device__ __forceinline__ double inverse_root(double x) { return 1 / std::sqrt(x); }
 __device__ __forceinline__ double root(double x) { return std::sqrt(x); }
 
+// a * b and a * b + c, each rounded once.  A plain product that goes into a sum is fused with it or
+// not by how often nvcc finds it used, so that one source gives two results in two kernels.
+__device__ __forceinline__ float multiply(float a, float b) { return __fmul_rn(a, b); }
+__device__ __forceinline__ double multiply(double a, double b) { return __dmul_rn(a, b); }
+__device__ __forceinline__ float multiply_add(float a, float b, float c) {
+  return __fmaf_rn(a, b, c);
+}
+__device__ __forceinline__ double multiply_add(double a, double b, double c) {
+  return __fma_rn(a, b, c);
+}
+
 // scale^-beta and 1 / scale.
 template <typename A>
 struct Powers {
@@ -42,24 +53,49 @@ __device__ __forceinline__ Powers<A> powers(A scale, const LrnConstants<A>& c) {
     const A inverse = A(1) / scale;
     return {lrn_raise<LrnPower::kAny>(inverse, c.beta), inverse};
   }
-  const A half = inverse_root(scale), inverse = half * half;
-  if (c.power == LrnPower::kThreeQuarters) return {half * root(half), inverse};
+  const A half = inverse_root(scale), inverse = multiply(half, half);
+  if (c.power == LrnPower::kThreeQuarters) return {multiply(half, root(half)), inverse};
   return {c.power == LrnPower::kHalf ? half : inverse, inverse};
 }
+
+// One more element of a window in the sum of its squares, from 0 on in the order of the window.
+template <typename A>
+__device__ __forceinline__ A add_square(A sum, A x) {
+  return multiply_add(x, x, sum);
+}
+
+template <typename A>
+__device__ __forceinline__ A scale_from(A squares, const LrnConstants<A>& c) {
+  return multiply_add(c.coefficient, squares, c.offset);
+}
+
+// The ratio dy y / scale from the term dy scale^-beta.
+template <typename A>
+__device__ __forceinline__ A ratio_from(A term, A x, A inverse) {
+  return multiply(multiply(term, x), inverse);
+}
+
+// The gradient of x from its term and the sum of the ratios around it.
+template <typename A>
+__device__ __forceinline__ A gradient_from(A term, A x, A ratios, const LrnConstants<A>& c) {
+  return multiply_add(-multiply(c.gradient, x), ratios, term);
+}
+
+// ---- across channels, the window in registers ---------------------------------------------------
 
 template <int size, typename A>
 __device__ __forceinline__ A scale_of(const A* window, int step, const LrnConstants<A>& c) {
   A sum = 0;
 #pragma unroll
-  for (int j = 0; j < size; ++j) sum += window[j * step] * window[j * step];
-  return c.offset + c.coefficient * sum;
+  for (int j = 0; j < size; ++j) sum = add_square(sum, window[j * step]);
+  return scale_from(sum, c);
 }
 
 // The middle one of the 2 reach + 1 channels of `window`, normalised; they lie `step` apart.
 template <int reach, typename A>
 __device__ __forceinline__ A normalise(const A* window, int step, const LrnConstants<A>& c) {
   const A scale = scale_of<2 * reach + 1>(window, step, c);
-  return window[reach * step] * powers<true>(scale, c).raised;
+  return multiply(window[reach * step], powers<true>(scale, c).raised);
 }
 
 // For the gradient: the term dy scale^-beta, and the ratio dy y / scale, of the channel in the
@@ -68,8 +104,8 @@ template <int reach, typename A>
 __device__ __forceinline__ void term_and_ratio(A dy, const A* window, int step, A& term, A& ratio,
                                                const LrnConstants<A>& c) {
   const Powers<A> p = powers<true>(scale_of<2 * reach + 1>(window, step, c), c);
-  term = dy * p.raised;
-  ratio = term * window[reach * step] * p.inverse;
+  term = multiply(dy, p.raised);
+  ratio = ratio_from(term, window[reach * step], p.inverse);
 }
 
 // The gradient of a channel x from its term and the ratios of the 2 reach + 1 channels around it.
@@ -79,7 +115,7 @@ __device__ __forceinline__ A gradient(A term, A x, const A* ratios, int step,
   A total = 0;
 #pragma unroll
   for (int j = 0; j <= 2 * reach; ++j) total += ratios[j * step];
-  return term - c.gradient * x * total;
+  return gradient_from(term, x, total, c);
 }
 
 // ---- NHWC: channels lie side by side ------------------------------------------------------------

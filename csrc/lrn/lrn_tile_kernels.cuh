@@ -78,10 +78,9 @@ __device__ __forceinline__ int64_t offset_of(const BlockBox& b, const int64_t (&
   return at[0] * b.axes[0].stride + at[1] * b.axes[1].stride + at[2] * b.axes[2].stride;
 }
 
-// Sum of value(coordinates) over the window around `at`, clipped to the array.
-template <typename A, typename Value>
-__device__ __forceinline__ A sum_window(const BlockBox& b, const int64_t (&at)[3],
-                                        const Value& value) {
+// add(sum, coordinates) from 0 on over the window around `at`, clipped to the array.
+template <typename A, typename Add>
+__device__ __forceinline__ A sum_window(const BlockBox& b, const int64_t (&at)[3], const Add& add) {
   int64_t from[3], to[3], i[3];
 #pragma unroll
   for (int axis = 0; axis < 3; ++axis) {
@@ -92,7 +91,7 @@ __device__ __forceinline__ A sum_window(const BlockBox& b, const int64_t (&at)[3
   A sum = 0;
   for (i[2] = from[2]; i[2] <= to[2]; ++i[2]) {
     for (i[1] = from[1]; i[1] <= to[1]; ++i[1]) {
-      for (i[0] = from[0]; i[0] <= to[0]; ++i[0]) sum += value(i);
+      for (i[0] = from[0]; i[0] <= to[0]; ++i[0]) sum = add(sum, i);
     }
   }
   return sum;
@@ -104,11 +103,10 @@ __device__ __forceinline__ Powers<compute_t<T>> powers_at(const T* x, const Bloc
                                                           const int64_t (&at)[3],
                                                           const LrnConstants<compute_t<T>>& c) {
   using A = compute_t<T>;
-  const A sum = sum_window<A>(b, at, [&](const int64_t (&i)[3]) {
-    const A value = static_cast<A>(x[offset_of(b, i)]);
-    return value * value;
+  const A squares = sum_window<A>(b, at, [&](A sum, const int64_t (&i)[3]) {
+    return add_square(sum, static_cast<A>(x[offset_of(b, i)]));
   });
-  return powers<false>(c.offset + c.coefficient * sum, c);
+  return powers<false>(scale_from(squares, c), c);
 }
 
 // Here and below the 1 in __launch_bounds__ keeps ptxas from taking so few registers that it
@@ -124,7 +122,8 @@ __global__ void __launch_bounds__(kThreads, 1)
     int64_t at[3];
     own.find(number, at);
     const int64_t offset = image + offset_of(b, at);
-    y[offset] = static_cast<T>(static_cast<A>(x[offset]) * powers_at(x + image, b, at, c).raised);
+    const A raised = powers_at(x + image, b, at, c).raised;
+    y[offset] = static_cast<T>(multiply(static_cast<A>(x[offset]), raised));
   }
 }
 
@@ -145,18 +144,18 @@ __global__ void __launch_bounds__(kThreads)
     touched.find(number, at);
     const Powers<A> p = powers_at(x + image, b, at, c);
     const int64_t offset = image + offset_of(b, at);
-    const A term = static_cast<A>(dy[offset]) * p.raised;
+    const A term = multiply(static_cast<A>(dy[offset]), p.raised);
     terms[number] = term;
-    ratios[number] = term * static_cast<A>(x[offset]) * p.inverse;
+    ratios[number] = ratio_from(term, static_cast<A>(x[offset]), p.inverse);
   }
   __syncthreads();
   for (int number = threadIdx.x; number < own.count(); number += blockDim.x) {
     own.find(number, at);
-    const A total =
-        sum_window<A>(b, at, [&](const int64_t (&i)[3]) { return ratios[touched.number(i)]; });
+    const A total = sum_window<A>(
+        b, at, [&](A sum, const int64_t (&i)[3]) { return sum + ratios[touched.number(i)]; });
     const int64_t offset = image + offset_of(b, at);
-    dx[offset] =
-        static_cast<T>(terms[touched.number(at)] - c.gradient * static_cast<A>(x[offset]) * total);
+    dx[offset] = static_cast<T>(
+        gradient_from(terms[touched.number(at)], static_cast<A>(x[offset]), total, c));
   }
 }
 
@@ -172,14 +171,15 @@ __global__ void __launch_bounds__(kThreads, 1)
   for (int number = threadIdx.x; number < own.count(); number += blockDim.x) {
     int64_t at[3];
     own.find(number, at);
-    const A total = sum_window<A>(b, at, [&](const int64_t (&i)[3]) {
+    const A total = sum_window<A>(b, at, [&](A sum, const int64_t (&i)[3]) {
       const Powers<A> p = powers_at(x + image, b, i, c);
       const int64_t offset = image + offset_of(b, i);
-      return static_cast<A>(dy[offset]) * p.raised * static_cast<A>(x[offset]) * p.inverse;
+      const A term = multiply(static_cast<A>(dy[offset]), p.raised);
+      return sum + ratio_from(term, static_cast<A>(x[offset]), p.inverse);
     });
     const int64_t offset = image + offset_of(b, at);
-    const A term = static_cast<A>(dy[offset]) * powers_at(x + image, b, at, c).raised;
-    dx[offset] = static_cast<T>(term - c.gradient * static_cast<A>(x[offset]) * total);
+    const A term = multiply(static_cast<A>(dy[offset]), powers_at(x + image, b, at, c).raised);
+    dx[offset] = static_cast<T>(gradient_from(term, static_cast<A>(x[offset]), total, c));
   }
 }
 

@@ -23,24 +23,25 @@ inline at::MemoryFormat pool_layout(const at::Tensor& input) {
 
 inline PoolSizes pool_sizes(const char* op, at::IntArrayRef input, const PoolArguments& w,
                             bool channels_last) {
-  TORCH_CHECK_VALUE(input.size() == 4, op, ": input is ", input, "; expected 4 axes");
-  TORCH_CHECK_VALUE(w.kernel.size() == 2 && w.stride.size() == 2 && w.padding.size() == 2 &&
-                        w.out_size.size() == 2,
-                    op, ": kernel ", w.kernel, ", stride ", w.stride, ", padding ", w.padding,
-                    ", out_size ", w.out_size, "; expected two numbers each");
+  CAFFE_COMPAT_CHECK_VALUE(input.size() == 4, op, ": input is ", input, "; expected 4 axes");
+  CAFFE_COMPAT_CHECK_VALUE(w.kernel.size() == 2 && w.stride.size() == 2 && w.padding.size() == 2 &&
+                               w.out_size.size() == 2,
+                           op, ": kernel ", w.kernel, ", stride ", w.stride, ", padding ",
+                           w.padding, ", out_size ", w.out_size, "; expected two numbers each");
   for (int i = 0; i < 2; ++i) {
-    TORCH_CHECK_VALUE(w.kernel[i] > 0 && w.stride[i] > 0 && w.padding[i] >= 0 &&
-                          w.padding[i] < w.kernel[i] && w.out_size[i] > 0,
-                      op, ": kernel ", w.kernel, ", stride ", w.stride, ", padding ", w.padding,
-                      ", out_size ", w.out_size,
-                      "; expected kernel, stride and size of at least 1, padding below the kernel");
-    TORCH_CHECK_VALUE((w.out_size[i] - 1) * w.stride[i] - w.padding[i] < input[2 + i], op,
-                      ": the last window starts outside the input ", input, " (kernel ", w.kernel,
-                      ", stride ", w.stride, ", padding ", w.padding, ", out_size ", w.out_size,
-                      ")");
+    CAFFE_COMPAT_CHECK_VALUE(
+        w.kernel[i] > 0 && w.stride[i] > 0 && w.padding[i] >= 0 && w.padding[i] < w.kernel[i] &&
+            w.out_size[i] > 0,
+        op, ": kernel ", w.kernel, ", stride ", w.stride, ", padding ", w.padding, ", out_size ",
+        w.out_size, "; expected kernel, stride and size of at least 1, padding below the kernel");
+    CAFFE_COMPAT_CHECK_VALUE((w.out_size[i] - 1) * w.stride[i] - w.padding[i] < input[2 + i], op,
+                             ": the last window starts outside the input ", input, " (kernel ",
+                             w.kernel, ", stride ", w.stride, ", padding ", w.padding,
+                             ", out_size ", w.out_size, ")");
   }
-  TORCH_CHECK_VALUE(w.kernel[0] * w.kernel[1] <= kMostTaps, op, ": kernel ", w.kernel, " has ",
-                    w.kernel[0] * w.kernel[1], " taps; expected at most ", kMostTaps);
+  CAFFE_COMPAT_CHECK_VALUE(w.kernel[0] * w.kernel[1] <= kMostTaps, op, ": kernel ", w.kernel,
+                           " has ", w.kernel[0] * w.kernel[1], " taps; expected at most ",
+                           kMostTaps);
   return {.batch = input[0],
           .channels = input[1],
           .height = input[2],
@@ -87,8 +88,8 @@ inline PoolGradient pool_gradient(const char* op, const at::Tensor& grad, const 
                                   int64_t height, int64_t width, PoolArguments window) {
   check_rank(op, "tap", tap, 4);
   check_same_shape(op, "grad", grad, "tap", tap);
-  TORCH_CHECK_VALUE(tap.scalar_type() == at::kByte && tap.device() == grad.device(), op,
-                    ": tap is ", describe(tap), "; expected uint8 on ", grad.device());
+  CAFFE_COMPAT_CHECK_VALUE(tap.scalar_type() == at::kByte && tap.device() == grad.device(), op,
+                           ": tap is ", describe(tap), "; expected uint8 on ", grad.device());
   const at::MemoryFormat layout = pool_layout(tap);
   const int64_t shape[] = {tap.size(0), tap.size(1), height, width};
   window.out_size = tap.sizes().slice(2);

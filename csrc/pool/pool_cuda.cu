@@ -21,8 +21,8 @@ namespace {
 // The kernels count rows and columns in 32 bits; offsets have 64.
 void check_fits(const char* op, const PoolSizes& s) {
   const int64_t largest = std::max({s.height, s.width, s.stride_h, s.stride_w});
-  TORCH_CHECK_VALUE(largest < int64_t{1} << 30, op, ": an axis or a stride of ", largest,
-                    "; expected less than 2^30 on CUDA");
+  CAFFE_COMPAT_CHECK_VALUE(largest < int64_t{1} << 30, op, ": an axis or a stride of ", largest,
+                           "; expected less than 2^30 on CUDA");
 }
 
 template <typename Run>

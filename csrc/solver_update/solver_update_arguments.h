@@ -25,7 +25,7 @@ inline UpdateRule parse_rule(std::string_view name) {
     if (name == kNames[i]) return static_cast<UpdateRule>(i);
     all.append(i == 0 ? "" : ", ").append(kNames[i]);
   }
-  TORCH_CHECK_VALUE(false, "solver_update_: rule is ", name, "; expected one of ", all);
+  CAFFE_COMPAT_CHECK_VALUE(false, "solver_update_: rule is ", name, "; expected one of ", all);
 }
 
 // The lists of the operator: one entry for each parameter; `second` is empty for rules without one.
@@ -38,41 +38,42 @@ inline void check_update(UpdateRule rule, const UpdateLists& lists,
                          const std::optional<at::Tensor>& clip) {
   const auto& [params, grads, first, second, rates, lr_mults, decays] = lists;
   const size_t seconds = has_second(rule) ? params.size() : 0;
-  TORCH_CHECK_VALUE(
+  CAFFE_COMPAT_CHECK_VALUE(
       grads.size() == params.size() && first.size() == params.size() && second.size() == seconds,
       "solver_update_: ", params.size(), " params, ", grads.size(), " grads, ", first.size(),
       " first and ", second.size(), " second histories; expected as many of each, and ", seconds,
       " second ones");
-  TORCH_CHECK_VALUE(rates.size() == params.size() && lr_mults.size() == params.size() &&
-                        decays.size() == params.size(),
-                    "solver_update_: ", params.size(), " params, ", rates.size(), " rates, ",
-                    lr_mults.size(), " lr_mults and ", decays.size(),
-                    " decays; expected as many of each");
+  CAFFE_COMPAT_CHECK_VALUE(rates.size() == params.size() && lr_mults.size() == params.size() &&
+                               decays.size() == params.size(),
+                           "solver_update_: ", params.size(), " params, ", rates.size(), " rates, ",
+                           lr_mults.size(), " lr_mults and ", decays.size(),
+                           " decays; expected as many of each");
   if (clip && !params.empty()) {
     check_same_type("solver_update_", "clip", *clip, "the first param", params[0]);
-    TORCH_CHECK_VALUE(clip->numel() == 1, "solver_update_: clip is ", describe(*clip),
-                      "; expected one number");
+    CAFFE_COMPAT_CHECK_VALUE(clip->numel() == 1, "solver_update_: clip is ", describe(*clip),
+                             "; expected one number");
   }
   for (size_t i = 0; i < params.size(); ++i) {
     const at::Tensor& param = params[i];
-    TORCH_CHECK_TYPE(param.scalar_type() == at::kFloat || param.scalar_type() == at::kDouble,
-                     "solver_update_: param is ", describe(param), "; expected float32 or float64");
+    CAFFE_COMPAT_CHECK_TYPE(param.scalar_type() == at::kFloat || param.scalar_type() == at::kDouble,
+                            "solver_update_: param is ", describe(param),
+                            "; expected float32 or float64");
     check_same_type("solver_update_", "param", param, "the first param", params[0]);
-    TORCH_CHECK_VALUE(param.is_non_overlapping_and_dense(), "solver_update_: param ",
-                      describe(param), " with strides ", param.strides(), " is not dense");
-    TORCH_CHECK_VALUE(rates[i].scalar_type() == at::kDouble && rates[i].numel() == 1 &&
-                          rates[i].device() == param.device(),
-                      "solver_update_: rate is ", describe(rates[i]),
-                      "; expected one float64 number on ", param.device());
+    CAFFE_COMPAT_CHECK_VALUE(param.is_non_overlapping_and_dense(), "solver_update_: param ",
+                             describe(param), " with strides ", param.strides(), " is not dense");
+    CAFFE_COMPAT_CHECK_VALUE(rates[i].scalar_type() == at::kDouble && rates[i].numel() == 1 &&
+                                 rates[i].device() == param.device(),
+                             "solver_update_: rate is ", describe(rates[i]),
+                             "; expected one float64 number on ", param.device());
     for (const auto& [name, list] :
          {std::pair{"grad", grads}, {"first", first}, {"second", second}}) {
       if (list.empty()) continue;
       check_same_shape("solver_update_", name, list[i], "param", param);
       check_same_type("solver_update_", name, list[i], "param", param);
       const bool history = list.data() != grads.data();
-      TORCH_CHECK_VALUE(!history || list[i].strides() == param.strides(), "solver_update_: ", name,
-                        " has strides ", list[i].strides(), ", param ", param.strides(),
-                        "; expected the same memory layout");
+      CAFFE_COMPAT_CHECK_VALUE(!history || list[i].strides() == param.strides(),
+                               "solver_update_: ", name, " has strides ", list[i].strides(),
+                               ", param ", param.strides(), "; expected the same memory layout");
     }
   }
 }

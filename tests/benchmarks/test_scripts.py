@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,31 @@ def test_gpu_script_ends_in_time(gpu_machine: Path, monkeypatch: pytest.MonkeyPa
     assert done.returncode == 1
     assert "bench_train: FAILED with status 124" in done.stdout
     assert "report: left out, 8 s are over" in done.stdout
+    assert (gpu_machine / "out" / "results.tar.gz").exists()
+
+
+@needs_bash
+def test_gpu_script_keeps_time_for_the_report(gpu_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LIMIT", "24")
+    monkeypatch.setenv("TRAIN_S", "60")
+    done = run_copy(gpu_machine, "bench", "report")
+    assert "bench_train: FAILED with status 124 after 18 s" in done.stdout
+    assert "bench_conv: left out" in done.stdout
+    assert "=== report: done" in done.stdout
+
+
+@needs_bash
+def test_gpu_script_gives_what_it_has_when_it_is_stopped(gpu_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAIN_S", "60")
+    results = gpu_machine / "repo" / "build" / "gpu" / "results"
+    results.mkdir(parents=True)
+    (results / "bench_lrn_cuda.json").write_text("{}")
+    script = gpu_machine / "repo" / "benchmarks" / "run_on_gpu.sh"
+    stopped = ["timeout", "3", "bash", str(script), "bench"]
+    done = subprocess.run(stopped, capture_output=True, text=True)
+    assert "=== stopped after" in done.stdout + (gpu_machine / "out" / "log.txt").read_text()
+    with tarfile.open(gpu_machine / "out" / "results.tar.gz") as archive:
+        assert {"results/bench_lrn_cuda.json", "results/log.txt"} <= set(archive.getnames())
 
 
 @needs_bash

@@ -1,5 +1,6 @@
 import json
 import threading
+import warnings
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from caffe_compat.data import Loader, Transformer, encode_image, write_lmdb
+from caffe_compat.data.loader import DeviceStage
 from caffe_compat.errors import DataError
 from tests.data.conftest import COUNT, SHAPE
 from tests.data.test_image_size import jpeg_head, png_head
@@ -87,3 +89,18 @@ def test_an_image_that_says_too_much_is_a_bad_record(tmp_path: Path) -> None:
 def test_a_batch_that_no_blob_holds(database: Path, batch_size: int) -> None:
     with pytest.raises(DataError, match=rf"db: batch_size {batch_size} gives a batch of .*; expected 1 to 2147483647"):
         Loader(database, batch_size)
+
+
+def test_the_mean_may_lie_in_memory_that_is_read_only() -> None:
+    """A file's, for one; PyTorch warns where it takes such memory as it is."""
+    stage = DeviceStage.__new__(DeviceStage)  # no stream: there may be no GPU
+    stage._device, stage._mean, stage._mean_source = torch.device("cpu"), None, None  # noqa: SLF001
+    mean = np.arange(3, dtype=np.float32)
+    mean.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        taken = stage._mean_on_device(mean)  # noqa: SLF001
+    assert taken is not None
+    assert taken.tolist() == [0, 1, 2]
+    assert stage._mean_on_device(mean) is taken  # noqa: SLF001
+    assert stage._mean_on_device(None) is None  # noqa: SLF001

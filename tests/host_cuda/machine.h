@@ -373,6 +373,10 @@ T atomicAdd(T* address, T value) {
 }
 
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline float __fmul_rn(float a, float b) { return a * b; }
+inline double __dmul_rn(double a, double b) { return a * b; }
+inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
+inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 
 namespace caffe_compat {
 

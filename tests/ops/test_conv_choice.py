@@ -137,3 +137,17 @@ def test_a_compiled_function_asks_once_whether_the_device_is_tuned(monkeypatch: 
     assert len(asked) == 1
     marked = torch.compiler.assume_constant_result(lambda: None)
     assert vars(marked).items() <= vars(conv_choice.is_tuned).items()
+
+
+def test_a_missing_table_is_mentioned_once_to_a_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, lines in (("table.json", 1), ("table.json", 1), ("other.json", 2)):
+        monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(tmp_path / name))
+        conv_choice.forget_choices()  # as another process
+        choose()
+        assert caplog.text.count("no such file") == lines
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
+    conv_choice.forget_choices()
+    choose()
+    assert caplog.text.count("no such file") == 3  # where no mark can be left

@@ -129,7 +129,10 @@ def test_nan_and_infinity_are_passed_on(relu: bool, layout: torch.memory_format,
     x = x.contiguous(memory_format=layout)
     window = ((2, 2), (2, 2), (0, 0), (2, 2))
     actual = forward_backward(max_pool, x, *window, relu=relu)
-    for a, e in zip(actual, forward_backward(reference, x, *window, relu=relu), strict=True):
+    # In channels_last on CUDA PyTorch's kernel, which the twin calls, loses the gradient of a window of nothing but
+    # -infinity: it names pixel 0 of the plane as the maximum, which only the first window has.
+    twin = forward_backward(reference, x.contiguous(), *window, relu=relu)
+    for a, e in zip(actual, twin, strict=True):
         assert torch.equal(a.isnan(), e.isnan())
         assert torch.equal(a.nan_to_num(7.0), e.nan_to_num(7.0))
 

@@ -2,23 +2,25 @@
 
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 
-from caffe_compat import random
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import _types, register
 from caffe_compat.net import Net
 from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
-from caffe_compat.solver.graphs import EagerRecorder, GraphedStep, obstacle
+from caffe_compat.solver.graphs import CudaRecorder, EagerRecorder, GraphedStep, obstacle
 from caffe_compat.solver.train_step import RecordedStep
 from tests.solver.conftest import SOLVER, MakeSolver, assert_same_bits, weights
+from tests.solver.tape_recorder import TapeRecorder
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 #: float32 after 12 updates: cuDNN may add in another order in a recording than before it
@@ -33,63 +35,26 @@ def with_recorder(solver: Solver, recorder: EagerRecorder | None = None) -> Grap
     return step.graphs
 
 
-class StaticRecorder(EagerRecorder):
-    """As CUDA graphs do: recording changes nothing, and replays write to the places of the recording."""
-
-    static = True
-
-    def __init__(self, solver: Solver) -> None:
-        self.solver = solver
-
-    def state(self) -> list[torch.Tensor]:
-        parameters = list(self.solver.net.parameters())
-        tensors = [*parameters, *(p.grad for p in parameters if p.grad is not None)]
-        return tensors + [h for state in self.solver.optimizer.state.values() for h in state.values()]
-
-    @torch.no_grad()
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        step = self.solver.graphs
-        before, stream = [(t, t.clone()) for t in self.state()], random.generator().get_state()
-        with torch.enable_grad():
-            work()
-        for tensor, value in before:
-            tensor.copy_(value)
-        random.generator().set_state(stream)
-        gradients = [(p, p.grad) for p in self.solver.net.parameters()]
-        assert step is not None
-        kept = step._results  # noqa: SLF001 - what a graph's replay writes to has no public name
-        results = dict(kept)
-
-        @torch.no_grad()
-        def replay() -> None:
-            with torch.enable_grad():
-                work()
-            for parameter, gradient in gradients:
-                if parameter.grad is not gradient:
-                    assert gradient is not None
-                    assert parameter.grad is not None
-                    gradient.copy_(parameter.grad)
-                    parameter.grad.fill_(torch.nan)  # a graph writes nowhere else
-            for name, (outputs, loss) in results.items():
-                new_outputs, new_loss = kept[name]
-                for blob, value in outputs.items():
-                    value.copy_(new_outputs[blob])
-                loss.copy_(new_loss)
-            kept.update(results)
-
-        return replay
-
-
-@pytest.mark.parametrize("recorder", ["eager", "static"])
-@pytest.mark.parametrize("fields", [{}, {"iter_size": 3}, {"clip_gradients": 0.1}, {"type": "Adam", "momentum2": 0.99},
-                                    {"snapshot_diff": True}])  # fmt: skip
+@pytest.mark.parametrize("recorder", [EagerRecorder, TapeRecorder])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"iter_size": 3},
+        {"clip_gradients": 0.1},
+        {"type": "Adam", "momentum2": 0.99},
+        {"snapshot_diff": True},
+        {"iter_size": 2, "clip_gradients": 0.1, "test_interval": 1, "display": 1},
+        {"clip_gradients": 0.1, "test_interval": 3, "display": 3},
+    ],
+)
 def test_recorded_training_has_the_bits_of_plain_training(
-    fields: dict[str, Any], recorder: str, make_solver: MakeSolver
+    fields: dict[str, Any], recorder: type[EagerRecorder], make_solver: MakeSolver
 ) -> None:
     plain = make_solver(**fields)
     plain.solve()
     recorded = make_solver(**fields)
-    graphs = with_recorder(recorded, StaticRecorder(recorded) if recorder == "static" else EagerRecorder())
+    graphs = with_recorder(recorded, recorder())
     recorded.solve()
     assert graphs.given_up is None
     assert graphs.recordings == (3 if "iter_size" in fields else 2)
@@ -103,7 +68,7 @@ def test_an_update_without_kernel_is_not_recorded(make_solver: MakeSolver) -> No
     for record in (False, True):
         solver = make_solver()
         solver.optimizer.fused = False
-        graphs = with_recorder(solver, StaticRecorder(solver)) if record else None
+        graphs = with_recorder(solver, TapeRecorder()) if record else None
         solver.solve()
         results.append(weights(solver))
     assert graphs is not None
@@ -137,6 +102,39 @@ class Refusing(EagerRecorder):
         if self.number < 0:
             raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
         return super().record(work)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_recorder_puts_pytorch_back(fails: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``torch.cuda.graph`` leaves undone, in calls; test_a_recording_that_fails... has the effects on a GPU."""
+    cuda, calls = MagicMock(), list[str]()
+    for name in ("Stream", "graph_pool_handle", "synchronize", "current_stream", "CUDAGraph", "graph", "device"):
+        monkeypatch.setattr(torch.cuda, name, getattr(cuda, name))
+    current, generator = cuda.current_stream.return_value, MagicMock()
+    current.device_index = 0
+    current.wait_stream.side_effect = lambda stream: calls.append("wait for the recording's stream")
+    generator.graphsafe_set_state.side_effect = lambda state: calls.append("put the generator back")
+    cuda.graph.return_value.__enter__.side_effect = lambda: calls.append("capture")
+    cuda.graph.return_value.__exit__.side_effect = lambda *error: calls.append("end")
+    cuda.graph.return_value.__exit__.return_value = cuda.device.return_value.__exit__.return_value = False
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: calls.append("put the stream back"))
+    end_pool = "torch._C._cuda_endAllocateToPool"
+    monkeypatch.setattr(end_pool, lambda *pool: calls.append("end the pool"), raising=False)
+
+    def work() -> None:
+        calls.append("work")
+        if fails:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    recorder = CudaRecorder(torch.device("cuda"))
+    if fails:
+        with pytest.raises(RuntimeError, match="not permitted"):
+            recorder.record(work)
+        assert calls[-3:] == ["put the stream back", "put the generator back", "end the pool"]
+    else:
+        recorder.record(work)
+        assert calls == ["capture", "work", "end", "wait for the recording's stream"]
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
@@ -298,6 +296,46 @@ def test_cuda_graphs_train_as_eager_steps_do(fields: dict[str, Any], job: Path) 
     assert solver.graphs.recordings == (3 if "iter_size" in fields else 2)
     for a, b in zip(eager, recorded, strict=True):
         torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=GRAPH_ROUNDING, atol=GRAPH_ROUNDING)
+
+
+@needs_cuda
+def test_a_recording_that_fails_leaves_the_device_as_it_was() -> None:
+    """The stream in force, and the random numbers to come: dropout runs on as if nobody had tried."""
+    x = torch.ones(1000, device="cuda")
+
+    def draws(fail: bool) -> list[torch.Tensor]:
+        torch.manual_seed(5)
+        recorder = CudaRecorder(torch.device("cuda", torch.cuda.current_device()))
+        first = torch.nn.functional.dropout(x)
+        if fail:
+            with pytest.raises(RuntimeError):
+                recorder.record(lambda: print(torch.nn.functional.dropout(x).sum().item()))
+        return [first, torch.nn.functional.dropout(x)]
+
+    stream = torch.cuda.current_stream()
+    for a, b in zip(draws(False), draws(True), strict=True):
+        assert torch.equal(a, b)
+    assert torch.cuda.current_stream() == stream
+
+
+@needs_cuda
+def test_a_replay_on_a_busy_device_draws_what_eager_work_draws() -> None:
+    """PyTorch's reset of the generator, on the recording's stream, must not come behind the replay's own setting."""
+    x = torch.ones(1000, device="cuda")
+    for turn in range(5):
+        torch.manual_seed(turn)
+        torch.nn.functional.dropout(x)
+        expected = torch.nn.functional.dropout(x)
+        torch.manual_seed(turn)
+        torch.nn.functional.dropout(x)
+        recorder, top = CudaRecorder(torch.device("cuda", torch.cuda.current_device())), torch.empty_like(x)
+        replay = recorder.record(partial(_dropout_to, top, x))
+        replay()
+        assert torch.equal(top, expected)
+
+
+def _dropout_to(top: torch.Tensor, x: torch.Tensor) -> None:
+    top.copy_(torch.nn.functional.dropout(x))
 
 
 @needs_cuda
