@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.ops.conv_window import ConvWindow
+from caffe_compat.ops.tf32_split import FIRST, SECOND, tf32_split
+from caffe_compat.ops.torch_conv import convolution_gradients
+from caffe_compat.precision import switched
 
 
 class Path(NamedTuple):
@@ -51,24 +54,15 @@ def _torch_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: Co
     return y.relu_() if relu else y
 
 
-def _torch_backward(grad: Tensor, input: Tensor, weight: Tensor, window: ConvWindow, mask: list[bool]) -> list[Tensor]:
-    stride, padding, dilation, groups = window
-    return list(
-        torch.ops.aten.convolution_backward(
-            grad, input, weight, None, stride, padding, dilation, False, [0, 0], groups, mask
-        )
-    )
-
-
 def _torch_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
     shape = (grad.shape[0], weight.shape[1] * window.groups, *size)
     input = torch.empty(shape, dtype=grad.dtype, device=grad.device, memory_format=memory_format(grad))
-    return _torch_backward(grad, input, weight, window, [True, False, False])[0]
+    return convolution_gradients(grad, input, weight, window, (True, False))[0]
 
 
 def _torch_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
     weight = grad.new_empty((grad.shape[1], input.shape[1] // window.groups, *kernel))
-    return _torch_backward(grad, input, weight, window, [False, True, False])[1]
+    return convolution_gradients(grad, input, weight, window, (False, True))[1]
 
 
 def _split(tensor: Tensor, groups: int) -> list[Tensor]:
@@ -97,6 +91,30 @@ def _split_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], windo
 def _split_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
     parts = zip(_split(grad, window.groups), _split(input, window.groups), strict=True)
     return torch.cat([_torch_weight_grad(dy, x, kernel, _dense(window)) for dy, x in parts])
+
+
+def _tf32_output(input: Tensor, weight: Tensor, bias: Tensor | None, window: ConvWindow, relu: bool) -> Tensor:
+    if input.dtype != torch.float32:
+        return _torch_output(input, weight, bias, window, relu)
+    x, w = tf32_split(input, FIRST, 1, window.groups), tf32_split(weight, SECOND, 1)
+    with switched(tf32=True):
+        return _torch_output(x, w, bias, window, relu)
+
+
+def _tf32_input_grad(grad: Tensor, weight: Tensor, size: tuple[int, int], window: ConvWindow) -> Tensor:
+    if grad.dtype != torch.float32:
+        return _torch_input_grad(grad, weight, size, window)
+    dy, w = tf32_split(grad, FIRST, 1, window.groups), tf32_split(weight, SECOND, 0, window.groups)
+    with switched(tf32=True):
+        return _torch_input_grad(dy, w, size, window)
+
+
+def _tf32_weight_grad(grad: Tensor, input: Tensor, kernel: tuple[int, int], window: ConvWindow) -> Tensor:
+    if grad.dtype != torch.float32:
+        return _torch_weight_grad(grad, input, kernel, window)
+    dy, x = tf32_split(grad, FIRST, 0), tf32_split(input, SECOND, 0)
+    with switched(tf32=True):
+        return _torch_weight_grad(dy, x, kernel, window)
 
 
 def _columns(image: Tensor, kernel: Any, window: ConvWindow) -> Tensor:
@@ -151,6 +169,8 @@ PATHS = {
     "cudnn": Path(_torch_output, _torch_input_grad, _torch_weight_grad),
     # A dense cuDNN convolution for each group.
     "cudnn_split": Path(_split_output, _split_input_grad, _split_weight_grad),
+    # float32 on tensor cores: cuDNN over two TF32 numbers for each, with an error near 1e-6.
+    "split_tf32": Path(_tf32_output, _tf32_input_grad, _tf32_weight_grad),
     # Caffe's own: im2col and one matrix product for each image and group, summed over the images in their order.
     "caffe": Path(_caffe_output, _caffe_input_grad, _caffe_weight_grad),
 }

@@ -60,8 +60,51 @@ class Convolution(torch.autograd.Function):
     def backward(ctx: Any, *top_diffs: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         needed = [bool(need) for need in ctx.needs_input_grad[:3]]
+        stride, padding, dilation, transposed, _, groups = ctx.arguments
+        window = ConvWindow(stride, padding, dilation, groups)
+        weight_grad = None
         with switched(tf32=precision() != "fp32"):
+            if needed[1] and not transposed and _has_inaccurate_weight_grad(weight, window):
+                weight_grad = convolution_gradients(top_diffs[0], input, weight, window, (False, True))[1]
+            rest = [needed[0], needed[1] and weight_grad is None, needed[2]]
             gradients = torch.ops.aten.convolution_backward(
-                top_diffs[0], input, weight, ctx.bias_sizes, *ctx.arguments, needed
+                top_diffs[0], input, weight, ctx.bias_sizes, *ctx.arguments, rest
             )
-        return *(g if need else None for g, need in zip(gradients, needed, strict=True)), None
+        found = [gradients[0], gradients[1] if weight_grad is None else weight_grad, gradients[2]]
+        return *(g if need else None for g, need in zip(found, needed, strict=True)), None
+
+
+def convolution_gradients(
+    grad: Tensor,
+    input: Tensor,
+    weight: Tensor,
+    window: ConvWindow,
+    needed: tuple[bool, bool],
+) -> tuple[Tensor, Tensor]:
+    """The gradients of input and weight, as far as ``needed``, under PyTorch's switches; of the other, anything.
+
+    ``weight`` gives no more than its shape where only its own gradient is needed, ``input`` likewise.
+    """
+    widened = needed == (False, True) and _has_inaccurate_weight_grad(weight, window)
+    if widened:
+        input, weight = functional.pad(input, (0, 1)), functional.pad(weight, (0, 1))
+    stride, padding, dilation, groups = window
+    gradients = torch.ops.aten.convolution_backward(
+        grad, input, weight, None, stride, padding, dilation, False, (0,) * len(stride), groups, [*needed, False]
+    )
+    return gradients[0], gradients[1][..., :-1] if widened else gradients[1]
+
+
+def _has_inaccurate_weight_grad(weight: Tensor, window: ConvWindow) -> bool:
+    """Whether cuDNN takes Winograd's F(9x9, 5x5) for the weight's gradient, whose error is 3e-3 of the largest value.
+
+    It exists for kernels of 5 x 5 and stride 1 alone.  A sixth column of taps, whose gradient is thrown away, leaves
+    cuDNN the accurate algorithms.
+    """
+    return (
+        weight.is_cuda
+        and weight.dtype == torch.float32
+        and precision() == "fp32"
+        and tuple(weight.shape[2:]) == (5, 5)
+        and tuple(window.stride) == tuple(window.dilation) == (1, 1)
+    )

@@ -20,8 +20,8 @@ struct PartsShape {
 
 // The shape of all parts together.
 inline PartsShape check_parts(const char* op, const char* name, at::TensorList parts) {
-  TORCH_CHECK_VALUE(!parts.empty() && parts.size() <= kMostParts, op, ": ", name, " has ",
-                    parts.size(), " parts; expected 1 to ", kMostParts);
+  CAFFE_COMPAT_CHECK_VALUE(!parts.empty() && parts.size() <= kMostParts, op, ": ", name, " has ",
+                           parts.size(), " parts; expected 1 to ", kMostParts);
   check_rank(op, name, parts[0], 4);
   for (const at::Tensor& part : parts) {
     check_same_shape(op, name, part, "its first part", parts[0]);
@@ -33,7 +33,7 @@ inline PartsShape check_parts(const char* op, const char* name, at::TensorList p
 
 inline void check_same_parts_shape(const char* op, const char* name, const PartsShape& a,
                                    const char* other_name, const PartsShape& b) {
-  TORCH_CHECK_VALUE(
+  CAFFE_COMPAT_CHECK_VALUE(
       a.batch == b.batch && a.channels == b.channels && a.height == b.height && a.width == b.width,
       op, ": ", name, " is (", a.batch, ", ", a.channels, ", ", a.height, ", ", a.width, ") but ",
       other_name, " is (", b.batch, ", ", b.channels, ", ", b.height, ", ", b.width,
@@ -51,9 +51,9 @@ inline std::vector<at::Tensor> dense_parts(at::TensorList parts) {
 // `groups` parts of this shape, not yet filled.
 inline std::vector<at::Tensor> empty_parts(const char* op, const PartsShape& s, int64_t groups,
                                            const at::TensorOptions& options) {
-  TORCH_CHECK_VALUE(groups >= 1 && groups <= kMostParts && s.channels % groups == 0, op,
-                    ": groups is ", groups, " for ", s.channels, " channels; expected 1 to ",
-                    kMostParts, ", a divisor of them");
+  CAFFE_COMPAT_CHECK_VALUE(groups >= 1 && groups <= kMostParts && s.channels % groups == 0, op,
+                           ": groups is ", groups, " for ", s.channels, " channels; expected 1 to ",
+                           kMostParts, ", a divisor of them");
   std::vector<at::Tensor> parts;
   for (int64_t g = 0; g < groups; ++g) {
     parts.push_back(at::empty({s.batch, s.channels / groups, s.height, s.width},
@@ -84,7 +84,7 @@ ChannelParts<T> write_parts(const std::vector<at::Tensor>& parts) {
 inline at::Tensor check_bias(const char* op, const std::optional<at::Tensor>& bias,
                              const at::Tensor& input, int64_t channels) {
   if (!bias.has_value() || !bias->defined()) return at::Tensor();
-  TORCH_CHECK_VALUE(
+  CAFFE_COMPAT_CHECK_VALUE(
       bias->dim() == 1 && bias->size(0) == channels && bias->device() == input.device() &&
           (bias->scalar_type() == at::kFloat || bias->scalar_type() == input.scalar_type()),
       op, ": bias is ", describe(*bias), " for input ", describe(input),

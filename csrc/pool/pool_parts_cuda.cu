@@ -23,8 +23,8 @@ LrnParams parts_lrn(const char* op, const at::Tensor& like, int64_t local_size, 
                     double beta, double k) {
   if (local_size == 0) return {.size = 0, .alpha = 0, .beta = 0.75, .k = 1};
   const LrnParams lrn = lrn_params(op, like, local_size, alpha, beta, k, false);
-  TORCH_CHECK_VALUE(pool_cuda::is_fused(lrn), op, ": local_size is ", local_size, ", beta ", beta,
-                    "; expected local_size 5 (or 0: no LRN) and beta 0.5, 0.75 or 1");
+  CAFFE_COMPAT_CHECK_VALUE(pool_cuda::is_fused(lrn), op, ": local_size is ", local_size, ", beta ",
+                           beta, "; expected local_size 5 (or 0: no LRN) and beta 0.5, 0.75 or 1");
   return lrn;
 }
 
@@ -32,8 +32,8 @@ PoolSizes parts_sizes(const char* op, const PartsShape& shape, const PoolArgumen
   const int64_t sizes[] = {shape.batch, shape.channels, shape.height, shape.width};
   const PoolSizes s = pool_sizes(op, sizes, window, true);
   const int64_t largest = std::max({s.height, s.width, s.stride_h, s.stride_w});
-  TORCH_CHECK_VALUE(largest < int64_t{1} << 30, op, ": an axis or a stride of ", largest,
-                    "; expected less than 2^30");
+  CAFFE_COMPAT_CHECK_VALUE(largest < int64_t{1} << 30, op, ": an axis or a stride of ", largest,
+                           "; expected less than 2^30");
   return s;
 }
 
@@ -69,8 +69,8 @@ std::tuple<std::vector<at::Tensor>, at::Tensor> pool_parts_backward(
     int64_t local_size, double alpha, double beta, double k, int64_t groups) {
   const char* op = "pool_parts_backward";
   const PartsShape shape = check_parts(op, "grad", grad);
-  TORCH_CHECK_VALUE(tap.scalar_type() == at::kByte && tap.device() == grad[0].device(), op,
-                    ": tap is ", describe(tap), "; expected uint8 on ", grad[0].device());
+  CAFFE_COMPAT_CHECK_VALUE(tap.scalar_type() == at::kByte && tap.device() == grad[0].device(), op,
+                           ": tap is ", describe(tap), "; expected uint8 on ", grad[0].device());
   check_same_parts_shape(op, "grad", shape, "tap", check_parts(op, "tap", tap));
   const c10::cuda::CUDAGuard guard(grad[0].device());
   const LrnParams lrn = parts_lrn(op, grad[0], local_size, alpha, beta, k);

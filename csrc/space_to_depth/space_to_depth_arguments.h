@@ -12,17 +12,17 @@ inline SpaceToDepthSizes space_to_depth_sizes(const at::Tensor& input, int64_t b
                                               at::IntArrayRef padding, at::IntArrayRef out_size) {
   const char* op = "space_to_depth";
   check_rank(op, "input", input, 4);
-  TORCH_CHECK_VALUE(padding.size() == 2 && out_size.size() == 2, op, ": padding ", padding,
-                    ", out_size ", out_size, "; expected two numbers each");
-  TORCH_CHECK_VALUE(
+  CAFFE_COMPAT_CHECK_VALUE(padding.size() == 2 && out_size.size() == 2, op, ": padding ", padding,
+                           ", out_size ", out_size, "; expected two numbers each");
+  CAFFE_COMPAT_CHECK_VALUE(
       block > 0 && padding[0] >= 0 && padding[1] >= 0 && out_size[0] > 0 && out_size[1] > 0, op,
       ": block ", block, ", padding ", padding, ", out_size ", out_size,
       "; expected block and size of at least 1, padding of at least 0");
   const int64_t filled = input.size(1) * block * block;
   const int64_t depth = (filled + kDepthMultiple - 1) / kDepthMultiple * kDepthMultiple;
-  TORCH_CHECK_VALUE(depth > 0 && depth <= kMostDepth, op, ": input has ", input.size(1),
-                    " channels, which make ", depth, " with block ", block, "; expected 1 to ",
-                    kMostDepth);
+  CAFFE_COMPAT_CHECK_VALUE(depth > 0 && depth <= kMostDepth, op, ": input has ", input.size(1),
+                           " channels, which make ", depth, " with block ", block,
+                           "; expected 1 to ", kMostDepth);
   return {.batch = input.size(0),
           .channels = input.size(1),
           .height = input.size(2),
