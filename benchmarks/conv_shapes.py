@@ -1,4 +1,4 @@
-"""The grouped convolutions that bench_conv.py and tune_conv.py run, and what runs them."""
+"""The grouped convolutions that bench_conv.py runs, and what runs them."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -28,7 +28,7 @@ class Convolution(Layer):
 
     Weight (num_output, C / group, kernel...), bias (num_output,).  ``engine: CAFFE`` runs this
     package's operator, ``CUDNN`` PyTorch's; ``DEFAULT`` takes ours for groups on a GPU
-    that benchmarks/tune_conv.py has measured, PyTorch's elsewhere.  With
+    that ``caffe-compat tune`` has measured, PyTorch's elsewhere.  With
     ``axis`` > 1 the axes before it are a larger batch.
     """
 

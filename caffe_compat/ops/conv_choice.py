@@ -1,16 +1,17 @@
 """Which path computes a convolution on CUDA: a table measured on the machine, or a rule of thumb.
 
-``benchmarks/tune_conv.py`` times every path for the shapes of a net and writes the table, one section for each GPU, to
-``$CAFFE_COMPAT_CONV_TABLE`` or ``caffe_compat/conv_table.json`` under the user's cache folder.  It is read at the first
-convolution on CUDA.  For what the table does not have:
+``caffe-compat tune`` times a net's whole training step with one path and another and writes the table, one section for
+each GPU with its versions of PyTorch and cuDNN, to ``$CAFFE_COMPAT_CONV_TABLE`` or ``caffe_compat/conv_table.json``
+under the user's cache folder.  It is read at the first convolution on CUDA; a section of other versions does not count.
+For what the table does not have (measured on an H200, docs/benchmarks.md):
 
-- one group: cuDNN, whose dense convolutions are fast;
-- several groups whose channels, in and out, fill 16 bytes (8 of a 16-bit type, 4 of float32): our channels_last
-  kernel, also for NCHW tensors, though bringing them into channels_last costs a pass over their bytes;
-- anything else, such as float64: cuDNN.
+- one group: cuDNN; in float32, channels_last, with up to 3 x 3 taps its TF32 products of split numbers, which are as
+  accurate, for the output and the input's gradient;
+- several groups: a dense cuDNN convolution for each; for the input's gradient of 3 x 3 taps in float32 our own kernel;
+- float64: cuDNN.
 
-A Convolution layer with ``engine: DEFAULT`` asks here only when there is a table for its GPU (``is_tuned``).  Before
-``tune_conv.py`` has timed and checked the kernels on that GPU, the layer takes cuDNN.
+A Convolution layer with ``engine: DEFAULT`` asks here only when there is a table for its GPU (``is_tuned``), or inside
+a tower (``net/tower.py``); else it takes cuDNN.
 
 float32 is computed as ``caffe_compat.precision`` says, on every path and in both passes.
 ``CAFFE_COMPAT_EXACT=1`` takes Caffe's own im2col and matrix products everywhere.  Each choice is logged once.
@@ -19,18 +20,19 @@ float32 is computed as ``caffe_compat.precision`` says, on every path and in bot
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.ops.conv_paths import PATHS, memory_format
+from caffe_compat.ops.conv_paths import Path as ConvPath
 from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.precision import precision, switched
 
@@ -39,61 +41,79 @@ log = logging.getLogger(__name__)
 OPERATIONS = ("output", "input_grad", "weight_grad")
 TABLE_VARIABLE = "CAFFE_COMPAT_CONV_TABLE"
 PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float64: "fp64", torch.float32: "fp32"}
+#: taps of a kernel up to which splitting float32 into TF32 is faster than cuDNN's float32 (5 x 5 has FFTs there)
+MOST_SPLIT_TAPS = 9
 _forced: str | None = None
+_tried: dict[str, str] = {}
+_chosen: dict[str, str] = {}
 
 
 def table_path() -> Path:
     """Where the table is read from and written to."""
     if named := os.environ.get(TABLE_VARIABLE):
         return Path(named)
-    return _cache_folder() / "conv_table.json"
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "caffe_compat"
-
-
-def _told_before(path: Path) -> bool:
-    """Whether this user has been told that the table is missing: one line, not one from every process."""
-    mark = _cache_folder() / f"no_table_{sha256(str(path.absolute()).encode()).hexdigest()[:16]}"
-    try:
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.touch(exist_ok=False)
-    except FileExistsError:
-        return True
-    except OSError:  # no place for the mark: told again
-        pass
-    return False
+    cache_folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache_folder) / "caffe_compat" / "conv_table.json"
 
 
 @cache
 def read_table() -> dict[str, dict[str, str]]:
-    """{device name: {key: path}}; empty when there is no table.  CaffeCompatError for a broken one."""
+    """{device name: {key: path}}, of the versions in use; empty when there is no table.
+
+    CaffeCompatError for a broken one.
+    """
     path = table_path()
-    if TABLE_VARIABLE in os.environ and not path.exists() and _told_before(path):
-        return {}
     if not path.exists():
-        if TABLE_VARIABLE in os.environ:
-            log.warning("%s: no such file, but %s names it; benchmarks/tune_conv.py writes it", path, TABLE_VARIABLE)
         return {}
     try:
-        devices = json.loads(path.read_text())["devices"]
-        table = {device: {key: entry["path"] for key, entry in rows.items()} for device, rows in devices.items()}
+        document = json.loads(path.read_text())
+        table = {
+            device: {key: entry["path"] for key, entry in rows.items()} for device, rows in document["devices"].items()
+        }
+        machines = document.get("versions", {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CaffeCompatError(f"{path}: not a convolution table ({error!r}); run benchmarks/tune_conv.py") from error
+        raise CaffeCompatError(f"{path}: not a convolution table ({error!r}); run caffe-compat tune") from error
     for device, rows in table.items():
         for key, name in rows.items():
             if name not in PATHS:
                 raise CaffeCompatError(
                     f"{path}: {device}, {key}: path is {name!r}; expected one of {', '.join(PATHS)}; "
-                    "run benchmarks/tune_conv.py again"
+                    "run caffe-compat tune again"
                 )
+    for device in [device for device in table if machines.get(device) != versions()]:
+        log.warning(
+            "%s: %s was tuned with %s, this is %s: not used; run caffe-compat tune again",
+            path,
+            device,
+            machines.get(device, "unknown versions"),
+            versions(),
+        )
+        del table[device]
     return table
+
+
+def is_exact() -> bool:
+    """Whether ``CAFFE_COMPAT_EXACT=1`` asks for Caffe's own products."""
+    return os.environ.get("CAFFE_COMPAT_EXACT") == "1"
+
+
+def versions() -> str:
+    """Of PyTorch and cuDNN, as in the table: ``torch 2.11.0+cu130, cuDNN 91900``."""
+    return f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version() or 'none'}"
 
 
 def is_tuned(device: torch.device) -> bool:
     """Whether there is a table for this CUDA device."""
     return device.type == "cuda" and torch.cuda.get_device_name(device) in read_table()
+
+
+def describe(device: torch.device) -> str:
+    """One line for a log: where the choices for this CUDA device come from."""
+    choices = read_table().get(torch.cuda.get_device_name(device))
+    if choices is not None:
+        return f"Convolutions take the paths of {table_path()}, {len(choices)} of them tuned, else by rule of thumb"
+    missing = "" if table_path().exists() else f" (no {table_path()})"
+    return f"Convolutions take their paths by rule of thumb{missing}; `caffe-compat tune` measures them on this GPU"
 
 
 # What the decorator torch.compiler.assume_constant_result does, so that torch.compile takes the answer without tracing
@@ -121,12 +141,16 @@ def table_key(
     return " ".join([operation, number_type, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window.groups}"])
 
 
-def rule_of_thumb(number_type: str, input: Sequence[int], weight: Sequence[int], groups: int) -> str:
+def rule_of_thumb(operation: str, number_type: str, *, channels_last: bool, weight: Sequence[int], groups: int) -> str:
     """The path for sizes that are not in the table; see the head of this file."""
     per_access = {"fp16": 8, "bf16": 8, "fp32": 4, "tf32": 4}.get(number_type)
-    if groups == 1 or per_access is None or weight[1] % per_access or weight[0] // groups % per_access:
+    if per_access is None:
         return "cudnn"
-    return "ours_nhwc"
+    whole = weight[1] % per_access == 0 and weight[0] // groups % per_access == 0
+    small_fp32 = whole and number_type == "fp32" and weight[2] * weight[3] <= MOST_SPLIT_TAPS
+    if groups > 1:
+        return "ours_nhwc" if small_fp32 and operation == "input_grad" else "cudnn_split"
+    return "split_tf32" if small_fp32 and channels_last and operation != "weight_grad" else "cudnn"
 
 
 @cache
@@ -142,9 +166,12 @@ def choose(
 ) -> str:
     """The path for these sizes; each is chosen, and logged, once."""
     key = table_key(operation, number_type, channels_last=channels_last, input=input, weight=weight, window=window)
-    measured = read_table().get(device, {}).get(key)
-    path = measured or rule_of_thumb(number_type, input, weight, window.groups)
+    measured = _tried.get(key) or read_table().get(device, {}).get(key)
+    path = measured or rule_of_thumb(
+        operation, number_type, channels_last=channels_last, weight=weight, groups=window.groups
+    )
     log.info("convolution %s: %s (%s)", key, path, "measured" if measured else "rule of thumb")
+    _chosen[key] = path
     return path
 
 
@@ -152,6 +179,61 @@ def forget_choices() -> None:
     """Read the table again at the next convolution."""
     choose.cache_clear()
     read_table.cache_clear()
+    _chosen.clear()
+
+
+def chosen() -> dict[str, str]:
+    """{key: path} of all choices since the last ``forget_choices``."""
+    return dict(_chosen)
+
+
+@contextmanager
+def trying(choices: Mapping[str, str]) -> Iterator[None]:
+    """Take these paths by key in the block, before table and rule of thumb: for tuning."""
+    global _tried
+    before, _tried = _tried, dict(choices)
+    choose.cache_clear()
+    try:
+        yield
+    finally:
+        _tried = before
+        choose.cache_clear()
+
+
+def alternatives(key: str) -> list[str]:
+    """The paths that may compute what a key of the table describes."""
+    _, number_type, _, _, weight, *_, groups = key.split()
+    outputs, channels, *taps = (int(size) for size in weight.split("x"))
+    per_access = {"fp16": 8, "bf16": 8}.get(number_type, 4)
+    whole = channels % per_access == 0 and outputs // int(groups[1:]) % per_access == 0
+    paths = ["cudnn"]
+    if groups != "g1":
+        paths.append("cudnn_split")
+    if whole and number_type != "fp64":
+        paths.append("ours_nhwc")
+    if number_type == "fp32" and taps != [1, 1]:
+        paths.append("split_tf32")
+    return paths
+
+
+def write_choices(device: str, choices: Mapping[str, str], step: Mapping[str, float]) -> None:
+    """Put choices by key into the table's section of ``device``, beside those of other nets; ``step``: what was
+    measured with them, for the reader of the file.  A section of other versions is begun anew."""
+    path = table_path()
+    document: dict[str, Any] = {}
+    if path.exists():
+        read_table.cache_clear()
+        read_table()  # a broken file is not written over
+        document = json.loads(path.read_text())
+    versions_of = document.setdefault("versions", {})
+    devices = document.setdefault("devices", {})
+    if versions_of.get(device) != versions():
+        devices[device] = {}
+    versions_of[device] = versions()
+    devices.setdefault(device, {}).update({key: {"path": name, **step} for key, name in choices.items()})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(document, indent=1) + "\n")
+    forget_choices()
 
 
 @contextmanager
@@ -194,7 +276,7 @@ def pick(
         return "ours_nchw"  # its checks raise an error that says what came and what was expected
     if _forced is not None:
         return _forced
-    if os.environ.get("CAFFE_COMPAT_EXACT") == "1":
+    if is_exact():
         return "caffe"
     return choose(
         torch.cuda.get_device_name(first.device),
@@ -205,6 +287,26 @@ def pick(
         weight=tuple(weight),
         window=window,
     )
+
+
+def path_of(
+    operation: str, first: Tensor, *, input: Sequence[int], weight: Sequence[int], window: ConvWindow
+) -> ConvPath:
+    """The path for operands that are known to go together, of which ``first`` is dense in channels_last.
+
+    Tensors without memory (the meta device) take what the rule of thumb says.
+    """
+    device = torch.cuda.get_device_name(first.device) if first.is_cuda else first.device.type
+    name = _forced or choose(
+        device,
+        operation,
+        precision_name(first.dtype),
+        channels_last=True,
+        input=tuple(input),
+        weight=tuple(weight),
+        window=window,
+    )
+    return PATHS[name]
 
 
 def conv_on_cuda(

@@ -137,6 +137,10 @@ class Log(Glog):
         """Our own: what becomes of the CUDA graphs in fast mode."""
         self.line("graphs.py:1", message)
 
+    def convolutions(self, message: str) -> None:
+        """Our own: by what fast mode chooses among the ways to compute a convolution on CUDA."""
+        self.line("conv_choice.py:1", message)
+
     # -- training -----------------------------------------------------------------------
 
     def start(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from caffe_compat.net import Net
+from caffe_compat.ops import conv_choice
 from caffe_compat.precision import autocast
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.debug_info import DebugPass
@@ -127,6 +128,8 @@ def make_train_step(
 ) -> TrainStep:
     """The step for a solver file: with ``fast`` as CUDA graphs, unless something is in the way, which the log tells."""
     if fast:
+        if net.device.type == "cuda":
+            log.convolutions(conv_choice.describe(net.device))
         reason = obstacle(net, param.debug_info, parallel.count)
         if reason is None:
             return RecordedStep(net, optimizer, CudaRecorder(net.device), precision=precision, log=log)

@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from caffe_compat.ops import conv_choice
-
 ROOT = Path(__file__).parents[2]
 GPU_SCRIPT = ROOT / "benchmarks" / "run_on_gpu.sh"
 needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
@@ -83,21 +81,6 @@ def test_bench_conv_measures_all_contestants(tmp_path: Path) -> None:
     for row in results["relative_error"]["fp32"].values():
         assert set(row) == {"ours"} | torchs
         assert max(row.values()) < 1e-5
-
-
-def test_tune_conv_writes_a_table_that_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, out = tmp_path / "net.prototxt", tmp_path / "new" / "table.json"
-    model.write_text(CONV_NET)
-    options = ("--batch", 2, "--rounds", 1, "--device", "cpu", "--out", out)
-    for _ in range(2):  # the second run adds to the first one's table
-        done = run("tune_conv.py", "--model", model, *options)
-        assert done.returncode == 0, done.stderr
-    monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(out))
-    conv_choice.forget_choices()
-    (rows,) = conv_choice.read_table().values()
-    conv_choice.forget_choices()
-    assert len(rows) == 3 * 2 * 3  # precisions, layouts, operations
-    assert "weight_grad bf16 NHWC 2x16x6x5 8x8x3x3 s1x1 p1x1 d1x1 g2" in rows
 
 
 def run_gpu_script(out: Path, *parts: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -27,18 +27,28 @@ def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "groups", "weight", "path"),
+    ("precision", "groups", "weight", "paths"),
     [
-        ("bf16", 2, (256, 48, 5, 5), "ours_nhwc"),
-        ("fp32", 2, (8, 4, 3, 3), "ours_nhwc"),
-        ("bf16", 2, (8, 4, 3, 3), "cudnn"),  # four channels are half an access
-        ("tf32", 2, (6, 4, 3, 3), "cudnn"),  # three outputs of a group
-        ("fp64", 2, (256, 48, 5, 5), "cudnn"),
-        ("bf16", 1, (384, 256, 3, 3), "cudnn"),
+        ("bf16", 2, (256, 48, 5, 5), ["cudnn_split"] * 3),
+        ("tf32", 2, (256, 48, 5, 5), ["cudnn_split"] * 3),
+        ("fp32", 2, (256, 48, 5, 5), ["cudnn_split"] * 3),
+        ("fp32", 2, (8, 4, 3, 3), ["cudnn_split", "ours_nhwc", "cudnn_split"]),
+        ("fp32", 2, (6, 4, 3, 3), ["cudnn_split"] * 3),  # three outputs of a group are no whole access
+        ("fp64", 2, (256, 48, 5, 5), ["cudnn"] * 3),
+        ("bf16", 1, (384, 256, 3, 3), ["cudnn"] * 3),
+        ("fp32", 1, (384, 256, 3, 3), ["split_tf32", "split_tf32", "cudnn"]),
+        ("fp32", 1, (96, 3, 3, 3), ["cudnn"] * 3),  # three channels
+        ("fp32", 1, (256, 96, 5, 5), ["cudnn"] * 3),
     ],
 )
-def test_rule_of_thumb(precision: str, groups: int, weight: tuple[int, ...], path: str) -> None:
-    assert conv_choice.rule_of_thumb(precision, (1, weight[1] * groups, 9, 9), weight, groups) == path
+def test_rule_of_thumb(precision: str, groups: int, weight: tuple[int, ...], paths: list[str]) -> None:
+    found = [
+        conv_choice.rule_of_thumb(operation, precision, channels_last=True, weight=weight, groups=groups)
+        for operation in conv_choice.OPERATIONS
+    ]
+    assert found == paths
+    in_nchw = conv_choice.rule_of_thumb("output", "fp32", channels_last=False, weight=(384, 256, 3, 3), groups=1)
+    assert in_nchw == "cudnn"
 
 
 def choose(device: str = "GPU") -> str:
@@ -47,22 +57,23 @@ def choose(device: str = "GPU") -> str:
     )
 
 
-def write_table(path: Path, name: str = "cudnn_split") -> None:
+def write_table(path: Path, name: str = "cudnn") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"devices": {"GPU": {KEY: {"path": name, "ms": {name: 0.1}}}}}))
+    table = {"devices": {"GPU": {KEY: {"path": name}}}, "versions": {"GPU": conv_choice.versions()}}
+    path.write_text(json.dumps(table))
 
 
 def test_the_table_decides_and_each_choice_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert choose() == "ours_nhwc"
+    assert choose() == "cudnn_split"
     write_table(conv_choice.table_path())
-    assert choose() == "ours_nhwc"  # read once
+    assert choose() == "cudnn_split"  # read once
     conv_choice.forget_choices()
     with caplog.at_level(logging.INFO):
-        assert [choose() for _ in range(3)] == ["cudnn_split"] * 3
-    assert [record.getMessage() for record in caplog.records] == [f"convolution {KEY}: cudnn_split (measured)"]
-    assert choose("another GPU") == "ours_nhwc"
+        assert [choose() for _ in range(3)] == ["cudnn"] * 3
+    assert [record.getMessage() for record in caplog.records] == [f"convolution {KEY}: cudnn (measured)"]
+    assert choose("another GPU") == "cudnn_split"
 
 
 def test_the_key_names_every_size() -> None:
@@ -88,12 +99,20 @@ def test_a_broken_table_is_refused(content: str, text: str, tmp_path: Path, monk
         choose()
 
 
-def test_a_named_table_that_is_not_there_yet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(tmp_path / "table.json"))
-    assert choose() == "ours_nhwc"
-    assert "table.json: no such file, but CAFFE_COMPAT_CONV_TABLE names it" in caplog.text
+def test_what_a_log_says_of_the_table(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    device, path = torch.device("cuda"), conv_choice.table_path()
+    assert choose() == "cudnn_split"
+    tail = "; `caffe-compat tune` measures them on this GPU"
+    assert conv_choice.describe(device) == f"Convolutions take their paths by rule of thumb (no {path}){tail}"
+    assert not caplog.text  # each process asks
+    write_table(path)
+    conv_choice.forget_choices()
+    assert conv_choice.describe(device) == (
+        f"Convolutions take the paths of {path}, 1 of them tuned, else by rule of thumb"
+    )
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "another GPU")
+    assert conv_choice.describe(device) == f"Convolutions take their paths by rule of thumb{tail}"
 
 
 def pick(operation: str, first: torch.Tensor, second: torch.Tensor, input: torch.Size, weight: torch.Size) -> str:
@@ -137,17 +156,3 @@ def test_a_compiled_function_asks_once_whether_the_device_is_tuned(monkeypatch: 
     assert len(asked) == 1
     marked = torch.compiler.assume_constant_result(lambda: None)
     assert vars(marked).items() <= vars(conv_choice.is_tuned).items()
-
-
-def test_a_missing_table_is_mentioned_once_to_a_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    for name, lines in (("table.json", 1), ("table.json", 1), ("other.json", 2)):
-        monkeypatch.setenv(conv_choice.TABLE_VARIABLE, str(tmp_path / name))
-        conv_choice.forget_choices()  # as another process
-        choose()
-        assert caplog.text.count("no such file") == lines
-    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null/nowhere")
-    conv_choice.forget_choices()
-    choose()
-    assert caplog.text.count("no such file") == 3  # where no mark can be left
