@@ -12,6 +12,7 @@ from torch_twin import TorchTwin
 from caffe_compat import Net
 from caffe_compat.precision import autocast, keep_losses_in_float32
 from caffe_compat.solver import SGD
+from caffe_compat.solver.fast_mode import make_fast
 from caffe_compat.solver.graphs import CudaRecorder, GraphedStep
 
 Call = Callable[[], object]
@@ -47,12 +48,10 @@ def make_contestants(net: Net, fast_net: Net, setting: Setting, compiled: bool) 
     ``net`` and ``fast_net``: two nets of one file; the second one's weights are replaced.
     """
     fast_net.share_with(net)
-    fast_net.fast = True
+    make_fast([fast_net])
     if setting.precision == "bf16":
         for ours in (net, fast_net):
             keep_losses_in_float32(ours.layers.values())
-        if setting.device.type == "cuda":
-            net.to(memory_format=torch.channels_last)
     twin = TorchTwin(net).to(setting.device)
     twin_last = TorchTwin(net).to(setting.device).to(memory_format=torch.channels_last)
     made = {

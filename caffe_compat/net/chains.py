@@ -31,8 +31,8 @@ from caffe_compat.ops.conv_choice import is_tuned
 
 
 @dataclass
-class Chain(ABC):
-    """Steps of which each reads only what the one before it writes."""
+class Fused(ABC):
+    """Steps that run as one, of which each reads only what the one before it writes."""
 
     steps: list[Step]
 
@@ -41,8 +41,16 @@ class Chain(ABC):
         """Blobs that running as one does not make."""
         return {step.tops[0] for step in self.steps[:-1]} - {self.steps[-1].tops[0]}
 
+    @abstractmethod
     def run(self, values: dict[int, Tensor]) -> None:
         """Like ``Step.run``, for all steps at once."""
+
+
+@dataclass
+class Chain(Fused):
+    """Steps with one operator for all of them."""
+
+    def run(self, values: dict[int, Tensor]) -> None:
         first = self.steps[0]
         bottom = values[first.bottoms[0]]
         top = None

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape
-from caffe_compat.net.chains import Chain, find_chains
+from caffe_compat.net.chains import Fused, find_chains
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
+from caffe_compat.net.tower import DEVICES as TOWER_DEVICES
+from caffe_compat.net.tower import find_towers
 from caffe_compat.net.weights import CopyReport, copy_weights, repeated_names, save_weights, share_weights
 from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
 
@@ -98,7 +100,7 @@ class Net(nn.Module):
         for step in self.steps:
             self._modules[self._module_name(step.layer.name)] = step.layer
             step.layer.train(step.layer.phase == "TRAIN")
-        self._chains: list[Step | Chain] | None = None
+        self._fast_units: list[list[Step | Fused]] | None = None
         self.fast = fast
         self._sources = [step for step in self.steps if step.layer.is_source]
         self._blob_index = {name: i for i, name in enumerate(self.blob_names)}
@@ -237,7 +239,7 @@ class Net(nn.Module):
         values = self._source_values(given)
         loss = self._anchor.new_zeros(())
         for unit in self._units(wanted):
-            if isinstance(unit, Chain):
+            if isinstance(unit, Fused):
                 unit.run(values)
                 continue
             if not unit.layer.is_source:
@@ -247,15 +249,18 @@ class Net(nn.Module):
                     loss = loss + weight * values[index].sum()
         return values, loss
 
-    def _units(self, wanted: Iterable[int]) -> Sequence[Step | Chain]:
+    def _units(self, wanted: Iterable[int]) -> Sequence[Step | Fused]:
         """What to run, one after the other, to get the outputs and the ``wanted`` blobs."""
         if not self.fast:
             return self.steps
-        if self._chains is None:
-            self._chains = find_chains(self.graph)
+        if self._fast_units is None:
+            chains = find_chains(self.graph)
+            self._fast_units = [find_towers(chains), list(chains)]
         wanted = set(wanted)
-        inside = wanted and any(isinstance(unit, Chain) and unit.hidden & wanted for unit in self._chains)
-        return self.steps if inside else self._chains
+        for units in self._fast_units[0 if self.device.type in TOWER_DEVICES else 1 :]:
+            if not any(isinstance(unit, Fused) and unit.hidden & wanted for unit in units):
+                return units
+        return self.steps
 
     def _source_values(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {}

@@ -9,12 +9,12 @@ from caffe_compat.memory import keep_freed_memory
 from caffe_compat.net import Net
 
 
-def make_fast(nets: Iterable[Net], precision: str) -> None:
+def make_fast(nets: Iterable[Net]) -> None:
     """Let nets run the chains that have an operator of their own as one, and set the device up for speed.
 
     On the CPU freed memory stays with the process (``caffe_compat.memory``).  On CUDA Data layers transform on the
-    device (the same numbers), cuDNN measures its algorithms (process-wide), and in bf16 the blobs are channels_last,
-    which tensor cores want.
+    device (the same numbers), cuDNN measures its algorithms (process-wide), and parameters are channels_last, as the
+    blobs of a tower are (``net/tower.py``).
     """
     for net in nets:
         net.fast = True
@@ -23,8 +23,9 @@ def make_fast(nets: Iterable[Net], precision: str) -> None:
         if net.device.type != "cuda":
             continue
         torch.backends.cudnn.benchmark = True
-        if precision == "bf16":
-            net.to(memory_format=torch.channels_last)
+        for parameter in net.parameters():
+            if parameter.dim() == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         for layer in net.sources():
             if isinstance(layer, SourceLayer):
                 layer.make_batches_on(net.device)

@@ -102,7 +102,7 @@ class Solver:
         if self.precision == "bf16":
             keep_losses_in_float32(step.layer for net in nets for step in net.steps)
         if fast:
-            make_fast(nets, self.precision)
+            make_fast(nets)
         self.optimizer = build_optimizer(self.param, self.net)
         self.smoothed = SmoothedLoss(self.param.average_loss)
         #: what snapshots hold beside the weights

@@ -177,7 +177,7 @@ def test_inputs_by_place() -> None:
 
 
 NAMES = ["fast", "training", "forward", "type", "params", "param", "layers", "graph", "phase", "_modules", "_anchor"]
-NAMES += ["self", "class", "state_dict", "parameters", "train", "_chains", "__class__", "1", "name", "dtype"]
+NAMES += ["self", "class", "state_dict", "parameters", "train", "_fast_units", "__class__", "1", "name", "dtype"]
 
 
 @pytest.mark.parametrize("name", NAMES)

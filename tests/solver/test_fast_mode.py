@@ -39,16 +39,18 @@ def test_fast_training_on_the_cpu_is_plain_training_up_to_rounding(job: Path) ->
         torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=FAST_ROUNDING, atol=FAST_ROUNDING)
 
 
-def test_a_net_on_cuda_gets_device_sources_and_the_layout_of_its_precision(
+def test_a_net_on_cuda_gets_device_sources_and_channels_last_parameters(
     make_solver: MakeSolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     net = make_solver().net
     monkeypatch.setattr(Net, "device", torch.device("cuda"))
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
-    make_fast([net], "fp32")
+    parameter = net.layers["conv"].blobs[0]
+    before = parameter.detach().clone()
+    make_fast([net])
     assert net.fast
     assert torch.backends.cudnn.benchmark
     assert isinstance(net.layers["data"].source, DeviceSource)
-    assert not net.layers["conv"].blobs[0].is_contiguous(memory_format=torch.channels_last)
-    make_fast([net], "bf16")
-    assert net.layers["conv"].blobs[0].is_contiguous(memory_format=torch.channels_last)
+    assert net.layers["conv"].blobs[0] is parameter
+    assert parameter.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(parameter, before)
