@@ -163,8 +163,8 @@ def report(runs: list[Run], images: Path, notes: str = "") -> str:
         "# Benchmarks",
         "Written by `benchmarks/make_report.py` from what the scripts beside it measured; nothing here is computed or "
         "estimated. All contestants of a table ran in one process, in turns; times are medians. In brackets: how many "
-        "times ours. `ours` is the net layer by layer, `ours fast` is fast mode. What was seen of a GPU, and by what means: "
-        "[gpu.md](gpu.md).",
+        "times ours. `ours` is the net layer by layer, `ours fast` is fast mode. What was seen of a GPU, and by what "
+        "means: [gpu.md](gpu.md).",
         "## Targets",
         table(["target", "device", "goal", "measured", ""], target_rows((r.kind, r.device, r.results) for r in runs)),
         "## Machines",
