@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from main_loop import find_main_loop
 
 from caffe_compat.atomic_file import write_text
 
@@ -32,6 +33,39 @@ SOURCES = (
     ("Convolution, NCHW", "conv/conv_cuda.cu"),
 )
 THREADS = 256  # kThreads
+GEMM_THREADS = 128  # kGemmThreads
+# Rows and columns of a block's tile, by kernel, split or not, and template argument.
+TILES = {
+    ("gather_gemm", False, 128): (128, 128),
+    ("gather_gemm", False, 96): (128, 96),
+    ("gather_gemm", False, 64): (256, 64),
+    ("gather_gemm", False, 48): (256, 48),
+    ("gather_gemm", True, 96): (128, 96),
+    ("gather_gemm", True, 64): (128, 64),
+    ("gather_gemm", True, 48): (128, 48),
+    ("weight_grad_gemm", False, 128): (128, 128),
+    ("weight_grad_gemm", False, 96): (96, 128),
+    ("weight_grad_gemm", False, 64): (64, 256),
+    ("weight_grad_gemm", True, 128): (128, 64),
+    ("weight_grad_gemm", True, 96): (96, 128),
+    ("weight_grad_gemm", True, 64): (64, 128),
+}
+GEMM_NAME = re.compile(r"(gather_gemm|weight_grad_gemm)<NumberFormat<(\w+), (true|false)>, (\d+)>")
+# Instructions for each tensor-core product in the main loop of these kernels, by what they multiply.
+GOALS = {"bf16": 2.5, "TF32": 3.0, "split": 4.0}
+# What those that miss their goal have now: rounding float32 costs TF32 up to 1.3 instructions where both operands are
+# rounded, and small tiles have fewer products for each copy.
+MISSED = {
+    "gather_gemm<NumberFormat<BFloat16, false>, 48>": 2.75,
+    "gather_gemm<NumberFormat<Half, false>, 48>": 2.75,
+    "gather_gemm<NumberFormat<float, false>, 48>": 3.45,
+    "gather_gemm<NumberFormat<float, false>, 96>": 3.1,
+    "weight_grad_gemm<NumberFormat<BFloat16, false>, 96>": 2.6,
+    "weight_grad_gemm<NumberFormat<Half, false>, 96>": 2.6,
+    "weight_grad_gemm<NumberFormat<float, false>, 64>": 3.35,
+    "weight_grad_gemm<NumberFormat<float, false>, 96>": 3.85,
+    "weight_grad_gemm<NumberFormat<float, false>, 128>": 3.15,
+}
 REGISTERS_PER_SM, THREADS_PER_SM = 65536, 2048
 SHARED_PER_SM = {"80": 164 * 1024, "86": 100 * 1024, "89": 100 * 1024}  # newer data-centre GPUs: 228 KiB
 
@@ -62,12 +96,32 @@ class Kernel:
     shared_bytes: int
     code: str  # the machine code, empty without cuobjdump
 
+    def blocks(self) -> int:
+        """How many can be resident on an SM."""
+        threads = self.threads()
+        # Registers are given out to warps in units of 256, so 8 a thread.
+        by_registers = REGISTERS_PER_SM // (-(-self.registers // 8) * 8 * threads)
+        by_shared = SHARED_PER_SM.get(self.architecture, 228 * 1024) // (self.shared_bytes + 1024)
+        return min(by_registers, by_shared, THREADS_PER_SM // threads)
+
+    def threads(self) -> int:
+        return GEMM_THREADS if GEMM_NAME.match(self.name) else THREADS
+
     def occupancy(self) -> float:
         """Part of an SM's threads that can be resident."""
-        # Registers are given out to warps in units of 256, so 8 a thread.
-        by_registers = REGISTERS_PER_SM // (-(-self.registers // 8) * 8 * THREADS)
-        by_shared = SHARED_PER_SM.get(self.architecture, 228 * 1024) // (self.shared_bytes + 1024)
-        return min(by_registers, by_shared, THREADS_PER_SM // THREADS) * THREADS / THREADS_PER_SM
+        return self.blocks() * self.threads() / THREADS_PER_SM
+
+    def goal(self) -> float | None:
+        """The most instructions for each tensor-core product, for the kernels that have such a goal."""
+        match = GEMM_NAME.match(self.name)
+        if match is None:
+            return None
+        return GOALS["split" if match[3] == "true" else "TF32" if match[2] == "float" else "bf16"]
+
+    def instructions_per_product(self) -> float | None:
+        """Instructions of the main loop for each tensor-core product; None without any, or without cuobjdump."""
+        iteration = find_main_loop(self.code)
+        return None if iteration is None else iteration.per_product
 
     def load_bits(self) -> int:
         """Width of the widest load from global memory."""
@@ -152,6 +206,58 @@ def roofline_ms(work: Work, gpu: Gpu) -> float:
     return 1e3 * max(work.megabytes * 1e6 / gpu.bytes_per_s, compute_s)
 
 
+SM, CLOCK_HZ = 132, 1.7e9  # an H100 or H200 at work
+# Cycles in which a part of an SM does one mma.sync: 62 % of the data sheet's rate, as others have measured.
+MMA_CYCLES = 4 / 0.62
+
+
+def fitting(sizes: tuple[int, ...], count: int) -> int:
+    """The widest tile that computes the least beyond the last of ``count``: gather_columns, weight_grad_rows."""
+    return min(sizes, key=lambda size: (-(-count // size) * size, -size))
+
+
+def main_loop_rows(kernels: list[Kernel]) -> list[str]:
+    """CaffeNet's grouped convolutions at batch 256: what the main loops of our channels_last kernels take."""
+    by_name = {kernel.name: kernel for kernel in kernels if kernel.architecture == "90"}
+    rows = []
+    for name, channels, outputs, taps, size in (
+        ("conv2", 48, 128, 25, 27),
+        ("conv4", 192, 192, 9, 13),
+        ("conv5", 192, 128, 9, 13),
+    ):
+        pixels = 256 * size * size
+        for kind, number, depth, products in (
+            ("split", "float, true", 8, 3),
+            ("TF32", "float, false", 8, 1),
+            ("bf16", "BFloat16, false", 16, 1),
+        ):
+            split = kind == "split"
+            for work, columns, length in (("output", outputs, channels), ("input gradient", channels, outputs)):
+                tile = fitting((96, 64, 48) if split else (128, 96, 64, 48), columns)
+                padded = -(-columns // tile) * tile
+                count = 2 * pixels * padded * length * taps / (16 * 8 * depth) * products
+                rows.append(
+                    main_loop_row(
+                        f"{name} {work} {kind}", by_name[f"gather_gemm<NumberFormat<{number}>, {tile}>"], count
+                    )
+                )
+            tile = fitting((128, 96, 64), outputs)
+            across = TILES["weight_grad_gemm", split, tile][1]
+            padded = -(-outputs // tile) * tile * -(-channels * taps // across) * across
+            count = 2 * pixels * padded / (16 * 8 * depth) * products
+            kernel = by_name[f"weight_grad_gemm<NumberFormat<{number}>, {tile}>"]
+            rows.append(main_loop_row(f"{name} weight gradient {kind}", kernel, count))
+    return rows
+
+
+def main_loop_row(name: str, kernel: Kernel, products: float) -> str:
+    """Milliseconds to issue the instructions, and for the tensor cores alone."""
+    each, seconds = kernel.instructions_per_product() or float("nan"), products / (4 * SM * CLOCK_HZ)
+    tile = kernel.name.removesuffix(">").split(", ")[-1]
+    times = f"{1e3 * seconds * each:.2f} | {1e3 * seconds * MMA_CYCLES:.2f}"
+    return f"| {name} | {tile} | {products / 1e6:.1f} | {each:.2f} | {times} |"
+
+
 def find_cuobjdump(nvcc: str) -> str | None:
     """On PATH, beside nvcc or in Triton; it finds nvdisasm beside itself."""
     folders = [Path(nvcc).resolve().parent]
@@ -207,9 +313,17 @@ def read_report(text: str, architecture: str, code: dict[str, str]) -> list[Kern
 
 
 def dynamic_bytes(name: str) -> int:
-    """Shared memory that a launch asks for: four stages, each of 64 bytes for every row and column of the tile."""
-    match = re.match(r"(gather_gemm|weight_grad_gemm)<.*, (\d+)>", name)
-    return 4 * 64 * (128 + int(match[2])) if match else 0
+    """Shared memory that a launch of gather_gemm or weight_grad_gemm asks for: four stages and a table."""
+    match = GEMM_NAME.match(name)
+    if match is None:
+        return 0
+    split, is_float = match[3] == "true", match[2] == "float"
+    rows, columns = TILES[match[1], split, int(match[4])]
+    if match[1] == "gather_gemm":  # 64 bytes a row or column; split weights twice; 256 taps
+        return 4 * 64 * (rows + columns * (2 if split else 1)) + 256 * 8
+    # 16 pixels of float32 or 32 of a 16-bit type, in groups of 8 chunks of 16 bytes; 256 pixels' windows.
+    chunks = (-(-width // (4 if is_float else 8) // 8) * 8 for width in (rows, columns))
+    return 4 * sum(chunks) * 16 * (16 if is_float else 32) + 256 * 8
 
 
 def readable(name: str) -> str:
@@ -223,6 +337,12 @@ def both(values: list[str]) -> str:
     return values[0] if len(set(values)) == 1 else " / ".join(values)
 
 
+def product_cell(kernel: Kernel) -> str:
+    """Instructions for each product, and the goal."""
+    value = kernel.instructions_per_product()
+    return "?" if value is None else f"{value:.2f} (goal {kernel.goal()})"
+
+
 def kernel_row(kernels: list[Kernel]) -> str:
     """One kernel on all architectures."""
     cells = [
@@ -232,6 +352,7 @@ def kernel_row(kernels: list[Kernel]) -> str:
         both([f"{k.occupancy():.0%}" for k in kernels]),
         both([f"{k.load_bits()}" if k.code else "?" for k in kernels]),
         *(both([str(k.count(name)) if k.code else "?" for k in kernels]) for name in ("HMMA", "LDGSTS", "LDSM")),
+        both([product_cell(k) for k in kernels]) if kernels[0].goal() else "0",
     ]
     return f"| `{kernels[0].name}` | " + " | ".join("" if cell == "0" else cell for cell in cells) + " |"
 
@@ -273,7 +394,8 @@ def make_document(sections: dict[str, list[Kernel]], architectures: list[str], r
         f"Where a cell has two values they are for {names}. Occupancy: the share of an SM's threads that can be",
         "resident, by registers, shared memory and blocks of 256 threads. Loads: bits of the widest load from global",
         "memory. HMMA (tensor-core products), LDGSTS (asynchronous copies to shared memory), LDSM (ldmatrix): how many",
-        "of these instructions stand in the machine code. An empty cell is 0.",
+        "of these instructions stand in the machine code. Instructions an MMA: of the main loop, for each HMMA in it;",
+        "a test fails when they exceed the goal. An empty cell is 0.",
         "",
         "The numbers in a name are its template arguments:",
         "",
@@ -283,15 +405,26 @@ def make_document(sections: dict[str, list[Kernel]], architectures: list[str], r
         "  `PoolWindow<3, 2>`: kernel and stride known to the compiler; `<0, 0>`: any.",
         "- `implicit_gemm`: `GemmTile` has the rows and columns of a block's part of the result;",
         "  `TensorCoreAccumulators<..., true>` splits float32 into two TF32 numbers.",
-        "- `gather_gemm`: columns of a tile of 128 rows; `weight_grad_gemm`: rows of a tile of 128 columns;",
+        "- `gather_gemm`: columns of a tile of 128 or 256 rows; `weight_grad_gemm`: rows of a tile of 64, 128 or 256;",
         "  `NumberFormat<type, true>` splits float32 into two TF32 numbers.",
     ]
     for heading, kernels in sections.items():
         lines += ["", f"### {heading}", ""]
-        lines += ["| kernel | registers | spilled bytes | shared bytes | occupancy | loads | HMMA | LDGSTS | LDSM |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|"]
+        heads = ("kernel", "registers", "spilled bytes", "shared bytes", "occupancy", "loads", "HMMA", "LDGSTS", "LDSM")
+        lines += ["| " + " | ".join([*heads, "instructions an MMA"]) + " |", "|---" * (len(heads) + 1) + "|"]
         for name in sorted({kernel.name for kernel in kernels}):
             lines.append(kernel_row([kernel for kernel in kernels if kernel.name == name]))
+        if "channels_last" in heading and "90" in architectures and all(kernel.code for kernel in kernels):
+            lines += [
+                "",
+                "Main loops of CaffeNet's convolutions at batch 256, both groups, columns and rows beyond the last",
+            ]
+            lines += [
+                f"included, on {SM} SMs of four parts at {CLOCK_HZ / 1e9:g} GHz: the time to issue their instructions,"
+            ]
+            lines += [f"one a cycle and part, and that of the tensor cores at {MMA_CYCLES:.1f} cycles an MMA.", ""]
+            lines += ["| work | tile | million MMAs | instructions an MMA | issue, ms, computed | MMAs, ms, computed |"]
+            lines += ["|---|---|---|---|---|---|", *main_loop_rows(kernels)]
     return "\n".join(lines) + "\n"
 
 

@@ -24,6 +24,14 @@ __device__ __forceinline__ void copy_16_bytes(char* to, const void* from, bool i
                : "memory");
 }
 
+// The same of what the block soon reads again: it stays in the first-level cache.
+__device__ __forceinline__ void copy_16_bytes_again(char* to, const void* from, bool inside) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+               "r"(inside ? 16 : 0)
+               : "memory");
+}
+
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

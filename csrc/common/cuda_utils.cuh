@@ -45,6 +45,25 @@ __device__ __forceinline__ float approximate_sqrt(float x) {
   return y;
 }
 
+// Makes the compiler keep what has been worked out before a loop, where it would rather work it out
+// anew, or add it up in another order, in each iteration.
+__device__ __forceinline__ void keep(int& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void keep(uint32_t& value) { asm volatile("" : "+r"(value)); }
+__device__ __forceinline__ void keep(const char*& value) { asm volatile("" : "+l"(value)); }
+
+// Makes the compiler end with what stands before this, and set its registers free, before it begins
+// with what stands behind: a branch that is never taken.
+__device__ __forceinline__ void part_here() {
+  if (threadIdx.x > 1024) asm volatile("trap;");
+}
+
+// base + count * bytes as one instruction.
+__device__ __forceinline__ const char* advanced(const char* base, int count, int bytes) {
+  const char* sum;
+  asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(sum) : "r"(count), "r"(bytes), "l"(base));
+  return sum;
+}
+
 // 16 aligned bytes to global memory as one instruction, where nvcc splits the plain assignment.
 __device__ __forceinline__ void store_16_bytes(const void* from, void* to) {
   const uint4 words = *reinterpret_cast<const uint4*>(from);

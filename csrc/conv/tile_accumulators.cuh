@@ -112,13 +112,13 @@ struct TensorCoreAccumulators {
             // Tensor cores cut off the last bits when they add, so the long sum is kept outside of
             // them, in float32 that is rounded.
             FragmentC sum = {};
-            multiply_add<Tf32>(small_a[i], big_b[j], sum);
-            multiply_add<Tf32>(big_a[i], small_b[j], sum);
-            multiply_add<Tf32>(big_a[i], big_b[j], sum);
+            sum = multiply_add<Tf32>(small_a[i], big_b[j], sum);
+            sum = multiply_add<Tf32>(big_a[i], small_b[j], sum);
+            sum = multiply_add<Tf32>(big_a[i], big_b[j], sum);
 #pragma unroll
             for (int v = 0; v < 4; ++v) sums[i][j].values[v] += sum.values[v];
           } else {
-            multiply_add<Tf32>(big_a[i], big_b[j], sums[i][j]);
+            sums[i][j] = multiply_add<Tf32>(big_a[i], big_b[j], sums[i][j]);
           }
         }
       }

@@ -10,6 +10,10 @@ inline void copy_16_bytes(char* to, const void* from, bool inside) {
   host_cuda::Machine::get().copy_async(to, from, inside);
 }
 
+inline void copy_16_bytes_again(char* to, const void* from, bool inside) {
+  copy_16_bytes(to, from, inside);
+}
+
 inline void commit_copies() { host_cuda::Machine::get().commit_copies(); }
 
 template <int youngest>

@@ -382,6 +382,14 @@ namespace caffe_compat {
 
 inline float approximate_sqrt(float x) { return std::sqrt(x); }
 
+template <typename T>
+void keep(T&) {}
+inline void part_here() {}
+
+inline const char* advanced(const char* base, int count, int bytes) {
+  return base + static_cast<int64_t>(count) * bytes;
+}
+
 inline void store_16_bytes(const void* from, void* to) { std::memcpy(to, from, 16); }
 
 }  // namespace caffe_compat

@@ -27,7 +27,7 @@ float number_in(uint32_t word, unsigned element) {
 }
 
 template <typename Number>
-void multiply_add(const FragmentA& a, const FragmentB& b, FragmentC& c) {
+FragmentC multiply_add(const FragmentA& a, const FragmentB& b, FragmentC c) {
   struct Lane {
     FragmentA a;
     FragmentB b;
@@ -45,6 +45,26 @@ void multiply_add(const FragmentA& a, const FragmentB& b, FragmentC& c) {
           number_in<Number>(lanes[column * 4 + word % 4]->b.words[word / 4], element);
     }
   }
+  return c;
+}
+
+// Fails where eight neighbouring lanes share banks: a right result, but a slow one.
+inline void check_banks(const std::array<const char* const*, host_cuda::kWarpSize>& lanes,
+                        unsigned first, const char* what) {
+  unsigned banks = 0;
+  for (unsigned i = 0; i < 8; ++i) {
+    banks |= 1u << (reinterpret_cast<uintptr_t>(*lanes[first + i]) / 16 % 8);
+  }
+  if (banks != 0xff) host_cuda::fail(what);
+}
+
+inline void load_16_bytes(const char* from, uint32_t (&words)[4]) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0) host_cuda::fail("a misaligned 16-byte load");
+  const auto lanes = host_cuda::Machine::get().gather(from);
+  for (unsigned first = 0; first < 32; first += 8) {
+    check_banks(lanes, first, "a 16-byte load with bank conflicts");
+  }
+  std::memcpy(words, from, 16);
 }
 
 template <bool transposed>
@@ -54,11 +74,7 @@ void load_matrices(const char* row, uint32_t (&words)[4]) {
   const auto rows = machine.gather(row);
   const unsigned lane = machine.lane();
   for (unsigned w = 0; w < 4; ++w) {
-    unsigned banks = 0;  // a right result, but a slow one, when two rows share their banks
-    for (unsigned i = 0; i < 8; ++i) {
-      banks |= 1u << (reinterpret_cast<uintptr_t>(*rows[w * 8 + i]) / 16 % 8);
-    }
-    if (banks != 0xff) host_cuda::fail("an ldmatrix with bank conflicts");
+    check_banks(rows, w * 8, "an ldmatrix with bank conflicts");
     if constexpr (transposed) {
       for (unsigned half = 0; half < 2; ++half) {
         std::memcpy(reinterpret_cast<char*>(&words[w]) + 2 * half,

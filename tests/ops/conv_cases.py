@@ -53,6 +53,9 @@ NHWC_CASES = [
     ConvCase((0, 8, 5, 5), 8, (3, 3)),  # no images
     ConvCase((3, 40, 8, 7), 72, (3, 3), padding=(1, 1)),  # the wide tile, several of them, with ragged ends
     ConvCase((1, 8, 6, 5), 136, (2, 2)),  # three narrow tiles
+    ConvCase((1, 64, 4, 5), 128, (2, 2)),  # the largest tiles of all products
+    ConvCase((1, 8, 9, 8), 8, (3, 3), (2, 4), (1, 0), (2, 2)),  # some pixels of the input are under no tap
+    ConvCase((1, 8, 17, 3), 8, (16, 2), padding=(8, 1)),  # the tallest window
     ConvCase((4, 8, 13, 13), 16, (3, 3), padding=(1, 1), groups=1),  # the weight gradient in parts
 ]
 # The same for float32.

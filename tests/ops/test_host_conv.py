@@ -1,6 +1,7 @@
 """The CUDA kernels of convolution, run on the host."""
 
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,8 @@ def index_calls() -> Iterator[Case]:
         row, column = rest // out[1] * stride - 1 + 2, rest % out[1] * stride - 1 + 0  # tap (2, 0), padding 1
         inside = (row >= 0) & (row < 31) & (column >= 0) & (column < 32)
         offsets = np.where(inside, ((n * 31 + row) * 32 + column) * 4096, -1)
-        arguments = ["$sizes", "$pixels", len(pixels), 2, 0, False, "$out"]
+        offsets = np.stack([offsets, pixels], axis=1)
+        arguments = ["$sizes", "$pixels", len(pixels), 2, 0, False, 0, 0, "$out"]
         yield index_case("conv_offsets", f"stride {stride}", arguments, {"sizes": array, "pixels": pixels}, offsets)
 
         origins = np.stack([(n * 4096 + 4096 // groups * (groups - 1)) * 31 * 32, row - 2, column], axis=1)
@@ -68,16 +70,21 @@ def index_calls() -> Iterator[Case]:
             "conv_column_origins", f"stride {stride}", arguments, {"sizes": array, "pixels": pixels}, origins
         )
 
-        # The kernel of the input gradient is rotated by 180 degrees: tap (2, 0) there is (0, 2) of the convolution.
-        count = sizes["batch"] * 31 * 32
-        pixels = np.append(generator.integers(0, count, 500), [0, count - 1])
-        n, rest = np.divmod(pixels, 31 * 32)
-        down, across = rest // 32 + 1 - 0, rest % 32 + 1 - 2
-        row, column = down // stride, across // stride
-        inside = (down % stride == 0) & (across % stride == 0) & (across >= 0) & (row < out[0]) & (column < out[1])
-        offsets = np.where(inside, ((n * out[0] + row) * out[1] + column) * 512, -1)
-        arguments = ["$sizes", "$pixels", len(pixels), 2, 0, True, "$out"]
-        yield index_case("conv_offsets", f"grad {stride}", arguments, {"sizes": array, "pixels": pixels}, offsets)
+        # The input gradient is a product for each of the stride's rows and columns; tap (2, 0) is in some of them.
+        for first in product(range(stride), repeat=2):
+            counts = [-(-(size - at) // stride) for size, at in zip((31, 32), first, strict=True)]
+            count = sizes["batch"] * counts[0] * counts[1]
+            pixels = np.append(generator.integers(0, count, 500), [0, count - 1])
+            n, rest = np.divmod(pixels, counts[0] * counts[1])
+            at_row, at_column = rest // counts[1] * stride + first[0], rest % counts[1] * stride + first[1]
+            down, across = at_row + 1 - 2, at_column + 1 - 0
+            row, column = down // stride, across // stride
+            inside = (down >= 0) & (down % stride == 0) & (across % stride == 0) & (row < out[0]) & (column < out[1])
+            offsets = np.where(inside, ((n * out[0] + row) * out[1] + column) * 512, -1)
+            offsets = np.stack([offsets, (n * 31 + at_row) * 32 + at_column], axis=1)
+            arguments = ["$sizes", "$pixels", len(pixels), 2, 0, True, *first, "$out"]
+            name = f"grad {stride} {first}"
+            yield index_case("conv_offsets", name, arguments, {"sizes": array, "pixels": pixels}, offsets)
 
     most = 2**31 - 1
     divisors = np.concatenate([generator.integers(1, most, 2000), 2 ** generator.integers(0, 31, 500), [1, most, 3, 2]])

@@ -2,13 +2,11 @@
 //
 //   y[pixel, o] = sum over taps and channels c of x[pixel under tap, c] * w[o, tap, c]
 //
-// for each group, with w in rows of (tap, channel).  The input gradient is the same product of dy
-// with the kernel rotated by 180 degrees (repack_weights), where dy's pixels lie `spread` = stride
-// apart with zeros between.
+// for each group; the input gradient is such a product of dy, or several (gather_sizes.h).
 //
-//   rows of the product      pixels of y, 128 in a tile
-//   columns                  outputs of a group, 128 or 64 in a tile
-//   depth                    (tap, channel), 64 bytes of it in a step
+//   rows of the product      pixels of y, 128 or 256 in a tile
+//   columns                  outputs of a group, 48 to 128 in a tile, which repack_weights prepares
+//   depth                    (channel, tap), 64 bytes of it in a step (DepthOrder)
 //
 // A block gathers the x under its pixels step by step, through a pipeline of kStages tiles that
 // asynchronous copies fill in swizzled shared memory; warps multiply the oldest stage meanwhile:
@@ -16,303 +14,382 @@
 //   step              0   1   2   3   4 ...
 //   copied    0 1 2   3   4   5   6   7         tile 4 takes the place of tile 0, 5 that of 1
 //   multiplied        0   1   2   3   4
+//
+// Where the taps lie, relative to the first one, is in a table in shared memory; a pixel keeps the
+// address of its first tap and a bit for each row and column of its window that is outside.  A copy
+// takes three instructions then: the address, the test of the tap's two bits, and the copy.
 #pragma once
 
 #include "common/async_copy.cuh"
-#include "conv/conv.h"
-#include "conv/divider.cuh"
-#include "conv/nhwc/warp_accumulators.cuh"
+#include "conv/nhwc/repack_weights.cuh"
 
 namespace caffe_compat {
 namespace nhwc_cuda {
 
-// The convolution that the product computes: y from x, or dx (here y) from dy (here x).  Pixels are
-// counted in 32 bits, elements in 64 (nhwc_fits).
-struct GatherSizes {
-  int64_t channels, outputs;              // of x and y, all groups
-  int32_t group_channels, group_outputs;  // of x and y
-  int32_t height, width;                  // of x
-  int32_t step_h, step_w;  // rows and columns of spread-out x between neighbours in y
-  int32_t pad_h, pad_w, dilation_h, dilation_w;
-  uint32_t pixels, depth;  // rows of the product; taps * group_channels
-  conv_cuda::Divider by_out_pixels, by_out_width, by_kernel_w, by_group_channels, by_spread_h,
-      by_spread_w;
-  bool spread;
+// The tiles.  Split numbers take more registers, so they have smaller ones.
+template <bool split, int columns>
+struct GatherTile;
+template <>
+struct GatherTile<false, 128> : WarpGrid<2, 2, 4, 8> {};
+template <bool split>
+struct GatherTile<split, 96> : WarpGrid<2, 2, 4, 6> {};
+template <>
+struct GatherTile<true, 64> : WarpGrid<2, 2, 4, 4> {};
+template <>
+struct GatherTile<false, 64> : WarpGrid<4, 1, 4, 8> {};
+template <>
+struct GatherTile<true, 48> : WarpGrid<4, 1, 2, 6> {};
+template <>
+struct GatherTile<false, 48> : WarpGrid<4, 1, 4, 6> {};
 
-  static GatherSizes output(const ConvSizes& s) {
-    return {.channels = s.channels,
-            .outputs = s.outputs,
-            .group_channels = static_cast<int32_t>(s.group_channels()),
-            .group_outputs = static_cast<int32_t>(s.group_outputs()),
-            .height = static_cast<int32_t>(s.height),
-            .width = static_cast<int32_t>(s.width),
-            .step_h = static_cast<int32_t>(s.stride_h),
-            .step_w = static_cast<int32_t>(s.stride_w),
-            .pad_h = static_cast<int32_t>(s.pad_h),
-            .pad_w = static_cast<int32_t>(s.pad_w),
-            .dilation_h = static_cast<int32_t>(s.dilation_h),
-            .dilation_w = static_cast<int32_t>(s.dilation_w),
-            .pixels = static_cast<uint32_t>(s.batch * s.out_pixels()),
-            .depth = static_cast<uint32_t>(s.depth()),
-            .by_out_pixels = conv_cuda::Divider(s.out_pixels()),
-            .by_out_width = conv_cuda::Divider(s.out_width),
-            .by_kernel_w = conv_cuda::Divider(s.kernel_w),
-            .by_group_channels = conv_cuda::Divider(s.group_channels()),
-            .by_spread_h = conv_cuda::Divider(1),
-            .by_spread_w = conv_cuda::Divider(1),
-            .spread = false};
-  }
-
-  static GatherSizes input_grad(const ConvSizes& s) {
-    return {.channels = s.outputs,
-            .outputs = s.channels,
-            .group_channels = static_cast<int32_t>(s.group_outputs()),
-            .group_outputs = static_cast<int32_t>(s.group_channels()),
-            .height = static_cast<int32_t>(s.out_height),
-            .width = static_cast<int32_t>(s.out_width),
-            .step_h = 1,
-            .step_w = 1,
-            .pad_h = static_cast<int32_t>(s.dilation_h * (s.kernel_h - 1) - s.pad_h),
-            .pad_w = static_cast<int32_t>(s.dilation_w * (s.kernel_w - 1) - s.pad_w),
-            .dilation_h = static_cast<int32_t>(s.dilation_h),
-            .dilation_w = static_cast<int32_t>(s.dilation_w),
-            .pixels = static_cast<uint32_t>(s.batch * s.pixels()),
-            .depth = static_cast<uint32_t>(s.group_outputs() * s.taps()),
-            .by_out_pixels = conv_cuda::Divider(s.pixels()),
-            .by_out_width = conv_cuda::Divider(s.width),
-            .by_kernel_w = conv_cuda::Divider(s.kernel_w),
-            .by_group_channels = conv_cuda::Divider(s.group_outputs()),
-            .by_spread_h = conv_cuda::Divider(s.stride_h),
-            .by_spread_w = conv_cuda::Divider(s.stride_w),
-            .spread = s.stride_h != 1 || s.stride_w != 1};
-  }
-};
-
-// What one pixel of y reads in x.
-struct ReceptiveField {
-  static constexpr int32_t kFarOutside = -(1 << 30);
-  int32_t top, left;  // of the first tap
-  int64_t image;      // element offset of the image's first pixel
-
-  __device__ ReceptiveField(const GatherSizes& g, uint32_t pixel) {
-    uint32_t rest, column;
-    const int64_t n = g.by_out_pixels.divmod(pixel, rest);
-    const uint32_t row = g.by_out_width.divmod(rest, column);
-    top = static_cast<int32_t>(row) * g.step_h - g.pad_h;
-    left = static_cast<int32_t>(column) * g.step_w - g.pad_w;
-    image = n * g.height * g.width * g.channels;
-  }
-  // Of a row of the tile beyond the last pixel: so far off that no tap is inside.
-  __device__ ReceptiveField() : top(kFarOutside), left(kFarOutside), image(0) {}
-
-  // The element offset of the pixel that lies (down, across) from the first tap; false outside of
-  // x.
-  __device__ bool find(const GatherSizes& g, int32_t down, int32_t across, int64_t& offset) const {
-    uint32_t row = static_cast<uint32_t>(top + down), column = static_cast<uint32_t>(left + across);
-    bool inside = true;
-    if (g.spread) {
-      inside = static_cast<int32_t>(row) >= 0 && static_cast<int32_t>(column) >= 0;
-      uint32_t between_rows, between_columns;
-      row = g.by_spread_h.divmod(inside ? row : 0, between_rows);
-      column = g.by_spread_w.divmod(inside ? column : 0, between_columns);
-      inside = inside && between_rows == 0 && between_columns == 0;
+// The widest of those that compute the fewest columns beyond the last.
+inline int gather_columns(int64_t group_outputs, bool split) {
+  int best = split ? 96 : 128;
+  for (const int columns : {96, 64, 48}) {
+    if (ceil_div(group_outputs, columns) * columns < ceil_div(group_outputs, best) * best) {
+      best = columns;
     }
-    inside =
-        inside && row < static_cast<uint32_t>(g.height) && column < static_cast<uint32_t>(g.width);
-    // Unsigned, because a row outside may be a large number.
-    const uint64_t pixel = uint64_t{row} * static_cast<uint32_t>(g.width) + column;
-    offset = image + static_cast<int64_t>(pixel * static_cast<uint64_t>(g.channels));
-    return inside;
+  }
+  return best;
+}
+
+constexpr int kMostTaps = 16;  // rows or columns of a window: a bit each
+
+// A pixel of y: the pixel of x under its window's first tap, counted over all images (not one of
+// its own image where that tap is outside), and a bit for each row of the window, and from
+// kMostTaps on for each column, that is outside of x.
+struct GatherPixel {
+  int32_t first;
+  uint32_t outside;
+
+  __device__ GatherPixel(const GatherSizes& g, uint32_t pixel) {
+    uint32_t rest, column;
+    const auto n = static_cast<int32_t>(g.by_pixels.divmod(pixel, rest));
+    const auto row = static_cast<int32_t>(g.by_width.divmod(rest, column));
+    const int32_t top = row * g.h.step - g.h.pad;
+    const int32_t left = static_cast<int32_t>(column) * g.w.step - g.w.pad;
+    first = (n * g.h.size + top) * g.w.size + left;
+    outside = outside_bits(g.h, top) | outside_bits(g.w, left) << kMostTaps;
+  }
+  __device__ GatherPixel()
+      : first(0), outside(~0u) {}  // of a row of the tile beyond the last pixel
+
+ private:
+  __device__ static uint32_t outside_bits(const GatherAxis& axis, int32_t first) {
+    uint32_t bits = 0;
+    for (int32_t tap = 0; tap < axis.taps; ++tap, first += axis.dilation) {
+      bits |= uint32_t{static_cast<uint32_t>(first) >= static_cast<uint32_t>(axis.size)} << tap;
+    }
+    return bits;
   }
 };
 
-// A tile in shared memory: rows of four chunks along k, swizzled: a chunk moves within its row, so
-// that ldmatrix finds one chunk of eight rows in eight different bank groups of 16 bytes.  Two rows
-// fill all banks; of A, where it reads neighbouring rows:
-//
-//     bank group     0 1 2 3   4 5 6 7
-//     rows 0 and 1   0 1 2 3 | 0 1 2 3      the numbers are chunks: chunk 0 of the eight
-//     rows 2 and 3   1 0 3 2 | 1 0 3 2      rows is found in all eight bank groups, and so
-//     rows 4 and 5   2 3 0 1 | 2 3 0 1      are chunks 1, 2 and 3
-//     rows 6 and 7   3 2 1 0 | 3 2 1 0
-//
-// Of B it reads the rows that interleaved_column() below states: 0, 1, 8, 9, 16, 17, 24 and 25, or
-// these plus 2, 4 or 6.  They take the four lines of the picture in turn, two by two.
-constexpr int kRowChunks = 4, kRowBytes = kRowChunks * kChunkBytes;
+// A tap: how many pixels of x behind the first one, and its bits of `outside`.
+struct alignas(8) GatherTap {
+  int32_t behind;
+  uint32_t bits;
 
-__device__ __forceinline__ int shared_offset_a(int row, int chunk) {
-  return row * kRowBytes + (chunk ^ ((row >> 1) & 3)) * kChunkBytes;
-}
-__device__ __forceinline__ int shared_offset_b(int row, int chunk) {
-  return row * kRowBytes + (chunk ^ (((row >> 1) ^ (row >> 3)) & 3)) * kChunkBytes;
-}
+  __device__ GatherTap(const GatherSizes& g, int tap) {
+    const int kh = tap / g.w.taps, kw = tap % g.w.taps;
+    behind = kh * g.h.dilation * g.w.size + kw * g.w.dilation;
+    bits = 1u << kh | 1u << (kMostTaps + kw);
+  }
+};
 
-// A warp has 32 columns of the product, as four fragments of eight.  Column `column` of fragment j
-// is this one of the 32, so that each lane sums eight neighbours, which it writes with 16-byte
-// stores:
-//
-//     columns      0  1  2  3  4  5  6  7    8  9 10 ...
-//     fragment     0  0  1  1  2  2  3  3    0  0  1
-//     lane % 4     0  0  0  0  0  0  0  0    1  1  1
-__device__ __forceinline__ int interleaved_column(int j, int column) {
-  return column / 2 * 8 + j * 2 + column % 2;
+// Where a computed pixel lies in y.
+__device__ __forceinline__ int64_t place_in_y(const GatherSizes& g, uint32_t pixel) {
+  uint32_t rest, column;
+  const int64_t n = g.by_pixels.divmod(pixel, rest);
+  const int64_t row = g.by_width.divmod(rest, column);
+  return (n * g.h.y_size + g.h.y_first + row * g.h.y_step) * g.w.y_size + g.w.y_first +
+         static_cast<int64_t>(column) * g.w.y_step;
 }
 
 template <typename T>
 struct GatherArguments {
-  const T *x, *weight, *bias;  // bias may be null
+  const T *x, *weight, *bias;  // weight: repacked; bias may be null
   T* y;
   bool relu;
   GatherSizes g;
+  DepthOrder order;
+  int32_t steps, pixel_bytes;  // of x
 };
 
-constexpr int kRows = 128;  // pixels of a tile
-
-template <int columns>
-constexpr int kGatherBytes = kStages * (kRows + columns) * kRowBytes;
+template <typename Format, typename Tile>
+struct GatherMemory {
+  static constexpr int kBytesA = Tile::kRows * kRowBytes;
+  static constexpr int kBytesB = Tile::kColumns * kRowBytes * (Format::kSplit ? 2 : 1);
+  static constexpr int kStageBytes = kBytesA + kBytesB;
+  static constexpr int kTaps = kStages * kStageBytes;  // where the table of taps begins
+  static constexpr int kBytes = kTaps + kMostTaps * kMostTaps * static_cast<int>(sizeof(GatherTap));
+};
 
 template <typename Format, int columns>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kGemmThreads, 2)
     gather_gemm(GatherArguments<typename Format::Element> p) {
   using T = typename Format::Element;
-  using Warps = WarpGrid<kRows, columns>;
-  using Accumulators = WarpAccumulators<Format, Warps::kWarpRows>;
-  constexpr int kPerChunk = Format::kPerChunk, kStepDepth = kRowChunks * kPerChunk;
-  constexpr int kRowsPerPass = kThreads / kRowChunks;
-  constexpr int kPassesA = kRows / kRowsPerPass, kPassesB = columns / kRowsPerPass;
-  constexpr int kStageBytes = (kRows + columns) * kRowBytes;
+  using Tile = GatherTile<Format::kSplit, columns>;
+  using Memory = GatherMemory<Format, Tile>;
+  constexpr int kM = Tile::kM, kN = Tile::kN, kPerChunk = Format::kPerChunk;
+  constexpr int kStageBytes = Memory::kStageBytes, kTapBytes = sizeof(GatherTap);
+  constexpr int kRowsPerCopy = kGemmThreads / kRowChunks, kCopiesA = Tile::kRows / kRowsPerCopy;
+  constexpr int kBytesPerCopy = kGemmThreads * kChunkBytes;
+  constexpr int kCopiesB = (Memory::kBytesB + kBytesPerCopy - 1) / kBytesPerCopy;
   CAFFE_COMPAT_DYNAMIC_SHARED(shared);
 
   const GatherSizes& g = p.g;
-  const uint32_t first_pixel = blockIdx.x * kRows;
+  const uint32_t first_pixel = blockIdx.x * Tile::kRows;
   const int first_column = blockIdx.y * columns, group = blockIdx.z;
-
-  // What this thread copies: chunk copy_chunk of some rows of each operand.
-  const int copy_chunk = threadIdx.x % kRowChunks, copy_row = threadIdx.x / kRowChunks;
-  ReceptiveField fields[kPassesA];
-#pragma unroll
-  for (int i = 0; i < kPassesA; ++i) {
-    const uint32_t pixel = first_pixel + copy_row + i * kRowsPerPass;
-    if (pixel < g.pixels) fields[i] = ReceptiveField(g, pixel);
+  const int taps = p.order.taps;
+  for (int tap = threadIdx.x; tap < taps; tap += kGemmThreads) {
+    reinterpret_cast<GatherTap*>(shared + Memory::kTaps)[tap] = GatherTap(g, tap);
   }
-  const T* const x = p.x + static_cast<int64_t>(group) * g.group_channels;
-  const T* const weight =
-      p.weight + (static_cast<int64_t>(group) * g.group_outputs + first_column) * g.depth;
+  // A pixel is worked out by one thread for the four that copy its chunks, in the place of a stage
+  // that is filled later.
+  auto* const rows = reinterpret_cast<GatherPixel*>(shared);
+  for (int row = threadIdx.x; row < Tile::kRows; row += kGemmThreads) {
+    const uint32_t pixel = first_pixel + row;
+    rows[row] = pixel < g.pixels ? GatherPixel(g, pixel) : GatherPixel();
+  }
+  __syncthreads();
 
-  const uint32_t steps = (g.depth + kStepDepth - 1) / kStepDepth;
-  const auto fetch = [&](uint32_t step) {
-    if (step < steps) {
-      char* const stage = shared + step % kStages * kStageBytes;
-      const uint32_t k = step * kStepDepth + copy_chunk * kPerChunk;
-      const bool deep = k < g.depth;
-      uint32_t channel, kw;
-      const uint32_t kh = g.by_kernel_w.divmod(g.by_group_channels.divmod(k, channel), kw);
-      const int32_t down = static_cast<int32_t>(kh) * g.dilation_h;
-      const int32_t across = static_cast<int32_t>(kw) * g.dilation_w;
+  // What this thread copies: chunk copy_chunk of some rows of A, and some chunks of B.
+  const int copy_chunk = threadIdx.x % kRowChunks, copy_row = threadIdx.x / kRowChunks;
+  const char* x[kCopiesA];
+  uint32_t outside[kCopiesA];
 #pragma unroll
-      for (int i = 0; i < kPassesA; ++i) {
-        int64_t offset;
-        const bool inside = fields[i].find(g, down, across, offset) && deep;
-        copy_16_bytes(stage + shared_offset_a(copy_row + i * kRowsPerPass, copy_chunk),
-                      x + (inside ? offset + channel : 0), inside);
+  for (int i = 0; i < kCopiesA; ++i) {
+    const GatherPixel& row = rows[copy_row + i * kRowsPerCopy];
+    const int channel = group * g.group_channels + copy_chunk % p.order.width * kPerChunk;
+    x[i] = advanced(reinterpret_cast<const char*>(p.x + channel), row.first, p.pixel_bytes);
+    outside[i] = row.outside;
+    keep(x[i]);
+    keep(outside[i]);
+  }
+  __syncthreads();
+  const char* weight =
+      reinterpret_cast<const char*>(p.weight) +
+      (static_cast<int64_t>(group) * gridDim.y + blockIdx.y) * p.steps * Memory::kBytesB +
+      threadIdx.x * kChunkBytes;
+  keep(weight);
+  int offset_a = shared_offset(copy_row, copy_chunk);
+  int pixel_bytes = p.pixel_bytes, blocks_left = p.order.chunks / p.order.width;
+  int next_stage = 0, next_tap = Memory::kTaps;
+  const int taps_end = Memory::kTaps + taps * kTapBytes;
+  const int taps_on = kRowChunks / p.order.width * kTapBytes;
+  keep(offset_a);
+  keep(pixel_bytes);
+  // Goes on by a step's taps, and where they end to the next channels; behind the last ones all is
+  // outside.
+  const auto go_on = [&](int on) {
+    next_tap += on;
+    while (next_tap >= taps_end) {
+      next_tap -= taps * kTapBytes;
+      --blocks_left;
+#pragma unroll
+      for (int i = 0; i < kCopiesA; ++i) {
+        x[i] += p.order.width * kChunkBytes;
+        if (blocks_left <= 0) outside[i] = ~0u;
       }
+    }
+  };
+  // No taps, no steps: there y is the bias.
+  int steps_left = p.steps > 0 ? p.steps : -kStages;
+  if (p.steps > 0) go_on(copy_chunk / p.order.width * kTapBytes);
+  // Beyond the last step it copies zeros that nobody reads.
+  const auto fetch = [&] {
+    char* const stage = shared + next_stage;
+    next_stage += kStageBytes;
+    if constexpr ((kStageBytes & (kStageBytes - 1)) == 0) {
+      next_stage &= kStages * kStageBytes - 1;
+    } else {
+      next_stage = next_stage == kStages * kStageBytes ? 0 : next_stage;
+    }
+    const GatherTap tap = *reinterpret_cast<const GatherTap*>(shared + next_tap);
+    const bool more = steps_left > 0;
 #pragma unroll
-      for (int i = 0; i < kPassesB; ++i) {
-        const int row = copy_row + i * kRowsPerPass;
-        const bool inside = first_column + row < g.group_outputs && deep;
-        copy_16_bytes(stage + kRows * kRowBytes + shared_offset_b(row, copy_chunk),
-                      weight + (inside ? static_cast<int64_t>(row) * g.depth + k : 0), inside);
+    for (int i = 0; i < kCopiesA; ++i) {
+      copy_16_bytes_again(stage + offset_a + i * kRowsPerCopy * kRowBytes,
+                          advanced(x[i], tap.behind, pixel_bytes), (outside[i] & tap.bits) == 0);
+    }
+#pragma unroll
+    for (int i = 0; i < kCopiesB; ++i) {
+      const int at = i * kBytesPerCopy + static_cast<int>(threadIdx.x) * kChunkBytes;
+      if (Memory::kBytesB % kBytesPerCopy == 0 || i < kCopiesB - 1 || at < Memory::kBytesB) {
+        copy_16_bytes(stage + Memory::kBytesA + at, weight + i * kBytesPerCopy, more);
       }
     }
     commit_copies();
+    weight += Memory::kBytesB;
+    --steps_left;
+    go_on(taps_on);
   };
 
+  // Where this lane reads, in either half of the depth.  Whole groups of 8 rows further on the
+  // swizzle is the same, so those distances are constants.
   const int lane = threadIdx.x % 32;
-  const int row_a = Warps::first_row() + lane % 16, half_a = lane / 16;
-  const int j_b = lane / 16, half_b = lane / 8 % 2;
-  Accumulators sums;
+  int read_a[2], read_b[2];
 #pragma unroll
-  for (int step = 0; step < kStages - 1; ++step) fetch(step);
-  for (uint32_t step = 0; step < steps; ++step) {
+  for (int half = 0; half < 2; ++half) {
+    read_a[half] = shared_offset(Tile::first_row() + lane % 16, half * 2 + lane / 16);
+    read_b[half] = Memory::kBytesA + shared_offset(Tile::first_column() + lane / 16 * 8 + lane % 8,
+                                                   half * 2 + lane / 8 % 2);
+    keep(read_a[half]);
+    keep(read_b[half]);
+  }
+
+  WarpAccumulators<Format, kM, kN> sums;
+  if (p.steps > 0) {
+#pragma unroll 1
+    for (int stage = 0; stage < kStages - 1; ++stage) fetch();
+  }
+#pragma unroll 1
+  while (steps_left > -(kStages - 1)) {
     wait_for_copies<kStages - 2>();
-    // Stage `step` has arrived for everybody, and everybody has multiplied the one before it, which
-    // is filled next.
+    // The oldest stage has arrived for everybody, and everybody has multiplied the one before it,
+    // which is filled next.
     __syncthreads();
-    fetch(step + kStages - 1);
-    const char* const stage = shared + step % kStages * kStageBytes;
+    fetch();
+    const char* const stage = shared + next_stage;  // the oldest: next to be filled
+    const auto load_b = [&](int half, int place, FragmentB(&b)[kN]) {
 #pragma unroll
-    for (int chunk = 0; chunk < kRowChunks; chunk += 2) {
-      FragmentA a[Accumulators::kM];
-      FragmentB b[Accumulators::kN];
-#pragma unroll
-      for (int i = 0; i < Accumulators::kM; ++i) {
-        load_matrices<false>(stage + shared_offset_a(row_a + i * 16, chunk + half_a), a[i].words);
-      }
-#pragma unroll
-      for (int j = 0; j < Accumulators::kN; j += 2) {
+      for (int j = 0; j < kN; j += 2) {
         uint32_t words[4];
-        const int row = Warps::first_column() + interleaved_column(j + j_b, lane % 8);
-        load_matrices<false>(stage + kRows * kRowBytes + shared_offset_b(row, chunk + half_b),
-                             words);
+        load_matrices<false>(stage + read_b[half] + place + j * 8 * kRowBytes, words);
         b[j] = {words[0], words[1]};
         b[j + 1] = {words[2], words[3]};
       }
-      sums.add(a, b);
+    };
+    const auto load_a = [&](int half, int i, FragmentA(&a)[2]) {
+#pragma unroll
+      for (int part = 0; part < 2; ++part) {
+        load_matrices<false>(stage + read_a[half] + (i + part) * 16 * kRowBytes, a[part].words);
+        if constexpr (Format::kFloat && !Format::kSplit) round(a[part].words);
+      }
+    };
+    if constexpr (Format::kSplit) {
+      sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN], FragmentB(&small)[kN]) {
+        load_b(half, 0, b);
+        load_b(half, Memory::kBytesB / 2, small);
+      });
+    } else {
+      sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN]) { load_b(half, 0, b); });
     }
   }
+  wait_for_copies<0>();
 
-  const int column = first_column + Warps::first_column() + lane % 4 * 8;
+  constexpr int kLaneColumns = 2 * kN;  // neighbours
+  constexpr int kVector = kLaneColumns % kPerChunk == 0 ? kPerChunk : kPerChunk / 2;
+  const int column = first_column + Tile::first_column() + lane % 4 * kLaneColumns;
   const int64_t output = static_cast<int64_t>(group) * g.group_outputs + column;
-  float bias[8] = {};
+  float bias[kLaneColumns] = {};
   if (p.bias != nullptr) {
 #pragma unroll
-    for (int v = 0; v < 8; ++v) {
+    for (int v = 0; v < kLaneColumns; ++v) {
       if (column + v < g.group_outputs) bias[v] = static_cast<float>(p.bias[output + v]);
     }
   }
 #pragma unroll
-  for (int i = 0; i < Accumulators::kM; ++i) {
+  for (int i = 0; i < kM; ++i) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const uint32_t pixel = first_pixel + Warps::first_row() + i * 16 + half * 8 + lane / 4;
+      const uint32_t pixel = first_pixel + Tile::first_row() + i * 16 + half * 8 + lane / 4;
       if (pixel >= g.pixels) continue;
-      T* const y = p.y + pixel * g.outputs + output;
+      T* const y = p.y + place_in_y(g, pixel) * g.outputs + output;
 #pragma unroll
-      for (int first = 0; first < 8; first += kPerChunk) {
+      for (int first = 0; first < kLaneColumns; first += kVector) {
         if (column + first >= g.group_outputs) continue;
-        float values[kPerChunk];
+        float values[kVector];
 #pragma unroll
-        for (int v = 0; v < kPerChunk; ++v) {
+        for (int v = 0; v < kVector; ++v) {
           const int at = first + v;
           const float sum = sums.sums[i][at / 2].values[half * 2 + at % 2] + bias[at];
           values[v] = p.relu && sum < 0 ? 0.f : sum;
         }
-        store<kPerChunk>(values, y + first);
+        store<kVector>(values, y + first);
       }
     }
   }
 }
 
-template <typename Format, int columns>
-void launch_gather(const GatherArguments<typename Format::Element>& p, int64_t groups,
-                   cudaStream_t stream) {
-  const dim3 grid(static_cast<unsigned>(ceil_div(p.g.pixels, kRows)),
-                  static_cast<unsigned>(ceil_div(p.g.group_outputs, columns)),
-                  static_cast<unsigned>(groups));
-  auto kernel = gather_gemm<Format, columns>;
-  CAFFE_COMPAT_LAUNCH_DYNAMIC(kernel, grid, kThreads, kGatherBytes<columns>, stream, p);
+// How much the repacked weights of one product take, in elements.
+template <typename Format>
+int64_t repacked_count(const GatherSizes& g) {
+  const int64_t columns = gather_columns(g.group_outputs, Format::kSplit);
+  return g.groups * ceil_div(g.group_outputs, columns) * columns *
+         DepthOrder(g, Format::kPerChunk).steps() * kRowChunks * Format::kPerChunk *
+         (Format::kSplit ? 2 : 1);
 }
 
-// The wide tile where it computes no more columns than the narrow one.  Split numbers take twice
-// the registers, so they have the narrow one only.
-template <typename Format>
-void launch_fitting_gather(const GatherArguments<typename Format::Element>& p, int64_t groups,
-                           cudaStream_t stream) {
-  if constexpr (!Format::kSplit) {
-    if (ceil_div(p.g.group_outputs, 64) % 2 == 0)
-      return launch_gather<Format, 128>(p, groups, stream);
+// The weight's side of a product.
+template <typename T>
+struct WeightSource {
+  const T* weight;
+  WeightStrides strides;
+  T* repacked;  // workspace
+  uint32_t group_outputs, group_channels, kernel_w;
+  bool rotated;  // for the input gradient
+};
+
+template <typename Format, int columns>
+void launch_gather(GatherArguments<typename Format::Element> p,
+                   const WeightSource<typename Format::Element>& source, cudaStream_t stream) {
+  using Tile = GatherTile<Format::kSplit, columns>;
+  const int64_t tiles = ceil_div(p.g.group_outputs, columns);
+  const int64_t count = repacked_count<Format>(p.g) / (Format::kSplit ? 2 : 1);
+  if (count > 0) {
+    const RepackArguments r = {.strides = source.strides,
+                               .group_outputs = source.group_outputs,
+                               .group_channels = source.group_channels,
+                               .kernel_w = source.kernel_w,
+                               .rotated = source.rotated,
+                               .h = p.g.h,
+                               .w = p.g.w,
+                               .order = p.order,
+                               .rows = static_cast<uint32_t>(tiles * columns),
+                               .steps = static_cast<uint32_t>(p.steps),
+                               .columns = static_cast<uint32_t>(p.g.group_outputs),
+                               .tile_columns = columns,
+                               .fragments = Tile::kN};
+    auto repack = repack_weights<Format>;
+    CAFFE_COMPAT_LAUNCH(repack, blocks_for(count), kThreads, stream, source.weight, source.repacked,
+                        r, count);
   }
-  launch_gather<Format, 64>(p, groups, stream);
+  const dim3 grid(static_cast<unsigned>(ceil_div(p.g.pixels, Tile::kRows)),
+                  static_cast<unsigned>(tiles), static_cast<unsigned>(p.g.groups));
+  auto kernel = gather_gemm<Format, columns>;
+  constexpr int kBytes = GatherMemory<Format, Tile>::kBytes;
+  CAFFE_COMPAT_LAUNCH_DYNAMIC(kernel, grid, kGemmThreads, kBytes, stream, p);
+}
+
+template <typename Format>
+void launch_fitting_gather(const GatherSizes& g, const typename Format::Element* x,
+                           const WeightSource<typename Format::Element>& source,
+                           const typename Format::Element* bias, typename Format::Element* y,
+                           bool relu, cudaStream_t stream) {
+  if (g.pixels == 0) return;
+  const DepthOrder order(g, Format::kPerChunk);
+  const GatherArguments<typename Format::Element> p = {
+      .x = x,
+      .weight = source.repacked,
+      .bias = bias,
+      .y = y,
+      .relu = relu,
+      .g = g,
+      .order = order,
+      .steps = static_cast<int32_t>(order.steps()),
+      .pixel_bytes = static_cast<int32_t>(g.channels * sizeof(typename Format::Element))};
+  const int columns = gather_columns(g.group_outputs, Format::kSplit);
+  if constexpr (!Format::kSplit) {
+    if (columns == 128) return launch_gather<Format, 128>(p, source, stream);
+  }
+  if (columns == 96) {
+    launch_gather<Format, 96>(p, source, stream);
+  } else if (columns == 64) {
+    launch_gather<Format, 64>(p, source, stream);
+  } else {
+    launch_gather<Format, 48>(p, source, stream);
+  }
 }
 
 }  // namespace nhwc_cuda

@@ -42,18 +42,17 @@ bool conv_nhwc_takes(const ConvSizes& s, at::ScalarType type) {
 at::Tensor conv_nhwc(const at::Tensor& input, const at::Tensor& weight,
                      const std::optional<at::Tensor>& bias, const ConvSizes& s, bool relu,
                      ConvMath math) {
-  const at::Tensor x = channels_last(input);
-  const bool ready = is_channels_last(weight);
-  const at::Tensor w = ready ? channels_last(weight) : weight.contiguous();
-  const at::Tensor repacked = ready ? at::Tensor() : at::empty({w.numel()}, w.options());
-  const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
+  const at::Tensor x = channels_last(input), b = bias ? bias->contiguous() : at::Tensor();
+  const bool last = is_channels_last(weight);
+  const at::Tensor w = last ? weight : weight.contiguous();
   const at::Tensor y = empty_images(s.batch, s.outputs, s.out_height, s.out_width, x);
   DISPATCH_NHWC(x.scalar_type(), "conv_nhwc", [&] {
-    conv_nhwc_forward_cuda(x.const_data_ptr<scalar_t>(), w.const_data_ptr<scalar_t>(),
-                           ready ? nullptr : repacked.mutable_data_ptr<scalar_t>(),
-                           bias ? b.const_data_ptr<scalar_t>() : nullptr,
-                           y.mutable_data_ptr<scalar_t>(), s, relu, math,
-                           at::cuda::getCurrentCUDAStream());
+    const at::Tensor repacked =
+        at::empty({conv_nhwc_repacked_count<scalar_t>(s, math, false)}, w.options());
+    conv_nhwc_forward_cuda(
+        x.const_data_ptr<scalar_t>(), w.const_data_ptr<scalar_t>(), last,
+        repacked.mutable_data_ptr<scalar_t>(), bias ? b.const_data_ptr<scalar_t>() : nullptr,
+        y.mutable_data_ptr<scalar_t>(), s, relu, math, at::cuda::getCurrentCUDAStream());
   });
   return y;
 }
@@ -63,9 +62,10 @@ at::Tensor conv_nhwc_input_grad(const at::Tensor& grad, const at::Tensor& weight
   const at::Tensor dy = channels_last(grad);
   const bool last = is_channels_last(weight);
   const at::Tensor w = last ? weight : weight.contiguous();
-  const at::Tensor repacked = at::empty({w.numel()}, w.options());
   const at::Tensor dx = empty_images(s.batch, s.channels, s.height, s.width, dy);
   DISPATCH_NHWC(dy.scalar_type(), "conv_nhwc_input_grad", [&] {
+    const at::Tensor repacked =
+        at::empty({conv_nhwc_repacked_count<scalar_t>(s, math, true)}, w.options());
     conv_nhwc_input_grad_cuda(dy.const_data_ptr<scalar_t>(), w.const_data_ptr<scalar_t>(), last,
                               repacked.mutable_data_ptr<scalar_t>(),
                               dx.mutable_data_ptr<scalar_t>(), s, math,
@@ -79,9 +79,10 @@ at::Tensor conv_nhwc_weight_grad(const at::Tensor& grad, const at::Tensor& input
   const at::Tensor dy = channels_last(grad), x = channels_last(input);
   const at::Tensor dw =
       at::empty({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());
-  const at::Tensor partial = at::empty({conv_nhwc_weight_grad_splits(s, math) * dw.numel()},
-                                       dy.options().dtype(at::kFloat));
   DISPATCH_NHWC(dy.scalar_type(), "conv_nhwc_weight_grad", [&] {
+    const at::Tensor partial =
+        at::empty({conv_nhwc_weight_grad_splits<scalar_t>(s, math) * dw.numel()},
+                  dy.options().dtype(at::kFloat));
     conv_nhwc_weight_grad_cuda(dy.const_data_ptr<scalar_t>(), x.const_data_ptr<scalar_t>(),
                                dw.mutable_data_ptr<scalar_t>(), partial.mutable_data_ptr<float>(),
                                s, math, at::cuda::getCurrentCUDAStream());

@@ -1,10 +1,15 @@
-// Brings weights into the order that the channels_last products read: rows of (tap, channel), or
-// for the input gradient (tap, output).
+// Brings weights into the order in which gather_gemm copies them, tile by tile, and rounds or
+// splits float32 once for all blocks.
+//
+// For each group, tile of columns and step (four chunks of the depth, DepthOrder): a row for each
+// column, of four chunks that lie as shared memory wants them (shared_offset).  Split numbers have
+// such a tile of their big parts and then one of the small ones.  Zeros fill up columns and depth.
 #pragma once
 
 #include "common/cuda_utils.cuh"
 #include "conv/conv.h"
-#include "conv/divider.cuh"
+#include "conv/nhwc/gather_sizes.h"
+#include "conv/nhwc/warp_accumulators.cuh"
 
 namespace caffe_compat {
 namespace nhwc_cuda {
@@ -19,41 +24,90 @@ struct WeightStrides {
   }
 };
 
-// For the output: to[o][tap][c].  For the input gradient, `rotated` by 180 degrees:
-// to[group, c][taps - 1 - tap][o in group].
-template <typename T>
-__global__ void __launch_bounds__(kThreads)
-    repack_weights(const T* __restrict__ from, T* __restrict__ to, WeightStrides strides,
-                   uint32_t count, uint32_t group_outputs, uint32_t group_channels, uint32_t taps,
-                   conv_cuda::Divider by_inner, conv_cuda::Divider by_taps,
-                   conv_cuda::Divider by_group_channels, bool rotated) {
-  const int64_t at = global_thread();
-  if (at >= count) return;
-  uint32_t inner, tap;
-  const uint32_t row = by_taps.divmod(by_inner.divmod(static_cast<uint32_t>(at), inner), tap);
-  int64_t output = row, channel = inner;
-  if (rotated) {
-    uint32_t row_channel;
-    output =
-        static_cast<int64_t>(by_group_channels.divmod(row, row_channel)) * group_outputs + inner;
-    channel = row_channel;
-    tap = taps - 1 - tap;
-  }
-  to[at] = from[output * strides.output + channel * strides.channel + tap * strides.tap];
+// A tile in shared memory: rows of four chunks along the depth, swizzled: a chunk moves within its
+// row, so that ldmatrix finds one chunk of eight neighbouring rows in eight different bank groups
+// of 16 bytes.  Two rows fill all banks:
+//
+//     bank group     0 1 2 3   4 5 6 7
+//     rows 0 and 1   0 1 2 3 | 0 1 2 3      the numbers are chunks: chunk 0 of the eight
+//     rows 2 and 3   1 0 3 2 | 1 0 3 2      rows is found in all eight bank groups, and so
+//     rows 4 and 5   2 3 0 1 | 2 3 0 1      are chunks 1, 2 and 3
+//     rows 6 and 7   3 2 1 0 | 3 2 1 0
+constexpr int kRowChunks = 4, kRowBytes = kRowChunks * kChunkBytes;
+
+__host__ __device__ __forceinline__ int shared_offset(int row, int chunk) {
+  return row * kRowBytes + (chunk ^ ((row >> 1) & 3)) * kChunkBytes;
 }
 
-template <typename T>
-void repack(const T* from, T* to, const WeightStrides& strides, const ConvSizes& s, bool rotated,
-            cudaStream_t stream) {
-  const int64_t count = s.outputs * s.depth();
-  if (count == 0) return;
-  auto kernel = repack_weights<T>;
-  CAFFE_COMPAT_LAUNCH(kernel, blocks_for(count), kThreads, stream, from, to, strides,
-                      static_cast<uint32_t>(count), static_cast<uint32_t>(s.group_outputs()),
-                      static_cast<uint32_t>(s.group_channels()), static_cast<uint32_t>(s.taps()),
-                      conv_cuda::Divider(rotated ? s.group_outputs() : s.group_channels()),
-                      conv_cuda::Divider(s.taps()), conv_cuda::Divider(s.group_channels()),
-                      rotated);
+// Fragments deal out a warp's columns two by two, so that each lane sums neighbours, which it
+// writes together.  Of four fragments:
+//
+//     columns      0  1  2  3  4  5  6  7    8  9 10 ...
+//     fragment     0  0  1  1  2  2  3  3    0  0  1
+//     lane % 4     0  0  0  0  0  0  0  0    1  1  1
+//
+// The tile's row `row` holds this column.
+__host__ __device__ __forceinline__ int column_of_row(int row, int fragments) {
+  const int fragment = row / 8 % fragments, column = row % 8, warp = row / (8 * fragments);
+  return (warp * 4 + column / 2) * 2 * fragments + fragment * 2 + column % 2;
+}
+
+struct RepackArguments {
+  WeightStrides strides;
+  uint32_t group_outputs, group_channels, kernel_w;  // of the weight
+  bool rotated;                                      // for the input gradient
+  GatherAxis h, w;
+  DepthOrder order;
+  uint32_t rows, steps, columns, tile_columns, fragments;  // rows: of all tiles of a group
+};
+
+template <typename Format>
+__global__ void __launch_bounds__(kThreads)
+    repack_weights(const typename Format::Element* __restrict__ from,
+                   typename Format::Element* __restrict__ to, RepackArguments p, int64_t count) {
+  using T = typename Format::Element;
+  const int64_t at = global_thread();
+  if (at >= count) return;
+  // at counts (group, tile, step, row, chunk, element).
+  auto rest = static_cast<uint32_t>(at);
+  const uint32_t element = rest % Format::kPerChunk;
+  const uint32_t chunk = (rest /= Format::kPerChunk) % kRowChunks;
+  const uint32_t row = (rest /= kRowChunks) % p.tile_columns;
+  const uint32_t step = (rest /= p.tile_columns) % p.steps;
+  const uint32_t tile = (rest /= p.steps) % (p.rows / p.tile_columns);
+  const uint32_t group = rest / (p.rows / p.tile_columns);
+
+  const uint32_t column =
+      tile * p.tile_columns + column_of_row(static_cast<int>(row), static_cast<int>(p.fragments));
+  const uint32_t depth = step * kRowChunks + chunk;
+  const uint32_t block = depth / (p.order.taps * p.order.width);
+  const uint32_t in_block = depth % (p.order.taps * p.order.width);
+  const uint32_t channel =
+      (block * p.order.width + in_block % p.order.width) * Format::kPerChunk + element;
+  const auto tap = static_cast<int32_t>(in_block / p.order.width);
+  T value = static_cast<T>(0.f);
+  if (column < p.columns && channel < p.order.chunks * Format::kPerChunk) {
+    const int64_t kh = p.h.first_tap + tap / p.w.taps * p.h.tap_step;
+    const int64_t kw = p.w.first_tap + tap % p.w.taps * p.w.tap_step;
+    const int64_t output = group * p.group_outputs + (p.rotated ? channel : column);
+    value = from[output * p.strides.output + (p.rotated ? column : channel) * p.strides.channel +
+                 (kh * p.kernel_w + kw) * p.strides.tap];
+  }
+  const int64_t tile_bytes = int64_t{p.tile_columns} * kRowBytes * (Format::kSplit ? 2 : 1);
+  char* const place =
+      reinterpret_cast<char*>(to) +
+      ((static_cast<int64_t>(group) * (p.rows / p.tile_columns) + tile) * p.steps + step) *
+          tile_bytes +
+      shared_offset(static_cast<int>(row), static_cast<int>(chunk)) + element * sizeof(T);
+  if constexpr (Format::kSplit) {
+    const float big = round_to_tf32(value);
+    *reinterpret_cast<T*>(place) = big;
+    *reinterpret_cast<T*>(place + tile_bytes / 2) = round_to_tf32(value - big);
+  } else if constexpr (Format::kFloat) {
+    *reinterpret_cast<T*>(place) = round_to_tf32(value);
+  } else {
+    *reinterpret_cast<T*>(place) = value;
+  }
 }
 
 }  // namespace nhwc_cuda

@@ -6,6 +6,10 @@
 // pixels.  It is a split-K product: for each tile of dw several blocks share the pixels out, and a
 // second pass (reduce_split_k_nhwc) adds what they found in the order of the pixels.  Tiles lie in
 // shared memory as in global memory, pixel by pixel, and are transposed when they are read.
+//
+// Where a pixel of y has its window in x, and which taps of it are outside, is worked out once for
+// kGemmThreads pixels at a time and kept in a table in shared memory; a copy takes three
+// instructions then: the address, the test of its tap's bit, and the copy.
 #pragma once
 
 #include <algorithm>
@@ -18,29 +22,60 @@
 namespace caffe_compat {
 namespace nhwc_cuda {
 
-constexpr int kWeightGradColumns = 128;
+// The tiles: of the heights 128, 96 and 64 the one that computes the fewest rows beyond the last.
+template <bool split, int rows>
+struct WeightGradTile;
+template <>
+struct WeightGradTile<true, 128> : WarpGrid<2, 2, 4, 4> {};
+template <>
+struct WeightGradTile<false, 128> : WarpGrid<2, 2, 4, 8> {};
+template <bool split>
+struct WeightGradTile<split, 96> : WarpGrid<1, 4, 6, 4> {};
+template <>
+struct WeightGradTile<true, 64> : WarpGrid<1, 4, 4, 4> {};
+template <>
+struct WeightGradTile<false, 64> : WarpGrid<1, 4, 4, 8> {};
 
-// The tall tile where it computes no more rows than the low one; see launch_fitting_gather().
-inline int64_t weight_grad_rows(const ConvSizes& s, bool split_tf32) {
-  return !split_tf32 && ceil_div(s.group_outputs(), 64) % 2 == 0 ? 128 : 64;
+inline int weight_grad_rows(const ConvSizes& s) {
+  int best = 128;
+  for (const int rows : {96, 64}) {
+    if (ceil_div(s.group_outputs(), rows) * rows < ceil_div(s.group_outputs(), best) * best) {
+      best = rows;
+    }
+  }
+  return best;
 }
 
-// How the pixels are shared out: enough splits to fill a large GPU with blocks, none shorter than
+inline int weight_grad_columns(int rows, bool split_tf32) {
+  if (rows == 64)
+    return split_tf32 ? WeightGradTile<true, 64>::kColumns : WeightGradTile<false, 64>::kColumns;
+  if (rows == 96) return WeightGradTile<true, 96>::kColumns;
+  return split_tf32 ? WeightGradTile<true, 128>::kColumns : WeightGradTile<false, 128>::kColumns;
+}
+
+// How the pixels are shared out: so that the blocks fill a large GPU a whole number of times as
+// nearly as can be (10 tiles in 27 splits take it three times, in 28 four times), none shorter than
 // kLeastSplitPixels.  A function of the sizes only, so that the order of the sum, and with it
 // the result, is the same on every GPU.
-constexpr int64_t kLeastSplitPixels = 512;
+constexpr int64_t kLeastSplitPixels = 512, kMostTurns = 4;
 struct SplitK {
-  int64_t count, pixels;  // splits, and pixels of each but the last
+  int64_t count = 1, pixels;  // splits, and pixels of each but the last
 
   static constexpr int64_t kSplitStep = 32;  // whole steps of the kernel
 
   SplitK(const ConvSizes& s, bool split_tf32) {
     const int64_t all = s.batch * s.out_pixels();
-    const int64_t blocks = ceil_div(s.group_outputs(), weight_grad_rows(s, split_tf32)) *
-                           ceil_div(s.depth(), kWeightGradColumns) * s.groups;
-    const int64_t wanted = std::min({ceil_div(kFullGridBlocks, blocks),
-                                     ceil_div(all, kLeastSplitPixels), kMostGridYZ / s.groups});
-    pixels = ceil_div(ceil_div(all, std::max<int64_t>(wanted, 1)), kSplitStep) * kSplitStep;
+    const int rows = weight_grad_rows(s);
+    const int64_t tiles = ceil_div(s.group_outputs(), rows) *
+                          ceil_div(s.depth(), weight_grad_columns(rows, split_tf32)) * s.groups;
+    const int64_t most = std::min(ceil_div(all, kLeastSplitPixels), kMostGridYZ / s.groups);
+    const auto turns = [&](int64_t splits) { return ceil_div(tiles * splits, kFullGridBlocks); };
+    for (int64_t turn = 1; turn <= kMostTurns; ++turn) {
+      const int64_t splits = std::min(kFullGridBlocks * turn / std::max<int64_t>(tiles, 1), most);
+      // Time goes with turns / splits.
+      if (splits > count && turns(splits) * count < turns(count) * splits) count = splits;
+    }
+    pixels = ceil_div(ceil_div(all, count), kSplitStep) * kSplitStep;
     count = std::max<int64_t>(ceil_div(all, std::max<int64_t>(pixels, 1)), 1);
   }
 };
@@ -49,9 +84,10 @@ template <typename T>
 struct WeightGradArguments {
   const T *dy, *x;
   float* partial;  // (split, output, tap, channel of the group)
-  int64_t channels, outputs;
+  int64_t outputs;
+  int32_t pixel_bytes_x, pixel_bytes_dy;                   // of all groups
   int32_t groups, group_channels, group_outputs, columns;  // columns: taps * group_channels
-  int32_t height, width, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  int32_t height, width, kernel_w, stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   uint32_t pixels, split_pixels;
   conv_cuda::Divider by_out_pixels, by_out_width, by_kernel_w, by_group_channels;
 
@@ -60,14 +96,16 @@ struct WeightGradArguments {
       : dy(dy),
         x(x),
         partial(partial),
-        channels(s.channels),
         outputs(s.outputs),
+        pixel_bytes_x(static_cast<int32_t>(s.channels * sizeof(T))),
+        pixel_bytes_dy(static_cast<int32_t>(s.outputs * sizeof(T))),
         groups(static_cast<int32_t>(s.groups)),
         group_channels(static_cast<int32_t>(s.group_channels())),
         group_outputs(static_cast<int32_t>(s.group_outputs())),
         columns(static_cast<int32_t>(s.depth())),
         height(static_cast<int32_t>(s.height)),
         width(static_cast<int32_t>(s.width)),
+        kernel_w(static_cast<int32_t>(s.kernel_w)),
         stride_h(static_cast<int32_t>(s.stride_h)),
         stride_w(static_cast<int32_t>(s.stride_w)),
         pad_h(static_cast<int32_t>(s.pad_h)),
@@ -82,12 +120,16 @@ struct WeightGradArguments {
         by_group_channels(s.group_channels()) {}
 };
 
+// Pixels of a stage: two fragments deep.
+template <typename Format>
+constexpr int kStagePixels = Format::kFloat ? 16 : 32;
+
 // One operand's tile in shared memory: pixels of `width` numbers, swizzled: a chunk moves within
 // its pixel so that what is read together lies in different banks.  Eight bank groups of 16 bytes,
 // and the chunk that each holds (of a pixel's first eight; the next eight likewise):
 //
-//     16-bit types: ldmatrix reads          float32: a fragment reads two
-//     one chunk of 8 pixels                 chunks of 4 pixels, word by word
+//     16-bit types: ldmatrix reads          float32: eight lanes read
+//     one chunk of 8 pixels                 two chunks of 4 pixels
 //
 //     bank group  0 1 2 3 4 5 6 7           bank group  0 1 2 3 4 5 6 7
 //     pixel 0     0 1 2 3 4 5 6 7           pixel 0     0 1 2 3 4 5 6 7
@@ -98,153 +140,305 @@ struct WeightGradArguments {
 //     pixel 7     7 6 5 4 3 2 1 0
 template <typename Format, int width>
 struct SharedPixelTile {
-  using T = typename Format::Element;
-  static constexpr int kDepth = Format::kFloat ? 16 : 32;    // pixels: two fragments deep
-  static constexpr int kChunks = width / Format::kPerChunk;  // of a pixel
-  static constexpr int kBytes = kDepth * kChunks * kChunkBytes;
-  static constexpr int kPixelsPerPass = kThreads / kChunks, kPasses = kDepth / kPixelsPerPass;
+  static constexpr int kChunks = width / Format::kPerChunk;           // of a pixel
+  static constexpr int kPitch = (kChunks + 7) / 8 * 8 * kChunkBytes;  // bytes of a pixel
+  static constexpr int kBytes = kStagePixels<Format> * kPitch;
 
-  __device__ static int shared_offset(int pixel, int chunk) {
+  __device__ __forceinline__ static int shared_offset(int pixel, int chunk) {
     const int swizzle = Format::kFloat ? pixel % 4 * 2 : pixel % 8;
-    return (pixel * kChunks + (chunk ^ swizzle)) * kChunkBytes;
-  }
-
-  // The bits of a pixel's float32 number `at`.
-  __device__ static uint32_t word(const char* tile, int pixel, int at) {
-    uint32_t bits;
-    memcpy(&bits, tile + shared_offset(pixel, at / 4) + at % 4 * 4, sizeof bits);
-    return bits;
+    return pixel * kPitch + (chunk ^ swizzle) * kChunkBytes;
   }
 };
 
+// Where a pixel of y finds its window: the pixel of x under its first tap, counted over all images
+// (not one of its own image where that tap is outside), and a bit for each tap that is inside.
+struct alignas(8) WindowEntry {
+  int32_t first;
+  uint32_t inside;
+};
+
+template <typename T>
+__device__ __forceinline__ WindowEntry window_entry(const WeightGradArguments<T>& p, uint32_t pixel,
+                                                    int32_t first_tap, int taps) {
+  keep(first_tap);  // divided here, where it is rare, rather than kept in two registers
+  uint32_t first_kw, rest, out_column;
+  auto kh = static_cast<int32_t>(p.by_kernel_w.divmod(first_tap, first_kw));
+  auto kw = static_cast<int32_t>(first_kw);
+  const int32_t n = static_cast<int32_t>(p.by_out_pixels.divmod(pixel, rest));
+  const int32_t out_row = static_cast<int32_t>(p.by_out_width.divmod(rest, out_column));
+  const int32_t top = out_row * p.stride_h - p.pad_h;
+  const int32_t left = static_cast<int32_t>(out_column) * p.stride_w - p.pad_w;
+  WindowEntry entry = {.first = (n * p.height + top) * p.width + left, .inside = 0};
+  for (int tap = 0; tap < taps; ++tap) {
+    const auto row = static_cast<uint32_t>(top + kh * p.dilation_h);
+    const auto column = static_cast<uint32_t>(left + kw * p.dilation_w);
+    const bool inside =
+        row < static_cast<uint32_t>(p.height) && column < static_cast<uint32_t>(p.width);
+    entry.inside |= uint32_t{inside} << tap;
+    if (++kw == p.kernel_w) kw = 0, ++kh;
+  }
+  return entry;
+}
+
+// Two parts: one is read while the other is filled.
+constexpr int kTableBytes = 2 * kGemmThreads * sizeof(WindowEntry);
+
 template <typename Format, int rows>
-__global__ void __launch_bounds__(kThreads, 2)
+constexpr int kWeightGradBytes =
+    kStages * (SharedPixelTile<Format, rows>::kBytes +
+               SharedPixelTile<Format, WeightGradTile<Format::kSplit, rows>::kColumns>::kBytes) +
+    kTableBytes;
+
+template <typename Format, int rows>
+__global__ void __launch_bounds__(kGemmThreads, 2)
     weight_grad_gemm(WeightGradArguments<typename Format::Element> p) {
   using T = typename Format::Element;
+  using Tile = WeightGradTile<Format::kSplit, rows>;
   using TileA = SharedPixelTile<Format, rows>;
-  using TileB = SharedPixelTile<Format, kWeightGradColumns>;
-  using Warps = WarpGrid<rows, kWeightGradColumns>;
-  using Accumulators = WarpAccumulators<Format, Warps::kWarpRows>;
-  constexpr int kPerChunk = Format::kPerChunk, kDepth = TileA::kDepth;
-  constexpr int kStageBytes = TileA::kBytes + TileB::kBytes;
+  using TileB = SharedPixelTile<Format, Tile::kColumns>;
+  constexpr int kM = Tile::kM, kN = Tile::kN, kPerChunk = Format::kPerChunk;
+  constexpr int kDepth = kStagePixels<Format>, kStageBytes = TileA::kBytes + TileB::kBytes;
+  constexpr int kLanesPerPixel = kGemmThreads / kDepth;  // which copy a pixel's chunks in turn
+  constexpr int kCopiesA = TileA::kChunks / kLanesPerPixel;
+  constexpr int kCopiesB = TileB::kChunks / kLanesPerPixel;
+  static_assert(TileA::kChunks % kLanesPerPixel == 0 && TileB::kChunks % kLanesPerPixel == 0);
   CAFFE_COMPAT_DYNAMIC_SHARED(shared);
+  auto* const table = reinterpret_cast<WindowEntry*>(shared + kStages * kStageBytes);
 
-  const int first_column = blockIdx.x * kWeightGradColumns, first_row = blockIdx.y * rows;
+  const int first_column = blockIdx.x * Tile::kColumns, first_row = blockIdx.y * rows;
   const int group = blockIdx.z % p.groups;
   const int64_t split_number = blockIdx.z / p.groups;
   const uint32_t first_pixel = static_cast<uint32_t>(split_number) * p.split_pixels;
   const uint32_t last_pixel =
       p.pixels - first_pixel < p.split_pixels ? p.pixels : first_pixel + p.split_pixels;
 
-  // What this thread copies: one chunk of dy's and one of x's channels, of some pixels.
-  const int row = first_row + threadIdx.x % TileA::kChunks * kPerChunk;
-  const T* const dy = p.dy + static_cast<int64_t>(group) * p.group_outputs + row;
-  const int column = first_column + threadIdx.x % TileB::kChunks * kPerChunk;
-  uint32_t channel, kw;
-  const uint32_t kh = p.by_kernel_w.divmod(p.by_group_channels.divmod(column, channel), kw);
-  const int32_t down = static_cast<int32_t>(kh) * p.dilation_h - p.pad_h;
-  const int32_t across = static_cast<int32_t>(kw) * p.dilation_w - p.pad_w;
-  const T* const x = p.x + static_cast<int64_t>(group) * p.group_channels + channel;
-
-  const uint32_t steps = (last_pixel - first_pixel + kDepth - 1) / kDepth;
-  const auto fetch = [&](uint32_t step) {
-    if (step < steps) {
-      char* const stage = shared + step % kStages * kStageBytes;
-      const uint32_t first = first_pixel + step * kDepth;
-#pragma unroll
-      for (int i = 0; i < TileA::kPasses; ++i) {
-        const int pixel = threadIdx.x / TileA::kChunks + i * TileA::kPixelsPerPass;
-        const bool inside = first + pixel < last_pixel && row < p.group_outputs;
-        copy_16_bytes(stage + TileA::shared_offset(pixel, threadIdx.x % TileA::kChunks),
-                      inside ? dy + (first + pixel) * p.outputs : p.dy, inside);
-      }
-#pragma unroll
-      for (int i = 0; i < TileB::kPasses; ++i) {
-        const int pixel = threadIdx.x / TileB::kChunks + i * TileB::kPixelsPerPass;
-        uint32_t rest, out_column;
-        const int64_t n = p.by_out_pixels.divmod(first + pixel, rest);
-        const uint32_t out_row = p.by_out_width.divmod(rest, out_column);
-        const int32_t y = static_cast<int32_t>(out_row) * p.stride_h + down;
-        const int32_t z = static_cast<int32_t>(out_column) * p.stride_w + across;
-        const bool inside = first + pixel < last_pixel && column < p.columns && y >= 0 &&
-                            y < p.height && z >= 0 && z < p.width;
-        copy_16_bytes(
-            stage + TileA::kBytes + TileB::shared_offset(pixel, threadIdx.x % TileB::kChunks),
-            inside ? x + ((n * p.height + y) * p.width + z) * p.channels : p.x, inside);
-      }
-    }
-    commit_copies();
+  // The taps of this tile's columns: 32 at most, since a tap has 4 channels or more.
+  const int end_column =
+      first_column + Tile::kColumns < p.columns ? first_column + Tile::kColumns : p.columns;
+  const auto first_tap = static_cast<int32_t>(p.by_group_channels.quotient(first_column));
+  const int taps =
+      static_cast<int32_t>(p.by_group_channels.quotient(end_column - 1)) - first_tap + 1;
+  int pixels_left = static_cast<int>(last_pixel - first_pixel);  // to be copied
+  // Makes the entries of the next pixels but `ahead`.
+  const auto refill = [&](int ahead, int part) {
+    const int pixel = ahead + static_cast<int>(threadIdx.x);
+    WindowEntry entry = {};
+    if (pixel < pixels_left)
+      entry = window_entry(p, last_pixel - pixels_left + pixel, first_tap, taps);
+    table[part * kGemmThreads + threadIdx.x] = entry;
   };
 
-  const int lane = threadIdx.x % 32;
-  Accumulators sums;
+  // What this thread copies of a stage: some chunks of one pixel.
+  const int copy_pixel = threadIdx.x / kLanesPerPixel, copy_chunk = threadIdx.x % kLanesPerPixel;
+  const int row = first_row + copy_chunk * kPerChunk;
+  auto dy =
+      reinterpret_cast<const char*>(p.dy + static_cast<int64_t>(group) * p.group_outputs + row) +
+      static_cast<int64_t>(first_pixel + copy_pixel) * p.pixel_bytes_dy;
+  int rows_left = p.group_outputs - row;
+  keep(rows_left);
+  const char* x[kCopiesB];
+  uint32_t tap_bit[kCopiesB];
 #pragma unroll
-  for (int step = 0; step < kStages - 1; ++step) fetch(step);
-  for (uint32_t step = 0; step < steps; ++step) {
-    wait_for_copies<kStages - 2>();
-    // Stage `step` has arrived for everybody, and everybody has multiplied the one before it, which
-    // is filled next.
-    __syncthreads();
-    fetch(step + kStages - 1);
-    const char* const tile_a = shared + step % kStages * kStageBytes;
-    const char* const tile_b = tile_a + TileA::kBytes;
-// Split numbers fill the registers: one half of the depth at a time.
-#pragma unroll Format::kSplit ? 1 : 2
-    for (int k = 0; k < kDepth; k += kDepth / 2) {
-      FragmentA a[Accumulators::kM];
-      FragmentB b[Accumulators::kN];
-      if constexpr (Format::kFloat) {
-        const int pixel = k + lane % 4;
+  for (int i = 0; i < kCopiesB; ++i) {
+    const int column = first_column + (copy_chunk + i * kLanesPerPixel) * kPerChunk;
+    uint32_t channel, kw;
+    const uint32_t tap = p.by_group_channels.divmod(column, channel);
+    const uint32_t kh = p.by_kernel_w.divmod(tap, kw);
+    x[i] = advanced(reinterpret_cast<const char*>(
+                        p.x + static_cast<int64_t>(group) * p.group_channels + channel),
+                    kh * p.dilation_h * p.width + kw * p.dilation_w, p.pixel_bytes_x);
+    keep(x[i]);
+    tap_bit[i] = column < p.columns ? uint32_t{1} << (tap - first_tap) : 0;
+    keep(tap_bit[i]);
+  }
+  int pixel_bytes_x = p.pixel_bytes_x, pixel_bytes_dy = p.pixel_bytes_dy;
+  keep(dy);
+  keep(pixel_bytes_x);
+  keep(pixel_bytes_dy);
+  // Whole groups of 8 chunks further on the swizzle is the same.
+  constexpr int kOffsets = 8 / kLanesPerPixel;
+  int offset_a[kOffsets], offset_b[kOffsets];
 #pragma unroll
-        for (int i = 0; i < Accumulators::kM; ++i) {
-          const int at = Warps::first_row() + i * 16 + lane / 4;
-#pragma unroll
-          for (int w = 0; w < 4; ++w) {
-            a[i].words[w] = TileA::word(tile_a, pixel + w / 2 * 4, at + w % 2 * 8);
-          }
-        }
-#pragma unroll
-        for (int j = 0; j < Accumulators::kN; ++j) {
-          const int at = Warps::first_column() + j * 8 + lane / 4;
-#pragma unroll
-          for (int w = 0; w < 2; ++w) b[j].words[w] = TileB::word(tile_b, pixel + w * 4, at);
-        }
-      } else {
-#pragma unroll
-        for (int i = 0; i < Accumulators::kM; ++i) {
-          const int chunk = Warps::first_row() / 8 + i * 2 + lane / 8 % 2;
-          load_matrices<true>(tile_a + TileA::shared_offset(k + lane % 8 + lane / 16 * 8, chunk),
-                              a[i].words);
-        }
-#pragma unroll
-        for (int j = 0; j < Accumulators::kN; j += 2) {
-          uint32_t words[4];
-          const int chunk = Warps::first_column() / 8 + j + lane / 16;
-          load_matrices<true>(tile_b + TileB::shared_offset(k + lane % 16, chunk), words);
-          b[j] = {words[0], words[1]};
-          b[j + 1] = {words[2], words[3]};
-        }
-      }
-      sums.add(a, b);
-    }
+  for (int i = 0; i < kOffsets; ++i) {
+    const int chunk = copy_chunk + i * kLanesPerPixel;
+    offset_a[i] = TileA::shared_offset(copy_pixel, chunk);
+    offset_b[i] = TileA::kBytes + TileB::shared_offset(copy_pixel, chunk);
+    keep(offset_a[i]);
+    keep(offset_b[i]);
   }
 
+  int next_stage = 0;
+  uint32_t next_entry = copy_pixel * sizeof(WindowEntry);
+  // Beyond the last step it copies zeros that nobody reads.
+  const auto fetch = [&] {
+    char* const stage = shared + next_stage;
+    next_stage += kStageBytes;
+    if constexpr ((kStageBytes & (kStageBytes - 1)) == 0) {
+      next_stage &= kStages * kStageBytes - 1;
+    } else {
+      next_stage = next_stage == kStages * kStageBytes ? 0 : next_stage;
+    }
+    const WindowEntry window =
+        *reinterpret_cast<const WindowEntry*>(shared + kStages * kStageBytes + next_entry);
+    const int rows_here = copy_pixel < pixels_left ? rows_left : 0;
 #pragma unroll
-  for (int i = 0; i < Accumulators::kM; ++i) {
+    for (int i = 0; i < kCopiesA; ++i) {
+      copy_16_bytes(stage + offset_a[i % kOffsets] + i / kOffsets * 8 * kChunkBytes,
+                    dy + i * kLanesPerPixel * kChunkBytes,
+                    i * kLanesPerPixel * kPerChunk < rows_here);
+    }
+#pragma unroll
+    for (int i = 0; i < kCopiesB; ++i) {
+      copy_16_bytes_again(stage + offset_b[i % kOffsets] + i / kOffsets * 8 * kChunkBytes,
+                          advanced(x[i], window.first, pixel_bytes_x),
+                          (window.inside & tap_bit[i]) != 0);
+    }
+    commit_copies();
+    dy = advanced(dy, pixel_bytes_dy, kDepth);
+    const uint32_t pixel_in_table = next_entry / sizeof(WindowEntry);
+    if ((pixel_in_table & (kGemmThreads - kDepth)) == 0) {
+      refill(kGemmThreads, 1 - pixel_in_table / kGemmThreads);
+    }
+    next_entry = (next_entry + kDepth * sizeof(WindowEntry)) % kTableBytes;
+    pixels_left -= kDepth;
+  };
+
+  refill(0, 0);
+  __syncthreads();
+  // Where this lane reads.  Whole groups of 8 chunks, and of 8 pixels (float32: 4), further on, the
+  // swizzle is the same, so those distances are constants.
+  const int lane = threadIdx.x % 32;
+  constexpr int kReads = Format::kFloat ? 1 : 4;
+  int read_a[kReads], read_b[kReads];
+#pragma unroll
+  for (int i = 0; i < kReads; ++i) {
+    const int chunk_a = Tile::first_row() / kPerChunk, chunk_b = Tile::first_column() / kPerChunk;
+    if constexpr (Format::kFloat) {
+      read_a[i] = TileA::shared_offset(lane % 4, chunk_a + lane / 4);
+      read_b[i] = TileA::kBytes + TileB::shared_offset(lane % 4, chunk_b + lane / 4);
+    } else {
+      read_a[i] = TileA::shared_offset(lane % 8 + lane / 16 * 8, chunk_a + i * 2 + lane / 8 % 2);
+      read_b[i] = TileA::kBytes + TileB::shared_offset(lane % 16, chunk_b + i * 2 + lane / 16);
+    }
+    keep(read_a[i]);
+    keep(read_b[i]);
+  }
+
+  WarpAccumulators<Format, kM, kN> sums;
+#pragma unroll 1
+  for (int stage = 0; stage < kStages - 1; ++stage) fetch();
+#pragma unroll 1
+  while (pixels_left > -(kStages - 1) * kDepth) {
+    wait_for_copies<kStages - 2>();
+    // The oldest stage has arrived for everybody, and everybody has multiplied the one before it,
+    // which is filled next.
+    __syncthreads();
+    fetch();
+    const char* const stage = shared + next_stage;  // the oldest: next to be filled
+    if constexpr (Format::kFloat) {
+      // Column `lane / 4` of fragments 4 j to 4 j + 3 is the same chunk: columns of the product
+      // are dealt out to fragments one by one, rows to fragments two by two.
+      const auto load_b = [&](int half, FragmentB(&b)[kN]) {
+#pragma unroll
+        for (int j = 0; j < kN; j += 4) {
+#pragma unroll
+          for (int w = 0; w < 2; ++w) {
+            uint32_t words[4];
+            load_16_bytes(
+                stage + read_b[0] + (half * 8 + w * 4) * TileB::kPitch + j * 2 * kChunkBytes,
+                words);
+#pragma unroll
+            for (int v = 0; v < 4; ++v) b[j + v].words[w] = words[v];
+          }
+        }
+      };
+      const auto load_a = [&](int half, int i, FragmentA(&a)[2]) {
+#pragma unroll
+        for (int w = 0; w < 2; ++w) {
+          uint32_t words[4];
+          load_16_bytes(
+              stage + read_a[0] + (half * 8 + w * 4) * TileA::kPitch + i * 4 * kChunkBytes, words);
+#pragma unroll
+          for (int v = 0; v < 4; ++v) a[v / 2].words[w * 2 + v % 2] = words[v];
+        }
+      };
+      if constexpr (Format::kSplit) {
+        sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN], FragmentB(&small)[kN]) {
+          load_b(half, b);
+#pragma unroll
+          for (int j = 0; j < kN; ++j) split(b[j].words, small[j].words);
+        });
+      } else {
+        sums.add_stage(
+            [&](int half, int i, FragmentA(&a)[2]) {
+              load_a(half, i, a);
+#pragma unroll
+              for (int part = 0; part < 2; ++part) round(a[part].words);
+            },
+            [&](int half, FragmentB(&b)[kN]) {
+              load_b(half, b);
+#pragma unroll
+              for (int j = 0; j < kN; ++j) round(b[j].words);
+            });
+      }
+    } else {
+      sums.add_stage(
+          [&](int half, int i, FragmentA(&a)[2]) {
+#pragma unroll
+            for (int part = 0; part < 2; ++part) {
+              load_matrices<true>(stage + read_a[(i + part) % 4] + half * 16 * TileA::kPitch +
+                                      (i + part) / 4 * 8 * kChunkBytes,
+                                  a[part].words);
+            }
+          },
+          [&](int half, FragmentB(&b)[kN]) {
+#pragma unroll
+            for (int j = 0; j < kN; j += 2) {
+              uint32_t words[4];
+              load_matrices<true>(
+                  stage + read_b[j / 2 % 4] + half * 16 * TileB::kPitch + j / 8 * 8 * kChunkBytes,
+                  words);
+              b[j] = {words[0], words[1]};
+              b[j + 1] = {words[2], words[3]};
+            }
+          });
+    }
+  }
+  wait_for_copies<0>();
+
+#pragma unroll
+  for (int i = 0; i < kM; ++i) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int m = first_row + Warps::first_row() + i * 16 + half * 8 + lane / 4;
+      const int fragment_row = Format::kFloat ? i / 2 * 32 + lane / 4 * 4 + i % 2 * 2 + half
+                                              : i * 16 + half * 8 + lane / 4;
+      const int m = first_row + Tile::first_row() + fragment_row;
       if (m >= p.group_outputs) continue;
       float* const line = p.partial + (split_number * p.outputs +
                                        static_cast<int64_t>(group) * p.group_outputs + m) *
                                           p.columns;
+      if constexpr (Format::kFloat) {
 #pragma unroll
-      for (int j = 0; j < Accumulators::kN; ++j) {
-        const int n = first_column + Warps::first_column() + j * 8 + lane % 4 * 2;
-        if (n >= p.columns) continue;
-        const float pair[2] = {sums.sums[i][j].values[half * 2],
-                               sums.sums[i][j].values[half * 2 + 1]};
-        store<2>(pair, line + n);
+        for (int j = 0; j < kN; j += 4) {
+#pragma unroll
+          for (int c = 0; c < 2; ++c) {
+            const int n = first_column + Tile::first_column() + j * 8 + lane % 4 * 8 + c * 4;
+            if (n >= p.columns) continue;
+            float four[4];
+#pragma unroll
+            for (int v = 0; v < 4; ++v) four[v] = sums.sums[i][j + v].values[half * 2 + c];
+            store<4>(four, line + n);
+          }
+        }
+      } else {
+#pragma unroll
+        for (int j = 0; j < kN; ++j) {
+          const int n = first_column + Tile::first_column() + j * 8 + lane % 4 * 2;
+          if (n >= p.columns) continue;
+          const float pair[2] = {sums.sums[i][j].values[half * 2],
+                                 sums.sums[i][j].values[half * 2 + 1]};
+          store<2>(pair, line + n);
+        }
       }
     }
   }
@@ -269,13 +463,25 @@ __global__ void __launch_bounds__(kThreads)
 template <typename Format, int rows>
 void launch_weight_grad(const WeightGradArguments<typename Format::Element>& p, int64_t splits,
                         cudaStream_t stream) {
-  constexpr int kBytes = kStages * (SharedPixelTile<Format, rows>::kBytes +
-                                    SharedPixelTile<Format, kWeightGradColumns>::kBytes);
-  const dim3 grid(static_cast<unsigned>(ceil_div(p.columns, kWeightGradColumns)),
+  constexpr int kColumns = WeightGradTile<Format::kSplit, rows>::kColumns;
+  const dim3 grid(static_cast<unsigned>(ceil_div(p.columns, kColumns)),
                   static_cast<unsigned>(ceil_div(p.group_outputs, rows)),
                   static_cast<unsigned>(p.groups * splits));
   auto kernel = weight_grad_gemm<Format, rows>;
-  CAFFE_COMPAT_LAUNCH_DYNAMIC(kernel, grid, kThreads, kBytes, stream, p);
+  constexpr int kBytes = kWeightGradBytes<Format, rows>;
+  CAFFE_COMPAT_LAUNCH_DYNAMIC(kernel, grid, kGemmThreads, kBytes, stream, p);
+}
+
+template <typename Format>
+void launch_fitting_weight_grad(const WeightGradArguments<typename Format::Element>& p, int rows,
+                                int64_t splits, cudaStream_t stream) {
+  if (rows == 128) {
+    launch_weight_grad<Format, 128>(p, splits, stream);
+  } else if (rows == 96) {
+    launch_weight_grad<Format, 96>(p, splits, stream);
+  } else {
+    launch_weight_grad<Format, 64>(p, splits, stream);
+  }
 }
 
 }  // namespace nhwc_cuda

@@ -36,16 +36,18 @@ void run_nchw(const Call& c, const T* first, const T* second, const T* bias, T* 
 
 template <typename T>
 void run_nhwc(const Call& c, const T* first, const T* second, const T* bias, T* result) {
-  const DeviceArray<T> repacked(c.weight_count());
   if (!nhwc_fits<T>(c.s)) std::abort();
+  const DeviceArray<T> repacked(
+      c.what == 2 ? 0 : conv_nhwc_repacked_count<T>(c.s, c.math, c.what == 1));
   if (c.what == 0) {
-    conv_nhwc_forward_cuda(first, second, c.weight_channels_last ? nullptr : repacked.get(), bias,
-                           result, c.s, c.relu, c.math, nullptr);
+    conv_nhwc_forward_cuda(first, second, c.weight_channels_last, repacked.get(), bias, result, c.s,
+                           c.relu, c.math, nullptr);
   } else if (c.what == 1) {
     conv_nhwc_input_grad_cuda(first, second, c.weight_channels_last, repacked.get(), result, c.s,
                               c.math, nullptr);
   } else {
-    const DeviceArray<float> partial(conv_nhwc_weight_grad_splits(c.s, c.math) * c.weight_count());
+    const DeviceArray<float> partial(conv_nhwc_weight_grad_splits<T>(c.s, c.math) *
+                                     c.weight_count());
     conv_nhwc_weight_grad_cuda(first, second, result, partial.get(), c.s, c.math, nullptr);
   }
 }
@@ -93,21 +95,30 @@ EXPORT(conv_float64, double)
 EXPORT(conv_float16, c10::Half)
 EXPORT(conv_bfloat16, c10::BFloat16)
 
-// Index arithmetic for sizes that no test can hold in memory: for each pixel of y the element
-// offset in x of the one under tap (kh, kw), -1 in the padding.
+// Index arithmetic for sizes that no test can hold in memory: for each pixel of y (computed ones of
+// the input gradient's first product) the element offset in x of the one under tap (kh, kw) of the
+// convolution, -1 in the padding; then the pixel's place in y.
 extern "C" void conv_offsets_float64(const int64_t* sizes, const int64_t* pixels, int64_t count,
-                                     int64_t kh, int64_t kw, bool input_grad, double* out,
-                                     unsigned) {
+                                     int64_t kh, int64_t kw, bool input_grad, int64_t first_h,
+                                     int64_t first_w, double* out, unsigned) {
+  using namespace nhwc_cuda;
   const ConvSizes s = read_sizes(sizes);
   if (!nhwc_fits<float>(s)) std::abort();
-  const auto g =
-      input_grad ? nhwc_cuda::GatherSizes::input_grad(s) : nhwc_cuda::GatherSizes::output(s);
+  const auto g = input_grad ? GatherSizes::input_grad(s, first_h, first_w) : GatherSizes::output(s);
   for (int64_t i = 0; i < count; ++i) {
-    int64_t offset;
-    const nhwc_cuda::ReceptiveField field(g, static_cast<uint32_t>(pixels[i]));
-    const bool inside = field.find(g, static_cast<int32_t>(kh * s.dilation_h),
-                                   static_cast<int32_t>(kw * s.dilation_w), offset);
-    out[i] = inside ? static_cast<double>(offset) : -1;
+    const auto at = static_cast<uint32_t>(pixels[i]);
+    const GatherPixel pixel(g, at);
+    out[2 * i] = -1;
+    out[2 * i + 1] = static_cast<double>(place_in_y(g, at));
+    for (int t = 0; t < g.taps(); ++t) {
+      if (g.h.first_tap + t / g.w.taps * g.h.tap_step != kh ||
+          g.w.first_tap + t % g.w.taps * g.w.tap_step != kw) {
+        continue;
+      }
+      const GatherTap tap(g, t);
+      if ((pixel.outside & tap.bits) != 0) continue;
+      out[2 * i] = static_cast<double>((int64_t{pixel.first} + tap.behind) * g.channels);
+    }
   }
 }
 
