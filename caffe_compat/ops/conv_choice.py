@@ -7,8 +7,10 @@ For what the table does not have (measured on an H200, docs/benchmarks.md):
 
 - one group: cuDNN; in float32, channels_last, with up to 3 x 3 taps its TF32 products of split numbers, which are as
   accurate, for the output and the input's gradient;
-- several groups: a dense cuDNN convolution for each; for the input's gradient of 3 x 3 taps in float32 our own kernel;
+- several groups: a dense cuDNN convolution for each;
 - float64: cuDNN.
+
+Our own kernels are among the alternatives that ``caffe-compat tune`` tries, and takes where they are right and faster.
 
 A Convolution layer with ``engine: DEFAULT`` asks here only when there is a table for its GPU (``is_tuned``), or inside
 a tower (``net/tower.py``); else it takes cuDNN.
@@ -141,16 +143,26 @@ def table_key(
     return " ".join([operation, number_type, "NHWC" if channels_last else "NCHW", *sizes, *spans, f"g{window.groups}"])
 
 
+def read_key(key: str) -> tuple[tuple[int, ...], tuple[int, ...], ConvWindow]:
+    """(sizes of input, sizes of weight, window) of a ``table_key``."""
+    *_, input, weight, stride, padding, dilation, groups = key.split()
+
+    def numbers(text: str) -> tuple[int, ...]:
+        return tuple(int(number) for number in text.split("x"))
+
+    spans = [numbers(text[1:]) for text in (stride, padding, dilation)]
+    return numbers(input), numbers(weight), ConvWindow(*spans, groups=int(groups[1:]))
+
+
 def rule_of_thumb(operation: str, number_type: str, *, channels_last: bool, weight: Sequence[int], groups: int) -> str:
     """The path for sizes that are not in the table; see the head of this file."""
-    per_access = {"fp16": 8, "bf16": 8, "fp32": 4, "tf32": 4}.get(number_type)
-    if per_access is None:
+    if number_type == "fp64":
         return "cudnn"
-    whole = weight[1] % per_access == 0 and weight[0] // groups % per_access == 0
-    small_fp32 = whole and number_type == "fp32" and weight[2] * weight[3] <= MOST_SPLIT_TAPS
     if groups > 1:
-        return "ours_nhwc" if small_fp32 and operation == "input_grad" else "cudnn_split"
-    return "split_tf32" if small_fp32 and channels_last and operation != "weight_grad" else "cudnn"
+        return "cudnn_split"
+    whole = weight[0] % 4 == weight[1] % 4 == 0  # 16 bytes
+    small = number_type == "fp32" and weight[2] * weight[3] <= MOST_SPLIT_TAPS
+    return "split_tf32" if small and whole and channels_last and operation != "weight_grad" else "cudnn"
 
 
 @cache
@@ -202,12 +214,12 @@ def trying(choices: Mapping[str, str]) -> Iterator[None]:
 
 def alternatives(key: str) -> list[str]:
     """The paths that may compute what a key of the table describes."""
-    _, number_type, _, _, weight, *_, groups = key.split()
-    outputs, channels, *taps = (int(size) for size in weight.split("x"))
+    number_type = key.split()[1]
+    _, (outputs, channels, *taps), window = read_key(key)
     per_access = {"fp16": 8, "bf16": 8}.get(number_type, 4)
-    whole = channels % per_access == 0 and outputs // int(groups[1:]) % per_access == 0
+    whole = channels % per_access == 0 and outputs // window.groups % per_access == 0
     paths = ["cudnn"]
-    if groups != "g1":
+    if window.groups > 1:
         paths.append("cudnn_split")
     if whole and number_type != "fp64":
         paths.append("ours_nhwc")

@@ -9,7 +9,7 @@ from caffe_compat.ops import conv_choice
 from caffe_compat.precision import PRECISIONS, keep_losses_in_float32
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.fast_mode import make_fast
-from caffe_compat.solver.tune import StepTimer, tune
+from caffe_compat.solver.tune import PathErrors, StepTimer, tune
 from caffe_compat.tools._looking import add_shape_argument, look_at
 from caffe_compat.tools._net_arguments import add_net_arguments
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             keep_losses_in_float32(step.layer for step in net.steps)
         print(f"{precision}:")
         with torch.cuda.device(device):
-            found = tune(StepTimer(net, precision), print)
+            found = tune(StepTimer(net, precision), print, PathErrors(device))
         print(f"{precision}: {found.before_ms:.3f} ms a step before, {found.after_ms:.3f} ms now")
         conv_choice.write_choices(name, found.choices, {"step_ms": round(found.after_ms, 4)})
         net.close()

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from caffe_compat.ops import ConvWindow, conv_choice
-from caffe_compat.solver.tune import tune
+from caffe_compat.ops.conv_paths import PATHS
+from caffe_compat.solver.tune import PathErrors, tune
 
 WINDOW = ConvWindow((1, 1), (1, 1), (1, 1))
 SIZES = {"a": ((8, 16, 9, 9), (32, 16, 3, 3)), "b": ((8, 32, 9, 9), (16, 32, 5, 5))}
@@ -57,6 +58,29 @@ def test_it_is_never_slower_than_not_choosing() -> None:
     found = tune(lambda: steady() + next(calls), lambda line: None)
     assert found.choices == {}
     assert found.after_ms == found.before_ms == 3.0
+
+
+def test_a_wrong_path_is_not_tried() -> None:
+    costs = {(name, path): 1.0 for name in SIZES for path in ("cudnn", "ours_nhwc")} | {("a", "ours_nhwc"): 0.1}
+    lines: list[str] = []
+    found = tune(clock(costs), lines.append, lambda key, path: 0.5 if key == KEYS["a"] else 1e-3)
+    assert found.choices == {}
+    assert f"ours_nhwc is off by 5.0e-01 of the largest value for {KEYS['a']}: not taken" in lines
+
+
+@pytest.mark.parametrize("operation", conv_choice.OPERATIONS)
+def test_errors_of_paths(operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = PathErrors(torch.device("cpu"))
+    key = f"{operation} fp32 NHWC 8x16x9x7 32x8x3x3 s2x1 p1x1 d1x1 g2"
+    for path in ("cudnn", "cudnn_split", "split_tf32", "caffe"):
+        assert errors(key, path) < 2e-6
+    wrong = PATHS["caffe"]._replace(
+        output=lambda *a: PATHS["caffe"].output(*a) * 1.5,
+        input_grad=lambda *a: PATHS["caffe"].input_grad(*a) * 1.5,
+        weight_grad=lambda *a: PATHS["caffe"].weight_grad(*a) * 1.5,
+    )
+    monkeypatch.setitem(PATHS, "cudnn", wrong)
+    assert errors(key, "cudnn") == pytest.approx(0.5, abs=1e-5)
 
 
 def test_choices_are_kept_for_their_gpu_and_versions(
