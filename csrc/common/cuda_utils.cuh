@@ -122,6 +122,20 @@ __device__ __forceinline__ void store(const compute_t<T> (&from)[N], T* to) {
   *reinterpret_cast<AlignedVector<T, N>*>(to) = vector;
 }
 
+// To global memory, a vector of 16 bytes as one instruction: nvcc splits the plain assignment in
+// some kernels' loops.
+template <int V, typename T>
+__device__ __forceinline__ void store_whole(const compute_t<T> (&from)[V], T* to) {
+  if constexpr (sizeof(T) * V == 16) {
+    alignas(16) T vector[V];
+#pragma unroll
+    for (int v = 0; v < V; ++v) vector[v] = static_cast<T>(from[v]);
+    store_16_bytes(vector, to);
+  } else {
+    store<V>(from, to);
+  }
+}
+
 // Whether rows of `row` elements that start at these addresses can be read and written in vectors
 // of n.
 template <typename T>

@@ -97,7 +97,7 @@ __global__ void __launch_bounds__(kThreads, kLeastPartsBlocks)
         if (bias.any()) out[v] = add_bias<T>(out[v], added[v]);
         if (relu && out[v] <= 0) out[v] = 0;  // NaN is passed on
       }
-      store<V>(out, to.at + pixel * to.pitch);
+      store_whole<V>(out, to.at + pixel * to.pitch);
     }
   }
 }
@@ -136,7 +136,7 @@ __global__ void __launch_bounds__(kThreads, kLeastPartsBlocks)
           out[v] = flows ? static_cast<A>(grads[a].values[v]) : A(0);
           sums[v] += out[v];
         }
-        store<V>(out, to.at + pixel * to.pitch);
+        store_whole<V>(out, to.at + pixel * to.pitch);
       }
     }
   }

@@ -121,12 +121,12 @@ constexpr int kSlotVectors = 1600;
 
 // Blocks that an SM must be able to hold, for __launch_bounds__.  Left to itself, ptxas takes
 // registers for the pointers into parts until an SM holds two.
-template <typename T, typename W, int V, typename Tensors>
+template <typename T, typename W, int V, int reach, typename Tensors>
 constexpr int kLeastBackwardBlocks =
-    Tensors::in_parts && W::fixed && V == 8 ? 3 : kLeastBlocks<T, W>;
+    Tensors::in_parts && W::fixed && V == 8 && reach > 0 ? 3 : kLeastBlocks<T, W>;
 
 template <typename T, typename W, int V, int reach, typename Tensors = WholeTensors>
-__global__ void __launch_bounds__(kThreads, (kLeastBackwardBlocks<T, W, V, Tensors>))
+__global__ void __launch_bounds__(kThreads, (kLeastBackwardBlocks<T, W, V, reach, Tensors>))
     pool_backward_nhwc(const T* __restrict__ dy, const T* __restrict__ pooled,
                        const uint8_t* __restrict__ tap, T* __restrict__ dx, W w, InputTiling tiles,
                        ChannelBlocks blocks, lrn_cuda::LrnConstants<compute_t<T>> c,
@@ -196,7 +196,12 @@ __global__ void __launch_bounds__(kThreads, (kLeastBackwardBlocks<T, W, V, Tenso
 
   if (!busy) return;
   const auto put = [&](int h, int column, const A(&sum)[V]) {
-    store<V>(sum, to.at + ((image * w.height + h) * w.width + column) * to.pitch);
+    T* const pixel = to.at + ((image * w.height + h) * w.width + column) * to.pitch;
+    if constexpr (Tensors::in_parts) {
+      store_whole<V>(sum, pixel);
+    } else {
+      store<V>(sum, pixel);
+    }
   };
   gather_tile<V>(grads + at, taps + at, pitch, w, tiles, tile, start, together, put);
 }

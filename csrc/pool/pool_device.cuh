@@ -57,20 +57,6 @@ inline bool is_usual(const PoolSizes& s) {
   return s.kernel_h == 3 && s.kernel_w == 3 && s.stride_h == 2 && s.stride_w == 2;
 }
 
-// To global memory, a vector of 16 bytes as one instruction: nvcc splits the plain assignment in
-// the forward kernels' loops.
-template <int V, typename T>
-__device__ __forceinline__ void store_whole(const compute_t<T> (&from)[V], T* to) {
-  if constexpr (sizeof(T) * V == 16) {
-    alignas(16) T vector[V];
-#pragma unroll
-    for (int v = 0; v < V; ++v) vector[v] = static_cast<T>(from[v]);
-    store_16_bytes(vector, to);
-  } else {
-    store<V>(from, to);
-  }
-}
-
 // The taps of V elements, one byte each, moved as one access.
 template <int V>
 __device__ __forceinline__ void load_taps(const uint8_t* from, int (&to)[V]) {

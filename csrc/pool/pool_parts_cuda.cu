@@ -7,6 +7,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <string>
 #include <tuple>
 
 #include "lrn/lrn_arguments.h"
@@ -24,7 +25,8 @@ LrnParams parts_lrn(const char* op, const at::Tensor& like, int64_t local_size, 
   if (local_size == 0) return {.size = 0, .alpha = 0, .beta = 0.75, .k = 1};
   const LrnParams lrn = lrn_params(op, like, local_size, alpha, beta, k, false);
   CAFFE_COMPAT_CHECK_VALUE(pool_cuda::is_fused(lrn), op, ": local_size is ", local_size, ", beta ",
-                           beta, "; expected local_size 5 (or 0: no LRN) and beta 0.5, 0.75 or 1");
+                           std::to_string(beta),
+                           "; expected local_size 5 (or 0: no LRN) and beta 0.5, 0.75 or 1");
   return lrn;
 }
 
