@@ -207,7 +207,7 @@ def roofline_ms(work: Work, gpu: Gpu) -> float:
 
 
 SM, CLOCK_HZ = 132, 1.7e9  # an H100 or H200 at work
-# Cycles in which a part of an SM does one mma.sync; assumed: 62 % of the rate of the data sheet, which wgmma alone reaches.
+# Cycles in which a part of an SM does one mma.sync; assumed: 62 % of the data sheet's rate, which wgmma alone reaches.
 MMA_CYCLES = 4 / 0.62
 
 
