@@ -34,6 +34,7 @@ class LayerContext:
     solver_count: int = 1
     dtype: torch.dtype = field(default=torch.float32)  # of parameters and of data read
     skip_bad_records: int = 0  # how many unreadable records a data layer may pass over
+    allow_python_layers: bool = False  # Python layers are code that the file names
     shapes_only: bool = False  # parameters have shapes but neither memory nor values (torch's meta device)
 
 

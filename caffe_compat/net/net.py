@@ -33,6 +33,7 @@ class Net(nn.Module):
     ``fast``: chains of layers run as one operator each (``net/chains.py`` lists them); also an attribute that may be
     set at any time.  Blobs inside a chain are made only when ``extract`` asks for them.
     ``solver_rank``/``solver_count``: this process's share of the data in parallel training.
+    ``allow_python_layers``: let Python layers import and run the modules that the file names (docs/trust.md).
 
     >>> net = Net("deploy.prototxt", "weights.caffemodel", phase="TEST")
     >>> probabilities = net(data=images)["prob"]  # or net(images)
@@ -60,6 +61,7 @@ class Net(nn.Module):
         source: Source | None = None,
         fast: bool = False,
         strict: bool = False,
+        allow_python_layers: bool = False,
     ) -> None:
         super().__init__()
         from_file = isinstance(model, str | os.PathLike)
@@ -84,6 +86,7 @@ class Net(nn.Module):
             solver_count=solver_count,
             dtype=dtype,
             skip_bad_records=skip_bad_records,
+            allow_python_layers=allow_python_layers,
         )
         # Follows .to(): tells where and in which dtype inputs are wanted, even without parameters.
         self.register_buffer("_anchor", torch.zeros(0, dtype=dtype), persistent=False)

@@ -148,14 +148,14 @@ def _read_dataset(dataset: Any, path: FilePath) -> np.ndarray:
         raise ProtoError(f"{place}: expected an array of numbers")
     if dataset.ndim > MAX_AXES:
         raise ProtoError(f"{place}: has {dataset.ndim} axes; Caffe takes {MAX_AXES}")
-    check_held(dataset, place, ProtoError)
+    check_held(dataset, path, place, ProtoError)
     is_double = dataset.dtype.kind == "f" and dataset.dtype.itemsize >= 8
     return np.asarray(dataset[()], np.float64 if is_double else np.float32)
 
 
-def check_held(dataset: h5py.Dataset, place: str, error: type[CaffeCompatError]) -> None:
-    """Raise ``error`` where the file does not itself hold a dataset's values: reading would make up, or fetch, them."""
-    if dataset.is_virtual or dataset.external:
+def check_held(dataset: h5py.Dataset, path: FilePath, place: str, error: type[CaffeCompatError]) -> None:
+    """Raise ``error`` where ``path`` does not itself hold a dataset's values: reading would make up, or fetch, them."""
+    if dataset.is_virtual or dataset.external or dataset.file.filename != os.fspath(path):
         raise error(f"{place}: its values are in another file; copy them into this one")
     if dataset.nbytes > dataset.id.get_storage_size() * _COMPRESSION_LIMIT:
         raise error(f"{place}: shape {dataset.shape} takes {dataset.nbytes} bytes; the file does not hold them")

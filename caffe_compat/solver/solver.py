@@ -55,6 +55,7 @@ class Solver:
     >>> solver.solve()
 
     ``strict``, ``reshape``: how the file's ``weights`` have to fit the train net (see ``Net.copy_from``).
+    ``allow_python_layers``: see ``Net``.
 
     Raises SolverError for a file that Caffe would refuse.
     """
@@ -74,6 +75,7 @@ class Solver:
         stop_at_nan: bool = False,
         strict: bool = False,
         reshape: Iterable[str] = (),
+        allow_python_layers: bool = False,
     ) -> None:
         self.param = read_solver(solver)
         self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
@@ -92,7 +94,15 @@ class Solver:
         self.log.initializing(str(self.param))
 
         options = NetOptions(
-            self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records, strict, tuple(reshape)
+            self.source,
+            self.device,
+            dtype,
+            parallel.rank,
+            parallel.count,
+            skip_bad_records,
+            strict,
+            tuple(reshape),
+            allow_python_layers,
         )
         nets = build_nets(self.param, options, self.log)
         #: the train net

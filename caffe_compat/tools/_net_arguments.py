@@ -1,4 +1,4 @@
-"""The flags with which a tool takes a net: phase, level, stages, and how its weights have to fit."""
+"""The flags with which a tool takes a net: phase, level, stages, how its weights have to fit, and what may run."""
 
 import argparse
 from pathlib import Path
@@ -23,6 +23,15 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_python_layers_argument(parser: argparse.ArgumentParser) -> None:
+    """``--allow-python-layers``, for each command that builds a net."""
+    parser.add_argument(
+        "--allow-python-layers",
+        action="store_true",
+        help="let Python layers import and run the modules that the net's file names; only for files that you trust",
+    )
+
+
 def reshape_of(args: argparse.Namespace) -> list[str]:
     """The names in ``--reshape``."""
     return [layer for layer in args.reshape.split(",") if layer]
@@ -35,4 +44,11 @@ def stages_of(args: argparse.Namespace) -> list[str]:
 
 def open_net(model: str | Path, weights: str | Path | None, args: argparse.Namespace) -> Net:
     """The net of a prototxt under these flags."""
-    return Net(model, weights, phase=args.phase, level=args.level, stages=stages_of(args))
+    return Net(
+        model,
+        weights,
+        phase=args.phase,
+        level=args.level,
+        stages=stages_of(args),
+        allow_python_layers=args.allow_python_layers,
+    )

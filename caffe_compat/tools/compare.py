@@ -5,6 +5,7 @@
     caffe-compat compare blobs_from_elsewhere.npz net.prototxt --weights2 w.caffemodel
 
 A side is a prototxt, an exported net (.pt2, .onnx: only its outputs are seen), or an .npz with blobs by name.
+A .pt2 is a program, which PyTorch runs as it opens it: it needs --trust.
 Where the files of a data layer are elsewhere, both sides get the same noise in place of its batch.
 """
 
@@ -21,7 +22,12 @@ from caffe_compat.errors import CaffeCompatError, reading
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import (
+    add_net_arguments,
+    add_python_layers_argument,
+    add_weights_arguments,
+    reshape_of,
+)
 from caffe_compat.tools._noise import noise_inputs
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
@@ -57,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_net_arguments(parser)
     add_shape_argument(parser)
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
+    parser.add_argument("--trust", action="store_true", help="open a .pt2, which is a program; only what you trust")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +74,8 @@ def run(args: argparse.Namespace) -> int:
         _open(args.second, args.weights2 or args.weights, args.dtype2, args),
     ]
     inputs = _inputs(args, nets)
-    first, second = (_blobs(path, net, inputs) for path, net in zip((args.first, args.second), nets, strict=True))
+    sides = zip((args.first, args.second), nets, strict=True)
+    first, second = (_blobs(path, net, inputs, args.trust) for path, net in sides)
     net = nets[0] or nets[1]
     names = [name for name in (_in_order(net) if net else first) if name in first and name in second]
     if not names:
@@ -139,11 +148,11 @@ def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
     return {name: known.get(name, noise) for name, noise in wanted.items()}
 
 
-def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray]) -> Blobs:
+def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray], trust: bool) -> Blobs:
     if path.suffix == ".npz":
         return _read_npz(path)
     if net is None:
-        return run_exported(path, inputs)
+        return run_exported(path, inputs, trust=trust)
     with torch.no_grad():
         tops = net.extract(_in_order(net), **_inputs_of(net, inputs))
     return {name: top.numpy() for name, top in tops.items()}

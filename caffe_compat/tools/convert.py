@@ -35,7 +35,13 @@ from caffe_compat.tools._exported import (
     run_exported,
     state_of,
 )
-from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, open_net, reshape_of
+from caffe_compat.tools._net_arguments import (
+    add_net_arguments,
+    add_python_layers_argument,
+    add_weights_arguments,
+    open_net,
+    reshape_of,
+)
 from caffe_compat.tools._noise import noise_inputs
 from caffe_compat.tools.compare import compare
 
@@ -64,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_net_arguments(parser)
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -113,7 +120,7 @@ def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
     arguments = python_names(net.inputs, ["self"])
     export(net, inputs, path, args.keep_operators)
     if args.keep_operators:
-        found = run_exported(path, inputs)
+        found = run_exported(path, inputs, trust=True)
     else:
         try:
             found = run_alone(path, {arguments[name]: value for name, value in inputs.items()})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from caffe_compat.net.flops import forward_flops
 from caffe_compat.net.graph import Graph
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments
+from caffe_compat.tools._net_arguments import add_net_arguments, add_python_layers_argument
 
 NOTE = (
     "FLOPs: multiplications and additions of one forward pass in layers that are matrix products (Convolution, "
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the net's prototxt")
     add_net_arguments(parser)
     add_shape_argument(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

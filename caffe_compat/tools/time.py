@@ -13,7 +13,7 @@ from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import CaffeTimeLog
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
     add_shape_argument(parser)
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

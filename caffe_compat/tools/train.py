@@ -26,7 +26,7 @@ from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
 from caffe_compat.tools._extensions import load_extensions
-from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stop_at_nan", action="store_true", help="end with an error at a display whose loss is NaN or infinite"
     )
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
@@ -142,6 +143,7 @@ def _train(
             stop_at_nan=args.stop_at_nan,
             strict=args.strict,
             reshape=reshape_of(args),
+            allow_python_layers=args.allow_python_layers,
         )
         try:
             solver.set_action_function(signals.requested)

@@ -65,7 +65,7 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Takes lists, dicts, bytes and NumPy arrays only: a pickle may otherwise run any code."""
 
     def find_class(self, module: str, name: str) -> object:
-        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype", "scalar"):
+        if module.split(".")[0] == "numpy" and name in ("_reconstruct", "ndarray", "dtype", "scalar"):
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"{module}.{name} has no place in CIFAR-100")
 

@@ -89,7 +89,10 @@ def test_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_exported_net(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "a.caffemodel"
     assert main(["convert", str(model), str(weights), str(tmp_path / "net.pt2")]) == 0
-    assert run(model, tmp_path / "net.pt2", "--weights", weights) == 0
+    capsys.readouterr()
+    assert run(model, tmp_path / "net.pt2", "--weights", weights) == 1
+    assert capsys.readouterr().err.endswith("as it opens it; where you trust who made it, say --trust\n")
+    assert run(model, tmp_path / "net.pt2", "--weights", weights, "--trust") == 0
     assert "1 blobs agree" in capsys.readouterr().out
 
 

@@ -200,7 +200,7 @@ class HDF5Source:
             raise DataError(f"{path}: no dataset {name!r} (a top's name); it has {', '.join(file) or 'none'}")
         if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
             raise DataError(f"{path}: dataset {name!r} is {dataset.dtype} {dataset.shape}; expected rows of numbers")
-        check_held(dataset, f"{path}: dataset {name!r}", DataError)
+        check_held(dataset, path, f"{path}: dataset {name!r}", DataError)
         result: np.ndarray = dataset[()].astype(self.dtype, copy=False)
         return result
 
