@@ -5,7 +5,8 @@ from pathlib import Path
 
 from caffe_compat.data.index_file import SubsetReader, is_index_file
 from caffe_compat.data.leveldb import LevelDBReader, is_leveldb
-from caffe_compat.data.lmdb import LMDBReader, data_file
+from caffe_compat.data.lmdb import LMDBReader
+from caffe_compat.data.lmdb_pages import data_file
 from caffe_compat.errors import DataError, seen_from
 
 Database = LMDBReader | LevelDBReader | SubsetReader

@@ -1,33 +1,20 @@
 """LMDB folders as Caffe writes and reads them: ``data.mdb`` with Datums in key order.
 
-Readers take no lock and write nothing, so a database may lie on a read-only disk.  One
-environment per file and process is shared by all readers.  Works without torch.
+Readers take no lock and write nothing, so a database may lie on a read-only disk.  Works without torch.
 """
 
-import mmap
 import os
 import shutil
-import struct
-import threading
-from array import array
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import lmdb
 
-from caffe_compat.errors import DataError, reading
+from caffe_compat.data.lmdb_pages import Page, Tree, TreeCursor, check_whole, cut_short, data_file, read_meta
+from caffe_compat.errors import DataError
 from caffe_compat.file_lock import FileLock
 
-_MAGIC = 0xBEEFC0DE
-_PAGE_HEADER_SIZE = 16
-_META = struct.Struct("=IIQQ" + "IHHQQQQQ" * 2 + "QQ")  # magic, version, address, map size, 2 databases, last page, txn
-_PAGE = struct.Struct("=10xHH")
-_NODE = struct.Struct("=IHH")
-_BRANCH, _LEAF, _BIG_DATA = 1, 2, 1
-_NO_PAGE = (1 << 64) - 1
 _FIRST_MAP_SIZE = 1 << 28
 _RECORDS_PER_COMMIT = 1000
 
@@ -36,157 +23,16 @@ class Record(NamedTuple):
     """A record as a database hands it out."""
 
     key: bytes
-    value: memoryview | bytes  # a serialized Datum; a view is valid until the reader is closed
+    value: memoryview | bytes  # a serialized Datum
     label: int | None = None  # in place of the Datum's own label
-
-
-class Meta(NamedTuple):
-    """What the head of a data.mdb says of its last complete transaction."""
-
-    entries: int
-    last_page: int
-    transaction: int
-    page_size: int
-    root: int  # page where the tree of records starts
-    file_size: int = 0
-
-    @property
-    def full_size(self) -> int:
-        """Bytes of the file when every page that was ever taken is written."""
-        return (self.last_page + 1) * self.page_size
-
-
-def data_file(path: str | os.PathLike[str]) -> Path:
-    """The ``data.mdb`` of an LMDB given as folder or as file."""
-    path = Path(path)
-    return path / "data.mdb" if path.is_dir() else path
-
-
-def read_meta(path: str | os.PathLike[str]) -> Meta:
-    """Read and check the two meta pages of ``path`` (a folder or its data.mdb).
-
-    Raises DataError when the file is missing, empty, cut short within its head or not an LMDB.
-    """
-    file = data_file(path)
-    try:
-        with open(file, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            first = _parse_meta(handle.read(_PAGE_HEADER_SIZE + _META.size))
-            if first is None:
-                what = "is empty" if not size else "is not an LMDB (wrong magic number)"
-                raise DataError(f"{file}: {what}; expected an LMDB of this machine's byte order")
-            handle.seek(first.page_size)
-            second = _parse_meta(handle.read(_PAGE_HEADER_SIZE + _META.size))
-    except OSError as error:
-        raise DataError(
-            f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset"
-        ) from None
-    if second is None:
-        raise _cut_short(file, first._replace(file_size=size))
-    return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
-
-
-def _cut_short(file: Path, meta: Meta) -> DataError:
-    return DataError(f"{file}: cut short: {meta.file_size} of {meta.full_size} bytes; copy or convert it again")
-
-
-def check_whole(file: Path, meta: Meta) -> None:
-    """DataError when a page of a record lies behind the file's end: reading it would end in SIGBUS.
-
-    LMDB does not write pages at the end that were taken and freed again, so that a file may be shorter than its head
-    says.  Only such a file is looked through: it costs time for each record.
-    """
-    if meta.file_size >= meta.full_size:
-        return
-    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as pages:
-        if not _records_within(pages, meta):
-            raise _cut_short(file, meta)
-
-
-def _records_within(pages: mmap.mmap, meta: Meta) -> bool:
-    """Walk the tree.  A page: number 8 bytes, pad 2, flags 2, end of the nodes' places 2, ...; places, 2 bytes each;
-    nodes: size or page 4, flags 2, size of the key 2, key, data."""
-    size = meta.page_size
-    waiting, seen = [] if meta.root == _NO_PAGE else [meta.root], set[int]()
-    while waiting:
-        page = waiting.pop()
-        start = page * size
-        if start + size > len(pages) or page in seen:
-            return False
-        seen.add(page)
-        flags, lower = _PAGE.unpack_from(pages, start)
-        if not flags & (_BRANCH | _LEAF) or not _PAGE_HEADER_SIZE <= lower <= size:
-            return False
-        for (place,) in struct.iter_unpack("=H", pages[start + _PAGE_HEADER_SIZE : start + lower]):
-            if place + _NODE.size > size:
-                return False
-            low, node_flags, key_size = _NODE.unpack_from(pages, start + place)
-            if flags & _BRANCH:
-                waiting.append(low | node_flags << 32)
-            elif node_flags & _BIG_DATA:
-                data = place + _NODE.size + key_size
-                if data + 8 > size:
-                    return False
-                (first,) = struct.unpack_from("=Q", pages, start + data)
-                if first * size + _PAGE_HEADER_SIZE + low > len(pages):
-                    return False
-    return True
-
-
-def _parse_meta(page: bytes) -> Meta | None:
-    if len(page) < _PAGE_HEADER_SIZE + _META.size:
-        return None
-    fields = _META.unpack_from(page, _PAGE_HEADER_SIZE)
-    magic, page_size, entries, last_page, transaction = fields[0], fields[4], fields[18], fields[20], fields[21]
-    if magic != _MAGIC or not 256 <= page_size <= 65536:
-        return None
-    return Meta(entries, last_page, transaction, page_size, fields[19])
-
-
-class _Environments:
-    """The open environments of this process, by the identity of their file.
-
-    py-lmdb refuses to open a file twice.  A forked child goes on using what it inherits, which
-    is sound because nothing in a read-only, lock-free environment belongs to the parent.
-    """
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.open: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}
-        os.register_at_fork(after_in_child=self._renew_lock)
-
-    def _renew_lock(self) -> None:
-        self.lock = threading.Lock()
-
-    def acquire(self, file: Path) -> tuple[tuple[int, int], lmdb.Environment]:
-        stat = os.stat(file)
-        identity = (stat.st_dev, stat.st_ino)
-        with self.lock:
-            if identity in self.open:
-                environment, users = self.open[identity]
-            else:
-                environment, users = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=True), 0
-            self.open[identity] = (environment, users + 1)
-        return identity, environment
-
-    def release(self, identity: tuple[int, int]) -> None:
-        with self.lock:
-            environment, users = self.open.pop(identity)
-            if users > 1:
-                self.open[identity] = (environment, users - 1)
-            else:
-                environment.close()
-
-
-_environments = _Environments()
 
 
 class LMDBReader:
     """Read-only view of an LMDB; opening is O(1).  Picklable; opens by itself in each process.
 
-    Values are views of the file, valid until ``close``.  A reader that is dropped without it
-    leaves the file open (once per process), so that its values stay valid.
-    Threads may share a reader: each reads in a transaction of its own.  A cursor is for one thread.
+    Values are views of the file, valid as long as somebody has them.  Threads may share a reader; a cursor is for one
+    thread.  The LMDB library takes no part in reading (see ``lmdb_pages``), so that a program may have the file open
+    with it at the same time.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -195,9 +41,8 @@ class LMDBReader:
         self.meta = read_meta(self._file)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
-        check_whole(self._file, self.meta)
-        self._lock = threading.Lock()
-        self._use: _Use | None = None
+        check_whole(self._file, self.meta, self.path)
+        self._tree: Tree | None = None
 
     def __len__(self) -> int:
         return self.meta.entries
@@ -210,137 +55,81 @@ class LMDBReader:
 
     def __iter__(self) -> Iterator[Record]:
         """All records once, in key order."""
-        number = 0
-        with self.errors():
-            for number, item in enumerate(self.transaction().cursor().iternext(), 1):
-                self._check_count(number, at_end=False)
-                yield self.checked(*item)
-        self._check_count(number)
+        tree = self.tree()
+        for page in self._pages(tree):
+            for index in range(len(page.places)):
+                yield Record(*tree.record(page, index))
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, without touching the records."""
+        tree = self.tree()
+        for page in self._pages(tree):
+            for index in range(len(page.places)):
+                yield tree.key(page, index)
+
+    def _pages(self, tree: Tree) -> Iterator[Page]:
+        """The pages of records; DataError as soon as they hold more than the head says, or at the end, fewer."""
         number = 0
-        with self.errors():
-            for number, key in enumerate(self.transaction().cursor().iternext(keys=True, values=False), 1):
-                self._check_count(number, at_end=False)
-                yield bytes(key)
-        self._check_count(number)
+        for page in tree.leaves():
+            number += len(page.places)
+            if number > len(self):
+                raise tree.wrong_count(number)
+            yield page
+        if number != len(self):
+            raise tree.wrong_count(number)
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
-        with self.errors():
-            value = self.transaction().get(key)
-        if value is None:
+        cursor = TreeCursor(self.tree())
+        cursor.seek(key)
+        if cursor.at_end or cursor.key() != key:
             raise DataError(f"{self.path}: no record with key {key!r}")
-        return self.checked(key, value)
+        return Record(*cursor.record())
 
     def record(self, number: int) -> Record:
         """Record ``number`` in key order (0 is the first)."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        with self.errors():
-            cursor = self.transaction().cursor()
-            return self.checked(*self._open().numbers(self, cursor).find(cursor, number))
+        return Record(*self.tree().by_number(number))
 
     def cursor(self) -> "LMDBCursor":
         """A cursor at the first record."""
-        with self.errors():
-            return LMDBCursor(self, self.transaction().cursor())
-
-    def errors(self) -> AbstractContextManager[None]:
-        """Around calls of LMDB: a damaged page becomes a DataError."""
-        return reading(self.path, "LMDB")
-
-    def checked(self, key: Any, value: memoryview | bytes) -> Record:
-        """A record; DataError when it cannot be one of this file."""
-        if len(value) > self.meta.file_size:
-            raise DataError(f"{self.path}: record {bytes(key)!r} has {len(value)} bytes, more than the file; damaged")
-        return Record(bytes(key), value)
-
-    def _check_count(self, found: int, at_end: bool = True) -> None:
-        if found > len(self) or (at_end and found != len(self)):
-            raise self.wrong_count(found)
-
-    def wrong_count(self, found: int) -> DataError:
-        """What to say where the tree holds another number of records than the head says."""
-        return DataError(f"{self.path}: damaged: has {found} records, its head says {len(self)}; convert it again")
+        return LMDBCursor(self)
 
     def check_unchanged(self) -> None:
         """DataError when someone has written to the database since it was opened."""
         now = read_meta(self._file)
         if now.file_size < min(self.meta.file_size, self.meta.full_size):
-            raise _cut_short(self._file, now)
+            raise cut_short(self._file, now)
         if now.transaction != self.meta.transaction:
             raise DataError(
                 f"{self.path}: is being written by another process; read it when that has finished, or copy it first"
             )
 
     def close(self) -> None:
-        """Release the environment; views of values become invalid."""
-        use, self._use = self._use, None
-        if use is not None and use.process == os.getpid():
-            use.end()
+        """Let the file go, as soon as nobody has a view of it."""
+        self._tree = None
 
-    def transaction(self) -> lmdb.Transaction:
-        """The read transaction of this thread, begun when it is first needed; values are views into it."""
-        return self._open().transaction()
-
-    def _open(self) -> "_Use":
-        use = self._use
-        if use is not None and use.process == os.getpid():
-            return use
-        if use is not None:
-            self._lock = threading.Lock()  # copied by fork(), perhaps while a thread held it that the child lacks
-        with self._lock:
-            if self._use is None or self._use.process != os.getpid():
-                try:
-                    self._use = _Use(self._file)
-                except (lmdb.Error, OSError) as error:
-                    raise DataError(f"{self.path}: cannot be opened as LMDB: {error}{_advice(error)}") from error
-                self.check_unchanged()
-            return self._use
-
-
-def _advice(error: Exception) -> str:
-    if "already open in this process" in str(error):
-        return " LMDB opens a file once in a process: close the lmdb.Environment that holds it, or use its data there"
-    return ""
-
-
-class _Use:
-    """What one reader has open in one process: the environment, and a transaction for each thread."""
-
-    def __init__(self, file: Path) -> None:
-        self.process = os.getpid()
-        self._identity, self._environment = _environments.acquire(file)
-        self._of_thread = threading.local()
-        self._numbers: NumberIndex | None = None
-
-    def transaction(self) -> lmdb.Transaction:
-        """This thread's: LMDB lets no two threads use one."""
-        if not hasattr(self._of_thread, "transaction"):
-            self._of_thread.transaction = self._environment.begin(buffers=True)
-        transaction: lmdb.Transaction = self._of_thread.transaction
-        return transaction
-
-    def numbers(self, reader: LMDBReader, cursor: lmdb.Cursor) -> "NumberIndex":
-        """The records by number; made at the first call."""
-        if self._numbers is None:
-            self._numbers = NumberIndex(reader, cursor)
-        return self._numbers
-
-    def end(self) -> None:
-        """Give the environment back."""
-        _environments.release(self._identity)
+    def tree(self) -> Tree:
+        """The pages, mapped when they are first needed."""
+        tree = self._tree
+        if tree is None:
+            try:
+                tree = Tree(self._file, self.meta, self.path)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from error
+            self.check_unchanged()
+            self._tree = tree
+        return tree
 
 
 class LMDBCursor:
     """Walks the records in key order and, after the last, starts again, as Caffe's data layer."""
 
-    def __init__(self, reader: LMDBReader, cursor: lmdb.Cursor) -> None:
-        self._reader = reader
-        self._cursor = cursor
-        self._first()
+    def __init__(self, reader: LMDBReader) -> None:
+        self._reader, self._tree = reader, reader.tree()
+        self._cursor = TreeCursor(self._tree)
+        self._check()
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""
@@ -348,90 +137,40 @@ class LMDBCursor:
 
     def take(self, count: int) -> list[Record]:
         """The next ``count`` records; moves behind them."""
-        records: list[Record] = []
-        while True:
-            with self._reader.errors():
-                ahead = islice(self._cursor.iternext(), count - len(records))
-                records += [self._reader.checked(key, value) for key, value in ahead]
-            if len(records) == count:
-                self.skip(1)
-                return records
-            self._restart()
+        records = []
+        for _ in range(count):
+            records.append(Record(*self._cursor.record()))
+            self._move_on()
+        return records
 
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
-        with self._reader.errors():
-            for _ in range(count):
-                if not self._cursor.next():
-                    self._restart()
+        for _ in range(count):
+            self._move_on()
 
-    def _restart(self) -> None:
-        self._reader.check_unchanged()
-        with self._reader.errors():
-            self._first()
+    def _move_on(self) -> None:
+        self._cursor.next()
+        if self._cursor.at_end:
+            self._reader.check_unchanged()
+            self._cursor.first()
+            self._check()
 
-    def _first(self) -> None:
-        if not self._cursor.first():
-            raise self._reader.wrong_count(0)
+    def _check(self) -> None:
+        if self._cursor.at_end:
+            raise self._tree.wrong_count(0)
 
     def position(self) -> str:
         """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
-        return bytes(self._cursor.key()).hex()
+        return self._cursor.key().hex()
 
     def seek(self, position: str) -> None:
         """Return to a ``position``; DataError when its record is gone."""
         key = bytes.fromhex(position)
-        with self._reader.errors():
-            found = self._cursor.set_key(key)
-        if not found:
+        moved = TreeCursor(self._tree)
+        moved.seek(key)
+        if moved.at_end or moved.key() != key:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
-
-
-class NumberIndex:
-    """Finds records by number, with no Python object per record; for any number of threads, each with its cursor.
-
-    convert_imageset's keys start with the record's number, so that one search finds a record;
-    other databases are walked once and their keys kept in one array.
-    """
-
-    def __init__(self, reader: LMDBReader, cursor: lmdb.Cursor) -> None:
-        self._count, self._wrong_count = len(reader), reader.wrong_count
-        cursor.first()
-        first = _number_of(bytes(cursor.key()))
-        cursor.last()
-        last = _number_of(bytes(cursor.key()))
-        numbered = (first, last) == (0, self._count - 1)
-        self._walked: tuple[bytes, array[int]] | None = None if numbered else self._walk(cursor)
-
-    def find(self, cursor: lmdb.Cursor, number: int) -> tuple[bytes, memoryview | bytes]:
-        """Record ``number``, 0 to count - 1."""
-        if self._walked is None:
-            prefix = b"%08d" % number
-            if cursor.set_range(prefix) and bytes(cursor.key()).startswith(prefix):
-                return bytes(cursor.key()), cursor.value()
-            self._walked = self._walk(cursor)  # this number is missing, and another one there twice
-        keys, ends = self._walked
-        key = keys[ends[number - 1] if number else 0 : ends[number]]
-        cursor.set_key(key)
-        return key, cursor.value()
-
-    def _walk(self, cursor: lmdb.Cursor) -> "tuple[bytes, array[int]]":
-        """All keys in a row, and where each ends."""
-        keys = bytearray()
-        ends = array("q")
-        cursor.first()
-        for key in cursor.iternext(keys=True, values=False):
-            keys += key
-            ends.append(len(keys))
-            if len(ends) > self._count:
-                break
-        if len(ends) != self._count:
-            raise self._wrong_count(len(ends))
-        return bytes(keys), ends
-
-
-def _number_of(key: bytes) -> int | None:
-    return int(key[:8]) if key[:8].isdigit() and (len(key) == 8 or key[8:9] == b"_") else None
+        self._cursor = moved
 
 
 def lock_database(path: Path) -> FileLock:

@@ -2,6 +2,7 @@
 
 import json
 import keyword
+import logging
 import re
 import subprocess
 import sys
@@ -169,7 +170,7 @@ def run_exported(path: Path, inputs: Mapping[str, np.ndarray], *, trust: bool = 
 
 def _run_pt2(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
     extra: dict[str, Any] = {ARGUMENTS: ""}
-    with reading(path, "an exported program (.pt2)", CaffeCompatError):
+    with reading(path, "an exported program (.pt2)", CaffeCompatError), _quiet("torch.export"):
         module = torch.export.load(path, extra_files=extra).module()
         arguments = dict(json.loads(extra[ARGUMENTS] or "{}")) or {name: name for name in inputs}
     _check_given(path, arguments.values(), inputs)
@@ -217,6 +218,17 @@ def _check_given(path: Path, wanted: Iterable[str], inputs: Mapping[str, np.ndar
         raise CaffeCompatError(
             f"{path}: takes an input {', '.join(map(repr, missing))}; there are {there}; give --inputs"
         )
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Without a library's own report, traceback and all, of what it then raises."""
+    log = logging.getLogger(logger)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 @contextmanager

@@ -96,6 +96,23 @@ def test_exported_net(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     assert "1 blobs agree" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["net.pt2", "net.onnx"])
+@pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04", b"\x08\x08\x12" + b"\xff" * 20])
+def test_programs_of_other_bytes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    for words in ((path, model), (model, path), (path, path)):
+        assert run(*words, "--trust") == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"caffe-compat compare: {path}: ")
+        assert shown.count("\n") == 1
+    path.unlink()
+    assert run(model, path, "--trust") == 1
+    assert capsys.readouterr().err.startswith(f"caffe-compat compare: {path}: ")
+
+
 def test_not_an_npz(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "bad.npz").write_bytes(b"nonsense")
     assert run(model, tmp_path / "bad.npz") == 1
