@@ -253,7 +253,11 @@ class Solver:
             if self._requests.stopping:
                 return
         self._call("start")
-        self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
+        try:
+            self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
+        except (MemoryError, RuntimeError) as error:
+            self.net.fail_without_memory(error, "a pass forward and backward")
+            raise
         self.smoothed.add(loss)
         if display:
             self._display.show(self.iter, self.smoothed.value(), self._outputs)
