@@ -1,5 +1,6 @@
 """Batches from a database, in Caffe's order: the work behind the Data layer and Loader."""
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,9 @@ class DatabaseSource:
             batch, problems = self.maker.open_records([record.value for record in records])
             if not problems:
                 return batch, self._labels(batch, records)
-            for index in sorted(problems):
-                self.bad_records.pass_over(self._place(records[index].key), problems[index])
-            records = [record for index, record in enumerate(records) if index not in problems]
+            for number in sorted(problems):
+                self.bad_records.pass_over(self._place(records[number].key), problems[number])
+            records = [record for number, record in enumerate(records) if number not in problems]
 
     def state(self) -> dict[str, Any]:
         """Position and random state after the batches loaded so far."""
@@ -90,7 +91,7 @@ class DatabaseSource:
         if state["position"] is not None:
             cursor = self.database.cursor()
             cursor.seek(state["position"])
-        self._offset, self._cursor = state["offset"], cursor
+        self._offset, self._cursor = index(state["offset"]), cursor
         self.transformer.set_state(state["random"])
         self.bad_records.count = state["bad_records"]
 

@@ -1,6 +1,7 @@
 """HDF5Data: one dataset per top, from the HDF5 files named in a list."""
 
 import os
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,12 @@ class HDF5Source:
             self._load_file()
             self._row_order = self._saved_order(state["row_order"], len(self._row_order), "rows in its file")
             self._row = self._saved_place(state["row"], self._row_order)
-        except DataError:
+            self._offset = index(state["offset"])
+            process_random().set_state(state["random"])
+        except (DataError, LookupError, TypeError, ValueError):
             vars(self).update(before)
             process_random().set_state(random)
             raise
-        self._offset = state["offset"]
-        process_random().set_state(state["random"])
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -164,7 +165,7 @@ class HDF5Source:
     def _saved_place(self, place: int, order: np.ndarray) -> int:
         if not 0 <= place < len(order):
             raise DataError(f"{self.list_path}: the saved state stood at {place} of {len(order)}")
-        return place
+        return index(place)
 
     def _advance(self) -> None:
         self._row += 1

@@ -125,4 +125,7 @@ def test_a_state_of_other_files_is_refused_and_changes_nothing(
         layer.load_source_state(shuffled_state)
     with pytest.raises(DataError, match=r"files.txt: the saved state stood at 2 of 2"):
         layer.load_source_state({**before, "file": 2})
+    for wrong in ({"offset": None}, {"row": "1"}, {"random": [1, 2]}):
+        with pytest.raises((TypeError, ValueError)):  # which the solver turns into a line
+            layer.load_source_state({**before, **wrong})
     assert layer.source_state() == before
