@@ -57,8 +57,8 @@ class LMDBReader:
         """All records once, in key order."""
         tree = self.tree()
         for page in self._pages(tree):
-            for index in range(len(page.places)):
-                yield Record(*tree.record(page, index))
+            for key, value in tree.records(page, 0, len(page.places)):
+                yield Record(key, value)
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, without touching the records."""
@@ -137,19 +137,19 @@ class LMDBCursor:
 
     def take(self, count: int) -> list[Record]:
         """The next ``count`` records; moves behind them."""
-        records = []
-        for _ in range(count):
-            records.append(Record(*self._cursor.record()))
-            self._move_on()
+        records: list[Record] = []
+        while len(records) < count:
+            records += [Record(key, value) for key, value in self._cursor.take(count - len(records))]
+            self._restart_at_end()
         return records
 
     def skip(self, count: int) -> None:
         """Move ``count`` records on."""
         for _ in range(count):
-            self._move_on()
+            self._cursor.next()
+            self._restart_at_end()
 
-    def _move_on(self) -> None:
-        self._cursor.next()
+    def _restart_at_end(self) -> None:
         if self._cursor.at_end:
             self._reader.check_unchanged()
             self._cursor.first()

@@ -146,22 +146,28 @@ class Tree:
 
     def record(self, page: Page, index: int) -> tuple[bytes, memoryview]:
         """Key and value of node ``index`` of a leaf."""
-        size, flags, key_size = self._node(page, index)
-        key = page.start + page.places[index] + _NODE.size
-        data = key + key_size
-        end = page.start + self._meta.page_size
-        if not flags:
-            start = data
-        elif flags == _BIG_DATA and data + _NUMBER.size <= end:
-            (first,) = _NUMBER.unpack_from(self._bytes, data)
-            start, end = first * self._meta.page_size + PAGE_HEAD_SIZE, len(self._bytes)
-            if first < _FIRST_PAGE:
-                end = 0
-        else:
-            start, end = 0, -1  # a database within the database, or several values of one key
-        if start + size > end:
-            self._fail(f"record {bytes(self._bytes[key:data])!r} of {size} bytes does not lie in the file")
-        return bytes(self._bytes[key:data]), self._bytes[start : start + size]
+        return self.records(page, index, index + 1)[0]
+
+    def records(self, page: Page, first: int, last: int) -> list[tuple[bytes, memoryview]]:
+        """Keys and values of nodes ``first`` to ``last`` - 1 of a leaf."""
+        found = []
+        view, size = self._bytes, self._meta.page_size
+        start, end = page.start, page.start + size
+        for place in page.places[first:last]:
+            key = start + place + _NODE.size
+            if key > end:
+                self._fail(f"a node of page {start // size} leaves it")
+            length, flags, key_size = _NODE.unpack_from(view, start + place)
+            data = key + key_size
+            if flags == _BIG_DATA and data + _NUMBER.size <= end:
+                (number,) = _NUMBER.unpack_from(view, data)
+                value, limit = number * size + PAGE_HEAD_SIZE, len(view) if number >= _FIRST_PAGE else 0
+            else:  # with other flags: a database within the database, or several values of one key
+                value, limit = data, end if not flags else 0
+            if data > end or value + length > limit:
+                self._fail(f"record {bytes(view[key : min(data, end)])!r} of {length} bytes does not lie in the file")
+            found.append((bytes(view[key:data]), view[value : value + length]))
+        return found
 
     def _node(self, page: Page, index: int) -> tuple[int, int, int]:
         """Size (or page), flags and size of the key; these, and the key, lie within the page."""
@@ -254,6 +260,15 @@ class TreeCursor:
         assert self._leaf is not None
         return self._tree.record(self._leaf, self._index)
 
+    def take(self, most: int) -> list[tuple[bytes, memoryview]]:
+        """The records from here on that lie in one page, at most ``most``; goes behind them."""
+        assert self._leaf is not None
+        leaf, first = self._leaf, self._index
+        self._index = min(first + most, len(leaf.places))
+        if self._index == len(leaf.places):
+            self._next_leaf()
+        return self._tree.records(leaf, first, first + most)
+
     def key(self) -> bytes:
         """The key alone, without a look at the value."""
         assert self._leaf is not None
@@ -309,7 +324,6 @@ def check_whole(file: Path, meta: Meta, path: Path) -> None:
     tree = Tree(file, meta, path)
     try:
         for page in tree.leaves():
-            for index in range(len(page.places)):
-                tree.record(page, index)
+            tree.records(page, 0, len(page.places))
     except DataError:
         raise cut_short(file, meta) from None
