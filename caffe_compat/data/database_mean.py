@@ -7,7 +7,7 @@ import numpy as np
 
 from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.database import Database
-from caffe_compat.data.lmdb import Record
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 

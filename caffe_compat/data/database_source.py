@@ -12,7 +12,7 @@ from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.database import Database
 from caffe_compat.data.datum import parse_datum
 from caffe_compat.data.image_batch import PlainImageBatch
-from caffe_compat.data.lmdb import Record
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 

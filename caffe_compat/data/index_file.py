@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.data.lmdb import LMDBReader, Record
+from caffe_compat.data.lmdb import LMDBReader
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.errors import DataError, reading
 
 _MAGIC = b"CCSUBSET"

@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from caffe_compat.data.lmdb import Record, lock_database
+from caffe_compat.data.lmdb import lock_database
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.errors import DataError, reading
 
 

@@ -7,24 +7,16 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lmdb
 
-from caffe_compat.data.lmdb_pages import Page, Tree, TreeCursor, check_whole, cut_short, data_file, read_meta
+from caffe_compat.data.lmdb_pages import Page, Record, Tree, TreeCursor, check_whole, cut_short, data_file, read_meta
 from caffe_compat.errors import DataError
 from caffe_compat.file_lock import FileLock
 
 _FIRST_MAP_SIZE = 1 << 28
 _RECORDS_PER_COMMIT = 1000
-
-
-class Record(NamedTuple):
-    """A record as a database hands it out."""
-
-    key: bytes
-    value: memoryview | bytes  # a serialized Datum
-    label: int | None = None  # in place of the Datum's own label
 
 
 class LMDBReader:
@@ -57,8 +49,7 @@ class LMDBReader:
         """All records once, in key order."""
         tree = self.tree()
         for page in self._pages(tree):
-            for key, value in tree.records(page, 0, len(page.places)):
-                yield Record(key, value)
+            yield from tree.records(page, 0, len(page.places))
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, without touching the records."""
@@ -84,13 +75,13 @@ class LMDBReader:
         cursor.seek(key)
         if cursor.at_end or cursor.key() != key:
             raise DataError(f"{self.path}: no record with key {key!r}")
-        return Record(*cursor.record())
+        return cursor.record()
 
     def record(self, number: int) -> Record:
         """Record ``number`` in key order (0 is the first)."""
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: record {number} of {len(self)}")
-        return Record(*self.tree().by_number(number))
+        return self.tree().by_number(number)
 
     def cursor(self) -> "LMDBCursor":
         """A cursor at the first record."""
@@ -139,7 +130,7 @@ class LMDBCursor:
         """The next ``count`` records; moves behind them."""
         records: list[Record] = []
         while len(records) < count:
-            records += [Record(key, value) for key, value in self._cursor.take(count - len(records))]
+            records += self._cursor.take(count - len(records))
             self._restart_at_end()
         return records
 

@@ -33,6 +33,14 @@ _FIRST_PAGE = 2  # behind the two heads
 _MAX_DEPTH = 32  # of LMDB itself
 
 
+class Record(NamedTuple):
+    """A record as a database hands it out."""
+
+    key: bytes
+    value: memoryview | bytes  # a serialized Datum
+    label: int | None = None  # in place of the Datum's own label
+
+
 class Meta(NamedTuple):
     """What the head of a data.mdb says of its last complete transaction."""
 
@@ -135,7 +143,10 @@ class Tree:
 
     def below(self, page: Page, index: int) -> Page:
         """The page below node ``index`` of a branch."""
-        low, high, _ = self._node(page, index)
+        place = page.places[index]
+        if place + _NODE.size > self._meta.page_size:
+            self._fail(f"a node of page {page.start // self._meta.page_size} leaves it")
+        low, high, _ = _NODE.unpack_from(self._bytes, page.start + place)
         return self.page(low | high << 32)
 
     def key(self, page: Page, index: int) -> bytes:
@@ -144,12 +155,12 @@ class Tree:
         start = page.start + page.places[index] + _NODE.size
         return bytes(self._bytes[start : start + key_size])
 
-    def record(self, page: Page, index: int) -> tuple[bytes, memoryview]:
-        """Key and value of node ``index`` of a leaf."""
+    def record(self, page: Page, index: int) -> Record:
+        """Node ``index`` of a leaf."""
         return self.records(page, index, index + 1)[0]
 
-    def records(self, page: Page, first: int, last: int) -> list[tuple[bytes, memoryview]]:
-        """Keys and values of nodes ``first`` to ``last`` - 1 of a leaf."""
+    def records(self, page: Page, first: int, last: int) -> list[Record]:
+        """Nodes ``first`` to ``last`` - 1 of a leaf."""
         found = []
         view, size = self._bytes, self._meta.page_size
         start, end = page.start, page.start + size
@@ -166,7 +177,7 @@ class Tree:
                 value, limit = data, end if not flags else 0
             if data > end or value + length > limit:
                 self._fail(f"record {bytes(view[key : min(data, end)])!r} of {length} bytes does not lie in the file")
-            found.append((bytes(view[key:data]), view[value : value + length]))
+            found.append(Record(bytes(view[key:data]), view[value : value + length]))
         return found
 
     def _node(self, page: Page, index: int) -> tuple[int, int, int]:
@@ -192,7 +203,7 @@ class Tree:
                 self._fail("its pages are no tree")
             waiting += [(self.below(page, index), depth + 1) for index in reversed(range(len(page.places)))]
 
-    def by_number(self, number: int) -> tuple[bytes, memoryview]:
+    def by_number(self, number: int) -> Record:
         """Record ``number`` (of those that the head says) in key order, whatever the keys are.
 
         The first call looks once at each page of records.
@@ -255,12 +266,12 @@ class TreeCursor:
         """Whether it is behind the last record; it then has none."""
         return self._leaf is None
 
-    def record(self) -> tuple[bytes, memoryview]:
-        """Key and value here."""
+    def record(self) -> Record:
+        """The record here."""
         assert self._leaf is not None
         return self._tree.record(self._leaf, self._index)
 
-    def take(self, most: int) -> list[tuple[bytes, memoryview]]:
+    def take(self, most: int) -> list[Record]:
         """The records from here on that lie in one page, at most ``most``; goes behind them."""
         assert self._leaf is not None
         leaf, first = self._leaf, self._index

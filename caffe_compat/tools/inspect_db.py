@@ -10,7 +10,7 @@ import numpy as np
 from caffe_compat.atomic_file import write_bytes
 from caffe_compat.data.database import Database, find_backend, open_database
 from caffe_compat.data.datum import Datum, decode_image, parse_datum
-from caffe_compat.data.lmdb import Record
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.errors import DataError
 
 _LABELS_SHOWN = 20

@@ -22,7 +22,7 @@ def tree_of(database: Path) -> Tree:
 def records_of(tree: Tree) -> list[tuple[bytes, bytes]]:
     cursor, found = TreeCursor(tree), []
     while not cursor.at_end:
-        key, value = cursor.record()
+        key, value, _ = cursor.record()
         found.append((key, bytes(value)))
         cursor.next()
     return found
@@ -40,7 +40,7 @@ def test_as_the_lmdb_library_reads_it(tmp_path: Path, count: int, longest_key: i
         expected = list(transaction.cursor())
         tree = tree_of(tmp_path / "db")
         assert records_of(tree) == expected
-        assert [tuple(map(bytes, tree.by_number(number))) for number in range(len(expected))] == expected
+        assert [tuple(map(bytes, tree.by_number(number)[:2])) for number in range(len(expected))] == expected
         cursor, theirs = TreeCursor(tree), transaction.cursor()
         for key in [*keys, b"", b"\xff" * 511, *(dice.randbytes(3) for _ in range(100))]:
             cursor.seek(key)
