@@ -20,7 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from caffe_compat import __version__, tools
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.errors import CaffeCompatError, one_line, printable
 from caffe_compat.tools._extensions import add_extension_arguments, load_extensions
 
 ENTRY_POINTS = "caffe_compat.commands"
@@ -57,20 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CaffeCompatError, OSError) as error:
         if "--debug" in rest or "-debug" in rest:
             traceback.print_exc()
-        print(f"caffe-compat {command}: {_one_line(error)}", file=sys.stderr)
+        print(f"caffe-compat {command}: {one_line(error)}", file=sys.stderr)
     return 1
-
-
-def _one_line(error: CaffeCompatError | OSError) -> str:
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror or error}"
-    return str(error)
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """The user's files are at fault, not a line of ours: no Python source in it."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)
 
 
 def commands() -> dict[str, str]:

@@ -1,10 +1,22 @@
+import errno
 import inspect
 import os
+from pathlib import Path
 
 import pytest
 
 from caffe_compat import errors
-from caffe_compat.errors import CaffeCompatError, DataError, ProtoError, reading
+from caffe_compat.errors import (
+    CaffeCompatError,
+    DataError,
+    NetError,
+    ProtoError,
+    one_line,
+    printable,
+    reading,
+    refusal,
+    seen_from,
+)
 
 CLASSES = [cls for _, cls in inspect.getmembers(errors, inspect.isclass) if cls.__module__ == errors.__name__]
 
@@ -45,3 +57,27 @@ def test_what_libraries_raise_becomes_ours(problem: Exception, message: str) -> 
     assert caught.value.__cause__ is problem
     with pytest.raises(ProtoError, match=r"^mine$"), reading("f", "a list"):
         raise ProtoError("mine")
+
+
+def test_an_error_is_one_line_whatever_a_name_holds() -> None:
+    error = DataError('a\nI1126 fake.cpp:1] line: layer "\x1b[31mred\r\x7f\udcff": é')
+    assert str(error) == r'a\nI1126 fake.cpp:1] line: layer "\x1b[31mred\r\x7f\udcff": é'
+    assert printable("plain é") == "plain é"
+
+
+def test_a_missing_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "none/a.pt")
+    assert one_line(missing) == (
+        f"none/a.pt: No such file or directory: the folder none is missing (working directory {tmp_path})"
+    )
+    assert refusal(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
+    assert one_line(OSError(errno.EIO, "I/O", "a\nb")) == r"a\nb: I/O"
+    assert one_line(NetError("ours")) == "ours"
+
+
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert seen_from("a") == " (the working directory has been removed)"

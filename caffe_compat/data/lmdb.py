@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import lmdb
 
-from caffe_compat.errors import DataError, reading
+from caffe_compat.errors import DataError, reading, seen_from
 from caffe_compat.file_lock import FileLock
 
 _MAGIC = 0xBEEFC0DE
@@ -30,6 +30,7 @@ _BRANCH, _LEAF, _BIG_DATA = 1, 2, 1
 _NO_PAGE = (1 << 64) - 1
 _FIRST_MAP_SIZE = 1 << 28
 _RECORDS_PER_COMMIT = 1000
+_FULL_DISK_BYTES = 1 << 20
 
 
 class Record(NamedTuple):
@@ -79,7 +80,7 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
             second = _parse_meta(handle.read(_PAGE_HEADER_SIZE + _META.size))
     except OSError as error:
         raise DataError(
-            f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset"
+            f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset{seen_from(path)}"
         ) from None
     if second is None:
         raise _cut_short(file, first._replace(file_size=size))
@@ -296,7 +297,9 @@ class LMDBReader:
                 try:
                     self._use = _Use(self._file)
                 except (lmdb.Error, OSError) as error:
-                    raise DataError(f"{self.path}: cannot be opened as LMDB: {error}{_advice(error)}") from error
+                    raise DataError(
+                        f"{self.path}: cannot be opened as LMDB: {error}{_advice(error)}{seen_from(self.path)}"
+                    ) from error
                 self.check_unchanged()
             return self._use
 
@@ -444,13 +447,19 @@ def lock_database(path: Path) -> FileLock:
             DataError(f"{path}: is being written by another process; wait for it, or choose another name"),
         )
     except OSError as error:
-        raise DataError(f"{path}: cannot be created: {error}") from None
+        raise DataError(f"{path}: cannot be created: {_why(error)}{seen_from(path)}") from None
     try:
         _check_new(path)  # another one may have finished it in between
     except DataError:
         lock.release()
         raise
     return lock
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{error.filename} is a file, not a folder"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _check_new(path: Path) -> None:
@@ -477,7 +486,7 @@ class LMDBWriter:
             self._environment = lmdb.open(str(self.partial), map_size=self._first_map_size(), writemap=False)
         except (lmdb.Error, OSError) as error:
             self._lock.release()
-            raise DataError(f"{self.path}: cannot be created: {error}") from None
+            raise DataError(f"{self.path}: cannot be created: {_why(error)}{seen_from(self.path)}") from None
         self._pending: list[tuple[bytes, bytes]] = []
 
     def _first_map_size(self) -> int:
@@ -523,13 +532,19 @@ class LMDBWriter:
                 key = next(k for k, _ in self._pending if not 0 < len(k) <= 511)
                 raise DataError(f"{self.path}: key {key!r} has {len(key)} bytes; LMDB takes 1 to 511") from None
             except lmdb.Error as error:
-                raise DataError(f"{self.path}: cannot be written: {error}") from None
+                # LMDB reports a full disk as an input/output error, so that only the disk itself can tell.
+                full = shutil.disk_usage(self.partial).free < _FULL_DISK_BYTES
+                why = "no space left on the disk; free some or write elsewhere" if full else str(error)
+                raise DataError(f"{self.path}: cannot be written: {why}") from None
 
     def finish(self) -> None:
         """Write the rest, and give the folder its name."""
         try:
             self.commit()
-            self._environment.sync(True)
+            try:
+                self._environment.sync(True)
+            except lmdb.Error as error:
+                raise DataError(f"{self.path}: cannot be written: {error}") from None
             self._environment.close()
             (self.partial / "lock.mdb").unlink(missing_ok=True)
             os.rename(self.partial, self.path)

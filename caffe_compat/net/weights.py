@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer
 from caffe_compat.net.graph import Graph
 from caffe_compat.proto import (
@@ -217,9 +217,11 @@ def save_weights(graph: Graph, path: str | os.PathLike[str], *, hdf5: bool, diff
         )
     if repeated:
         warnings.warn(
-            f"{os.fspath(path)}: layers of {graph.context.source.name} share the name {_listed(repeated)}; the file "
-            "has the parameters of each, but Caffe and caffe_compat copy by name, all to one of them, so that it "
-            "cannot be restored; give each layer a name of its own",
+            printable(
+                f"{os.fspath(path)}: layers of {graph.context.source.name} share the name {_listed(repeated)}; the "
+                "file has the parameters of each, but Caffe and caffe_compat copy by name, all to one of them, so "
+                "that it cannot be restored; give each layer a name of its own"
+            ),
             stacklevel=3,
         )
     values = [[_to_array(p, s) for p, s in zip(layer.blobs, layer.blob_shapes, strict=True)] for layer in layers]

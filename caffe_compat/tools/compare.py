@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from caffe_compat import random
-from caffe_compat.errors import CaffeCompatError, reading
+from caffe_compat.errors import CaffeCompatError, printable, reading
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
@@ -74,12 +74,15 @@ def run(args: argparse.Namespace) -> int:
     mismatch, worst = compare(first, second, names, args.rtol, args.atol)
     if mismatch is None:
         print(
-            f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in {worst[0]}"
+            printable(
+                f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in "
+                f"{worst[0]}"
+            )
         )
         return 0
     layer = f"layer {_writer(net, mismatch.blob)}, " if net else ""
     agreed = names.index(mismatch.blob)
-    print(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree")
+    print(printable(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree"))
     return 1
 
 

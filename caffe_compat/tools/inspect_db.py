@@ -11,7 +11,7 @@ from caffe_compat.atomic_file import write_bytes
 from caffe_compat.data.database import Database, find_backend, open_database
 from caffe_compat.data.datum import Datum, decode_image, parse_datum
 from caffe_compat.data.lmdb import Record
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, printable
 
 _LABELS_SHOWN = 20
 _TILE_PX = 96
@@ -44,15 +44,16 @@ def run(args: argparse.Namespace) -> int:
             labels[datum.label if record.label is None else record.label] += 1
         except DataError as error:
             problems.append(f"record {record.key.decode(errors='replace')!r}: {error}")
-    print(f"{args.db}: {find_backend(args.db)}, {len(database)} records, keys {_text(first)} to {_text(last)}")
+    keys = f"keys {_text(first)} to {_text(last)}"
+    print(f"{printable(args.db)}: {find_backend(args.db)}, {len(database)} records, {keys}")
     for shape, count in shapes.most_common():
         print(f"  {count:9d} x {shape}")
     _print_labels(labels)
     for problem in problems:
-        print(f"  damaged: {problem}")
+        print(f"  damaged: {printable(problem)}")
     if args.sheet:
         write_bytes(args.sheet, _contact_sheet(database, args.images))
-        print(f"  contact sheet: {args.sheet}")
+        print(f"  contact sheet: {printable(args.sheet)}")
     database.close()
     return 1 if problems else 0
 

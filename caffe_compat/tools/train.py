@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError, SolverError, one_line
 from caffe_compat.file_lock import FileLock
 from caffe_compat.net.phase_rules import phase_value
 from caffe_compat.precision import PRECISIONS
@@ -94,7 +94,7 @@ def _worker(args: argparse.Namespace) -> None:
         load_extensions(args)
         status = run(args)
     except (CaffeCompatError, OSError) as error:
-        print(f"caffe-compat train: {error}", file=sys.stderr)
+        print(f"caffe-compat train: {one_line(error)}", file=sys.stderr)
         status = 1
     sys.exit(status)
 
