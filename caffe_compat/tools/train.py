@@ -2,11 +2,13 @@
 
 Several devices: ``--gpu 0,1`` (or ``all``), or one process each by ``torchrun -m caffe_compat.cli train ...``;
 each device takes the file's batch_size of its own share of the data.
-Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots; see --sigint_effect and --sighup_effect.
+Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots, SIGTERM ends at once; see --sigint_effect,
+--sighup_effect and --sigterm_effect (stop is for queues that send SIGTERM before they kill).
 """
 
 import argparse
 import os
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -20,7 +22,7 @@ from caffe_compat.precision import PRECISIONS
 from caffe_compat.proto import caffe_pb2, read_solver
 from caffe_compat.solver import Solver, find_snapshot
 from caffe_compat.solver.devices import device_of, solver_gpus
-from caffe_compat.solver.launch import launch
+from caffe_compat.solver.launch import FORWARDED, launch
 from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
@@ -66,6 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_weights_arguments(parser)
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
+    parser.add_argument("--sigterm_effect", choices=ACTIONS, help="what SIGTERM does; by default it ends the process")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
     parser.add_argument("--log_csv", metavar="FILE", help="append the events as CSV")
     parser.add_argument("--tensorboard", metavar="DIR", help="write the events for TensorBoard")
@@ -83,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
             _train(args, param, device, parallel)
         return 0
     if len(gpus) > 1:
-        return launch(_worker, (args,), len(gpus))
+        term = [signal.SIGTERM] if args.sigterm_effect else []
+        return launch(_worker, (args,), len(gpus), [*FORWARDED, *term])
     _train(args, param, device_of(gpus), SINGLE)
     return 0
 
@@ -128,7 +132,7 @@ def _train(
         log.using_cpu()
     with (
         _only_writer(param, args.solver) if parallel.is_root else nullcontext(),
-        SignalActions(args.sigint_effect, args.sighup_effect) as signals,
+        SignalActions(args.sigint_effect, args.sighup_effect, args.sigterm_effect) as signals,
     ):
         solver = Solver(
             param,
