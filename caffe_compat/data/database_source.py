@@ -64,7 +64,29 @@ class DatabaseSource:
 
     def read(self) -> tuple[PlainImageBatch, np.ndarray]:
         """The next images as an ImageBatch, decoded but not transformed, and labels (N) int32."""
-        self.database.check_unchanged()
+        while True:
+            cursor = self._keep_up()
+            offset, position, bad_records = self._offset, cursor.position(), self.bad_records.count
+            try:
+                batch = self._read()
+            except DataError:
+                if not self.database.overtaken():
+                    raise
+            else:
+                if not self.database.overtaken():
+                    return batch
+            # Another process has written meanwhile, and perhaps over what was read: once more.
+            cursor.go_back(position)
+            self._offset, self.bad_records.count = offset, bad_records
+
+    def _keep_up(self) -> Any:
+        """The cursor, in the present state of the database."""
+        if self._cursor is None:
+            self._cursor = self.database.cursor()
+        self._cursor.keep_up()
+        return self._cursor
+
+    def _read(self) -> tuple[PlainImageBatch, np.ndarray]:
         records: list[Record] = []
         while True:
             records += self._take(self.batch_size - len(records))
@@ -120,8 +142,6 @@ class DatabaseSource:
         return labels
 
     def _take(self, count: int) -> list[Record]:
-        if self._cursor is None:
-            self._cursor = self.database.cursor()
         if self.rank_count == 1:
             self._offset += count
             result: list[Record] = self._cursor.take(count)

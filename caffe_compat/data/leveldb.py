@@ -162,8 +162,9 @@ class LevelDBReader:
         """A cursor at the first record."""
         return LevelDBCursor(self)
 
-    def check_unchanged(self) -> None:
-        """Nothing to check: LevelDB's own lock keeps writers out."""
+    def overtaken(self) -> bool:
+        """Never: LevelDB's own lock keeps writers out."""
+        return False
 
     def close(self) -> None:
         """Release the database, so that others can open it."""
@@ -193,6 +194,12 @@ class LevelDBCursor:
         self._reader = reader
         self._item: Any = None
         self._restart()
+
+    def keep_up(self) -> None:
+        """Nothing to do: LevelDB's own lock keeps writers out."""
+
+    def go_back(self, position: str) -> None:
+        """Never asked for: nobody overtakes."""
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""

@@ -9,6 +9,7 @@ import os
 import shutil
 import struct
 import threading
+import warnings
 from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -166,7 +167,7 @@ class _Environments:
             if identity in self.open:
                 environment, users = self.open[identity]
             else:
-                environment, users = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=True), 0
+                environment, users = _open_environment(file, stat.st_size), 0
             self.open[identity] = (environment, users + 1)
         return identity, environment
 
@@ -177,6 +178,16 @@ class _Environments:
                 self.open[identity] = (environment, users - 1)
             else:
                 environment.close()
+
+
+def _open_environment(file: Path, size: int) -> lmdb.Environment:
+    def open_mapped(map_size: int) -> lmdb.Environment:
+        return lmdb.open(str(file), map_size=map_size, subdir=False, readonly=True, lock=False, readahead=True)
+
+    try:
+        return open_mapped(2 * size)  # room for records that others append
+    except lmdb.MemoryError:
+        return open_mapped(size)
 
 
 _environments = _Environments()
@@ -266,15 +277,47 @@ class LMDBReader:
         """What to say where the tree holds another number of records than the head says."""
         return DataError(f"{self.path}: damaged: has {found} records, its head says {len(self)}; convert it again")
 
-    def check_unchanged(self) -> None:
-        """DataError when someone has written to the database since it was opened."""
-        now = read_meta(self._file)
-        if now.file_size < min(self.meta.file_size, self.meta.full_size):
-            raise _cut_short(self._file, now)
-        if now.transaction != self.meta.transaction:
-            raise DataError(
-                f"{self.path}: is being written by another process; read it when that has finished, or copy it first"
+    def behind(self) -> int:
+        """How many transactions others have written since this reader's view of the database was taken.
+
+        DataError when the file is cut short.  Where it was removed or replaced, what is open stays as it is: 0.
+        """
+        use = self._open()
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return 0
+        if (found.st_dev, found.st_ino) != use.identity:
+            return 0
+        if found.st_size < min(self.meta.file_size, self.meta.full_size):
+            raise _cut_short(self._file, self.meta._replace(file_size=found.st_size))
+        return use.last_transaction() - self.meta.transaction
+
+    def overtaken(self) -> bool:
+        """Whether what was read may be torn: LMDB writes anew to pages that were freed two transactions ago."""
+        return not 0 <= self.behind() <= 1
+
+    def keep_up(self) -> bool:
+        """Go on in what others have written meanwhile; whether they have.
+
+        Views and cursors of before are then of no use any more.  (Caffe, which locks what it reads, goes on in what it
+        found at first; without a lock old pages may be written anew.)
+        """
+        if not self.behind():
+            return False
+        before = len(self)
+        self.close()
+        self._open()
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{self.path}: another process has written to it: {before} records before, {len(self)} now; reading "
+                "goes on in what is there now",
+                stacklevel=2,
             )
+        return True
+
+    _told = False
 
     def close(self) -> None:
         """Release the environment; views of values become invalid."""
@@ -300,8 +343,17 @@ class LMDBReader:
                     raise DataError(
                         f"{self.path}: cannot be opened as LMDB: {error}{_advice(error)}{seen_from(self.path)}"
                     ) from error
-                self.check_unchanged()
+                self._follow()
             return self._use
+
+    def _follow(self) -> None:
+        """Take in what the head says now: somebody may have written since it was read."""
+        now = read_meta(self._file)
+        if now.file_size < min(self.meta.file_size, self.meta.full_size) and now.transaction == self.meta.transaction:
+            raise _cut_short(self._file, now)
+        if now.transaction != self.meta.transaction:
+            check_whole(self._file, now)
+            self.meta = now
 
 
 def _advice(error: Exception) -> str:
@@ -315,7 +367,7 @@ class _Use:
 
     def __init__(self, file: Path) -> None:
         self.process = os.getpid()
-        self._identity, self._environment = _environments.acquire(file)
+        self.identity, self._environment = _environments.acquire(file)
         self._of_thread = threading.local()
         self._numbers: NumberIndex | None = None
 
@@ -332,9 +384,13 @@ class _Use:
             self._numbers = NumberIndex(reader, cursor)
         return self._numbers
 
+    def last_transaction(self) -> int:
+        """The number of the last transaction that was written to the file."""
+        return int(self._environment.info()["last_txnid"])
+
     def end(self) -> None:
         """Give the environment back."""
-        _environments.release(self._identity)
+        _environments.release(self.identity)
 
 
 class LMDBCursor:
@@ -344,6 +400,20 @@ class LMDBCursor:
         self._reader = reader
         self._cursor = cursor
         self._first()
+        self._key = bytes(cursor.key())
+
+    def keep_up(self) -> None:
+        """Go on at the same key in what others have written meanwhile; records of before are invalid."""
+        if self._reader.keep_up():
+            with self._reader.errors():
+                self._cursor = self._reader.transaction().cursor()
+                if not self._cursor.set_range(self._key):
+                    self._first()
+                self._key = bytes(self._cursor.key())
+
+    def go_back(self, position: str) -> None:
+        """Let the next ``keep_up``, which is known to find something new, go on at ``position``."""
+        self._key = bytes.fromhex(position)
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""
@@ -367,9 +437,10 @@ class LMDBCursor:
             for _ in range(count):
                 if not self._cursor.next():
                     self._restart()
+            self._key = bytes(self._cursor.key())
 
     def _restart(self) -> None:
-        self._reader.check_unchanged()
+        self._reader.behind()  # a file cut short is found
         with self._reader.errors():
             self._first()
 
@@ -379,7 +450,7 @@ class LMDBCursor:
 
     def position(self) -> str:
         """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
-        return bytes(self._cursor.key()).hex()
+        return self._key.hex()
 
     def seek(self, position: str) -> None:
         """Return to a ``position``; DataError when its record is gone."""
@@ -388,6 +459,7 @@ class LMDBCursor:
             found = self._cursor.set_key(key)
         if not found:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
+        self._key = key
 
 
 class NumberIndex:
