@@ -41,6 +41,8 @@ class LevelDBWriter:
         try:
             if kind is None:
                 os.rename(self.partial, self.path)
+            else:  # nobody goes on with it
+                shutil.rmtree(self.partial, ignore_errors=True)
         finally:
             self._lock.release()
 

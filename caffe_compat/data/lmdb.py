@@ -572,7 +572,10 @@ class LMDBWriter:
         if kind is None:
             self.finish()
         else:
+            nothing = issubclass(kind, DataError) and not self.count()  # to go on with
             self._environment.close()
+            if nothing:
+                shutil.rmtree(self.partial, ignore_errors=True)
             self._lock.release()
 
     def last_key(self) -> bytes | None:

@@ -22,7 +22,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from caffe_compat.atomic_file import atomic_path
+from caffe_compat.atomic_file import atomic_path, check_target
 from caffe_compat.errors import CaffeCompatError, printable
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import (
@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) != default and args.out.suffix not in kinds:
             name = option.replace("_", "-")
             raise CaffeCompatError(f"{args.out}: --{name} is for {', '.join(kinds)}; leave it out")
+    check_target(args.out)
     net = open_net(args.model, None, args).eval()
     try:
         load_weights(net, args.weights, strict=args.strict, reshape=reshape_of(args))

@@ -29,6 +29,7 @@ from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, 
 from caffe_compat.solver.signals import ACTIONS, SignalActions
 from caffe_compat.tools._extensions import load_extensions
 from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._values import int32, phase_or_none, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,10 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument("--weights", default="", metavar="A,B", help="start from the weights in these caffemodels")
     parser.add_argument("--gpu", default="", metavar="LIST", help='CUDA devices with commas, or "all"; default the CPU')
-    parser.add_argument("--phase", default="", choices=["", "TRAIN", "TEST"], help="the train net's phase")
-    parser.add_argument("--level", type=int, default=0, help="the train net's level")
+    parser.add_argument(
+        "--phase", type=phase_or_none, default="", metavar="TRAIN|TEST", help="the train net's phase (default TRAIN)"
+    )
+    parser.add_argument("--level", type=int32, default=0, help="the train net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the train net's stages")
-    parser.add_argument("--iterations", type=int, help="train to this iteration instead of the file's max_iter")
+    parser.add_argument("--iterations", type=int32, help="train to this iteration instead of the file's max_iter")
     parser.add_argument(
         "--precision",
         default="fp32",
@@ -57,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--skip-bad-records",
-        type=int,
+        type=whole(0),
         default=0,
         metavar="N",
         help="pass over up to N unreadable records per data layer",
@@ -119,6 +122,9 @@ def _solver_param(args: argparse.Namespace) -> caffe_pb2.SolverParameter:
         del param.weights[:]
     if args.weights:
         param.weights.append(args.weights)
+    for flag in ("strict", "reshape"):
+        if getattr(args, flag) and not (param.weights or args.snapshot):
+            raise SolverError(f"--{flag}: there are no weights that could fit; give --weights, or leave it out")
     return param
 
 
