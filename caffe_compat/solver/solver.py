@@ -48,7 +48,7 @@ class Solver:
     step as CUDA graphs; where a net cannot be recorded as graphs, the log says why, once.
     ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), in force while the solver trains and
     tests; None takes what is in force now.
-    ``stop_at_nan``: raise SolverError at a display whose loss is NaN or infinite; by default the log warns of it.
+    ``stop_at_nan``: raise SolverError when the loss is NaN or infinite; by default the log warns of it.
 
     >>> solver = Solver("solver.prototxt")
     >>> solver.net.copy_from("pretrained.caffemodel")
@@ -248,6 +248,9 @@ class Solver:
         if display:
             self._display.show(self.iter, self.smoothed.value(), self._outputs)
             self._not_finite.check(self.iter, self.smoothed, self.train_step.batch)
+        else:
+            self._not_finite.watch(self.iter, loss, self.train_step.batch)
+        self.train_step.batch = {}  # its memory is wanted
         self._call("gradients_ready")
         self._update.make(self.train_step, self.iter, display=display)
         self.state.iteration += 1

@@ -65,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="pass over up to N unreadable records per data layer",
     )
-    parser.add_argument(
-        "--stop_at_nan", action="store_true", help="end with an error at a display whose loss is NaN or infinite"
-    )
+    parser.add_argument("--stop_at_nan", action="store_true", help="end with an error when the loss is NaN or infinite")
     add_weights_arguments(parser)
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
