@@ -55,8 +55,12 @@ def copy_weights(
     *,
     strict: bool = False,
     reshape: Collection[str] = (),
+    look_only: bool = False,
 ) -> CopyReport:
-    """Caffe's CopyTrainedLayersFrom; see ``Net.copy_from``.  Nothing is changed when anything does not fit."""
+    """Caffe's CopyTrainedLayersFrom; see ``Net.copy_from``.  Nothing is changed when anything does not fit.
+
+    ``look_only``: nothing is changed in any case.
+    """
     if not isinstance(source, str | os.PathLike):
         layers, origin, hdf5 = message_weights(source), "<message>", False
     elif is_hdf5(source):
@@ -90,6 +94,8 @@ def copy_weights(
     ]
     report.repeated = [name for name in repeated_names(graph) if name in report.missing]
     _refuse(graph, layers, report, origin, strict)
+    if look_only:
+        return report
     with torch.no_grad():
         for target, array in plan:
             target.copy_(torch.from_numpy(np.array(array, copy=True)).view(target.shape))

@@ -7,7 +7,6 @@ Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots, SIGTERM ends 
 """
 
 import argparse
-import os
 import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -16,17 +15,17 @@ from pathlib import Path
 import torch
 
 from caffe_compat.errors import CaffeCompatError, SolverError, one_line
-from caffe_compat.file_lock import FileLock
 from caffe_compat.net.phase_rules import phase_value
 from caffe_compat.precision import PRECISIONS
 from caffe_compat.proto import caffe_pb2, read_solver
-from caffe_compat.solver import Solver, find_snapshot
+from caffe_compat.solver import Solver
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.launch import FORWARDED, launch
 from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
+from caffe_compat.solver.snapshot import lock_prefix
 from caffe_compat.tools._extensions import load_extensions
 from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
 from caffe_compat.tools._values import int32, phase_or_none, whole
@@ -153,7 +152,7 @@ def _train(
         )
         try:
             solver.set_action_function(signals.requested)
-            snapshot = _snapshot_to_resume(args, param, log)
+            snapshot = _snapshot_to_resume(args, solver, log)
             if snapshot is not None:
                 log.resuming(snapshot)
                 solver.restore(snapshot)
@@ -165,24 +164,17 @@ def _train(
 
 
 def _only_writer(param: caffe_pb2.SolverParameter, source: str) -> AbstractContextManager[object]:
-    """Keep others from writing snapshots of the same names; SolverError when one trains here already."""
-    lock = Path(f"{param.snapshot_prefix}.lock")
-    # Where no file can be made, the solver says so if it is to write snapshots.
-    if not (param.snapshot or param.snapshot_after_train) or not os.access(lock.parent, os.W_OK | os.X_OK):
-        return nullcontext()
-    refusal = SolverError(
-        f'{source}: another process trains with snapshot_prefix "{param.snapshot_prefix}"; wait for it or stop it, '
-        "or set another snapshot_prefix"
-    )
-    return FileLock(lock, refusal)
+    """Keep others from writing snapshots of the same names: before the nets are built, which may take long."""
+    writes = param.snapshot or param.snapshot_after_train
+    return (lock_prefix(param, source) if writes else None) or nullcontext()
 
 
-def _snapshot_to_resume(args: argparse.Namespace, param: caffe_pb2.SolverParameter, log: CaffeTrainLog) -> Path | None:
+def _snapshot_to_resume(args: argparse.Namespace, solver: Solver, log: CaffeTrainLog) -> Path | None:
     if args.snapshot != "auto":
         return Path(args.snapshot) if args.snapshot else None
-    found = find_snapshot(param.snapshot_prefix, log)
+    found = solver.newest_snapshot()
     if found is None:
-        log.no_snapshot(param.snapshot_prefix)
+        log.no_snapshot(solver.param.snapshot_prefix)
     return found
 
 
