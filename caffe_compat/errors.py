@@ -7,6 +7,7 @@ for one of these, unless ``--debug`` asks for it.
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -64,6 +65,10 @@ def reading(
         raise
     except Exception as problem:
         where = f"{os.fspath(path)}: {place}: " if place else f"{os.fspath(path)}: "
+        said_missing = re.search(r"no.?such.?file|(n.t|not) exist", str(problem), re.IGNORECASE)
+        if (said_missing or isinstance(problem, FileNotFoundError)) and not os.path.exists(path):
+            why = os.strerror(errno.ENOENT)
+            raise error(f"{where}cannot be read: {why}; expected {expected}{seen_from(path)}") from problem
         if isinstance(problem, OSError) and problem.strerror and problem.errno:
             raise error(f"{where}cannot be read: {problem.strerror}; expected {expected}{seen_from(path)}") from problem
         raise error(f"{where}cannot be read as {expected}: {reason(problem)}; damaged, or something else") from problem

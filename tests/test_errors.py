@@ -1,7 +1,9 @@
 import errno
 import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -81,3 +83,59 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
     assert seen_from("a") == " (the working directory has been removed)"
+
+
+def read_with(reader: str, path: str) -> object:
+    """What each room's reader of files makes of ``path``."""
+    from caffe_compat import Net, data, proto, solver
+    from caffe_compat.data.image_list import ImageList, read_image
+    from caffe_compat.data.window_file import WindowFile
+    from caffe_compat.solver import resume
+    from caffe_compat.solver.events import read_events
+    from caffe_compat.tools._exported import load_weights, run_exported
+
+    net = proto.parse_net('layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 1 } } }')
+    readers: dict[str, Callable[[str], object]] = {
+        "net": proto.read_net,
+        "solver": proto.read_solver,
+        "caffemodel": proto.read_caffemodel,
+        "solverstate": proto.read_solverstate,
+        "blob": proto.read_blob,
+        "schema": proto.extend_schema,
+        "hdf5 weights": proto.read_hdf5_weights,
+        "hdf5 state": proto.read_hdf5_solverstate,
+        "resume": resume.read_resume,
+        "events": lambda name: list(read_events(name)),
+        "log": solver.read_log,
+        "database": data.open_database,
+        "LMDB": data.LMDBReader,
+        "subset": data.SubsetReader,
+        "mean": data.read_mean,
+        "list": ImageList,
+        "image": read_image,
+        "windows": lambda name: WindowFile(name, 0.5, 0.5),
+        "npy mean": lambda name: data.read_mean(f"{name}.npy"),
+        "state dict": lambda name: load_weights(Net(net), Path(f"{name}.pt")),
+        "safetensors": lambda name: load_weights(Net(net), Path(f"{name}.safetensors")),
+        "pt2": lambda name: run_exported(Path(f"{name}.pt2"), {}),
+        "onnx": lambda name: run_exported(Path(f"{name}.onnx"), {}),
+    }
+    if reader == "all":
+        return list(readers)
+    return readers[reader](path)
+
+
+READERS = cast(list[str], read_with("all", ""))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_missing_file_is_named_with_the_working_directory(
+    reader: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CaffeCompatError) as raised:
+        read_with(reader, "gone/file")
+    told = str(raised.value)
+    assert told.startswith("gone/file")
+    assert f"(working directory {tmp_path})" in told
+    assert "damaged" not in told

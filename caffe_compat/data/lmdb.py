@@ -204,7 +204,7 @@ class LMDBReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = data_file(path).absolute()  # the working directory may change
-        self.meta = read_meta(self._file)
+        self.meta = read_meta(self.path)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
         check_whole(self._file, self.meta)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError, SolverError, seen_from
 from caffe_compat.file_lock import ProcessLock
 from caffe_compat.net.weights import copy_weights
 from caffe_compat.proto import (
@@ -160,7 +160,7 @@ def _find_model(learned_net: str, state_path: str | os.PathLike[str]) -> str:
             return candidate
     raise SolverError(
         f"{os.fspath(state_path)}: learned_net {learned_net} is not there, nor {beside}; "
-        "put the .caffemodel beside the .solverstate"
+        f"put the .caffemodel beside the .solverstate{seen_from(learned_net)}"
     )
 
 
