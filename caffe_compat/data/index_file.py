@@ -112,9 +112,13 @@ class SubsetReader:
         """A cursor at the first record."""
         return SubsetCursor(self)
 
-    def check_unchanged(self) -> None:
-        """DataError when someone has written to the database."""
-        self._database.check_unchanged()
+    def overtaken(self) -> bool:
+        """As ``LMDBReader.overtaken``."""
+        return self._database.overtaken()
+
+    def keep_up(self) -> bool:
+        """As ``LMDBReader.keep_up``; the record numbers stay."""
+        return self._database.keep_up()
 
     def close(self) -> None:
         """Release the database."""
@@ -127,6 +131,14 @@ class SubsetCursor:
     def __init__(self, reader: SubsetReader) -> None:
         self._reader = reader
         self._number = 0
+
+    def keep_up(self) -> None:
+        """As ``LMDBCursor.keep_up``."""
+        self._reader.keep_up()
+
+    def go_back(self, position: str) -> None:
+        """As ``LMDBCursor.go_back``."""
+        self._number = int(position)
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""

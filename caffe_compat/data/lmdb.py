@@ -5,18 +5,25 @@ Readers take no lock and write nothing, so a database may lie on a read-only dis
 
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lmdb
 
-from caffe_compat.data.lmdb_pages import Page, Record, Tree, TreeCursor, check_whole, cut_short, data_file, read_meta
-from caffe_compat.errors import DataError
+from caffe_compat.data.lmdb_pages import Page, Record, Tree, TreeCursor, cut_short, data_file, read_meta
+from caffe_compat.errors import DataError, seen_from
 from caffe_compat.file_lock import FileLock
 
 _FIRST_MAP_SIZE = 1 << 28
 _RECORDS_PER_COMMIT = 1000
+_FULL_DISK_BYTES = 1 << 20
+
+
+def being_written(path: Path) -> DataError:
+    """What to say where a walk through all records has been overtaken."""
+    return DataError(f"{path}: is being written by another process; read it when that has finished, or copy it first")
 
 
 class LMDBReader:
@@ -30,11 +37,12 @@ class LMDBReader:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = data_file(path).absolute()  # the working directory may change
-        self.meta = read_meta(self._file)
+        self.meta = read_meta(self.path)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
-        check_whole(self._file, self.meta, self.path)
         self._tree: Tree | None = None
+        if self.meta.file_size < self.meta.full_size:
+            self.tree()  # which looks it through
 
     def __len__(self) -> int:
         return self.meta.entries
@@ -63,10 +71,12 @@ class LMDBReader:
         number = 0
         for page in tree.leaves():
             number += len(page.places)
-            if number > len(self):
+            if number > tree.meta.entries:
                 raise tree.wrong_count(number)
             yield page
-        if number != len(self):
+            if not 0 <= self._behind(tree) <= 1:
+                raise being_written(self.path)
+        if number != tree.meta.entries:
             raise tree.wrong_count(number)
 
     def get(self, key: bytes) -> Record:
@@ -87,30 +97,68 @@ class LMDBReader:
         """A cursor at the first record."""
         return LMDBCursor(self)
 
-    def check_unchanged(self) -> None:
-        """DataError when someone has written to the database since it was opened."""
-        now = read_meta(self._file)
-        if now.file_size < min(self.meta.file_size, self.meta.full_size):
-            raise cut_short(self._file, now)
-        if now.transaction != self.meta.transaction:
-            raise DataError(
-                f"{self.path}: is being written by another process; read it when that has finished, or copy it first"
+    def behind(self) -> int:
+        """How many transactions others have written since this reader's view of the database was taken.
+
+        DataError when the file is cut short.  Where it was removed or replaced, what is open stays as it is: 0.
+        """
+        return self._behind(self.tree())
+
+    def _behind(self, tree: Tree) -> int:
+        try:
+            found = os.stat(self._file)
+        except OSError:
+            return 0
+        if (found.st_dev, found.st_ino) != tree.identity:
+            return 0
+        if found.st_size < min(tree.meta.file_size, tree.meta.full_size):
+            raise cut_short(self._file, tree.meta._replace(file_size=found.st_size))
+        return tree.last_transaction() - tree.meta.transaction
+
+    def overtaken(self) -> bool:
+        """Whether what was read may be torn: LMDB writes anew to pages that were freed two transactions ago."""
+        return not 0 <= self.behind() <= 1
+
+    def keep_up(self) -> bool:
+        """Go on in what others have written meanwhile; whether they have.
+
+        Cursors of before are then of no use any more, and values may be written over.  (Caffe, which locks what it
+        reads, goes on in what it found at first; without a lock old pages may be written anew.)
+        """
+        if not self.behind():
+            return False
+        before = len(self)
+        self.close()
+        self.tree()
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{self.path}: another process has written to it: {before} records before, {len(self)} now; reading "
+                "goes on in what is there now",
+                stacklevel=2,
             )
+        return True
+
+    _told = False
 
     def close(self) -> None:
         """Let the file go, as soon as nobody has a view of it."""
         self._tree = None
 
     def tree(self) -> Tree:
-        """The pages, mapped when they are first needed."""
+        """The pages, mapped when they are first needed, as they are then."""
         tree = self._tree
         if tree is None:
             try:
-                tree = Tree(self._file, self.meta, self.path)
+                tree = Tree(self._file, self.path)
             except (OSError, ValueError) as error:
-                raise DataError(f"{self.path}: cannot be opened as LMDB: {error}") from error
-            self.check_unchanged()
-            self._tree = tree
+                raise DataError(f"{self.path}: cannot be opened as LMDB: {error}{seen_from(self.path)}") from error
+            now, before = tree.meta, self.meta
+            if now.transaction == before.transaction and now.file_size < min(before.file_size, before.full_size):
+                raise cut_short(self._file, now)
+            if now.file_size < now.full_size:
+                tree.check_whole()
+            self.meta, self._tree = now, tree
         return tree
 
 
@@ -118,9 +166,28 @@ class LMDBCursor:
     """Walks the records in key order and, after the last, starts again, as Caffe's data layer."""
 
     def __init__(self, reader: LMDBReader) -> None:
-        self._reader, self._tree = reader, reader.tree()
-        self._cursor = TreeCursor(self._tree)
-        self._check()
+        self._reader = reader
+        self._go_to(reader.tree())
+
+    def keep_up(self) -> None:
+        """Go on at the same key in what others have written meanwhile; values of before may be written over."""
+        self._reader.keep_up()
+        tree = self._reader.tree()
+        if tree is not self._tree:
+            self._go_to(tree, self._key)
+
+    def go_back(self, position: str) -> None:
+        """Let the next ``keep_up``, which is known to find something new, go on at ``position``."""
+        self._key = bytes.fromhex(position)
+
+    def _go_to(self, tree: Tree, key: bytes = b"") -> None:
+        """The first record in ``tree`` whose key is not less than ``key``, or the first of all."""
+        cursor = TreeCursor(tree)
+        if key:
+            cursor.seek(key)
+        self._tree, self._cursor = tree, cursor
+        self._restart_at_end()
+        self._key = self._cursor.key()
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""
@@ -132,6 +199,7 @@ class LMDBCursor:
         while len(records) < count:
             records += self._cursor.take(count - len(records))
             self._restart_at_end()
+        self._key = self._cursor.key()
         return records
 
     def skip(self, count: int) -> None:
@@ -139,20 +207,18 @@ class LMDBCursor:
         for _ in range(count):
             self._cursor.next()
             self._restart_at_end()
+        self._key = self._cursor.key()
 
     def _restart_at_end(self) -> None:
         if self._cursor.at_end:
-            self._reader.check_unchanged()
+            self._reader.behind()  # a file cut short is found
             self._cursor.first()
-            self._check()
-
-    def _check(self) -> None:
-        if self._cursor.at_end:
-            raise self._tree.wrong_count(0)
+            if self._cursor.at_end:
+                raise self._tree.wrong_count(0)
 
     def position(self) -> str:
         """Where the cursor stands, for ``seek`` (the next record's key, in hexadecimal)."""
-        return self._cursor.key().hex()
+        return self._key.hex()
 
     def seek(self, position: str) -> None:
         """Return to a ``position``; DataError when its record is gone."""
@@ -161,7 +227,7 @@ class LMDBCursor:
         moved.seek(key)
         if moved.at_end or moved.key() != key:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
-        self._cursor = moved
+        self._cursor, self._key = moved, key
 
 
 def lock_database(path: Path) -> FileLock:
@@ -174,13 +240,19 @@ def lock_database(path: Path) -> FileLock:
             DataError(f"{path}: is being written by another process; wait for it, or choose another name"),
         )
     except OSError as error:
-        raise DataError(f"{path}: cannot be created: {error}") from None
+        raise DataError(f"{path}: cannot be created: {_why(error)}{seen_from(path)}") from None
     try:
         _check_new(path)  # another one may have finished it in between
     except DataError:
         lock.release()
         raise
     return lock
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return f"{error.filename} is a file, not a folder"
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _check_new(path: Path) -> None:
@@ -207,7 +279,7 @@ class LMDBWriter:
             self._environment = lmdb.open(str(self.partial), map_size=self._first_map_size(), writemap=False)
         except (lmdb.Error, OSError) as error:
             self._lock.release()
-            raise DataError(f"{self.path}: cannot be created: {error}") from None
+            raise DataError(f"{self.path}: cannot be created: {_why(error)}{seen_from(self.path)}") from None
         self._pending: list[tuple[bytes, bytes]] = []
 
     def _first_map_size(self) -> int:
@@ -221,7 +293,10 @@ class LMDBWriter:
         if kind is None:
             self.finish()
         else:
+            nothing = issubclass(kind, DataError) and not self.count()  # to go on with
             self._environment.close()
+            if nothing:
+                shutil.rmtree(self.partial, ignore_errors=True)
             self._lock.release()
 
     def last_key(self) -> bytes | None:
@@ -253,13 +328,19 @@ class LMDBWriter:
                 key = next(k for k, _ in self._pending if not 0 < len(k) <= 511)
                 raise DataError(f"{self.path}: key {key!r} has {len(key)} bytes; LMDB takes 1 to 511") from None
             except lmdb.Error as error:
-                raise DataError(f"{self.path}: cannot be written: {error}") from None
+                # LMDB reports a full disk as an input/output error, so that only the disk itself can tell.
+                full = shutil.disk_usage(self.partial).free < _FULL_DISK_BYTES
+                why = "no space left on the disk; free some or write elsewhere" if full else str(error)
+                raise DataError(f"{self.path}: cannot be written: {why}") from None
 
     def finish(self) -> None:
         """Write the rest, and give the folder its name."""
         try:
             self.commit()
-            self._environment.sync(True)
+            try:
+                self._environment.sync(True)
+            except lmdb.Error as error:
+                raise DataError(f"{self.path}: cannot be written: {error}") from None
             self._environment.close()
             (self.partial / "lock.mdb").unlink(missing_ok=True)
             os.rename(self.partial, self.path)

@@ -16,9 +16,9 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import BinaryIO, NamedTuple, NoReturn
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 
 PAGE_HEAD_SIZE = 16
 _MAGIC = 0xBEEFC0DE
@@ -71,20 +71,26 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
     file = data_file(path)
     try:
         with open(file, "rb") as handle:
-            size = os.fstat(handle.fileno()).st_size
-            first = _parse_meta(handle.read(PAGE_HEAD_SIZE + _META.size))
-            if first is None:
-                what = "is empty" if not size else "is not an LMDB (wrong magic number)"
-                raise DataError(f"{file}: {what}; expected an LMDB of this machine's byte order")
-            handle.seek(first.page_size)
-            second = _parse_meta(handle.read(PAGE_HEAD_SIZE + _META.size))
+            return _read_meta(handle, file)
     except OSError as error:
         raise DataError(
-            f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset"
+            f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset{seen_from(path)}"
         ) from None
-    if second is None:
-        raise cut_short(file, first._replace(file_size=size))
-    return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
+
+
+def _read_meta(handle: BinaryIO, file: Path) -> Meta:
+    descriptor, head_size = handle.fileno(), PAGE_HEAD_SIZE + _META.size
+    while True:
+        first, size = _parse_meta(os.pread(descriptor, head_size, 0)), os.fstat(descriptor).st_size
+        if first is None:
+            what = "is empty" if not size else "is not an LMDB (wrong magic number)"
+            raise DataError(f"{file}: {what}; expected an LMDB of this machine's byte order")
+        second = _parse_meta(os.pread(descriptor, head_size, first.page_size))
+        if second is None:
+            raise cut_short(file, first._replace(file_size=size))
+        again = (_parse_meta(os.pread(descriptor, head_size, start)) for start in (0, first.page_size))
+        if tuple(again) == (first, second):  # else another process has written to it meanwhile
+            return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
 
 
 def _parse_meta(page: bytes) -> Meta | None:
@@ -113,23 +119,31 @@ class Page(NamedTuple):
 class Tree:
     """The records of an LMDB in key order; ``path`` is its name in messages.  Any number of threads may use it.
 
-    Values are views of the file; they stay valid as long as somebody has them.
+    Values are views of the file; they stay valid as long as somebody has them.  What another process writes to the
+    file meanwhile is seen, too: ``last_transaction`` tells.
     """
 
-    def __init__(self, file: Path, meta: Meta, path: Path) -> None:
+    def __init__(self, file: Path, path: Path) -> None:
         """OSError when the file cannot be mapped."""
         with open(file, "rb") as handle:
+            self.meta = _read_meta(handle, file)
+            found = os.fstat(handle.fileno())
             self._bytes = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))
-        self._meta, self._path = meta, path
+        self.identity, self._file, self._path = (found.st_dev, found.st_ino), file, path
         self._leaves: tuple[array[int], array[int]] | None = None
+
+    def last_transaction(self) -> int:
+        """The number of the last transaction that was written to the file."""
+        heads = (_META.unpack_from(self._bytes, start + PAGE_HEAD_SIZE) for start in (0, self.meta.page_size))
+        return max(int(head[-1]) for head in heads)
 
     def root(self) -> Page | None:
         """The page where the tree starts; None when there is none."""
-        return None if self._meta.root == _NO_PAGE else self.page(self._meta.root)
+        return None if self.meta.root == _NO_PAGE else self.page(self.meta.root)
 
     def page(self, number: int) -> Page:
         """A page of nodes; DataError when it is none, or behind the file's end."""
-        size = self._meta.page_size
+        size = self.meta.page_size
         start = number * size
         if number < _FIRST_PAGE or start + size > len(self._bytes):
             self._fail(f"page {number} is not in the file")
@@ -144,8 +158,8 @@ class Tree:
     def below(self, page: Page, index: int) -> Page:
         """The page below node ``index`` of a branch."""
         place = page.places[index]
-        if place + _NODE.size > self._meta.page_size:
-            self._fail(f"a node of page {page.start // self._meta.page_size} leaves it")
+        if place + _NODE.size > self.meta.page_size:
+            self._fail(f"a node of page {page.start // self.meta.page_size} leaves it")
         low, high, _ = _NODE.unpack_from(self._bytes, page.start + place)
         return self.page(low | high << 32)
 
@@ -162,7 +176,7 @@ class Tree:
     def records(self, page: Page, first: int, last: int) -> list[Record]:
         """Nodes ``first`` to ``last`` - 1 of a leaf."""
         found = []
-        view, size = self._bytes, self._meta.page_size
+        view, size = self._bytes, self.meta.page_size
         start, end = page.start, page.start + size
         for place in page.places[first:last]:
             key = start + place + _NODE.size
@@ -182,7 +196,7 @@ class Tree:
 
     def _node(self, page: Page, index: int) -> tuple[int, int, int]:
         """Size (or page), flags and size of the key; these, and the key, lie within the page."""
-        place, size = page.places[index], self._meta.page_size
+        place, size = page.places[index], self.meta.page_size
         if place + _NODE.size <= size:
             node: tuple[int, int, int] = _NODE.unpack_from(self._bytes, page.start + place)
             if place + _NODE.size + node[2] <= size:
@@ -199,7 +213,7 @@ class Tree:
             if page.is_leaf:
                 yield page
                 continue
-            if depth > _MAX_DEPTH or seen * self._meta.page_size > len(self._bytes):
+            if depth > _MAX_DEPTH or seen * self.meta.page_size > len(self._bytes):
                 self._fail("its pages are no tree")
             waiting += [(self.below(page, index), depth + 1) for index in reversed(range(len(page.places)))]
 
@@ -212,19 +226,31 @@ class Tree:
             pages, ends, count = array("Q"), array("Q"), 0
             for page in self.leaves():
                 count += len(page.places)
-                pages.append(page.start // self._meta.page_size)
+                pages.append(page.start // self.meta.page_size)
                 ends.append(count)
-            if count != self._meta.entries:
+            if count != self.meta.entries:
                 raise self.wrong_count(count)
             self._leaves = pages, ends
         pages, ends = self._leaves
         leaf = bisect_right(ends, number)
         return self.record(self.page(pages[leaf]), number - (ends[leaf - 1] if leaf else 0))
 
+    def check_whole(self) -> None:
+        """DataError when a page of a record lies behind the file's end; looks at each record.
+
+        LMDB does not write pages at the end that were taken and freed again, so that a file may be shorter than its
+        head says, and whole.
+        """
+        try:
+            for page in self.leaves():
+                self.records(page, 0, len(page.places))
+        except DataError:
+            raise cut_short(self._file, self.meta) from None
+
     def wrong_count(self, found: int) -> DataError:
         """What to say where the tree holds another number of records than the head says."""
         return DataError(
-            f"{self._path}: damaged: has {found} records, its head says {self._meta.entries}; convert it again"
+            f"{self._path}: damaged: has {found} records, its head says {self.meta.entries}; convert it again"
         )
 
     def _fail(self, what: str) -> NoReturn:
@@ -322,19 +348,3 @@ class TreeCursor:
             if index + 1 < len(page.places):
                 self._descend(self._step_down(page, index + 1))
                 return
-
-
-def check_whole(file: Path, meta: Meta, path: Path) -> None:
-    """DataError when a page of a record lies behind the file's end.
-
-    LMDB does not write pages at the end that were taken and freed again, so that a file may be shorter than its head
-    says.  Only such a file is looked through: it costs time for each record.
-    """
-    if meta.file_size >= meta.full_size:
-        return
-    tree = Tree(file, meta, path)
-    try:
-        for page in tree.leaves():
-            tree.records(page, 0, len(page.places))
-    except DataError:
-        raise cut_short(file, meta) from None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.memory import no_memory, shortage
 from caffe_compat.proto import Source, caffe_pb2
@@ -315,7 +315,7 @@ class Layer(nn.Module):
 
     def warn(self, message: str) -> None:
         """Warn with the layer's place in front."""
-        warnings.warn(f"{self.where()}: {message}", stacklevel=3)
+        warnings.warn(printable(f"{self.where()}: {message}"), stacklevel=3)
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, type={self.type}"

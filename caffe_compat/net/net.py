@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.net.chains import Chain, find_chains
 from caffe_compat.net.graph import Graph, Step
@@ -382,7 +382,9 @@ class Net(nn.Module):
         report = copy_weights(self.graph, weights, strict=strict, reshape=reshape)
         if warn and report.differences():
             origin = os.fspath(weights) if isinstance(weights, str | os.PathLike) else "<message>"
-            warnings.warn(f"{origin}: does not fit {self.source} wholly: {report.differences()}", stacklevel=2)
+            warnings.warn(
+                printable(f"{origin}: does not fit {self.source} wholly: {report.differences()}"), stacklevel=2
+            )
         return report
 
     @property

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import ProtoError, seen_from
+from caffe_compat.errors import ProtoError, refusal, seen_from
 from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.wire import (
     BYTES,
@@ -256,7 +256,7 @@ def open_whole(path: FilePath) -> Iterator[BufferedWriter]:
             yield file
             file.flush()
     except OSError as error:
-        raise ProtoError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from None
+        raise ProtoError(f"{os.fspath(path)}: cannot be written: {refusal(error)}") from None
 
 
 def map_file(path: FilePath, kind: str) -> mmap.mmap:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from caffe_compat.errors import SolverError
+from caffe_compat.errors import SolverError, refusal
 
 #: a blob's name -> its number, or its numbers when it has several
 OutputNumbers = Mapping[str, float | list[float]]
@@ -151,7 +151,7 @@ def read_events(path: str | os.PathLike[str], *, tail_bytes: int | None = None) 
                 file.seek(max(0, os.fstat(file.fileno()).st_size - tail_bytes))
             lines = file.read().splitlines()
     except OSError as error:
-        raise SolverError(f"{os.fspath(path)}: cannot read the events: {error.strerror}") from error
+        raise SolverError(f"{os.fspath(path)}: cannot read the events: {refusal(error, path)}") from error
     return _parse(lines, os.fspath(path))
 
 

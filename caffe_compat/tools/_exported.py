@@ -1,5 +1,6 @@
 """Nets outside the Caffe world, and weights in PyTorch's files: run, read and write by the file's ending."""
 
+import io
 import json
 import keyword
 import logging
@@ -147,8 +148,9 @@ def export(net: Net, inputs: Mapping[str, np.ndarray], path: Path, keep_operator
         raise CaffeCompatError(
             f"{net.source}: torch.export cannot trace this net: {' '.join(str(error).split())}"
         ) from error
-    with open(path, "wb") as file:
-        torch.export.save(exported, file, extra_files={ARGUMENTS: json.dumps(program.arguments)})
+    buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
+    torch.export.save(exported, buffer, extra_files={ARGUMENTS: json.dumps(program.arguments)})
+    path.write_bytes(buffer.getbuffer())
 
 
 def run_exported(path: Path, inputs: Mapping[str, np.ndarray], *, trust: bool = False) -> Blobs:

@@ -4,12 +4,13 @@ import argparse
 from pathlib import Path
 
 from caffe_compat.net import Net
+from caffe_compat.tools._values import int32
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, phase: str = "TEST") -> None:
     """``--phase``, ``--level`` and ``--stage``, which choose among the layers of the file."""
     parser.add_argument("--phase", default=phase, choices=["TRAIN", "TEST"], help=f"default {phase}")
-    parser.add_argument("--level", type=int, default=0, help="the net's level")
+    parser.add_argument("--level", type=int32, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from caffe_compat import random
-from caffe_compat.errors import CaffeCompatError, reading
+from caffe_compat.errors import CaffeCompatError, printable, reading
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
@@ -29,6 +29,7 @@ from caffe_compat.tools._net_arguments import (
     reshape_of,
 )
 from caffe_compat.tools._noise import noise_inputs
+from caffe_compat.tools._values import tolerance, whole
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
 DEFAULT_TOLERANCE = 1e-4
@@ -55,11 +56,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs", type=Path, help=".npz with the inputs by name; default those in an .npz side, or noise"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the fillers and of the noise, default 0")
     parser.add_argument(
-        "--rtol", type=float, default=DEFAULT_TOLERANCE, help=f"relative to a blob's largest value, {DEFAULT_TOLERANCE}"
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="of the fillers and of the noise, default 0"
     )
-    parser.add_argument("--atol", type=float, default=0.0, help="absolute, added to it, default 0")
+    parser.add_argument(
+        "--rtol",
+        type=tolerance,
+        default=DEFAULT_TOLERANCE,
+        help=f"relative to a blob's largest value, {DEFAULT_TOLERANCE}",
+    )
+    parser.add_argument("--atol", type=tolerance, default=0.0, help="absolute, added to it, default 0")
     add_net_arguments(parser)
     add_shape_argument(parser)
     add_weights_arguments(parser)
@@ -83,12 +89,15 @@ def run(args: argparse.Namespace) -> int:
     mismatch, worst = compare(first, second, names, args.rtol, args.atol)
     if mismatch is None:
         print(
-            f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in {worst[0]}"
+            printable(
+                f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in "
+                f"{worst[0]}"
+            )
         )
         return 0
     layer = f"layer {_writer(net, mismatch.blob)}, " if net else ""
     agreed = names.index(mismatch.blob)
-    print(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree")
+    print(printable(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree"))
     return 1
 
 
@@ -165,6 +174,12 @@ def _inputs_of(net: Net, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Te
 
 def _read_npz(path: Path) -> Blobs:
     with reading(path, "an .npz file of arrays", CaffeCompatError):
+        with open(path, "rb") as start:
+            if start.read(2) not in (
+                b"PK",
+                b"\x93N",
+            ):  # a zip archive, a single array; NumPy takes all else for pickles
+                raise CaffeCompatError(f"{path}: is no NumPy file; expected an .npz file of arrays by name")
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise CaffeCompatError(f"{path}: is a single array; expected an .npz file of arrays by name")

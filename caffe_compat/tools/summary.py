@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from caffe_compat.errors import printable
 from caffe_compat.net.flops import forward_flops
 from caffe_compat.net.graph import Graph
 from caffe_compat.tools._looking import add_shape_argument, look_at
@@ -72,10 +73,10 @@ def summarize(graph: Graph, types: Mapping[str, str] | None = None) -> list[Row]
 
 def table(rows: Sequence[Row]) -> str:
     """Aligned plain text with totals."""
-    cells = [("layer", "type", "tops", "parameters", "FLOPs")]
+    cells: list[tuple[str, ...]] = [("layer", "type", "tops", "parameters", "FLOPs")]
     for row in rows:
         shared = "" if row.parameters == row.new_parameters else " shared"
-        cells.append((row.name, row.type, row.tops, f"{row.parameters:,}{shared}", f"{row.flops:,}"))
+        cells.append((*map(printable, (row.name, row.type, row.tops)), f"{row.parameters:,}{shared}", f"{row.flops:,}"))
     total = sum(row.new_parameters for row in rows)
     cells.append(("total", "", "", f"{total:,}", f"{sum(row.flops for row in rows):,}"))
     widths = [max(len(line[i]) for line in cells) for i in range(5)]

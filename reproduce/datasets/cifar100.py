@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reason, refusal
 from reproduce.dataset import LoadedDataSet
 from reproduce.images import ArrayImages, first_of_each_class
 from reproduce.torchvision_download import download_data_set
@@ -76,4 +76,5 @@ def _unpickle(file: Path) -> dict[bytes, Any]:
             content: dict[bytes, Any] = _ArrayUnpickler(handle, encoding="bytes").load()
             return content
     except (OSError, EOFError, pickle.UnpicklingError, ValueError) as error:
-        raise DataError(f"{file}: cannot be read: {error}; download it again") from None
+        why = refusal(error, file) if isinstance(error, OSError) else reason(error)
+        raise DataError(f"{file}: cannot be read: {why}; download it again") from None

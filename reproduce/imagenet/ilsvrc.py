@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_compat.data.image_list import read_file
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from reproduce.imagenet.tar_images import TarImages
 
 _TRAIN_PLACES = ("ILSVRC2012_img_train", "train", "ILSVRC/Data/CLS-LOC/train")
@@ -29,6 +29,8 @@ def find_train(root: Path, train_list: Path | None = None) -> tuple[ListedImages
     Images are listed by synset and name, or as ``train_list`` says.  Raises DataError when there
     are none.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one with ILSVRC 2012{seen_from(root)}")
     folder = _find(root, _TRAIN_PLACES)
     read: Callable[[str], bytes] = read_file
     if folder is not None:
@@ -93,7 +95,7 @@ def _read_list(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        raise DataError(f"{path}: cannot be read: {error.strerror}{seen_from(path)}") from None
 
 
 def _label_valid(root: Path, names: Sequence[str], synsets: Sequence[str]) -> list[str]:

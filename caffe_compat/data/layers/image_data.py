@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat.data.bad_records import BadRecords
-from caffe_compat.data.batch import BatchMaker
+from caffe_compat.data.batch import IMAGE_FILE_CURES, BatchMaker
 from caffe_compat.data.image_list import ImageList, read_image
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.transformer import Transformer
@@ -94,7 +94,7 @@ class ImageListSource:
         self._root: str = param.root_folder
         self._how = (param.new_height, param.new_width, param.is_color)
         self.transformer = transformer
-        self.maker = BatchMaker(transformer)
+        self.maker = BatchMaker(transformer, cures=IMAGE_FILE_CURES)
         self.bad_records = BadRecords(skip_bad_records)
         self._seed = shuffle_seed
         self._restart()

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from caffe_compat.errors import ProtoError
-from caffe_compat.proto.source import Source, printable
+from caffe_compat.errors import ProtoError, printable
+from caffe_compat.proto.source import Source
 
 
 @dataclass
