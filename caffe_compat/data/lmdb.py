@@ -4,7 +4,6 @@ Readers take no lock and write nothing, so a database may lie on a read-only dis
 environment per file and process is shared by all readers.  Works without torch.
 """
 
-import mmap
 import os
 import shutil
 import struct
@@ -18,16 +17,14 @@ from typing import Any, NamedTuple
 
 import lmdb
 
+from caffe_compat.data.lmdb_pages import LookAhead, PageCheck
 from caffe_compat.errors import DataError, reading
 from caffe_compat.file_lock import FileLock
 
 _MAGIC = 0xBEEFC0DE
 _PAGE_HEADER_SIZE = 16
 _META = struct.Struct("=IIQQ" + "IHHQQQQQ" * 2 + "QQ")  # magic, version, address, map size, 2 databases, last page, txn
-_PAGE = struct.Struct("=10xHH")
-_NODE = struct.Struct("=IHH")
-_BRANCH, _LEAF, _BIG_DATA = 1, 2, 1
-_NO_PAGE = (1 << 64) - 1
+_SORTED_VALUES = 0x04 | 0x10 | 0x20 | 0x40  # flags of a tree with several values for a key
 _FIRST_MAP_SIZE = 1 << 28
 _RECORDS_PER_COMMIT = 1000
 
@@ -48,6 +45,8 @@ class Meta(NamedTuple):
     transaction: int
     page_size: int
     root: int  # page where the tree of records starts
+    depth: int  # pages from there to a record
+    flags: int  # of the tree
     file_size: int = 0
 
     @property
@@ -81,8 +80,10 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
         raise DataError(
             f"{path}: no LMDB here ({file.name}: {error.strerror}); make it with convert_imageset"
         ) from None
-    if second is None:
+    if second is None and size < 2 * first.page_size:
         raise _cut_short(file, first._replace(file_size=size))
+    if second is None or second.page_size != first.page_size:
+        raise DataError(f"{file}: cannot be read as LMDB: its second head is damaged; copy or convert it again")
     return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
 
 
@@ -98,39 +99,19 @@ def check_whole(file: Path, meta: Meta) -> None:
     """
     if meta.file_size >= meta.full_size:
         return
-    with open(file, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as pages:
-        if not _records_within(pages, meta):
-            raise _cut_short(file, meta)
+    try:
+        found = 0
+        for count in page_check(file, file, meta).leaves():
+            found += count
+            if found > meta.entries:
+                break
+    except DataError:
+        raise _cut_short(file, meta) from None
 
 
-def _records_within(pages: mmap.mmap, meta: Meta) -> bool:
-    """Walk the tree.  A page: number 8 bytes, pad 2, flags 2, end of the nodes' places 2, ...; places, 2 bytes each;
-    nodes: size or page 4, flags 2, size of the key 2, key, data."""
-    size = meta.page_size
-    waiting, seen = [] if meta.root == _NO_PAGE else [meta.root], set[int]()
-    while waiting:
-        page = waiting.pop()
-        start = page * size
-        if start + size > len(pages) or page in seen:
-            return False
-        seen.add(page)
-        flags, lower = _PAGE.unpack_from(pages, start)
-        if not flags & (_BRANCH | _LEAF) or not _PAGE_HEADER_SIZE <= lower <= size:
-            return False
-        for (place,) in struct.iter_unpack("=H", pages[start + _PAGE_HEADER_SIZE : start + lower]):
-            if place + _NODE.size > size:
-                return False
-            low, node_flags, key_size = _NODE.unpack_from(pages, start + place)
-            if flags & _BRANCH:
-                waiting.append(low | node_flags << 32)
-            elif node_flags & _BIG_DATA:
-                data = place + _NODE.size + key_size
-                if data + 8 > size:
-                    return False
-                (first,) = struct.unpack_from("=Q", pages, start + data)
-                if first * size + _PAGE_HEADER_SIZE + low > len(pages):
-                    return False
-    return True
+def page_check(path: Path, file: Path, meta: Meta) -> PageCheck:
+    """Of the tree of records."""
+    return PageCheck(path, file, root=meta.root, depth=meta.depth, page_size=meta.page_size, entries=meta.entries)
 
 
 def _parse_meta(page: bytes) -> Meta | None:
@@ -138,9 +119,16 @@ def _parse_meta(page: bytes) -> Meta | None:
         return None
     fields = _META.unpack_from(page, _PAGE_HEADER_SIZE)
     magic, page_size, entries, last_page, transaction = fields[0], fields[4], fields[18], fields[20], fields[21]
-    if magic != _MAGIC or not 256 <= page_size <= 65536:
+    if magic != _MAGIC or not 256 <= page_size <= 65536 or page_size & (page_size - 1):
         return None
-    return Meta(entries, last_page, transaction, page_size, fields[19])
+    return Meta(entries, last_page, transaction, page_size, fields[19], fields[14], fields[13])
+
+
+class _Shared:
+    """An environment and how many readers use it."""
+
+    def __init__(self, environment: lmdb.Environment) -> None:
+        self.environment, self.users = environment, 1
 
 
 class _Environments:
@@ -148,34 +136,36 @@ class _Environments:
 
     py-lmdb refuses to open a file twice.  A forked child goes on using what it inherits, which
     is sound because nothing in a read-only, lock-free environment belongs to the parent.
+    The lock is one that its thread may take again: garbage collection inside may release what a dropped source used.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.open: dict[tuple[int, int], tuple[lmdb.Environment, int]] = {}
+        self.lock = threading.RLock()
+        self.open: dict[tuple[int, int], _Shared] = {}
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def acquire(self, file: Path) -> tuple[tuple[int, int], lmdb.Environment]:
         stat = os.stat(file)
         identity = (stat.st_dev, stat.st_ino)
         with self.lock:
-            if identity in self.open:
-                environment, users = self.open[identity]
+            shared = self.open.get(identity)
+            if shared is None:
+                environment = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=True)
+                shared = self.open[identity] = _Shared(environment)
             else:
-                environment, users = lmdb.open(str(file), subdir=False, readonly=True, lock=False, readahead=True), 0
-            self.open[identity] = (environment, users + 1)
-        return identity, environment
+                shared.users += 1
+        return identity, shared.environment
 
     def release(self, identity: tuple[int, int]) -> None:
         with self.lock:
-            environment, users = self.open.pop(identity)
-            if users > 1:
-                self.open[identity] = (environment, users - 1)
-            else:
-                environment.close()
+            shared = self.open[identity]
+            shared.users -= 1
+            if not shared.users:
+                del self.open[identity]
+                shared.environment.close()
 
 
 _environments = _Environments()
@@ -195,6 +185,13 @@ class LMDBReader:
         self.meta = read_meta(self._file)
         if not self.meta.entries:
             raise DataError(f"{self.path}: the LMDB has no records; convert it again")
+        if self.meta.flags & _SORTED_VALUES:
+            raise DataError(f"{self.path}: has several values for a key (DUPSORT); expected one, as Caffe writes it")
+        if self.meta.entries > self.meta.file_size:
+            raise DataError(
+                f"{self.path}: cannot be read as LMDB: its head says {self.meta.entries} records in "
+                f"{self.meta.file_size} bytes; damaged, convert it again"
+            )
         check_whole(self._file, self.meta)
         self._lock = threading.Lock()
         self._use: _Use | None = None
@@ -212,23 +209,28 @@ class LMDBReader:
         """All records once, in key order."""
         number = 0
         with self.errors():
+            ahead = LookAhead(self.pages())
             for number, item in enumerate(self.transaction().cursor().iternext(), 1):
                 self._check_count(number, at_end=False)
                 yield self.checked(*item)
+                ahead.move(1)
         self._check_count(number)
 
     def keys(self) -> Iterator[bytes]:
         """All keys in order, without touching the records."""
         number = 0
         with self.errors():
+            ahead = LookAhead(self.pages())
             for number, key in enumerate(self.transaction().cursor().iternext(keys=True, values=False), 1):
                 self._check_count(number, at_end=False)
                 yield bytes(key)
+                ahead.move(1)
         self._check_count(number)
 
     def get(self, key: bytes) -> Record:
         """The record of ``key``; DataError when there is none."""
         with self.errors():
+            self.pages().look(key)
             value = self.transaction().get(key)
         if value is None:
             raise DataError(f"{self.path}: no record with key {key!r}")
@@ -285,6 +287,10 @@ class LMDBReader:
         """The read transaction of this thread, begun when it is first needed; values are views into it."""
         return self._open().transaction()
 
+    def pages(self) -> PageCheck:
+        """Looks at the pages that a transaction is going to need."""
+        return self._open().pages
+
     def _open(self) -> "_Use":
         use = self._use
         if use is not None and use.process == os.getpid():
@@ -294,7 +300,7 @@ class LMDBReader:
         with self._lock:
             if self._use is None or self._use.process != os.getpid():
                 try:
-                    self._use = _Use(self._file)
+                    self._use = _Use(self.path, self._file, self.meta)
                 except (lmdb.Error, OSError) as error:
                     raise DataError(f"{self.path}: cannot be opened as LMDB: {error}{_advice(error)}") from error
                 self.check_unchanged()
@@ -310,8 +316,9 @@ def _advice(error: Exception) -> str:
 class _Use:
     """What one reader has open in one process: the environment, and a transaction for each thread."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, path: Path, file: Path, meta: Meta) -> None:
         self.process = os.getpid()
+        self.pages = page_check(path, file, meta)
         self._identity, self._environment = _environments.acquire(file)
         self._of_thread = threading.local()
         self._numbers: NumberIndex | None = None
@@ -351,6 +358,7 @@ class LMDBCursor:
         records: list[Record] = []
         while True:
             with self._reader.errors():
+                self._ahead.move(count - len(records) - 1)
                 ahead = islice(self._cursor.iternext(), count - len(records))
                 records += [self._reader.checked(key, value) for key, value in ahead]
             if len(records) == count:
@@ -362,6 +370,7 @@ class LMDBCursor:
         """Move ``count`` records on."""
         with self._reader.errors():
             for _ in range(count):
+                self._ahead.move(1)
                 if not self._cursor.next():
                     self._restart()
 
@@ -371,6 +380,7 @@ class LMDBCursor:
             self._first()
 
     def _first(self) -> None:
+        self._ahead = LookAhead(self._reader.pages())
         if not self._cursor.first():
             raise self._reader.wrong_count(0)
 
@@ -382,6 +392,7 @@ class LMDBCursor:
         """Return to a ``position``; DataError when its record is gone."""
         key = bytes.fromhex(position)
         with self._reader.errors():
+            self._ahead = LookAhead(self._reader.pages(), key)
             found = self._cursor.set_key(key)
         if not found:
             raise DataError(f"{self._reader.path}: no record with key {key!r}, where the saved state stood")
@@ -395,7 +406,8 @@ class NumberIndex:
     """
 
     def __init__(self, reader: LMDBReader, cursor: lmdb.Cursor) -> None:
-        self._count, self._wrong_count = len(reader), reader.wrong_count
+        self._count, self._wrong_count, self._pages = len(reader), reader.wrong_count, reader.pages()
+        self._pages.look_at_ends()
         cursor.first()
         first = _number_of(bytes(cursor.key()))
         cursor.last()
@@ -407,11 +419,13 @@ class NumberIndex:
         """Record ``number``, 0 to count - 1."""
         if self._walked is None:
             prefix = b"%08d" % number
+            self._pages.look(prefix, leaves=2)  # the key is the first of the second where its leaf begins with it
             if cursor.set_range(prefix) and bytes(cursor.key()).startswith(prefix):
                 return bytes(cursor.key()), cursor.value()
             self._walked = self._walk(cursor)  # this number is missing, and another one there twice
         keys, ends = self._walked
         key = keys[ends[number - 1] if number else 0 : ends[number]]
+        self._pages.look(key)
         cursor.set_key(key)
         return key, cursor.value()
 
@@ -419,12 +433,14 @@ class NumberIndex:
         """All keys in a row, and where each ends."""
         keys = bytearray()
         ends = array("q")
+        ahead = LookAhead(self._pages)
         cursor.first()
         for key in cursor.iternext(keys=True, values=False):
             keys += key
             ends.append(len(keys))
             if len(ends) > self._count:
                 break
+            ahead.move(1)
         if len(ends) != self._count:
             raise self._wrong_count(len(ends))
         return bytes(keys), ends

@@ -5,6 +5,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import numpy as np
@@ -18,7 +19,7 @@ from caffe_compat.data.datum import encode_datum, parse_datum
 from caffe_compat.data.lmdb import LMDBReader, LMDBWriter, read_meta, write_lmdb
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-from tests.data.conftest import COUNT
+from tests.data.conftest import COUNT, noise_images, write_images
 
 
 def labels_of(reader: LMDBReader) -> list[int]:
@@ -156,6 +157,20 @@ def test_a_file_that_py_lmdb_holds(database: Path) -> None:
     del source, dataset
     lmdb.open(str(database), readonly=True, lock=False).close()
     assert image.shape == batch.shape[1:]
+
+
+def test_a_reader_that_is_dropped_while_another_opens(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage collection may come at any moment, also while the lock of the open files is held."""
+    other = LMDBReader(write_images(database.with_name("other"), noise_images()))
+    other.record(0)
+    real = lmdb.open
+
+    def open_as_garbage_is_collected(*arguments: Any, **options: Any) -> lmdb.Environment:
+        other.close()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("lmdb.open", open_as_garbage_is_collected)
+    assert labels_of(LMDBReader(database)) == list(range(COUNT))
 
 
 def test_truncated_file(database: Path) -> None:
