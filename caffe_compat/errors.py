@@ -15,8 +15,19 @@ def seen_from(path: str | os.PathLike[str]) -> str:
     return "" if os.path.isabs(path) else f" (working directory {os.getcwd()})"
 
 
+def printable(text: str) -> str:
+    """``text`` on one line: control characters as escapes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class CaffeCompatError(Exception):
-    """Base of every error that caffe_compat raises about the user's files, nets or data."""
+    """Base of every error that caffe_compat raises about the user's files, nets or data.
+
+    One printable line, whatever names from a file stand in it.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(printable(arg) if isinstance(arg, str) else arg for arg in args))
 
 
 class ProtoError(CaffeCompatError):
@@ -59,5 +70,4 @@ def reason(problem: BaseException) -> str:
     """What an exception says, on one line; its type where it says nothing."""
     if isinstance(problem, MemoryError):
         return "it asks for more memory than there is"
-    said = " ".join(str(problem).split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in said) or type(problem).__name__
+    return printable(" ".join(str(problem).split())) or type(problem).__name__

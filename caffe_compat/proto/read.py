@@ -10,10 +10,10 @@ from typing import Any, Literal, TypeVar
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe_compat.errors import ProtoError, seen_from
+from caffe_compat.errors import ProtoError, printable, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field
-from caffe_compat.proto.source import FilePath, Source, printable
+from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
