@@ -92,7 +92,8 @@ def convert_images(
             if report is not None:
                 report(number + 1, record if isinstance(record, DataError) else None)
         if not records:
-            raise DataError(f"{output}: none of {len(order)} images can be read below {root}; check the root folder")
+            below = root or os.getcwd()
+            raise DataError(f"{output}: none of {len(order)} images can be read below {below}; check the root folder")
         (writer.partial / _SETTINGS_FILE).unlink(missing_ok=True)
     return Conversion(records, skipped, start)
 

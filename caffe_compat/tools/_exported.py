@@ -1,11 +1,13 @@
 """Nets outside the Caffe world, and weights in PyTorch's files: run, read and write by the file's ending."""
 
+import io
 import json
 import keyword
 import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -68,7 +70,7 @@ def read_state(path: Path) -> State:
     """The tensors by name of a ``.pt`` or ``.safetensors`` file."""
     with reading(path, f"a state dict ({path.suffix})", CaffeCompatError):
         try:
-            state: State = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+            state: State = load_file(path) if path.suffix == ".safetensors" else _load_pt(path)
         except UnpicklingError as error:  # its text advises to run what is in the file
             raise CaffeCompatError(
                 f"{path}: is no state dict of arrays; save one by torch.save(net.state_dict(), file)"
@@ -76,6 +78,12 @@ def read_state(path: Path) -> State:
         if not isinstance(state, dict):
             raise CaffeCompatError(f"{path}: is a {type(state).__name__}; expected a state dict")
     return state
+
+
+def _load_pt(path: Path) -> Any:
+    # The old form reads strings of a length that the file says: of bytes in memory no more than there are.
+    source = path if zipfile.is_zipfile(path) else io.BytesIO(path.read_bytes())
+    return torch.load(source, weights_only=True)
 
 
 def state_of(net: Net, running: bool = False) -> State:
