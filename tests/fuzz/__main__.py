@@ -58,19 +58,24 @@ def fuzz(reader: Reader, seconds: float, seed: int) -> int:
         seeds = make_seeds(reader, folder)
         kept = list(seeds)
         worker = Worker(reader, folder)
-        begin = time.monotonic()
+
+        def see(data: bytes) -> None:
+            outcome = worker.run(data)
+            if outcome.is_fault and outcome.key() not in faults:
+                faults.add(outcome.key())
+                tell(reader, outcome, shrink(data, outcome, worker))
+            elif not outcome.is_fault and outcome.shape() not in shapes:
+                shapes.add(outcome.shape())
+                kept.extend([data] * (len(kept) < _MOST_KEPT))
+
         try:
-            while tried < len(seeds) or time.monotonic() - begin < seconds:
+            for data in seeds:
+                see(data)
+            begin = time.monotonic()
+            while time.monotonic() - begin < seconds:
                 rng = Random(f"{seed} {reader.name} {tried}")
-                data = seeds[tried] if tried < len(seeds) else mutate(rng.choice(kept), reader.form, kept, rng)
+                see(mutate(rng.choice(kept), reader.form, kept, rng))
                 tried += 1
-                outcome = worker.run(data)
-                if outcome.is_fault and outcome.key() not in faults:
-                    faults.add(outcome.key())
-                    tell(reader, outcome, shrink(data, outcome, worker))
-                elif not outcome.is_fault and outcome.shape() not in shapes:
-                    shapes.add(outcome.shape())
-                    kept += [data] * (len(kept) < _MOST_KEPT)
         finally:
             worker.close()
     print(f"fuzz: {reader.name}: {tried} inputs, {len(shapes)} ways to end, {len(faults)} faults", flush=True)
