@@ -393,19 +393,19 @@ def _prepared(path: Path) -> None:
 # -- databases and images ----------------------------------------------------------------------
 
 
-def lmdb_records(large: bool = False) -> list[tuple[str, bytes]]:
+def lmdb_records(count: int = 7, size: int = 5) -> list[tuple[str, bytes]]:
     noise = np.random.default_rng(0)
-    size = 80 if large else 5  # large ones lie in pages of their own
-    return [
-        (f"{i:08d}_{i}", encode_datum(noise.integers(0, 256, (3, size, size), dtype=np.uint8), i % 3)) for i in range(7)
-    ]
+    images = noise.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+    return [(f"{i:08d}_{i}", encode_datum(image, i % 3)) for i, image in enumerate(images)]
 
 
 def lmdbs(folder: Path) -> list[bytes]:
+    """In one leaf, in pages of their own, in many leaves."""
     made = []
-    for large in (False, True):
-        write_lmdb(folder / f"db{large}", lmdb_records(large))
-        made.append((folder / f"db{large}" / "data.mdb").read_bytes())
+    for count, size in ((7, 5), (7, 80), (200, 5)):
+        path = folder / f"db{count}_{size}"
+        write_lmdb(path, lmdb_records(count, size))
+        made.append((path / "data.mdb").read_bytes())
     return made
 
 
