@@ -30,7 +30,7 @@ from tests.fuzz.worker import Outcome, Worker
 
 CASES = Path(__file__).parent / "cases"
 ENDINGS = CASES / "endings.json"
-_LIBRARY = re.compile("(cannot be (?:read|decoded)[^:]*): .*")  # what follows is a library's
+_LIBRARY = re.compile("(cannot be (?:read|decoded)[^:]*): .*", re.DOTALL)  # what follows is a library's
 TIMEOUT_S = 60.0  # on a machine that is busy; each takes less than a second
 
 #: by the start of a hostile file's name, the longest first: who reads it

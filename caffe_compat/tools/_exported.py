@@ -31,6 +31,8 @@ ARGUMENTS = "caffe_compat_inputs.json"
 #: before an ONNX output's name, a key of the model's metadata; the value is the blob's name
 OUTPUT_KEY = "caffe_compat.output."
 
+_LARGEST_RATIO = 1100  # of what is packed to the file; deflate's best is about 1032
+
 #: runs a .pt2 as a program does that has PyTorch, but not this package: path, inputs, outputs
 _ALONE = """
 import sys
@@ -81,9 +83,16 @@ def read_state(path: Path) -> State:
 
 
 def _load_pt(path: Path) -> Any:
-    # The old form reads strings of a length that the file says: of bytes in memory no more than there are.
-    source = path if zipfile.is_zipfile(path) else io.BytesIO(path.read_bytes())
-    return torch.load(source, weights_only=True)
+    """PyTorch takes memory for sizes that a damaged file says, so that they are looked at before."""
+    if not zipfile.is_zipfile(path):  # the old form; of bytes in memory no more can be asked for than there are
+        return torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.file_size > _LARGEST_RATIO * path.stat().st_size:
+                raise CaffeCompatError(
+                    f"{path}: {info.filename} has {info.file_size} bytes, more than the file; damaged"
+                )
+    return torch.load(path, weights_only=True)
 
 
 def state_of(net: Net, running: bool = False) -> State:
@@ -196,5 +205,6 @@ def _run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
     renamed = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
     wanted = {value.name for value in session.get_inputs()}
-    found = session.run(names, {name: value for name, value in inputs.items() if name in wanted})
+    with reading(path, "an ONNX model that takes these inputs", CaffeCompatError):
+        found = session.run(names, {name: value for name, value in inputs.items() if name in wanted})
     return {renamed.get(OUTPUT_KEY + name, name): value for name, value in zip(names, found, strict=True)}
