@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import CaffeCompatError, DataError
+from caffe_compat.errors import CaffeCompatError, DataError, reading
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.dataset import Prepared, find_data_set
 from reproduce.mode import Mode
@@ -33,6 +33,7 @@ from reproduce.treatments import TREATMENTS
 
 #: in a run's folder: the options that decide the numbers
 SETTINGS = "settings.json"
+_INT_MAX = 2**31 - 1
 
 
 def chosen_networks(options: Options) -> list[Network]:
@@ -154,11 +155,12 @@ def _check_same_run(options: Options) -> int:
     if not file.exists():
         write_text(file, json.dumps({**ours, "threads": threads}, indent=1) + "\n")
         return threads
-    try:
-        theirs = json.loads(file.read_text())
-        begun_with = int(theirs.get("threads", threads))  # a folder of before they were noted
-    except (AttributeError, TypeError, ValueError):
-        raise DataError(f"{file}: cannot be read; remove it, or choose another --out") from None
+    theirs = _read_noted(file)
+    begun_with = theirs.get("threads", threads)  # a folder of before they were noted
+    if not isinstance(begun_with, int) or begun_with < 1:
+        raise DataError(
+            f"{file}: threads is {begun_with!r}; expected a number from 1; remove it, or choose another --out"
+        )
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise DataError(
@@ -168,6 +170,25 @@ def _check_same_run(options: Options) -> int:
     if "threads" not in theirs:
         write_text(file, json.dumps({**theirs, "threads": threads}, indent=1) + "\n")
     return begun_with
+
+
+def _read_noted(file: Path) -> dict[str, Any]:
+    """What an earlier run has noted in a JSON file."""
+    with reading(file, "what an earlier run has noted; remove it, or choose another --out"):
+        noted = json.loads(file.read_text())
+    if not isinstance(noted, dict):
+        raise DataError(f"{file}: is no JSON object; remove it, or choose another --out")
+    return noted
+
+
+def _tells_of_images(noted: dict[str, Any]) -> bool:
+    made, counts = noted.get("made"), noted.get("test_images")
+    numbers = [noted.get("classes"), noted.get("size"), *(counts.values() if isinstance(counts, dict) else [None])]
+    return (
+        isinstance(made, list)
+        and all(isinstance(name, str) for name in made)
+        and all(type(number) is int and 0 < number < _INT_MAX for number in numbers)
+    )
 
 
 def _cores() -> int:
@@ -185,7 +206,9 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
     needed = {network.data for network in networks} | {network.test_data for network in networks}
     known: dict[str, Any] = {"made": [], "classes": 0, "size": 0, "test_images": {}}
     if file.exists():
-        known = json.loads(file.read_text())
+        known = _read_noted(file)
+        if not _tells_of_images(known):
+            raise DataError(f"{file}: is not what was noted of the images; remove {folder}, or choose another --out")
     if not needed <= set(known["made"]):
         console.print(f"images: {options.data}", highlight=False, markup=False)
         data_set, path = find_data_set(options.data)

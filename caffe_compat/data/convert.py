@@ -96,7 +96,8 @@ def convert_images(
             if report is not None:
                 report(number + 1, record if isinstance(record, DataError) else None)
         if not records:
-            raise DataError(f"{output}: none of {len(order)} images can be read below {root}; {_cure(root, problem)}")
+            below = root or os.getcwd()
+            raise DataError(f"{output}: none of {len(order)} images can be read below {below}; {_cure(root, problem)}")
         (writer.partial / _SETTINGS_FILE).unlink(missing_ok=True)
     return Conversion(records, skipped, start)
 

@@ -23,7 +23,7 @@ def find_backend(path: str | os.PathLike[str]) -> str:
     Raises DataError when there is nothing, or something else.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path}: no such database; make it with convert_imageset{seen_from(path)}")
     if is_leveldb(path):
         return "LEVELDB"

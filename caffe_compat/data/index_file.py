@@ -70,12 +70,18 @@ class SubsetReader:
                 raise DataError(f"{self.path}: {size} bytes that are no whole index file; make it again")
             self.records = np.memmap(self.path, "<u4", "r", start, (count,))
             self.labels = np.memmap(self.path, "<i4", "r", start + 4 * count, (count,))
-            self._database = LMDBReader(self.path.resolve().parent / name)
+            self._database = self._open(name)
         if len(self._database) != entries:
             raise DataError(
                 f"{self.path}: made for a database of {entries} records, but {self._database.path} has "
                 f"{len(self._database)}; make it again"
             )
+
+    def _open(self, name: str) -> LMDBReader:
+        try:
+            return LMDBReader(self.path.resolve().parent / name)
+        except DataError as error:
+            raise DataError(f"{self.path}: its database: {error}") from error
 
     @property
     def database_path(self) -> Path:

@@ -61,33 +61,45 @@ def _said(error: Exception) -> str:
     return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
 
 
+class _Shared:
+    """A database and how many readers use it."""
+
+    def __init__(self, database: Any) -> None:
+        self.database, self.users = database, 1
+
+
 class _Databases:
-    """The open databases of this process: LevelDB lets a folder be opened only once."""
+    """The open databases of this process: LevelDB lets a folder be opened only once.
+
+    The lock is one that its thread may take again: garbage collection inside may release what a dropped reader used.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.open: dict[str, tuple[Any, int]] = {}
+        self.lock = threading.RLock()
+        self.open: dict[str, _Shared] = {}
 
     def acquire(self, path: Path) -> tuple[str, Any]:
         plyvel = _import_plyvel(path)
         name = os.path.realpath(path)
         with self.lock:
-            database, users = self.open.get(name, (None, 0))
-            if database is None:
+            shared = self.open.get(name)
+            if shared is None:
                 try:
-                    database = plyvel.DB(name, create_if_missing=False)
+                    shared = _Shared(plyvel.DB(name, create_if_missing=False))
                 except (plyvel.Error, OSError) as error:
                     raise DataError(f"{path}: cannot be opened as LevelDB: {_said(error)}{seen_from(path)}") from None
-            self.open[name] = (database, users + 1)
-        return name, database
+                self.open[name] = shared
+            else:
+                shared.users += 1
+        return name, shared.database
 
     def release(self, name: str) -> None:
         with self.lock:
-            database, users = self.open.pop(name)
-            if users > 1:
-                self.open[name] = (database, users - 1)
-            else:
-                database.close()
+            shared = self.open[name]
+            shared.users -= 1
+            if not shared.users:
+                del self.open[name]
+                shared.database.close()
 
 
 _databases = _Databases()

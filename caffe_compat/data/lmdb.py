@@ -12,7 +12,7 @@ from typing import Any
 
 import lmdb
 
-from caffe_compat.data.lmdb_pages import Page, Record, Tree, TreeCursor, cut_short, data_file, read_meta
+from caffe_compat.data.lmdb_pages import Page, Record, Tree, TreeCursor, check_meta, cut_short, data_file, read_meta
 from caffe_compat.errors import DataError, seen_from
 from caffe_compat.file_lock import FileLock
 
@@ -38,8 +38,7 @@ class LMDBReader:
         self.path = Path(path)
         self._file = data_file(path).absolute()  # the working directory may change
         self.meta = read_meta(self.path)
-        if not self.meta.entries:
-            raise DataError(f"{self.path}: the LMDB has no records; convert it again")
+        check_meta(self.meta, self.path)
         self._tree: Tree | None = None
         if self.meta.file_size < self.meta.full_size:
             self.tree()  # which looks it through
@@ -154,6 +153,7 @@ class LMDBReader:
             except (OSError, ValueError) as error:
                 raise DataError(f"{self.path}: cannot be opened as LMDB: {error}{seen_from(self.path)}") from error
             now, before = tree.meta, self.meta
+            check_meta(now, self.path)
             if now.transaction == before.transaction and now.file_size < min(before.file_size, before.full_size):
                 raise cut_short(self._file, now)
             if now.file_size < now.full_size:

@@ -29,6 +29,7 @@ _NUMBER = struct.Struct("=Q")
 _BRANCH, _LEAF, _KINDS = 1, 2, 0x2F  # of pages
 _BIG_DATA = 1  # of nodes
 _NO_PAGE = (1 << 64) - 1
+_SORTED_VALUES = 0x04 | 0x10 | 0x20 | 0x40  # flags of a tree with several values for a key
 _FIRST_PAGE = 2  # behind the two heads
 _MAX_DEPTH = 32  # of LMDB itself
 
@@ -49,6 +50,7 @@ class Meta(NamedTuple):
     transaction: int
     page_size: int
     root: int  # page where the tree of records starts
+    flags: int  # of the tree
     file_size: int = 0
 
     @property
@@ -86,8 +88,10 @@ def _read_meta(handle: BinaryIO, file: Path) -> Meta:
             what = "is empty" if not size else "is not an LMDB (wrong magic number)"
             raise DataError(f"{file}: {what}; expected an LMDB of this machine's byte order")
         second = _parse_meta(os.pread(descriptor, head_size, first.page_size))
-        if second is None:
+        if second is None and size < 2 * first.page_size:
             raise cut_short(file, first._replace(file_size=size))
+        if second is None or second.page_size != first.page_size:
+            raise DataError(f"{file}: cannot be read as LMDB: its second head is damaged; copy or convert it again")
         again = (_parse_meta(os.pread(descriptor, head_size, start)) for start in (0, first.page_size))
         if tuple(again) == (first, second):  # else another process has written to it meanwhile
             return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
@@ -98,9 +102,22 @@ def _parse_meta(page: bytes) -> Meta | None:
         return None
     fields = _META.unpack_from(page, PAGE_HEAD_SIZE)
     magic, page_size, entries, last_page, transaction = fields[0], fields[4], fields[18], fields[20], fields[21]
-    if magic != _MAGIC or not 256 <= page_size <= 65536:
+    if magic != _MAGIC or not 256 <= page_size <= 65536 or page_size & (page_size - 1):
         return None
-    return Meta(entries, last_page, transaction, page_size, fields[19])
+    return Meta(entries, last_page, transaction, page_size, fields[19], fields[13])
+
+
+def check_meta(meta: Meta, path: Path) -> None:
+    """DataError for a head that says of no LMDB of ours what it says."""
+    if not meta.entries:
+        raise DataError(f"{path}: the LMDB has no records; convert it again")
+    if meta.flags & _SORTED_VALUES:
+        raise DataError(f"{path}: has several values for a key (DUPSORT); expected one, as Caffe writes it")
+    if meta.entries > meta.file_size:
+        raise DataError(
+            f"{path}: cannot be read as LMDB: its head says {meta.entries} records in {meta.file_size} bytes; damaged, "
+            "convert it again"
+        )
 
 
 def cut_short(file: Path, meta: Meta) -> DataError:

@@ -17,7 +17,7 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     Raises DataError when the file is missing, damaged, or not one image.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such mean file; make it with compute_image_mean{seen_from(path)}")
     if path.suffix == ".npy":
         with reading(path, "a NumPy array"):

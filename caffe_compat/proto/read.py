@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
@@ -137,6 +138,7 @@ def read_message_with_source(path: FilePath, message: AnyMessage, form: Form = "
             raise ProtoError(f"{name}: is not a {kind}: it is text, and no protobuf message") from None
         raise ProtoError(f"{name}: is not a {kind}: the bytes are no protobuf message, or cut short") from None
     _check_strings(message, name)
+    _leave_out_clashes(message, name)
     _check_required(message, name)
     return message, Source(name)
 
@@ -176,6 +178,19 @@ def _check_strings(message: Message, place: str) -> None:
         if field.message_type is not None and field.message_type.name != "BlobProto":
             for child in values:
                 _check_strings(child, place)
+
+
+def _leave_out_clashes(message: Message, name: str) -> None:
+    """Forks have other fields under the number of clip_param (148), whose own fields are required."""
+    layers: Iterable[caffe_pb2.LayerParameter] = getattr(message, "layer", ())
+    for layer in layers if message.DESCRIPTOR.name == "NetParameter" else ():
+        if layer.type != "Clip" and layer.HasField("clip_param") and not layer.clip_param.IsInitialized():
+            layer.ClearField("clip_param")
+            warnings.warn(
+                f"{Source(name).layer(layer.name)} ({printable(layer.type)}): field 148 is no clip_param but a fork's; "
+                "left out",
+                stacklevel=2,
+            )
 
 
 def _check_required(message: Message, name: str) -> None:

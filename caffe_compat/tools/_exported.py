@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ State = dict[str, Tensor]
 ARGUMENTS = "caffe_compat_inputs.json"
 #: before an ONNX output's name, a key of the model's metadata; the value is the blob's name
 OUTPUT_KEY = "caffe_compat.output."
+
+_LARGEST_RATIO = 1100  # of what is packed to the file; deflate's best is about 1032
 
 #: runs a .pt2 as a program does that has PyTorch, but not this package: path, inputs, outputs
 _ALONE = """
@@ -71,7 +74,7 @@ def read_state(path: Path) -> State:
     """The tensors by name of a ``.pt`` or ``.safetensors`` file."""
     with reading(path, f"a state dict ({path.suffix})", CaffeCompatError):
         try:
-            state: State = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+            state: State = load_file(path) if path.suffix == ".safetensors" else _load_pt(path)
         except UnpicklingError as error:  # its text advises to run what is in the file
             raise CaffeCompatError(
                 f"{path}: is no state dict of arrays; save one by torch.save(net.state_dict(), file)"
@@ -79,6 +82,19 @@ def read_state(path: Path) -> State:
         if not isinstance(state, dict):
             raise CaffeCompatError(f"{path}: is a {type(state).__name__}; expected a state dict")
     return state
+
+
+def _load_pt(path: Path) -> Any:
+    """PyTorch takes memory for sizes that a damaged file says, so that they are looked at before."""
+    if not zipfile.is_zipfile(path):  # the old form; of bytes in memory no more can be asked for than there are
+        return torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.file_size > _LARGEST_RATIO * path.stat().st_size:
+                raise CaffeCompatError(
+                    f"{path}: {info.filename} has {info.file_size} bytes, more than the file; damaged"
+                )
+    return torch.load(path, weights_only=True)
 
 
 def state_of(net: Net, running: bool = False) -> State:

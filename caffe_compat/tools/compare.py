@@ -10,6 +10,7 @@ Where the files of a data layer are elsewhere, both sides get the same noise in 
 """
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,7 +185,25 @@ def _read_npz(path: Path) -> Blobs:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise CaffeCompatError(f"{path}: is a single array; expected an .npz file of arrays by name")
         with file:
+            _check_sizes(path, file)
             return {name.removeprefix("blob:"): _numbers(path, name, file[name]) for name in file.files}
+
+
+def _check_sizes(path: Path, file: np.lib.npyio.NpzFile) -> None:
+    """CaffeCompatError before memory is taken for arrays that the file does not hold."""
+    assert file.zip is not None
+    for info in file.zip.infolist():
+        with file.zip.open(info) as member:
+            if member.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+                continue
+            member.seek(0)
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+            needed = math.prod(shape) * dtype.itemsize
+            held = info.file_size - member.tell()
+            if needed != held and not dtype.hasobject:
+                raise CaffeCompatError(f"{path}: {info.filename} holds {held} bytes; its shape {shape} takes {needed}")
 
 
 def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:

@@ -6,8 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import lmdb
+import numpy as np
 import pytest
 
+from caffe_compat.data.datum import encode_datum
 from caffe_compat.data.lmdb import LMDBReader, write_lmdb
 from caffe_compat.data.lmdb_pages import Tree, TreeCursor, read_meta
 from caffe_compat.errors import DataError
@@ -165,3 +167,78 @@ def test_random_damage(tmp_path: Path) -> None:
             ):
                 with suppress(DataError):
                     look(reader)
+
+
+def make(path: Path, count: int, side: int) -> Path:
+    values = (encode_datum(np.full((1, side, side), i % 251, np.uint8), i % 7) for i in range(count))
+    write_lmdb(path, ((f"{i:08d}_{i}", value) for i, value in enumerate(values)))
+    return path / "data.mdb"
+
+
+@pytest.mark.parametrize(("count", "side"), [(3, 5), (3, 80), (60, 30)])
+@pytest.mark.parametrize("value", [0, 1, 7, 0x7FFF, 0xFFFF])
+def test_any_wrong_number_in_a_page_is_read_or_told(tmp_path: Path, count: int, side: int, value: int) -> None:
+    """Each number in the head of a page, in its places and its nodes, by all ways to a record."""
+    file = make(tmp_path / "db", count, side)
+    good = file.read_bytes()
+    ends = 0
+    for page in range(2, len(good) // PAGE):
+        start = page * PAGE
+        flags, lower = np.frombuffer(good, np.uint16, 2, start + 10)
+        if flags not in (1, 2):
+            continue
+        places = np.frombuffer(good, np.uint16, (lower - 16) // 2, start + 16)
+        numbers = {*range(10, int(lower), 2), *(int(place) + i for place in places[:3] for i in range(0, 24, 2))}
+        for number in sorted(numbers):
+            damaged = bytearray(good)
+            damaged[start + number : start + number + 2] = value.to_bytes(2, "little")
+            ends += read_all(file, bytes(damaged))
+    assert ends > 10
+
+
+def read_all(file: Path, data: bytes) -> int:
+    """How many ways to read end in an error."""
+    file.unlink()  # and not written over: the one before may still be open
+    file.write_bytes(data)
+    said = []
+    for read in (
+        lambda reader: list(reader),
+        lambda reader: list(reader.keys()),
+        lambda reader: reader.cursor().take(len(reader) + 1),
+        lambda reader: [reader.record(number) for number in range(len(reader))],
+        lambda reader: reader.get(b"00000002_2"),
+        lambda reader: reader.cursor().seek(b"00000001_1".hex()),
+    ):
+        reader = LMDBReader(file)
+        try:
+            read(reader)
+        except DataError as error:
+            said.append(str(error))
+        finally:
+            reader.close()
+    assert all(text.startswith(f"{file}: ") for text in said)
+    return len(said)
+
+
+FLAGS, ENTRIES = 16 + 24 + 48 + 4, 16 + 24 + 48 + 32  # of the records, in a head
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "heads", "message"),
+    [
+        (FLAGS, 4, 2, r"has several values for a key \(DUPSORT\); expected one"),
+        (ENTRIES, 1 << 40, 2, r"cannot be read as LMDB: its head says \d+ records in \d+ bytes; damaged, convert"),
+        (16, 0, 1, "cannot be read as LMDB: its second head is damaged; copy or convert it again"),
+        (16 + 24, 3 * PAGE, 1, "cannot be read as LMDB: its second head is damaged; copy or convert it again"),
+        (16 + 24, 2 * PAGE, 1, "cannot be read as LMDB: its second head is damaged; copy or convert it again"),
+    ],
+)
+def test_heads_that_cannot_be(tmp_path: Path, place: int, value: int, heads: int, message: str) -> None:
+    """``heads``: both, or the second alone."""
+    file = make(tmp_path / "db", 3, 5)
+    data = bytearray(file.read_bytes())
+    for head in range(2 - heads, 2):
+        struct.pack_into("=H" if place == FLAGS else "=I" if place < FLAGS else "=Q", data, head * PAGE + place, value)
+    file.write_bytes(data)
+    with pytest.raises(DataError, match=f"^{file}: {message}"):
+        LMDBReader(file)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, DataError
 from reproduce.dataset import Prepared
-from reproduce.experiment import chosen_networks, run, show_plan
+from reproduce.experiment import _prepare_data, _read_noted, chosen_networks, run, show_plan
 from reproduce.mode import Mode
 from reproduce.options import Options
 
@@ -83,6 +83,19 @@ def made(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "9" * 5000, "3", '{"made": 3}', '{"made": [], "classes": "x"}'])
+def test_what_an_earlier_run_noted_is_checked(tmp_path: Path, text: str) -> None:
+    for name, read in (("settings.json", _read_noted), ("data/images.json", None)):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        if read and not text.startswith("{"):
+            with pytest.raises(DataError, match=r"settings\.json: "):
+                read(file)
+    with pytest.raises(DataError, match=r"data/images\.json: "):
+        _prepare_data(Options(out=tmp_path), [], Console(quiet=True))
+
+
 def threads_of(monkeypatch: pytest.MonkeyPatch, options: Options, cores: int) -> int:
     """With how many threads each network of a run is computed on a machine with so many cores; nothing is trained."""
     modes: list[Mode] = []
@@ -114,7 +127,7 @@ def test_a_run_keeps_the_threads_that_it_was_begun_with(tmp_path: Path, monkeypa
     settings.write_text(json.dumps(noted))  # as a folder of before they were noted
     assert [threads(8, 4), threads(8, 1)] == [2, 2]
     settings.write_text(json.dumps({**noted, "threads": "many"}))
-    with pytest.raises(DataError, match=r"settings.json: cannot be read; remove it, or choose another --out"):
+    with pytest.raises(DataError, match=r"settings.json: threads is 'many'; expected a number from 1; remove it, or "):
         run(Options(out=tmp_path / "a"), Console(quiet=True))
 
 

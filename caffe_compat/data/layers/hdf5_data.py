@@ -182,7 +182,7 @@ class HDF5Source:
 
     def _load_file(self) -> None:
         path = self.files[self._file_order[self._file]]
-        if not Path(path).exists():
+        if not os.path.exists(path):
             raise DataError(f"{path}: no such file; named in {self.list_path}{seen_from(path)}")
         with reading(path, "HDF5"), h5py.File(path, "r") as file:
             self._data = [self._read(file, path, name) for name in self.names]

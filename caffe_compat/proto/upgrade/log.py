@@ -27,8 +27,8 @@ class UpgradeLog:
 
     def fail(self, layer: str, text: str) -> NoReturn:
         """Raise ProtoError about a layer."""
-        raise ProtoError(f"{self.source.layer(layer)}: {printable(text)}")
+        raise ProtoError(f"{self.source.layer(layer)}: {text}")
 
     def fail_net(self, text: str) -> NoReturn:
         """Raise ProtoError about the whole net."""
-        raise ProtoError(f"{self.source.name}: {printable(text)}")
+        raise ProtoError(f"{self.source.name}: {text}")
