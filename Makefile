@@ -5,10 +5,11 @@ BIN := $(VENV)/bin
 OUT ?= paper_run
 BENCH_OUT ?= build/benchmarks
 ARGS ?=
+SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-gpu wheels lint format fidelity bench clean
+.PHONY: help reproduce test fuzz test-gpu wheels lint format fidelity bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -18,6 +19,9 @@ reproduce: $(VENV)/ready ## re-run the paper on the default data: OUT=folder, AR
 
 test: $(VENV)/ready lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --maxprocesses 2 --dist loadgroup $(ARGS)
+
+fuzz: $(VENV)/ready ## damaged inputs for every reader: SECONDS=600 SEED=1 READERS='lmdb log', or REPLAY=a saved input
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(READERS),--readers $(READERS)) $(if $(REPLAY),--replay $(REPLAY))
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)

@@ -1,17 +1,25 @@
 """Files that are either whole or absent: written beside the target, synced, then renamed.
 
 Links are followed, and what is no regular file (a device, a pipe, this process's /dev/stdout) is written to, not
-replaced.
+replaced.  What a killed process has left half-written is removed by the next one that writes into its folder.
 """
 
+import errno
 import os
+import re
 import shutil
 import stat
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+
+_LONGEST_NAME_BYTES = 180  # of 255, to leave room for what a temporary name has more
+#: machine, process, and what makes it unique; the ending is .tmp unless a writer needs another one
+_TEMPORARY = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-\w{8}\.\w+")
 
 
 @contextmanager
@@ -31,8 +39,23 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
             _send(temporary, target)
         else:
             _put_in_place(temporary, final)
+    except OSError as error:
+        # A full disk shows while bytes are written, where the system names no file, or the temporary one.
+        if error.errno is None or error.filename not in (None, temporary, os.fspath(temporary)):
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_target(target: str | os.PathLike[str]) -> None:
+    """OSError where ``target`` can surely not be written: for commands that work long before they write."""
+    if os.path.isdir(target):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(target))
+    folder = os.path.dirname(os.path.realpath(target))
+    problem = errno.ENOENT if not os.path.isdir(folder) else 0 if os.access(folder, os.W_OK | os.X_OK) else errno.EACCES
+    if problem and not os.path.exists(target):
+        raise OSError(problem, os.strerror(problem), os.fspath(target))
 
 
 def write_bytes(target: str | os.PathLike[str], data: bytes) -> None:
@@ -67,12 +90,44 @@ def _descriptor(target: str | os.PathLike[str]) -> int | None:
 
 
 def _make_temporary(name: str, folder: Path | None, target: str) -> Path:
+    _remove_stale(folder or Path(tempfile.gettempdir()))
+    short = os.fsdecode(os.fsencode(name)[:_LONGEST_NAME_BYTES])
     try:
-        handle, path = tempfile.mkstemp(prefix=f".{name}.", suffix=".tmp", dir=folder)
+        handle, path = tempfile.mkstemp(prefix=f".{short}.{_machine()}-{os.getpid()}-", suffix=".tmp", dir=folder)
     except OSError as error:
         raise OSError(error.errno, error.strerror, target) from None
     os.close(handle)
     return Path(path)
+
+
+@cache
+def _machine() -> str:
+    """What tells the processes that this one can see from others with the same number."""
+    seen = ""
+    with suppress(OSError):  # no /proc
+        seen = os.readlink("/proc/self/ns/pid")
+    return f"{zlib.crc32(f'{os.uname().nodename} {seen}'.encode()):08x}"
+
+
+@cache
+def _remove_stale(folder: Path) -> None:
+    """Remove the temporary files of processes of this machine that have ended; once in a process for each folder."""
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            match = _TEMPORARY.fullmatch(name)
+            if match and match[1] == _machine() and not _is_alive(int(match[2])):
+                with suppress(OSError):
+                    os.unlink(folder / name)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _send(temporary: Path, target: str | os.PathLike[str]) -> None:

@@ -8,7 +8,9 @@ Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``
 
 import argparse
 import ast
+import difflib
 import importlib
+import re
 import sys
 import tomllib
 import traceback
@@ -18,9 +20,10 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NoReturn
 
 from caffe_compat import __version__, tools
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.errors import CaffeCompatError, one_line, printable
 from caffe_compat.tools._extensions import add_extension_arguments, load_extensions
 
 ENTRY_POINTS = "caffe_compat.commands"
@@ -57,20 +60,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (CaffeCompatError, OSError) as error:
         if "--debug" in rest or "-debug" in rest:
             traceback.print_exc()
-        print(f"caffe-compat {command}: {_one_line(error)}", file=sys.stderr)
+        print(f"caffe-compat {command}: {one_line(error)}", file=sys.stderr)
     return 1
-
-
-def _one_line(error: CaffeCompatError | OSError) -> str:
-    if isinstance(error, OSError):
-        place = f"{error.filename}: " if error.filename else ""
-        return f"{place}{error.strerror or error}"
-    return str(error)
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:
     """The user's files are at fault, not a line of ours: no Python source in it."""
-    print(f"warning: {message}", file=sys.stderr)
+    print(f"warning: {printable(str(message))}", file=sys.stderr)
 
 
 def commands() -> dict[str, str]:
@@ -126,7 +122,7 @@ def _overview() -> str:
 def _run(command: str, module: str, words: Sequence[str]) -> int:
     tool = importlib.import_module(module)
     # A prefix of a flag is not that flag in gflags.
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         f"caffe-compat {command}",
         description=tool.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -138,12 +134,27 @@ def _run(command: str, module: str, words: Sequence[str]) -> int:
     try:
         plain, switched_off = from_gflags(parser, words)
         args = parser.parse_args(plain)
+        _check_not_empty(parser, args)
     except SystemExit as stop:  # argparse has printed help or what is wrong
         return int(stop.code or 0)
     for name in switched_off:
         setattr(args, name, False)
     load_extensions(args)
     return int(tool.run(args))
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"{self.prog}: {printable(message)}; see {self.prog} --help\n")
+
+
+def _check_not_empty(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """An empty name of a file, as an unset variable of a shell gives it, is none."""
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list of its options)
+        if action.required and getattr(args, action.dest) == "":
+            parser.error(f"argument {'/'.join(action.option_strings) or action.metavar or action.dest}: is empty")
 
 
 def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -167,6 +178,10 @@ def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[
         if action is None and name.startswith("no") and _is_switch(options.get(name[2:])):
             switched_off.append(options[name[2:]].dest)
         elif action is None:
+            if not re.fullmatch(r"-\d.*|-", word):  # no number
+                close = [f"--{flag}" for flag in difflib.get_close_matches(name, [o for o in options if len(o) > 1], 2)]
+                hint = f"did you mean {' or '.join(close)}?" if close else "no flag of this command"
+                parser.error(f"unrecognized arguments: {word}: {hint}")
             plain.append(word)
         elif _is_switch(action) and equals:
             if value.lower() in _TRUE:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import threading
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -65,3 +66,44 @@ class FileLock:
         handle, self._handle = self._handle, -1
         if handle >= 0:
             os.close(handle)
+
+
+class ProcessLock:
+    """A FileLock that all of this process share: only other processes are refused, until the last of them is done."""
+
+    def __init__(self, path: str | os.PathLike[str], refusal: CaffeCompatError) -> None:
+        self._name, self._process = os.path.realpath(path), os.getpid()
+        with _shared_lock:
+            lock, users = _shared.get(self._key()) or (FileLock(path, refusal), 0)
+            _shared[self._key()] = (lock, users + 1)
+        self._held = True
+
+    def release(self) -> None:
+        """Let other processes write, when nobody else of this one holds it; a second call does nothing."""
+        if not self._held or self._process != os.getpid():  # a forked child has its parent's in memory
+            return
+        self._held = False
+        with _shared_lock:
+            lock, users = _shared.pop(self._key())
+            if users > 1:
+                _shared[self._key()] = (lock, users - 1)
+            else:
+                lock.release()
+
+    def __enter__(self) -> "ProcessLock":
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.release()
+
+    def __del__(self) -> None:
+        self.release()
+
+    _held = False
+
+    def _key(self) -> tuple[str, int]:
+        return self._name, self._process
+
+
+_shared: dict[tuple[str, int], tuple[FileLock, int]] = {}
+_shared_lock = threading.RLock()

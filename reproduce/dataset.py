@@ -40,6 +40,9 @@ class DataSet(ABC):
         """The folder below prototxt/ for images of ``size_px``; DataError when none suits."""
         return self.prototxt
 
+    def check(self, path: str) -> None:  # noqa: B027  (most have nothing to look for)
+        """DataError when nothing lies at ``path``: a quick look, before anything is written."""
+
     @abstractmethod
     def prepare(
         self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
@@ -93,4 +96,6 @@ def find_data_set(choice: str) -> tuple[DataSet, str]:
         raise DataError(f"--data {choice}: unknown; expected one of {choices()}")
     if data_set.needs_path and not path:
         raise DataError(f"--data {choice}: says no path; expected one of {choices()}")
+    if path and ":" not in data_set.usage:
+        raise DataError(f"--data {choice}: {name} takes no path; expected --data {name}")
     return data_set, path

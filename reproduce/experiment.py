@@ -17,7 +17,7 @@ from typing import Any
 from rich.console import Console
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import DataError
+from caffe_compat.errors import CaffeCompatError, DataError, reading
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.dataset import Prepared, find_data_set
 from reproduce.mode import Mode
@@ -30,6 +30,10 @@ from reproduce.run_folder import PROTOTXT, RunSettings, write_run_folder
 from reproduce.runners import is_done, run_local
 from reproduce.splits import SPLITS, check_split
 from reproduce.treatments import TREATMENTS
+
+#: in a run's folder: the options that decide the numbers
+SETTINGS = "settings.json"
+_INT_MAX = 2**31 - 1
 
 
 def chosen_networks(options: Options) -> list[Network]:
@@ -62,6 +66,7 @@ def show_plan(options: Options, console: Console) -> None:
                 f"{number:<4}{network.name:24}{network.treatment:10} {network.base_network or '-':14}{network.data:14}"
                 f"{cost:9.3f}",
                 highlight=False,
+                markup=False,
             )
     console.print(f"{len(networks)} networks, {total:.2f} TFLOP of training; tests come on top")
 
@@ -73,21 +78,49 @@ def run(options: Options, console: Console) -> list[Result]:
     """
     began = time.monotonic()
     networks = chosen_networks(options)
+    _check_before_anything_is_written(options, networks)
     out = options.out
     out.mkdir(parents=True, exist_ok=True)
     with _locked(out):
         if not options.resume:
             _remove_run(out)
+        begins = not (out / SETTINGS).exists()
         threads = _check_same_run(options)
-        data = _prepare_data(options, networks, console)
+        try:
+            data = _prepare_data(options, networks, console)
+        except CaffeCompatError:
+            if begins and not any((out / "data").glob("*")):
+                (out / SETTINGS).unlink()  # nothing was made with them, so that others may be chosen
+            raise
         settings = _settings(options, data)
         for network in networks:
             write_run_folder(network, settings, out)
         results = _train(options, networks, threads, console)
         write_results(results, out / "results.csv")
         _show(options, results, time.monotonic() - began)
-    console.print(f"{out / 'results.csv'}: {len(results)} networks; see {out / 'report.html'}", highlight=False)
+    console.print(
+        f"{out / 'results.csv'}: {len(results)} networks; see {out / 'report.html'}", highlight=False, markup=False
+    )
     return results
+
+
+def _check_before_anything_is_written(options: Options, networks: Sequence[Network]) -> None:
+    """DataError or ProtoError for devices, images or prototxts that are not there."""
+    numbers = [int(device.removeprefix("cuda:")) for device in options.devices if device != "cpu"]
+    if numbers:
+        import torch  # loaded here: --dry-run and a wrong option need not wait for it
+
+        count = torch.cuda.device_count()
+        if max(numbers) >= count:
+            raise DataError(
+                f"--devices cuda:{max(numbers)}: there is no such GPU; PyTorch finds {count}; choose others, or leave "
+                "--devices out to use the CPU"
+            )
+    data_set, path = find_data_set(options.data)
+    data_set.check(path)
+    with tempfile.TemporaryDirectory() as folder:
+        for network in networks[:1]:
+            write_run_folder(network, _settings(options, None), Path(folder))
 
 
 @contextmanager
@@ -106,7 +139,7 @@ def _remove_run(out: Path) -> None:
     names |= {network.name for split in SPLITS for network in split_networks(split, TREATMENTS)}
     for name in [*names, "data", "figures"]:
         shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("settings.json", "results.csv", "report.html"):
+    for name in (SETTINGS, "results.csv", "report.html"):
         (out / name).unlink(missing_ok=True)
 
 
@@ -116,17 +149,18 @@ def _check_same_run(options: Options) -> int:
     Returns the threads of each network, which decide numbers too, as they order sums: those that the run was begun
     with, whatever --jobs and the machine are now.
     """
-    file = options.out / "settings.json"
+    file = options.out / SETTINGS
     ours = options.settings_that_decide()
     threads = max(1, _cores() // _jobs(options))
     if not file.exists():
         write_text(file, json.dumps({**ours, "threads": threads}, indent=1) + "\n")
         return threads
-    try:
-        theirs = json.loads(file.read_text())
-        begun_with = int(theirs.get("threads", threads))  # a folder of before they were noted
-    except (AttributeError, TypeError, ValueError):
-        raise DataError(f"{file}: cannot be read; remove it, or choose another --out") from None
+    theirs = _read_noted(file)
+    begun_with = theirs.get("threads", threads)  # a folder of before they were noted
+    if not isinstance(begun_with, int) or begun_with < 1:
+        raise DataError(
+            f"{file}: threads is {begun_with!r}; expected a number from 1; remove it, or choose another --out"
+        )
     for name, value in ours.items():
         if theirs.get(name) != value:
             raise DataError(
@@ -136,6 +170,25 @@ def _check_same_run(options: Options) -> int:
     if "threads" not in theirs:
         write_text(file, json.dumps({**theirs, "threads": threads}, indent=1) + "\n")
     return begun_with
+
+
+def _read_noted(file: Path) -> dict[str, Any]:
+    """What an earlier run has noted in a JSON file."""
+    with reading(file, "what an earlier run has noted; remove it, or choose another --out"):
+        noted = json.loads(file.read_text())
+    if not isinstance(noted, dict):
+        raise DataError(f"{file}: is no JSON object; remove it, or choose another --out")
+    return noted
+
+
+def _tells_of_images(noted: dict[str, Any]) -> bool:
+    made, counts = noted.get("made"), noted.get("test_images")
+    numbers = [noted.get("classes"), noted.get("size"), *(counts.values() if isinstance(counts, dict) else [None])]
+    return (
+        isinstance(made, list)
+        and all(isinstance(name, str) for name in made)
+        and all(type(number) is int and 0 < number < _INT_MAX for number in numbers)
+    )
 
 
 def _cores() -> int:
@@ -153,12 +206,18 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
     needed = {network.data for network in networks} | {network.test_data for network in networks}
     known: dict[str, Any] = {"made": [], "classes": 0, "size": 0, "test_images": {}}
     if file.exists():
-        known = json.loads(file.read_text())
+        known = _read_noted(file)
+        if not _tells_of_images(known):
+            raise DataError(f"{file}: is not what was noted of the images; remove {folder}, or choose another --out")
     if not needed <= set(known["made"]):
-        console.print(f"images: {options.data}", highlight=False)
+        console.print(f"images: {options.data}", highlight=False, markup=False)
         data_set, path = find_data_set(options.data)
         made = data_set.prepare(
-            path, networks, folder, download=options.download, tell=lambda text: console.print(text, highlight=False)
+            path,
+            networks,
+            folder,
+            download=options.download,
+            tell=lambda text: console.print(text, highlight=False, markup=False),
         )
         known["classes"], known["size"] = made.classes, made.size_px
         known["test_images"] |= made.test_images
@@ -199,6 +258,7 @@ def _train(options: Options, networks: Sequence[Network], threads: int, console:
     console.print(
         f"{len(networks)} networks, {len(results)} of them done; {jobs} at a time on {', '.join(options.devices)}",
         highlight=False,
+        markup=False,
     )
     mode = Mode(threads, options.fast, options.precision)
     with Progress(costs, len(results), out, console) as progress:

@@ -1,6 +1,8 @@
 """The options of ``run_paper.py``: each is declared once, as a field of Options, with its help and how it is read."""
 
 import argparse
+import math
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +14,8 @@ from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
 
 LENGTH = "length"
+#: of iterations and other counts in a solver file
+MOST = 2**31 - 1
 
 
 def _read(
@@ -34,24 +38,46 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
 
 
+def _wrong(text: str, expected: str) -> argparse.ArgumentTypeError:
+    return argparse.ArgumentTypeError(f'"{text}"; expected {expected}')
+
+
 def _numbers(text: str) -> tuple[int, ...]:
     """``1,3,5-7`` is 1, 3, 5, 6, 7."""
     numbers = set[int]()
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        numbers |= set(range(int(first), int(last or first) + 1))
+        ends = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part)
+        if ends is None:
+            raise _wrong(text, "depths with commas, as 1,3,5-7")
+        first, last = int(ends[1]), int(ends[2] or ends[1])
+        if last < first:
+            raise _wrong(text, f"the smaller depth first, {last}-{first}")
+        numbers |= set(range(first, last + 1))
     return tuple(sorted(numbers))
 
 
 def _positive(text: str) -> int:
-    if int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
+    if not re.fullmatch(r"\d{1,10}", text) or not 1 <= int(text) <= MOST:
+        raise _wrong(text, f"a whole number from 1 to {MOST}")
     return int(text)
+
+
+def _scale(text: str) -> float:
+    try:
+        scale = float(text)
+    except ValueError:
+        scale = math.nan
+    if not 0 < scale < math.inf:
+        raise _wrong(text, "a number above 0")
+    return scale
 
 
 def _devices(text: str) -> tuple[str, ...]:
     """``cuda:0,1`` is cuda:0 and cuda:1."""
-    return tuple(f"cuda:{part}" if part.isdigit() else part for part in text.split(","))
+    devices = tuple(f"cuda:{part}" if part.isdigit() else part for part in text.split(","))
+    if not all(re.fullmatch(r"cpu|cuda:\d{1,3}", device) for device in devices):
+        raise _wrong(text, "cpu, or GPUs as cuda:0,1")
+    return devices
 
 
 def _treatments_help() -> str:
@@ -75,7 +101,7 @@ class Options:
     )
     scale: float = field(
         default=1.0,
-        metadata=_read(float, "length of training against the solver file's", same=True, group=LENGTH),
+        metadata=_read(_scale, "length of training against the solver file's", same=True, group=LENGTH),
     )
     seed: int = field(default=0, metadata=_read(int, "decides initial weights, crops and dropout", same=True))
     devices: tuple[str, ...] = field(default=("cpu",), metadata=_read(_devices, "cpu, or GPUs as cuda:0,1"))

@@ -10,6 +10,7 @@ mean of each training set.  Started again, it goes on where it stopped.
 import argparse
 from pathlib import Path
 
+from caffe_compat.tools._values import whole
 from reproduce.imagenet.prepare import Preparation, prepare_imagenet
 
 
@@ -19,13 +20,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--train_list", type=Path, help="Caffe's train.txt; by default all images by name")
     parser.add_argument("--val_list", type=Path, help="Caffe's val.txt")
-    parser.add_argument("--size", type=int, default=256, help="height and width in pixels (default 256)")
+    parser.add_argument("--size", type=whole(1, 65535), default=256, help="height and width in pixels (default 256)")
     parser.add_argument("--encode_type", default="", help="store as files of this type (jpg: a tenth of the disk)")
-    parser.add_argument("--seed", type=int, default=0, help="of the shuffle of the training images (default 0)")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="of the shuffle of the training images (default 0)"
+    )
     parser.add_argument("--separate", action="store_true", help="a real LMDB for each subset instead of an index file")
     parser.add_argument("--no_means", action="store_true", help="leave out the mean files")
     parser.add_argument("--estimate", action="store_true", help="print the disk and time needed, and stop")
-    parser.add_argument("--threads", type=int, help="threads that decode; by default as many as cores")
+    parser.add_argument("--threads", type=whole(1), help="threads that decode; by default as many as cores")
 
 
 def run(args: argparse.Namespace) -> int:

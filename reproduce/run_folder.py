@@ -103,10 +103,14 @@ def _renamed(name: str, new: tuple[str, ...]) -> str:
 
 
 def _solver(network: Network, settings: RunSettings, val: Any) -> Any:
-    solver = read_message(_base_file(network, settings, "solver.prototxt"), caffe_pb2.SolverParameter())
+    solver_file = _base_file(network, settings, "solver.prototxt")
+    solver = read_message(solver_file, caffe_pb2.SolverParameter())
     solver.MergeFrom(caffe_pb2.SolverParameter(solver_mode=settings.solver_mode))
     for field in ("max_iter", "stepsize", "test_interval", "snapshot", "display"):
-        setattr(solver, field, max(1, round(getattr(solver, field) * settings.scale)))
+        count = max(1, round(getattr(solver, field) * settings.scale))
+        if count >= 1 << 31:
+            raise ProtoError(f"{solver_file}: {field} would be {count} by --scale or --iters; expected below 2^31")
+        setattr(solver, field, count)
     images = dict(settings.test_images).get(network.test_data)
     if images is not None:
         solver.test_iter[:] = [-(-images // val.layers[0].layer.batchsize)]

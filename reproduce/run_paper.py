@@ -17,7 +17,7 @@ import sys
 
 from rich.console import Console
 
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.errors import CaffeCompatError, printable
 from reproduce.experiment import run, show_plan
 from reproduce.options import parse
 from reproduce.runners import WorkerDied
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"run_paper: {message}", file=sys.stderr)
+    print(f"run_paper: {printable(message)}", file=sys.stderr)
     return code
 
 

@@ -137,7 +137,8 @@ def _work(connection: Connection, folder: Path, device: str, mode: Mode) -> None
         connection.send(_explain(error, folder))
         sys.exit(2)
     except Exception:
-        connection.send(f"{folder.name}: {traceback.format_exc()}")
+        traceback.print_exc()  # a fault of ours: all of it, not squeezed into one line
+        connection.send(f"{folder.name}: ended by an error of the program; its traceback stands above")
         sys.exit(1)
 
 

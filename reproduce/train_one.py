@@ -24,9 +24,9 @@ import torch
 
 from caffe_compat import Solver
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError, SolverError, one_line
 from caffe_compat.precision import PRECISIONS
-from caffe_compat.solver import Log, find_snapshot
+from caffe_compat.solver import Log
 from caffe_compat.solver.metrics import JsonLines
 from reproduce.mode import Mode
 
@@ -58,7 +58,7 @@ def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # no
 
 def _solve(solver: Solver, log: Log) -> None:
     try:
-        state = find_snapshot(solver.param.snapshot_prefix, log)
+        state = solver.newest_snapshot()
         if state is None:
             for weights in solver.param.weights:
                 solver.net.copy_from(weights, warn=False)  # the Solver has said what fits
@@ -128,7 +128,7 @@ def main() -> int:
     try:
         train(args.folder, args.device, Mode(args.threads, args.fast, args.precision))
     except (CaffeCompatError, OSError) as error:
-        print(f"train_one: {error}", file=sys.stderr)
+        print(f"train_one: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

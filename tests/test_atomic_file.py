@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from caffe_compat.atomic_file import atomic_path, write_bytes, write_text
+from caffe_compat.atomic_file import atomic_path, check_target, write_bytes, write_text
 
 
 def names(folder: Path) -> list[str]:
@@ -159,3 +159,65 @@ def test_standard_output_is_written_in_its_order(tmp_path: Path, name: str, pipe
             [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE if piped else out, check=True
         )
     assert (done.stdout if piped else (tmp_path / "out").read_bytes()) == b"a\nb\nc\n"
+
+
+def test_an_error_names_the_target_and_not_the_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(IsADirectoryError) as raised:
+        write_bytes(tmp_path / "folder", b"new")
+    assert raised.value.filename == str(tmp_path / "folder")
+    assert names(tmp_path) == ["folder"]
+
+
+def test_a_full_disk_names_the_target(tmp_path: Path) -> None:
+    """A limit of the file's size stands for it: the error comes while bytes are written, and names no file."""
+    script = f"""
+import resource
+from caffe_compat.atomic_file import write_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    write_bytes({str(tmp_path / "target")!r}, bytes(10000))
+except OSError as error:
+    print(error.filename, error.strerror, sep="|")
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode() == f"{tmp_path / 'target'}|File too large\n"
+    assert names(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """And nothing that others are writing, or that is not ours."""
+    kill = f"""
+import os, signal
+from caffe_compat.atomic_file import atomic_path
+with atomic_path({str(tmp_path / "snap_iter_5.caffemodel")!r}) as temporary:
+    temporary.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", kill], env=environment, check=False)
+    (left,) = names(tmp_path)
+    assert left.startswith(".snap_iter_5.caffemodel.")
+    assert left.endswith(".tmp")
+    other_machine = left.replace(left.split(".")[-2].split("-")[0], "00000000")
+    alive = f".a.{left.split('.')[-2].split('-')[0]}-{os.getpid()}-abcdefgh.tmp"
+    for name in (other_machine, alive, ".mine.tmp", ".a.tmp"):
+        (tmp_path / name).touch()
+    write_text(tmp_path / "other", "new")
+    assert names(tmp_path) == sorted([other_machine, alive, ".mine.tmp", ".a.tmp", "other"])
+
+
+def test_a_name_as_long_as_the_system_takes(tmp_path: Path) -> None:
+    write_text(tmp_path / ("n" * 255), "whole")
+    assert names(tmp_path) == ["n" * 255]
+
+
+def test_a_target_that_cannot_be_written_is_found_before_the_work(tmp_path: Path) -> None:
+    check_target(tmp_path / "new")
+    check_target("/dev/null")
+    for target, error in ((tmp_path, IsADirectoryError), (tmp_path / "none" / "new", FileNotFoundError)):
+        with pytest.raises(error) as raised:
+            check_target(target)
+        assert raised.value.filename == str(target)
+    assert names(tmp_path) == []

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from caffe_compat.errors import DataError
-from caffe_compat.file_lock import FileLock
+from caffe_compat.file_lock import FileLock, ProcessLock
 
 REFUSAL = DataError("somebody else writes")
 HOLD = """
@@ -87,3 +87,31 @@ def test_never_two_at_a_time(tmp_path: Path) -> None:
         thread.join()
     assert entered > 0
     assert most == 1
+
+
+def test_a_process_shares_its_lock_and_keeps_others_out(tmp_path: Path) -> None:
+    lock = tmp_path / "lock"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+
+    def may_write() -> bool:
+        """Whether another process may."""
+        command = [sys.executable, "-c", HOLD, str(lock)]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        assert done.stdout or b"DataError: held" in done.stderr
+        if done.stdout:
+            lock.unlink()  # it has ended without a release
+        return bool(done.stdout)
+
+    first = ProcessLock(lock, REFUSAL)
+    with ProcessLock(tmp_path / "." / "lock", REFUSAL):
+        first.release()
+        first.release()
+        assert not may_write()
+        assert lock.exists()
+    assert may_write()
+    assert os.listdir(tmp_path) == []
+    with FileLock(lock, REFUSAL), pytest.raises(DataError, match="somebody else writes"):
+        ProcessLock(lock, REFUSAL)
+    second = ProcessLock(lock, REFUSAL)
+    del second
+    assert os.listdir(tmp_path) == []

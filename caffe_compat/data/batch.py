@@ -3,7 +3,8 @@
 The same results, bit for bit, as ``Transformer`` on each image in turn.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,37 @@ from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 
 
+@dataclass(frozen=True)
+class Cures:
+    """What to do where the images of a batch differ: in their sizes, or in how many channels they have."""
+
+    sizes: str
+    channels: str  # of raw records
+    channels_of_files: str  # of records that are image files
+
+
+DATABASE_CURES = Cures(
+    sizes="convert with resize_height and resize_width, or set crop_size",
+    channels="convert the images again, all with --gray or all without it",
+    channels_of_files="set force_color or force_gray in transform_param",
+)
+MEAN_CURES = Cures(
+    sizes="a mean needs one size: convert again with resize_height and resize_width",
+    channels="a mean needs one number of channels: convert the images again, all with --gray or all without it",
+    channels_of_files="a mean needs one number of channels: convert the images again, without --encoded",
+)
+IMAGE_FILE_CURES = Cures(
+    sizes="set new_height and new_width, or crop_size",
+    channels="set is_color",
+    channels_of_files="set is_color",
+)
+MEMORY_CURES = Cures(
+    sizes="give images of one size, or set crop_size",
+    channels="give images with as many channels",
+    channels_of_files="give images with as many channels",
+)
+
+
 class BatchMaker:
     """Turns records or image files into batches with one ``Transformer``.
 
@@ -23,8 +55,9 @@ class BatchMaker:
     {index: DataError}.  A batch with problems cannot be transformed; leave those images out and open the rest again.
     """
 
-    def __init__(self, transformer: Transformer, threads: int | None = None) -> None:
+    def __init__(self, transformer: Transformer, threads: int | None = None, *, cures: Cures = DATABASE_CURES) -> None:
         self.transformer = transformer
+        self.cures = cures
         self.map = ThreadMap(threads)
         self._buffers = BufferPool()
 
@@ -39,13 +72,13 @@ class BatchMaker:
         if encoded:
             images = self.map(lambda i: _try(self.transformer.decode, batch.encoded(i)), encoded)
             problems |= self._put(batch, dict(zip(encoded, images, strict=True)))
-        return batch, problems | self._misfits(batch, problems)
+        return batch, problems | self._misfits(batch, problems, set(encoded))
 
     def open_images(self, images: Sequence[np.ndarray | DataError]) -> tuple[PlainImageBatch, dict[int, DataError]]:
         """Take decoded (C, H, W) uint8 images, any strides; an error in place of one is a problem."""
         batch = image_batch_type()(len(images))
         problems = self._put(batch, dict(enumerate(images)))
-        return batch, problems | self._misfits(batch, problems)
+        return batch, problems | self._misfits(batch, problems, set())
 
     def transform(self, batch: PlainImageBatch) -> np.ndarray:
         """Draw a window for each image, in order, and transform: (N, C, H, W) float32.
@@ -79,7 +112,9 @@ class BatchMaker:
                 batch.set_image(index, image)
         return problems
 
-    def _misfits(self, batch: PlainImageBatch, problems: dict[int, DataError]) -> dict[int, DataError]:
+    def _misfits(
+        self, batch: PlainImageBatch, problems: dict[int, DataError], files: Container[int]
+    ) -> dict[int, DataError]:
         """Images that the transformer refuses, or that come out unlike the first good one."""
         sizes = batch.headers()[:, 1:4]
         if not problems and len(sizes) and (sizes == sizes[0]).all():
@@ -95,9 +130,10 @@ class BatchMaker:
             shape = self.transformer.output_shape(*size)
             first = first or shape
             if shape != first:
+                channels = self.cures.channels_of_files if index in files else self.cures.channels
                 misfits[index] = DataError(
                     f"gives {_times(shape)} (channels x height x width), the first of its batch {_times(first)}; "
-                    "convert with resize_height and resize_width, or set crop_size"
+                    f"{self.cures.sizes if shape[0] == first[0] else channels}"
                 )
         return misfits
 

@@ -17,7 +17,7 @@ from caffe_compat.data.image_list import check_new_size, decode_resized, read_fi
 from caffe_compat.data.leveldb import LevelDBWriter
 from caffe_compat.data.lmdb import LMDBWriter
 from caffe_compat.data.thread_map import usable_cores
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 
 _SETTINGS_FILE = "convert.json"
 
@@ -75,15 +75,19 @@ def convert_images(
     if threads is not None and threads < 1:
         raise DataError(f"threads is {threads}; expected at least 1")
     check_new_size(options.resize_height, options.resize_width, 1 if options.gray else 3, os.fspath(output))
+    if options.encode_type:
+        _check_encoding(options.encode_type)
     order = range(len(entries)) if order is None else order
     writer, start, records = _open_writer(output, options, _fingerprint(root, entries, order, options))
     size: int | None = None
+    problem: DataError | None = None  # of the first image that is left out
     skipped = start - records
     with writer:
         made = _records(root, entries, order, options, start=start, threads=threads or usable_cores(), read=read)
         for number, (name, record, values) in enumerate(made, start):
             if isinstance(record, DataError):
                 skipped += 1
+                problem = problem or record
             else:
                 if options.check_size:
                     size = _check_size(size, record, values, name)
@@ -92,9 +96,18 @@ def convert_images(
             if report is not None:
                 report(number + 1, record if isinstance(record, DataError) else None)
         if not records:
-            raise DataError(f"{output}: none of {len(order)} images can be read below {root}; check the root folder")
+            below = root or os.getcwd()
+            raise DataError(f"{output}: none of {len(order)} images can be read below {below}; {_cure(root, problem)}")
         (writer.partial / _SETTINGS_FILE).unlink(missing_ok=True)
     return Conversion(records, skipped, start)
+
+
+def _cure(root: str, problem: DataError | None) -> str:
+    if os.path.isdir(root) and not root.endswith("/"):
+        return f'the root folder is put before each name as it is, so that it has to end in a slash: "{root}/"'
+    if root.endswith("/") and not os.path.isdir(root):
+        return f"there is no folder {root}{seen_from(root)}"
+    return f"the first: {problem}"
 
 
 @dataclass(frozen=True)
@@ -199,6 +212,13 @@ def _check_size(size: int | None, record: _Record, values: int, name: str) -> in
 def _is_extension(path: str, encoding: str) -> bool:
     extension, wanted = path.rpartition(".")[2].lower(), encoding.lower()
     return extension == wanted or (wanted == "jpg" and extension == "jpeg")
+
+
+def _check_encoding(encoding: str) -> None:
+    import cv2
+
+    if not cv2.haveImageWriter(f"image.{encoding}"):
+        raise DataError(f"encode_type is {encoding!r}, which OpenCV cannot write; expected a type such as png or jpg")
 
 
 def _encode_file(image: np.ndarray, encoding: str, path: str) -> bytes:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from caffe_compat.data.index_file import SubsetReader, is_index_file
 from caffe_compat.data.leveldb import LevelDBReader, is_leveldb
-from caffe_compat.data.lmdb import LMDBReader, data_file
+from caffe_compat.data.lmdb import LMDBReader
+from caffe_compat.data.lmdb_pages import data_file
 from caffe_compat.errors import DataError, seen_from
 
 Database = LMDBReader | LevelDBReader | SubsetReader
@@ -22,7 +23,7 @@ def find_backend(path: str | os.PathLike[str]) -> str:
     Raises DataError when there is nothing, or something else.
     """
     path = Path(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise DataError(f"{path}: no such database; make it with convert_imageset{seen_from(path)}")
     if is_leveldb(path):
         return "LEVELDB"

@@ -5,9 +5,11 @@ from itertools import islice
 
 import numpy as np
 
-from caffe_compat.data.batch import BatchMaker
+from caffe_compat.data.batch import MEAN_CURES, BatchMaker
 from caffe_compat.data.database import Database
-from caffe_compat.data.lmdb import Record
+from caffe_compat.data.datum import parse_datum
+from caffe_compat.data.lmdb import being_written
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 
@@ -26,7 +28,7 @@ def compute_mean(
     """
     if threads is not None and threads < 1:
         raise DataError(f"threads is {threads}; expected at least 1")
-    maker = BatchMaker(Transformer(), threads)
+    maker = BatchMaker(Transformer(), threads, cures=MEAN_CURES)
     total: np.ndarray | None = None
     done = 0
     for records in _blocks(database):
@@ -38,11 +40,15 @@ def compute_mean(
         if total is None:
             total = np.zeros(shape, np.float32)
         elif total.shape != shape:
+            files = parse_datum(records[0].value).encoded
+            channels = MEAN_CURES.channels_of_files if files else MEAN_CURES.channels
             raise DataError(
                 f"{database.path}: record {records[0].key.decode(errors='replace')!r} is {shape} (C, H, W), those "
-                f"before it {total.shape}; a mean needs one size: convert again with resize_height and resize_width"
+                f"before it {total.shape}; {MEAN_CURES.sizes if shape[0] == total.shape[0] else channels}"
             )
         batch.add_to(total, maker.map.threads)
+        if database.overtaken():
+            raise being_written(database.path)
         done += len(records)
         if progress is not None:
             progress(done)

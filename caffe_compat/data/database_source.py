@@ -1,6 +1,8 @@
 """Batches from a database, in Caffe's order: the work behind the Data layer and Loader."""
 
-from typing import Any
+from collections.abc import Callable
+from operator import index
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +13,11 @@ from caffe_compat.data.batch import BatchMaker
 from caffe_compat.data.database import Database
 from caffe_compat.data.datum import parse_datum
 from caffe_compat.data.image_batch import PlainImageBatch
-from caffe_compat.data.lmdb import Record
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
+
+T = TypeVar("T")
 
 
 class DatabaseSource:
@@ -59,21 +63,55 @@ class DatabaseSource:
 
     def load(self) -> tuple[Tensor, Tensor]:
         """The next batch: data (N, C, H, W) float32 and labels (N) float32."""
-        batch, labels = self.read()
-        return torch.from_numpy(self.maker.transform(batch)), torch.from_numpy(labels.astype(np.float32))
+        return self.make(
+            lambda batch, labels: (
+                torch.from_numpy(self.maker.transform(batch)),
+                torch.from_numpy(labels.astype(np.float32)),
+            )
+        )
 
     def read(self) -> tuple[PlainImageBatch, np.ndarray]:
         """The next images as an ImageBatch, decoded but not transformed, and labels (N) int32."""
-        self.database.check_unchanged()
+        return self.make(lambda batch, labels: (batch, labels))
+
+    def make(self, use: Callable[[PlainImageBatch, np.ndarray], T]) -> T:
+        """What ``use`` makes of the next images (an ImageBatch, which may view the database) and labels.
+
+        ``use`` is called again, with the batch read anew, where another process may have written over it meanwhile.
+        """
+        while True:
+            cursor = self._keep_up()
+            offset, position, bad_records = self._offset, cursor.position(), self.bad_records.count
+            random = self.transformer.get_state()
+            try:
+                result = use(*self._read())
+            except DataError:
+                if not self.database.overtaken():
+                    raise
+            else:
+                if not self.database.overtaken():
+                    return result
+            cursor.go_back(position)
+            self._offset, self.bad_records.count = offset, bad_records
+            self.transformer.set_state(random)
+
+    def _keep_up(self) -> Any:
+        """The cursor, in the present state of the database."""
+        if self._cursor is None:
+            self._cursor = self.database.cursor()
+        self._cursor.keep_up()
+        return self._cursor
+
+    def _read(self) -> tuple[PlainImageBatch, np.ndarray]:
         records: list[Record] = []
         while True:
             records += self._take(self.batch_size - len(records))
             batch, problems = self.maker.open_records([record.value for record in records])
             if not problems:
                 return batch, self._labels(batch, records)
-            for index in sorted(problems):
-                self.bad_records.pass_over(self._place(records[index].key), problems[index])
-            records = [record for index, record in enumerate(records) if index not in problems]
+            for number in sorted(problems):
+                self.bad_records.pass_over(self._place(records[number].key), problems[number])
+            records = [record for number, record in enumerate(records) if number not in problems]
 
     def state(self) -> dict[str, Any]:
         """Position and random state after the batches loaded so far."""
@@ -89,8 +127,9 @@ class DatabaseSource:
         cursor = None
         if state["position"] is not None:
             cursor = self.database.cursor()
+            cursor.keep_up()
             cursor.seek(state["position"])
-        self._offset, self._cursor = state["offset"], cursor
+        self._offset, self._cursor = index(state["offset"]), cursor
         self.transformer.set_state(state["random"])
         self.bad_records.count = state["bad_records"]
 
@@ -120,8 +159,6 @@ class DatabaseSource:
         return labels
 
     def _take(self, count: int) -> list[Record]:
-        if self._cursor is None:
-            self._cursor = self.database.cursor()
         if self.rank_count == 1:
             self._offset += count
             result: list[Record] = self._cursor.take(count)

@@ -42,6 +42,18 @@ class LMDBDataset(Dataset[tuple[Any, int]]):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         if index < 0:
             index += len(self)
+        while True:
+            try:
+                image, label = self._read(index)
+            except DataError:
+                if not self._database.overtaken():
+                    raise
+            else:
+                if not self._database.overtaken():
+                    return (self.transform(image) if self.transform is not None else image), label
+            self._database.keep_up()  # another process has written meanwhile, perhaps over what was read: once more
+
+    def _read(self, index: int) -> tuple[Tensor, int]:
         key, value, label = self._database.record(index)
         try:
             datum = parse_datum(value)
@@ -50,8 +62,7 @@ class LMDBDataset(Dataset[tuple[Any, int]]):
         except DataError as error:
             raise DataError(f"{self.path}: record {key.decode(errors='replace')!r}: {error}") from None
         tensor = torch.from_numpy(image.copy())  # the record's memory belongs to the database
-        result = self.transform(tensor) if self.transform is not None else tensor
-        return result, datum.label if label is None else label
+        return tensor, datum.label if label is None else label
 
     def close(self) -> None:
         """Release the database."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from caffe_compat.data.database import Database
 from caffe_compat.data.index_file import SubsetReader
 from caffe_compat.data.leveldb import LevelDBReader
-from caffe_compat.data.lmdb import LMDBReader, data_file
+from caffe_compat.data.lmdb import LMDBReader
+from caffe_compat.data.lmdb_pages import data_file
 
 _SAMPLE_BYTES = 1 << 16
 _DIGITS = 16  # of a digest; enough by far to tell two data sets apart

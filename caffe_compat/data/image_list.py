@@ -52,12 +52,17 @@ class ImageList:
         """
         line = self._bytes(number)
         name, space, label = line.rpartition(b" ")
-        found = _INTEGER.match(label)
-        number_text = found[1] if found else b"0"
-        if len(number_text.lstrip(b"+-0")) > _INT32_DIGITS or not -_INT32 <= int(number_text) < _INT32:
-            shown = os.fsdecode(number_text[:20]) + ("..." if len(number_text) > 20 else "")
+        return os.fsdecode(name if space else line), self._label(number, label)
+
+    def _label(self, number: int, text: bytes) -> int:
+        found = _INTEGER.match(text)
+        digits = found[1].lstrip(b"+-0") if found else b""
+        value = int(digits or b"0") if len(digits) <= _INT32_DIGITS else _INT32
+        value = -value if found and found[1].startswith(b"-") else value
+        if not -_INT32 <= value < _INT32:
+            shown = os.fsdecode(text[:20]) + ("..." if len(text) > 20 else "")
             raise DataError(f"{self.path}:{number + 1}: label is {shown}; expected {-_INT32} to {_INT32 - 1}")
-        return os.fsdecode(name if space else line), int(number_text)
+        return value
 
     def label_problem(self) -> str | None:
         """What is odd about the first label that is no whole number, with its place; None where all are."""
@@ -66,8 +71,8 @@ class ImageList:
             if space and _WHOLE.fullmatch(label):
                 continue
             came = f'label "{os.fsdecode(label)}" is no whole number' if space else "no label"
-            found = _INTEGER.match(label) if space else None
-            return f"{self.path}:{number + 1}: {came}; read as {int(found[1]) if found else 0}, as in Caffe"
+            value = self._label(number, label) if space else 0
+            return f"{self.path}:{number + 1}: {came}; read as {value}, as in Caffe"
         return None
 
     def _bytes(self, number: int) -> bytes:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.data.lmdb import LMDBReader, Record
+from caffe_compat.data.lmdb import LMDBReader
+from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.errors import DataError, reading
 
 _MAGIC = b"CCSUBSET"
@@ -69,12 +70,18 @@ class SubsetReader:
                 raise DataError(f"{self.path}: {size} bytes that are no whole index file; make it again")
             self.records = np.memmap(self.path, "<u4", "r", start, (count,))
             self.labels = np.memmap(self.path, "<i4", "r", start + 4 * count, (count,))
-            self._database = LMDBReader(self.path.resolve().parent / name)
+            self._database = self._open(name)
         if len(self._database) != entries:
             raise DataError(
                 f"{self.path}: made for a database of {entries} records, but {self._database.path} has "
                 f"{len(self._database)}; make it again"
             )
+
+    def _open(self, name: str) -> LMDBReader:
+        try:
+            return LMDBReader(self.path.resolve().parent / name)
+        except DataError as error:
+            raise DataError(f"{self.path}: its database: {error}") from error
 
     @property
     def database_path(self) -> Path:
@@ -111,9 +118,13 @@ class SubsetReader:
         """A cursor at the first record."""
         return SubsetCursor(self)
 
-    def check_unchanged(self) -> None:
-        """DataError when someone has written to the database."""
-        self._database.check_unchanged()
+    def overtaken(self) -> bool:
+        """As ``LMDBReader.overtaken``."""
+        return self._database.overtaken()
+
+    def keep_up(self) -> bool:
+        """As ``LMDBReader.keep_up``; the record numbers stay."""
+        return self._database.keep_up()
 
     def close(self) -> None:
         """Release the database."""
@@ -126,6 +137,14 @@ class SubsetCursor:
     def __init__(self, reader: SubsetReader) -> None:
         self._reader = reader
         self._number = 0
+
+    def keep_up(self) -> None:
+        """As ``LMDBCursor.keep_up``."""
+        self._reader.keep_up()
+
+    def go_back(self, position: str) -> None:
+        """As ``LMDBCursor.go_back``."""
+        self._number = int(position)
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""

@@ -8,8 +8,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from caffe_compat.data.lmdb import Record, lock_database
-from caffe_compat.errors import DataError, reading
+from caffe_compat.data.lmdb import lock_database
+from caffe_compat.data.lmdb_pages import Record
+from caffe_compat.errors import DataError, reading, seen_from
 
 
 def is_leveldb(path: str | os.PathLike[str]) -> bool:
@@ -24,13 +25,14 @@ class LevelDBWriter:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
         plyvel = _import_plyvel(self.path)
+        self._error: type[Exception] = plyvel.Error
         self._lock = lock_database(self.path)
         try:
             shutil.rmtree(self.partial, ignore_errors=True)
             self._database = plyvel.DB(str(self.partial), create_if_missing=True, write_buffer_size=256 << 20)
         except (plyvel.Error, OSError) as error:
             self._lock.release()
-            raise DataError(f"{self.path}: cannot be created: {error}") from None
+            raise DataError(f"{self.path}: cannot be created: {_said(error)}") from None
 
     def __enter__(self) -> "LevelDBWriter":
         return self
@@ -40,41 +42,64 @@ class LevelDBWriter:
         try:
             if kind is None:
                 os.rename(self.partial, self.path)
+            else:  # nobody goes on with it
+                shutil.rmtree(self.partial, ignore_errors=True)
         finally:
             self._lock.release()
 
     def put(self, key: bytes, value: bytes) -> None:
         """Add a record; an earlier one of the same key is replaced."""
-        self._database.put(key, value)
+        try:
+            self._database.put(key, value)
+        except (OSError, self._error) as error:
+            raise DataError(f"{self.path}: cannot be written: {_said(error)}") from None
+
+
+def _said(error: Exception) -> str:
+    """plyvel's messages are bytes."""
+    said = error.args[0] if error.args else ""
+    return said.decode(errors="replace") if isinstance(said, bytes) else str(error)
+
+
+class _Shared:
+    """A database and how many readers use it."""
+
+    def __init__(self, database: Any) -> None:
+        self.database, self.users = database, 1
 
 
 class _Databases:
-    """The open databases of this process: LevelDB lets a folder be opened only once."""
+    """The open databases of this process: LevelDB lets a folder be opened only once.
+
+    The lock is one that its thread may take again: garbage collection inside may release what a dropped reader used.
+    """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.open: dict[str, tuple[Any, int]] = {}
+        self.lock = threading.RLock()
+        self.open: dict[str, _Shared] = {}
 
     def acquire(self, path: Path) -> tuple[str, Any]:
         plyvel = _import_plyvel(path)
         name = os.path.realpath(path)
         with self.lock:
-            database, users = self.open.get(name, (None, 0))
-            if database is None:
+            shared = self.open.get(name)
+            if shared is None:
                 try:
-                    database = plyvel.DB(name, create_if_missing=False)
+                    shared = _Shared(plyvel.DB(name, create_if_missing=False))
                 except (plyvel.Error, OSError) as error:
-                    raise DataError(f"{path}: cannot be opened as LevelDB: {error}") from None
-            self.open[name] = (database, users + 1)
-        return name, database
+                    raise DataError(f"{path}: cannot be opened as LevelDB: {_said(error)}{seen_from(path)}") from None
+                self.open[name] = shared
+            else:
+                shared.users += 1
+        return name, shared.database
 
     def release(self, name: str) -> None:
         with self.lock:
-            database, users = self.open.pop(name)
-            if users > 1:
-                self.open[name] = (database, users - 1)
-            else:
-                database.close()
+            shared = self.open[name]
+            shared.users -= 1
+            if not shared.users:
+                del self.open[name]
+                shared.database.close()
 
 
 _databases = _Databases()
@@ -152,8 +177,13 @@ class LevelDBReader:
         """A cursor at the first record."""
         return LevelDBCursor(self)
 
-    def check_unchanged(self) -> None:
-        """Nothing to check: LevelDB's own lock keeps writers out."""
+    def overtaken(self) -> bool:
+        """Never: LevelDB's own lock keeps writers out."""
+        return False
+
+    def keep_up(self) -> bool:
+        """Nothing to do, for the same reason."""
+        return False
 
     def close(self) -> None:
         """Release the database, so that others can open it."""
@@ -183,6 +213,12 @@ class LevelDBCursor:
         self._reader = reader
         self._item: Any = None
         self._restart()
+
+    def keep_up(self) -> None:
+        """Nothing to do: LevelDB's own lock keeps writers out."""
+
+    def go_back(self, position: str) -> None:
+        """Never asked for: nobody overtakes."""
 
     def next(self) -> Record:
         """The record at the cursor; moves on."""

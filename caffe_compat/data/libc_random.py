@@ -39,7 +39,11 @@ class LibcRandom:
         return [self._position, *self._words]
 
     def set_state(self, state: list[int]) -> None:
-        """Continue from a ``get_state``."""
+        """Continue from a ``get_state``; ValueError when ``state`` is not one."""
+        if len(state) != 1 + _WORDS or not all(type(word) is int and 0 <= word < 1 << 32 for word in state):
+            raise ValueError(f"{len(state)} values that are no state of rand()")
+        if state[0] >= _WORDS:
+            raise ValueError(f"position {state[0]} in a state of rand() of {_WORDS} words")
         self._position, *self._words = state
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from caffe_compat.data.database import open_database
 from caffe_compat.data.database_source import DatabaseSource
-from caffe_compat.data.image_batch import BYTES
+from caffe_compat.data.image_batch import BYTES, PlainImageBatch
 from caffe_compat.data.image_size import MAX_VALUES
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
@@ -150,8 +150,10 @@ class Loader:
 
 
 def _host_stage(source: DatabaseSource) -> tuple[Batch, None]:
-    images, labels = source.read()
-    return Batch(torch.from_numpy(source.maker.transform(images)), torch.from_numpy(labels).long()), None
+    def make(images: PlainImageBatch, labels: np.ndarray) -> Batch:
+        return Batch(torch.from_numpy(source.maker.transform(images)), torch.from_numpy(labels).long())
+
+    return source.make(make), None
 
 
 class DeviceStage:
@@ -167,12 +169,18 @@ class DeviceStage:
         self._mean_source: np.ndarray | None = None
 
     def __call__(self, source: DatabaseSource) -> tuple[Batch, torch.cuda.Event]:
-        images, labels = source.read()
-        maker, transformer = source.maker, source.transformer
-        headers = images.headers()
         slot = self._slots[self._turn]
         self._turn = (self._turn + 1) % len(self._slots)
         slot.wait()
+        batch, ready = source.make(lambda images, labels: self._fill(source, slot, images, labels))
+        slot.ready = ready
+        return batch, ready
+
+    def _fill(
+        self, source: DatabaseSource, slot: "_PinnedSlot", images: PlainImageBatch, labels: np.ndarray
+    ) -> tuple[Batch, torch.cuda.Event]:
+        maker, transformer = source.maker, source.transformer
+        headers = images.headers()
         label = slot.take("label", (len(labels),), torch.int64)
         label.copy_(torch.from_numpy(labels))
         same_bytes = bool((headers[:, :4] == headers[0, :4]).all()) and headers[0, 0] == BYTES
@@ -199,7 +207,6 @@ class DeviceStage:
             batch = Batch(data, label.to(self._device, non_blocking=True))
             ready = torch.cuda.Event()
             ready.record(self._stream)
-        slot.ready = ready
         return batch, ready
 
     def _mean_on_device(self, mean: np.ndarray | None) -> Tensor | None:

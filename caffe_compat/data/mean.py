@@ -17,11 +17,11 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
     Raises DataError when the file is missing, damaged, or not one image.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise DataError(f"{path}: no such mean file; make it with compute_image_mean{seen_from(path)}")
     if path.suffix == ".npy":
         with reading(path, "a NumPy array"):
-            mean = np.load(path, mmap_mode="r")  # mapped, so that a size that lies takes no memory
+            mean = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped, so that a size that lies takes no memory
         if not isinstance(mean, np.ndarray) or mean.dtype.kind not in "fiub":
             what = f"an array of {mean.dtype}" if isinstance(mean, np.ndarray) else "an .npz archive"
             raise DataError(f"{path}: is {what}; expected one array of numbers (channels, height, width)")

@@ -13,8 +13,11 @@ from caffe_compat.data.device_source import DeviceSource
 from caffe_compat.data.prefetch import Prefetcher
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.random import generator
+
+#: of a record as Python's objects, beside its values
+_RECORD_BYTES = 200
 
 
 @contextmanager
@@ -101,6 +104,11 @@ class SourceLayer(Layer):
             if tensor.is_cuda:  # its memory comes from the stream that made it
                 tensor.record_stream(torch.cuda.current_stream(tensor.device))
         return tuple(t.to(self.context.dtype) for t in tensors[: len(self.param.top)])
+
+    def held_bytes(self, *top_shapes: Shape) -> int:
+        """The batches made ahead and the one in use, and what Python keeps of each record."""
+        values = sum(map(count, top_shapes)) * torch.float32.itemsize
+        return (self.prefetch_depth + 1) * (values + top_shapes[0][0] * _RECORD_BYTES)
 
     def forward(self) -> tuple[Tensor, ...]:
         """The same as ``next_batch``."""

@@ -3,17 +3,17 @@
 N C H W in shape comments: batch, channels, height, width.
 """
 
-import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.memory import no_memory, shortage
 from caffe_compat.proto import Source, caffe_pb2
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class LayerContext:
     solver_count: int = 1
     dtype: torch.dtype = field(default=torch.float32)  # of parameters and of data read
     skip_bad_records: int = 0  # how many unreadable records a data layer may pass over
+    allow_python_layers: bool = False  # Python layers are code that the file names
     shapes_only: bool = False  # parameters have shapes but neither memory nor values (torch's meta device)
 
 
@@ -178,13 +179,17 @@ class Layer(nn.Module):
         the order in which they are added, which is the order in a caffemodel.
         """
         self.check_count(f"parameter {name}", shape)
-        shapes_only = self.context.shapes_only
-        tensor = torch.zeros(tuple(shape), dtype=self.context.dtype, device="meta" if shapes_only else None)
-        if fill is not None and not shapes_only:
-            try:
+        shapes_only, described = self.context.shapes_only, f"parameter {name} of shape {tuple(shape)}"
+        self.check_memory(described, count(shape) * self.context.dtype.itemsize)
+        try:
+            tensor = torch.zeros(tuple(shape), dtype=self.context.dtype, device="meta" if shapes_only else None)
+            if fill is not None and not shapes_only:
                 fill(tensor)
-            except NetError as error:
-                self.fail(f"{name}: {error}")
+        except NetError as error:
+            self.fail(f"{name}: {error}")
+        except (MemoryError, RuntimeError) as error:
+            self.fail_without_memory(error, described)
+            raise
         self.register_parameter(name, nn.Parameter(tensor, requires_grad=trainable))
         self._blob_names.append(name)
         self._blob_shapes.append(tuple(shape))
@@ -219,7 +224,20 @@ class Layer(nn.Module):
         """True where Caffe's backward overwrites the gradient of blob ``index`` instead of adding to it."""
         return False
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """nn.Module's way to another device or dtype; no memory there names the layer."""
+        try:
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        except (MemoryError, RuntimeError) as error:
+            self.fail_without_memory(error, f"its parameters, of shapes {', '.join(map(str, self.blob_shapes))}")
+            raise
+        return self
+
     # -- data sources -------------------------------------------------------------------
+
+    def held_bytes(self, *top_shapes: Shape) -> int:
+        """Sources: how much of the host's memory their batches take at a time; 0 where tops are computed."""
+        return 0
 
     def source_identity(self) -> dict[str, str]:
         """Sources only: what a ``source_state`` belongs to: the type, the fields that are set, and, where there are
@@ -278,17 +296,26 @@ class Layer(nn.Module):
                 f"{what} has shape {tuple(shape)}, {count(shape)} values; expected at most {MAX_COUNT}, as in Caffe"
             )
 
-    def fail_without_memory(self, error: BaseException) -> None:
-        """NetError with the layer's place where ``error`` says that the host has no memory; nothing for others."""
-        if not isinstance(error, MemoryError) and "DefaultCPUAllocator" not in str(error):
+    def check_memory(self, what: str, size_bytes: int) -> None:
+        """NetError where the host has no ``size_bytes`` for ``what`` (see ``memory.shortage``)."""
+        there = None if self.context.shapes_only else shortage(size_bytes)
+        if there is not None:
+            self.fail(f"{what} takes {size_bytes} bytes, and {there} are free; make batches or layers smaller")
+
+    def fail_without_memory(self, error: BaseException, what: str) -> None:
+        """NetError with the layer's place where ``error`` says that a host or GPU has no memory; nothing for others.
+
+        ``what``: the blobs for which it was, with their shapes.
+        """
+        size = no_memory(error)
+        if size is None:
             return
-        asked = re.search(r"allocate (\d+) bytes", str(error))
-        size = f" for {asked[1]} bytes" if asked else ""
-        raise NetError(f"{self.where()}: no memory{size}; make batches or layers smaller") from error
+        asked = f" ({size})" if size else ""
+        raise NetError(f"{self.where()}: no memory for {what}{asked}; make batches or layers smaller") from error
 
     def warn(self, message: str) -> None:
         """Warn with the layer's place in front."""
-        warnings.warn(f"{self.where()}: {message}", stacklevel=3)
+        warnings.warn(printable(f"{self.where()}: {message}"), stacklevel=3)
 
     def extra_repr(self) -> str:
         return f"{self.name!r}, type={self.type}"

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
@@ -37,6 +37,7 @@ class DummyData(Layer):
             if any(dim < 0 for dim in shape):
                 self.fail(f"dummy_data_param.shape is {shape}; a dimension cannot be negative")
             self.check_count("dummy_data_param", shape)
+        self.check_memory(f"holding {' and '.join(map(str, self._shapes))}", self.held_bytes(*self._shapes))
         self._values: list[Tensor] = []
         for filler, shape in zip(self._fillers, self._shapes, strict=True):
             looking = self.context.shapes_only
@@ -66,6 +67,10 @@ class DummyData(Layer):
         if len(given) not in (1, tops):
             self.fail(f"dummy_data_param.{name} is given {len(given)} times; expected 1 or {tops}, the number of tops")
         return given * tops if len(given) == 1 else given
+
+    def held_bytes(self, *top_shapes: Shape) -> int:
+        """Each top once."""
+        return sum(map(count, top_shapes)) * self.context.dtype.itemsize
 
     def infer_shapes(self) -> list[Shape]:
         return list(self._shapes)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import MAX_COUNT, Layer, Shape
+from caffe_compat.layers.base import MAX_COUNT, Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.geometry import pooled_size, window_details
@@ -214,7 +214,10 @@ class Pooling(Layer):
         ]
         padding = (self.pad[1], after[1], self.pad[0], after[0])
         padded_axes = [bottom.shape[2 + i] + self.pad[i] + after[i] for i in (0, 1)]
-        self.check_count("bottom 0, padded so that every window lies inside,", (*bottom.shape[:2], *padded_axes))
+        shape, what = (*bottom.shape[:2], *padded_axes), "bottom 0, padded so that every window lies inside,"
+        self.check_count(what, shape)
+        if bottom.device.type == "cpu" and not torch.compiler.is_compiling():
+            self.check_memory(f"{what} of shape {shape}", count(shape) * bottom.dtype.itemsize)
         padded = functional.pad(bottom, padding, value=value)
         ends = [(sizes[i] - 1) * self.stride[i] + kernel[i] for i in (0, 1)]
         return padded[:, :, : ends[0], : ends[1]], sizes

@@ -11,7 +11,8 @@
 
     layer { type: "Python" ... python_param { module: "mine" layer: "Double" param_str: "..." } }
 
-For new code, a ``Layer`` of your own with ``@register`` is simpler and runs on the GPU.
+Such a layer is code that a file names, so that a net has to be built with ``allow_python_layers``.  For new code, a
+``Layer`` of your own with ``@register`` is simpler and runs on the GPU.
 """
 
 import sys
@@ -25,11 +26,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from caffe_compat.errors import NetError, reason
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.proto import caffe_pb2
 
 Array = npt.NDArray[Any]
+
+#: what makes a class a layer; without ``backward`` it can still run forward
+_METHODS = ("setup", "reshape", "forward")
 
 
 class PythonBlob:
@@ -158,7 +163,7 @@ class Python(Layer):
         if param.share_in_parallel:
             self.warn("python_param.share_in_parallel has no effect: every process has its own layer")
         self._dtype = np.float64 if self.context.dtype == torch.float64 else np.float32
-        self.user = self._make_user_layer()
+        self.user = self._user_class()(self.param)
         self.user.param_str = param.param_str
         self.user.phase = 0 if self.training else 1
         self.user.blobs = BlobList(self._dtype)
@@ -173,18 +178,36 @@ class Python(Layer):
         self.user.phase = 0 if mode else 1
         return self
 
-    def _make_user_layer(self) -> Any:
+    def _user_class(self) -> Any:
+        """The class that the file names; NetError before anything of its module runs where that is not allowed."""
         param = self.param.python_param
+        if not self.context.allow_python_layers:
+            self.fail(
+                f'would import module "{param.module}" and run its "{param.layer}", which can do whatever you can; '
+                "where you trust them, say --allow-python-layers or allow_python_layers=True"
+            )
         try:
-            made_by = getattr(import_module(param.module), param.layer)
+            module = import_module(param.module)
         except ImportError as error:
             self.fail(
                 f'python_param.module "{param.module}" cannot be imported: {error} (looked in {", ".join(sys.path)}; '
                 "a module that imports caffe needs `import caffe_compat.pycaffe as caffe` instead)"
             )
-        except AttributeError:
+        except Exception as error:  # whatever the user's module raises, its traceback stays behind ours
+            raise NetError(
+                f'{self.where()}: python_param.module "{param.module}" cannot be imported: '
+                f"{type(error).__name__}: {reason(error)}"
+            ) from error
+        found = getattr(module, param.layer, None)
+        if not isinstance(found, type):
             self.fail(f'python_param.layer: module "{param.module}" has no class "{param.layer}"')
-        return made_by(self.param)
+        missing = [name for name in _METHODS if not callable(getattr(found, name, None))]
+        if missing:
+            self.fail(
+                f'python_param.layer: "{param.layer}" of module "{param.module}" is no layer: it lacks '
+                f"{', '.join(missing)}; expected a class with {', '.join(_METHODS)}"
+            )
+        return found
 
     def infer_shapes(self, *bottoms: Shape) -> list[Shape]:
         return self._reshape([PythonBlob(shape, self._dtype) for shape in bottoms])

@@ -113,7 +113,12 @@ class BlobEngine:
     def __init__(self, net: Net) -> None:
         self.net = net
         like = torch.empty(0, dtype=net.dtype, device=net.device)
-        self.blobs = [TensorBlob(shape, like) for shape in net.blob_shapes_in_order]
+        net.check_memory()
+        try:
+            self.blobs = [TensorBlob(shape, like) for shape in net.blob_shapes_in_order]
+        except (MemoryError, RuntimeError) as error:
+            net.fail_without_memory(error, "all blobs of the net")
+            raise
         self.params = [
             [ParamBlob(p, s) for p, s in zip(step.layer.blobs, step.layer.blob_shapes, strict=True)]
             for step in net.steps
@@ -188,8 +193,12 @@ class BlobEngine:
             # An in-place layer's result overwrites its bottom, which its backward may need.
             bottom = data.clone() if index in step.tops else data
             bottoms.append(bottom.requires_grad_(step.need_backward and step.bottom_need_backward[j]))
-        with torch.set_grad_enabled(step.need_backward):
-            tops = step.layer(*bottoms)
+        try:
+            with torch.set_grad_enabled(step.need_backward):
+                tops = step.layer(*bottoms)
+        except (MemoryError, RuntimeError) as error:
+            step.fail_without_memory(error, bottoms)
+            raise
         if isinstance(tops, Tensor):
             tops = (tops,)
         if step.need_backward:
@@ -239,13 +248,17 @@ class BlobEngine:
         wanted = [record.bottoms[j] for j in needed] + params
         grads: Sequence[Tensor | None] = [None] * len(wanted)
         if pairs and wanted:
-            grads = torch.autograd.grad(
-                [top for _, top in pairs],
-                wanted,
-                [self.blobs[i].diff.clone().view(top.shape) for i, top in pairs],
-                retain_graph=True,
-                allow_unused=True,
-            )
+            try:
+                grads = torch.autograd.grad(
+                    [top for _, top in pairs],
+                    wanted,
+                    [self.blobs[i].diff.clone().view(top.shape) for i, top in pairs],
+                    retain_graph=True,
+                    allow_unused=True,
+                )
+            except (MemoryError, RuntimeError) as error:
+                step.fail_without_memory(error, record.bottoms)
+                raise
         for j, grad in zip(needed, grads, strict=False):
             diff = self.blobs[step.bottoms[j]].diff
             # A layer that works in place may have given the blob more axes.

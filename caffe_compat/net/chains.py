@@ -57,8 +57,12 @@ class Chain(Fused):
         if not any(step.layer.has_hooks() for step in self.steps):
             # Parameters come first in a chain.  Where a later layer cuts off the gradient, they get none either.
             cut = any(step.detach[0] for step in self.steps[1:])
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
-                top = self.operate(bottom.detach() if first.detach[0] else bottom)
+            try:
+                with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
+                    top = self.operate(bottom.detach() if first.detach[0] else bottom)
+            except (MemoryError, RuntimeError) as error:
+                first.fail_without_memory(error, [bottom])
+                raise
         if top is not None:
             values[self.steps[-1].tops[0]] = top
             return

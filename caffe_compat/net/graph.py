@@ -1,11 +1,13 @@
 """From a filtered NetParameter to connected layers: blobs, parameters, and who gets gradients, by Caffe's rules."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape, SharedMemory
 from caffe_compat.net.layer_checks import check_blob_counts, check_fork_fields, check_layer_types, warn_unread_fields
 from caffe_compat.net.layer_types import layer_types
@@ -44,12 +46,21 @@ class Step:
         try:
             tops = self.layer(*bottoms)
         except (MemoryError, RuntimeError) as error:
-            self.layer.fail_without_memory(error)
+            self.fail_without_memory(error, bottoms)
             raise
         if isinstance(tops, Tensor):
             tops = (tops,)
         for index, top in zip(self.tops, tops, strict=True):
             values[index] = top
+
+    def fail_without_memory(self, error: BaseException, bottoms: Sequence[Tensor]) -> None:
+        """``Layer.fail_without_memory`` with the shapes of its blobs."""
+        shapes = [tuple(bottom.shape) for bottom in bottoms]
+        described = [f"bottom {j} of shape {shape}" for j, shape in enumerate(shapes)]
+        with suppress(NetError):
+            tops = zip(self.layer.param.top, self.layer.infer_shapes(*shapes), strict=False)
+            described += [f'top "{name}" of shape {shape}' for name, shape in tops]
+        self.layer.fail_without_memory(error, ", ".join(described))
 
 
 @dataclass(frozen=True)
@@ -115,9 +126,11 @@ class Graph:
         try:
             layer.setup(*bottom_shapes)
         except (MemoryError, RuntimeError) as error:
-            layer.fail_without_memory(error)
+            layer.fail_without_memory(error, f"setting up on bottoms of shapes {bottom_shapes}")
             raise
         self.set_top_shapes(step, layer.infer_shapes(*bottom_shapes))
+        shapes = [self.shapes[i] for i in step.tops]
+        layer.check_memory(f"holding batches of {' and '.join(map(str, shapes))}", layer.held_bytes(*shapes))
         step.loss_weights = _loss_weights(layer, param, len(step.tops))
         self._adopt_params(step, param)
         self.steps.append(step)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.errors import NetError
-from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.errors import NetError, printable
+from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.net.chains import Fused, find_chains
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.phase_rules import filter_net, phase_value
@@ -35,6 +35,7 @@ class Net(nn.Module):
     ``fast``: chains of layers run as one operator each (``net/chains.py`` lists them); also an attribute that may be
     set at any time.  Blobs inside a chain are made only when ``extract`` asks for them.
     ``solver_rank``/``solver_count``: this process's share of the data in parallel training.
+    ``allow_python_layers``: let Python layers import and run the modules that the file names (docs/trust.md).
 
     >>> net = Net("deploy.prototxt", "weights.caffemodel", phase="TEST")
     >>> probabilities = net(data=images)["prob"]  # or net(images)
@@ -62,6 +63,7 @@ class Net(nn.Module):
         source: Source | None = None,
         fast: bool = False,
         strict: bool = False,
+        allow_python_layers: bool = False,
     ) -> None:
         super().__init__()
         from_file = isinstance(model, str | os.PathLike)
@@ -86,6 +88,7 @@ class Net(nn.Module):
             solver_count=solver_count,
             dtype=dtype,
             skip_bad_records=skip_bad_records,
+            allow_python_layers=allow_python_layers,
         )
         # Follows .to(): tells where and in which dtype inputs are wanted, even without parameters.
         self.register_buffer("_anchor", torch.zeros(0, dtype=dtype), persistent=False)
@@ -101,6 +104,7 @@ class Net(nn.Module):
             self._modules[self._module_name(step.layer.name)] = step.layer
             step.layer.train(step.layer.phase == "TRAIN")
         self._fast_units: list[list[Step | Fused]] | None = None
+        self._memory_checked = False
         self.fast = fast
         self._sources = [step for step in self.steps if step.layer.is_source]
         self._blob_index = {name: i for i, name in enumerate(self.blob_names)}
@@ -211,7 +215,7 @@ class Net(nn.Module):
         """One batch from every source (data layers, Input layers' held values), on our device."""
         batch: dict[str, Tensor] = {}
         for step in self._sources:
-            for index, value in zip(step.tops, step.layer.next_batch(), strict=True):
+            for index, value in zip(step.tops, self._next_batch(step), strict=True):
                 batch[self.blob_names[index]] = self._place(value)
         return batch
 
@@ -237,6 +241,8 @@ class Net(nn.Module):
 
     def _run(self, given: Mapping[str, Tensor], wanted: Iterable[int] = ()) -> tuple[dict[int, Tensor], Tensor]:
         values = self._source_values(given)
+        if not (self._memory_checked or torch.compiler.is_compiling()):
+            self.check_memory()
         loss = self._anchor.new_zeros(())
         for unit in self._units(wanted):
             if isinstance(unit, Fused):
@@ -275,7 +281,7 @@ class Net(nn.Module):
                 missing = ", ".join(name for name in names if name not in given)
                 step.layer.fail(f"{', '.join(known)} given but not {missing}: give every top of a data layer, or none")
             else:
-                held = step.layer.next_batch()
+                held = self._next_batch(step)
                 tops = tuple(given.get(name, value) for name, value in zip(names, held, strict=True))
             for index, value in zip(step.tops, tops, strict=True):
                 values[index] = self._place(value)
@@ -284,6 +290,14 @@ class Net(nn.Module):
         if any(tuple(value.shape) != self._shapes[index] for index, value in values.items()):
             self.infer_all({index: tuple(value.shape) for index, value in values.items()})
         return values
+
+    def _next_batch(self, step: Step) -> tuple[Tensor, ...]:
+        try:
+            return step.layer.next_batch()
+        except (MemoryError, RuntimeError) as error:
+            shapes = " and ".join(str(self._shapes[i]) for i in step.tops)
+            step.layer.fail_without_memory(error, f"a batch of {shapes}")
+            raise
 
     def _refuse_unknown(self, given: Mapping[str, Tensor]) -> None:
         names = self._source_names()
@@ -315,9 +329,42 @@ class Net(nn.Module):
                     self.graph.set_top_shapes(step, [known[i] for i in step.tops])
                 else:
                     self.graph.set_top_shapes(step, step.layer.infer_shapes(*(self._shapes[i] for i in step.bottoms)))
+            self._memory_checked = False
         except NetError:
             self._shapes[:] = before
             raise
+
+    def check_memory(self) -> None:
+        """NetError, with the layer of the largest, where the blobs that a pass makes do not fit into the host's memory.
+
+        A pass looks once after each change of shapes; on a GPU its allocator tells.
+        """
+        self._memory_checked = True
+        largest = self._largest_blob()
+        if largest is not None and self.device.type == "cpu":
+            layer, what, total = largest
+            layer.check_memory(f"a pass, whose largest blob is {what},", total)
+
+    def fail_without_memory(self, error: BaseException, doing: str) -> None:
+        """NetError that names the largest blob where ``error`` says that there is no memory; nothing for others."""
+        largest = self._largest_blob()
+        if largest is not None:
+            layer, what, _ = largest
+            layer.fail_without_memory(error, f"{doing}; the largest blob is {what}")
+
+    def _largest_blob(self) -> tuple[Layer, str, int] | None:
+        """The layer that makes it, its name and shape, and how many bytes all that have memory of their own take."""
+        found: dict[int, tuple[int, Layer]] = {}
+        for unit in self._units(()):
+            step = unit.steps[-1] if isinstance(unit, Fused) else unit
+            if step.shared_memory is None and not step.layer.is_source:
+                for index in step.tops:
+                    found.setdefault(index, (count(self._shapes[index]), step.layer))
+        if not found:
+            return None
+        index = max(found, key=lambda i: found[i][0])
+        total = sum(values for values, _ in found.values()) * self.dtype.itemsize
+        return found[index][1], f'top "{self.blob_names[index]}" of shape {self._shapes[index]}', total
 
     # -- weights ------------------------------------------------------------------------
 
@@ -340,7 +387,9 @@ class Net(nn.Module):
         report = copy_weights(self.graph, weights, strict=strict, reshape=reshape)
         if warn and report.differences():
             origin = os.fspath(weights) if isinstance(weights, str | os.PathLike) else "<message>"
-            warnings.warn(f"{origin}: does not fit {self.source} wholly: {report.differences()}", stacklevel=2)
+            warnings.warn(
+                printable(f"{origin}: does not fit {self.source} wholly: {report.differences()}"), stacklevel=2
+            )
         return report
 
     @property

@@ -45,9 +45,14 @@ class Tower(Fused):
         self._fitting: dict[tuple[Shape, torch.dtype], bool] = {}
 
     def run(self, values: dict[int, Tensor]) -> None:
-        top = None
+        first = self.steps[0]
+        bottom, top = values[first.bottoms[0]], None
         if not any(step.layer.has_hooks() for step in self.steps):
-            top = self.operate(values[self.steps[0].bottoms[0]])
+            try:
+                top = self.operate(bottom)
+            except (MemoryError, RuntimeError) as error:
+                first.fail_without_memory(error, [bottom])
+                raise
         if top is not None:
             values[self.steps[-1].tops[0]] = top
             return

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caffe_compat.errors import NetError
+from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer
 from caffe_compat.net.graph import Graph
 from caffe_compat.proto import (
@@ -55,8 +55,12 @@ def copy_weights(
     *,
     strict: bool = False,
     reshape: Collection[str] = (),
+    look_only: bool = False,
 ) -> CopyReport:
-    """Caffe's CopyTrainedLayersFrom; see ``Net.copy_from``.  Nothing is changed when anything does not fit."""
+    """Caffe's CopyTrainedLayersFrom; see ``Net.copy_from``.  Nothing is changed when anything does not fit.
+
+    ``look_only``: nothing is changed in any case.
+    """
     if not isinstance(source, str | os.PathLike):
         layers, origin, hdf5 = message_weights(source), "<message>", False
     elif is_hdf5(source):
@@ -90,6 +94,8 @@ def copy_weights(
     ]
     report.repeated = [name for name in repeated_names(graph) if name in report.missing]
     _refuse(graph, layers, report, origin, strict)
+    if look_only:
+        return report
     with torch.no_grad():
         for target, array in plan:
             target.copy_(torch.from_numpy(np.array(array, copy=True)).view(target.shape))
@@ -217,9 +223,11 @@ def save_weights(graph: Graph, path: str | os.PathLike[str], *, hdf5: bool, diff
         )
     if repeated:
         warnings.warn(
-            f"{os.fspath(path)}: layers of {graph.context.source.name} share the name {_listed(repeated)}; the file "
-            "has the parameters of each, but Caffe and caffe_compat copy by name, all to one of them, so that it "
-            "cannot be restored; give each layer a name of its own",
+            printable(
+                f"{os.fspath(path)}: layers of {graph.context.source.name} share the name {_listed(repeated)}; the "
+                "file has the parameters of each, but Caffe and caffe_compat copy by name, all to one of them, so "
+                "that it cannot be restored; give each layer a name of its own"
+            ),
             stacklevel=3,
         )
     values = [[_to_array(p, s) for p, s in zip(layer.blobs, layer.blob_shapes, strict=True)] for layer in layers]

@@ -2,7 +2,7 @@
 
 The sizes are a ``shape`` message, or the four legacy numbers num, channels, height, width, which
 win where both are given.  The values are float or double, packed (possibly in several chunks) or
-one by one.
+one by one; NVCaffe and OpenCV have them as raw bytes of a type, fp16 among them.
 """
 
 import mmap
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import ProtoError, seen_from
+from caffe_compat.errors import ProtoError, refusal, seen_from
 from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.wire import (
     BYTES,
@@ -25,6 +25,7 @@ from caffe_compat.proto.wire import (
     FIXED64,
     VARINT,
     Buffer,
+    Field,
     as_int32,
     as_int64,
     encode_bytes,
@@ -43,6 +44,9 @@ Piece = bytes | np.ndarray  # what a file is written from; an array stands for i
 
 _LEGACY = (1, 2, 3, 4)  # num, channels, height, width
 _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF = 5, 6, 7, 8, 9
+_RAW_TYPE = {12: 10, 13: 11}  # raw_data and raw_diff -> the field of their type
+_RAW_DATA, _RAW_DIFF = _RAW_TYPE
+_RAW_DTYPE: dict[int, np.dtype[Any]] = {0: np.dtype("<f8"), 1: np.dtype("<f4"), 2: np.dtype("<f2")}
 _DTYPE: dict[int, np.dtype[Any]] = {
     _DATA: np.dtype("<f4"),
     _DIFF: np.dtype("<f4"),
@@ -77,6 +81,7 @@ def decode_blob(buffer: Buffer, start: int, stop: int, place: str) -> BlobArrays
     the number of values is not that of the sizes.
     """
     legacy: dict[int, int] = {}
+    raw: dict[int, Field] = {}
     dims: list[int] = []
     values = {number: _Values() for number in _DTYPE}
     position = start
@@ -87,6 +92,10 @@ def decode_blob(buffer: Buffer, start: int, stop: int, place: str) -> BlobArrays
             legacy[field.number] = as_int32(field.value)
         elif field.number == _SHAPE and field.wire_type == BYTES:
             _read_dims(buffer, field.start, field.stop, place, dims)
+        elif (field.number in _RAW_TYPE and field.wire_type == BYTES) or (
+            field.number in _RAW_TYPE.values() and field.wire_type == VARINT
+        ):
+            raw[field.number] = field
         elif field.number in _DTYPE:
             piece = _locate_values(buffer, field.number, field.tag_start, stop, place)
             if piece is not None:
@@ -100,14 +109,38 @@ def decode_blob(buffer: Buffer, start: int, stop: int, place: str) -> BlobArrays
     _check_shape(shape, place, start)
     data = _DOUBLE_DATA if values[_DOUBLE_DATA].count else _DATA
     diff = _DOUBLE_DIFF if values[_DOUBLE_DIFF].count else _DIFF
-    if values[data].count == 0 and values[diff].count:
+    if values[data].count == 0 and values[diff].count and _RAW_DATA not in raw:
         fail(place, start, "holds only a diff (gradients), no data")
-    arrays = [
-        _gather(buffer, start, stop, number, values=values[number], shape=shape, place=place)
-        for number in (data, diff)
-        if number == data or values[number].count
-    ]
-    return BlobArrays(arrays[0], arrays[1] if len(arrays) > 1 else None, bool(legacy))
+
+    def read(number: int, raw_number: int) -> np.ndarray:
+        if raw_number in raw and not values[number].count:  # Caffe's own fields win, as in OpenCV
+            return _raw_values(buffer, raw, raw_number, shape, place)
+        return _gather(buffer, start, stop, number, values=values[number], shape=shape, place=place)
+
+    has_diff = values[diff].count or _RAW_DIFF in raw
+    return BlobArrays(read(data, _RAW_DATA), read(diff, _RAW_DIFF) if has_diff else None, bool(legacy))
+
+
+def _raw_values(
+    buffer: Buffer, fields: dict[int, Field], number: int, shape: tuple[int, ...], place: str
+) -> np.ndarray:
+    """The values of raw_data or raw_diff, in float32 where they have fewer bits."""
+    type_field = fields.get(_RAW_TYPE[number])
+    kind, field = type_field.value if type_field else 0, fields[number]
+    dtype = _RAW_DTYPE.get(kind)
+    if dtype is None:
+        fail(place, field.tag_start, f"raw values of type {kind}; expected 0 (double), 1 (float) or 2 (float16)")
+    size_bytes = field.stop - field.start
+    if size_bytes != prod(shape) * dtype.itemsize:
+        sizes = " x ".join(map(str, shape))
+        fail(place, field.tag_start, f"{size_bytes} bytes of raw values; shape {sizes} takes {dtype.itemsize} for each")
+    found = np.frombuffer(buffer, dtype, prod(shape), field.start).reshape(shape)
+    return found if dtype.itemsize > 2 else _read_only(found.astype(np.float32))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.flags.writeable = False
+    return array
 
 
 def _read_dims(buffer: Buffer, start: int, stop: int, place: str, dims: list[int]) -> None:
@@ -193,8 +226,7 @@ def _gather(
             part = np.frombuffer(buffer, dtype if packed else _unpacked_dtype(number), count, first)
             gathered[filled : filled + count] = part if packed else part["value"]
             filled += count
-    gathered.flags.writeable = False
-    return gathered.reshape(shape)
+    return _read_only(gathered.reshape(shape))
 
 
 # -- writing -----------------------------------------------------------------------------------
@@ -256,7 +288,7 @@ def open_whole(path: FilePath) -> Iterator[BufferedWriter]:
             yield file
             file.flush()
     except OSError as error:
-        raise ProtoError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from None
+        raise ProtoError(f"{os.fspath(path)}: cannot be written: {refusal(error)}") from None
 
 
 def map_file(path: FilePath, kind: str) -> mmap.mmap:

@@ -31,7 +31,7 @@ LayerArrays = Mapping[str, Arrays] | Sequence[Arrays]
 
 MAX_LAYERS_AND_BLOBS = 1_000_000  # bounds the memory that a hostile file can take
 
-_NET_V1_LAYERS, _NET_LAYER = 2, 100
+_NET_NAME, _NET_V1_LAYERS, _NET_LAYER = 1, 2, 100
 _V1_V0_LAYER = 1
 _BLOBS = 7  # of LayerParameter
 
@@ -94,6 +94,8 @@ def _read_layers(buffer: Buffer, source: str) -> list[LayerWeights]:
     while position < stop:
         entry = read_field(buffer, position, stop, source)
         position = entry.stop
+        if entry.number == _NET_NAME and entry.wire_type == VARINT:  # SolverState's iter
+            raise ProtoError(f"{source}: is a solver state; expected a caffemodel, such as the one that lies beside it")
         if entry.wire_type != BYTES or entry.number not in (_NET_V1_LAYERS, _NET_LAYER):
             continue
         form = _V2

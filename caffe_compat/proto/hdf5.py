@@ -5,6 +5,7 @@ folder that does not exist.  We make the folders, and read such files back.
 """
 
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import CaffeCompatError, ProtoError, reading, seen_from
+from caffe_compat.errors import CaffeCompatError, ProtoError, reading, refusal, seen_from
 from caffe_compat.proto.blob import MAX_AXES, check_dtype
 from caffe_compat.proto.caffemodel import LayerWeights
 from caffe_compat.proto.solverstate import SolverSnapshot
@@ -148,14 +149,14 @@ def _read_dataset(dataset: Any, path: FilePath) -> np.ndarray:
         raise ProtoError(f"{place}: expected an array of numbers")
     if dataset.ndim > MAX_AXES:
         raise ProtoError(f"{place}: has {dataset.ndim} axes; Caffe takes {MAX_AXES}")
-    check_held(dataset, place, ProtoError)
+    check_held(dataset, path, place, ProtoError)
     is_double = dataset.dtype.kind == "f" and dataset.dtype.itemsize >= 8
     return np.asarray(dataset[()], np.float64 if is_double else np.float32)
 
 
-def check_held(dataset: h5py.Dataset, place: str, error: type[CaffeCompatError]) -> None:
-    """Raise ``error`` where the file does not itself hold a dataset's values: reading would make up, or fetch, them."""
-    if dataset.is_virtual or dataset.external:
+def check_held(dataset: h5py.Dataset, path: FilePath, place: str, error: type[CaffeCompatError]) -> None:
+    """Raise ``error`` where ``path`` does not itself hold a dataset's values: reading would make up, or fetch, them."""
+    if dataset.is_virtual or dataset.external or dataset.file.filename != os.fspath(path):
         raise error(f"{place}: its values are in another file; copy them into this one")
     if dataset.nbytes > dataset.id.get_storage_size() * _COMPRESSION_LIMIT:
         raise error(f"{place}: shape {dataset.shape} takes {dataset.nbytes} bytes; the file does not hold them")
@@ -178,9 +179,16 @@ def _open_to_write(path: FilePath) -> Iterator[h5py.File]:
     try:
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             yield file
-    except OSError as error:
-        reason = error.strerror or " ".join(str(error).split())
-        raise ProtoError(f"{os.fspath(path)}: cannot be written: {reason}") from None
+    except (OSError, RuntimeError) as error:
+        raise ProtoError(f"{os.fspath(path)}: cannot be written: {why_not_written(error)}") from None
+
+
+def why_not_written(error: OSError | RuntimeError) -> str:
+    """What the system says, which HDF5's library hides in a text of its own."""
+    said = re.search(r"error message = '([^']*)'", str(error))
+    if said:
+        return said[1]
+    return refusal(error) if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
 
 
 def _write_group(

@@ -3,16 +3,17 @@
 import difflib
 import os
 import re
+import warnings
 from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import DecodeError, Message
 
-from caffe_compat.errors import ProtoError, seen_from
+from caffe_compat.errors import ProtoError, printable, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field
-from caffe_compat.proto.source import FilePath, Source, printable
+from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -128,13 +129,16 @@ def read_message_with_source(path: FilePath, message: AnyMessage, form: Form = "
     if data.startswith(HDF5_SIGNATURE):
         raise ProtoError(f"{name}: is an HDF5 file; expected a {kind} as text or protobuf")
     if form == "text" or (form == "auto" and (name.endswith(".prototxt") or is_text(data))):
-        text = _decode(data, name)
+        text = _decode(data, name, kind)
         return parse_message(text, message, name), Source(name, text)
     try:
         message.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError):
+        if is_text(data):
+            raise ProtoError(f"{name}: is not a {kind}: it is text, and no protobuf message") from None
         raise ProtoError(f"{name}: is not a {kind}: the bytes are no protobuf message, or cut short") from None
     _check_strings(message, name)
+    _leave_out_clashes(message, name)
     _check_required(message, name)
     return message, Source(name)
 
@@ -144,7 +148,7 @@ def is_text(data: bytes) -> bool:
     return data.startswith(_BOM_UTF16) or not _CONTROL.search(data[:_SNIFFED_BYTES])
 
 
-def _decode(data: bytes, name: str) -> str:
+def _decode(data: bytes, name: str, kind: str) -> str:
     if data.startswith(_BOM_UTF16):
         raise ProtoError(f"{name}: is UTF-16 text; save it as UTF-8")
     try:
@@ -157,6 +161,8 @@ def _decode(data: bytes, name: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
+        if not is_text(data):
+            raise ProtoError(f"{name}: is a binary file; expected a {kind} as text") from None
         line = text.count("\n", 0, error.start) + 1
         byte = ord(text[error.start]) & 0xFF
         raise ProtoError(f"{name}:{line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8") from None
@@ -172,6 +178,19 @@ def _check_strings(message: Message, place: str) -> None:
         if field.message_type is not None and field.message_type.name != "BlobProto":
             for child in values:
                 _check_strings(child, place)
+
+
+def _leave_out_clashes(message: Message, name: str) -> None:
+    """Forks have other fields under the number of clip_param (148), whose own fields are required."""
+    layers: Iterable[caffe_pb2.LayerParameter] = getattr(message, "layer", ())
+    for layer in layers if message.DESCRIPTOR.name == "NetParameter" else ():
+        if layer.type != "Clip" and layer.HasField("clip_param") and not layer.clip_param.IsInitialized():
+            layer.ClearField("clip_param")
+            warnings.warn(
+                f"{Source(name).layer(layer.name)} ({printable(layer.type)}): field 148 is no clip_param but a fork's; "
+                "left out",
+                stacklevel=2,
+            )
 
 
 def _check_required(message: Message, name: str) -> None:

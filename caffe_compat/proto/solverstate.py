@@ -16,10 +16,12 @@ from caffe_compat.proto.blob import (
     size_bytes,
     write_pieces,
 )
+from caffe_compat.proto.read import is_text
 from caffe_compat.proto.source import FilePath
 from caffe_compat.proto.wire import BYTES, VARINT, as_int32, encode_bytes, encode_tag, encode_varint, read_field
 
 _ITER, _LEARNED_NET, _HISTORY, _CURRENT_STEP = 1, 2, 3, 4
+_OF_A_NET = (1, 100)  # NetParameter's name and layers
 
 
 @dataclass
@@ -39,13 +41,16 @@ def read_solverstate(path: FilePath) -> SolverSnapshot:
     """
     source = os.fspath(path)
     buffer = map_file(path, "solver state")
+    expected = "expected a .solverstate; to start from weights give the .caffemodel as weights (--weights)"
+    if is_text(buffer[:4096]):
+        raise ProtoError(f"{source}: is a text file; {expected}")
     snapshot = SolverSnapshot()
-    position, stop = 0, len(buffer)
+    position, stop, has_iter = 0, len(buffer), False
     while position < stop:
         entry = read_field(buffer, position, stop, source)
         position = entry.stop
         if entry.number == _ITER and entry.wire_type == VARINT:
-            snapshot.iter = as_int32(entry.value)
+            snapshot.iter, has_iter = as_int32(entry.value), True
         elif entry.number == _LEARNED_NET and entry.wire_type == BYTES:
             snapshot.learned_net = os.fsdecode(buffer[entry.start : entry.stop])
         elif entry.number == _CURRENT_STEP and entry.wire_type == VARINT:
@@ -53,6 +58,10 @@ def read_solverstate(path: FilePath) -> SolverSnapshot:
         elif entry.number == _HISTORY and entry.wire_type == BYTES:
             place = f"{source}: history {len(snapshot.history)}"
             snapshot.history.append(decode_blob(buffer, entry.start, entry.stop, place).data)
+        elif entry.number in _OF_A_NET and entry.wire_type == BYTES:
+            raise ProtoError(f"{source}: is a caffemodel; {expected}")
+    if not has_iter:
+        raise ProtoError(f"{source}: holds no iteration; {expected}")
     return snapshot
 
 

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 
+from caffe_compat.errors import printable
+
 FilePath = str | os.PathLike[str]
 
 # A comment, a string, a name, or a brace; everything else does not matter for finding layers.
@@ -27,11 +29,6 @@ class Source:
         lines = self._lines.get(layer_name, [])
         line = f":{lines[0]}" if len(lines) == 1 else ""
         return f'{self.name}{line}: layer "{printable(layer_name)}"'
-
-
-def printable(text: str) -> str:
-    """``text`` on one line: control characters as escapes, for error messages."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def layer_lines(text: str) -> dict[str, list[int]]:

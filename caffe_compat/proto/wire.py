@@ -14,6 +14,7 @@ VARINT, FIXED64, BYTES, GROUP_START, GROUP_END, FIXED32 = range(6)
 Buffer = bytes | mmap.mmap
 
 _VARINT_BYTES = 10
+_LARGEST_TAG = 0xFFFF_FFFF  # protobuf's
 _GROUP_DEPTH = 100  # protobuf's own limit
 
 
@@ -36,7 +37,7 @@ def read_field(buffer: Buffer, position: int, limit: int, place: str) -> Field:
     tag, start = read_varint(buffer, position, limit, place)
     number, wire_type = tag >> 3, tag & 7
     value = 0
-    if number == 0 or wire_type in (GROUP_END, 6, 7):
+    if number == 0 or tag > _LARGEST_TAG or wire_type in (GROUP_END, 6, 7):
         fail(place, position, f"tag {tag} is no protobuf field")
     if wire_type == VARINT:
         value, stop = read_varint(buffer, start, limit, place)

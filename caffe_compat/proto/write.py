@@ -1,8 +1,11 @@
 """Messages to text and binary files, whole or not at all."""
 
+import os
+
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
+from caffe_compat.errors import ProtoError
 from caffe_compat.proto.blob import open_whole
 from caffe_compat.proto.source import FilePath
 
@@ -14,9 +17,15 @@ def write_text_message(path: FilePath, message: Message) -> None:
 
 
 def write_binary_message(path: FilePath, message: Message) -> None:
-    """Write ``message`` in protobuf's binary form.  Raises ProtoError when the file cannot be written.
+    """Write ``message`` in protobuf's binary form.  Raises ProtoError when the file cannot be written, or the message
+    lacks a required field.
 
     For nets with weights ``write_caffemodel`` needs less memory.
     """
+    missing: list[str] = message.FindInitializationErrors()  # type: ignore[attr-defined]  # the stubs lack it
+    if missing:
+        raise ProtoError(
+            f"{os.fspath(path)}: cannot be written: required field {', '.join(missing)} is missing; set it"
+        )
     with open_whole(path) as file:
         file.write(message.SerializeToString())

@@ -57,6 +57,7 @@ class Net:
             stages=stages or (),
             solver_rank=mode.solver_rank(),
             solver_count=mode.solver_count(),
+            allow_python_layers=True,  # as in Caffe: who calls this runs Python of their own already
         ).to(mode.device())
         self._attach(core)
         if weights is not None:

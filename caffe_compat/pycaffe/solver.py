@@ -38,7 +38,7 @@ class SGDSolver:
     type: str | None = "SGD"
 
     def __init__(self, solver_file: str | os.PathLike[str]) -> None:
-        self.core = Solver(solver_file, device=mode.device())
+        self.core = Solver(solver_file, device=mode.device(), allow_python_layers=True)
         if self.type is not None and self.core.param.type != self.type:
             raise SolverError(
                 f'{os.fspath(solver_file)}: type is "{self.core.param.type}", not "{self.type}"; use get_solver()'

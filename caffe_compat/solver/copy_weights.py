@@ -16,6 +16,8 @@ def copy_weights(
     that no file has.  ``strict``: NetError in such a case.  ``reshape``: see ``Net.copy_from``, which raises NetError
     for a file of which nothing fits.
     """
+    if not all(paths):
+        raise NetError(f'weights "{",".join(paths)}": a name between the commas is empty')
     total = CopyReport()
     for number, path in enumerate(paths):
         log.finetuning(path)

@@ -6,24 +6,31 @@ from caffe_compat.errors import SolverError
 from caffe_compat.proto import caffe_pb2
 
 
-def parse_gpus(flag: str) -> list[int]:
-    """``--gpu``: "" (none), "all", or numbers with commas, to device numbers that exist.  Raises SolverError."""
+def parse_gpus(flag: str, name: str = "--gpu", cpu: str = "no --gpu") -> list[int]:
+    """``--gpu``: "" (none), "all", or numbers with commas, to device numbers that exist.
+
+    Raises SolverError, which says ``name`` where it came from, and ``cpu``, what chooses the CPU.
+    """
     if not flag:
         return []
     count = torch.cuda.device_count()
     if flag == "all":
         if not count:
-            raise SolverError("--gpu all: PyTorch finds no CUDA device; leave --gpu out to use the CPU")
+            raise SolverError(f"{name} all: PyTorch finds no CUDA device; for the CPU give {cpu}")
         return list(range(count))
     try:
         numbers = [int(word) for word in flag.split(",")]
     except ValueError:
-        raise SolverError(f'--gpu is "{flag}"; expected "all" or device numbers with commas, such as 0,1') from None
+        raise SolverError(
+            f'{name} is "{flag}"; expected "all" or device numbers with commas, such as 0,1; for the CPU give {cpu}'
+        ) from None
     for number in numbers:
         if not 0 <= number < count:
-            raise SolverError(f"--gpu {flag}: there is no CUDA device {number}; PyTorch finds {count}")
+            raise SolverError(
+                f"{name} {flag}: there is no CUDA device {number}; PyTorch finds {count}; for the CPU give {cpu}"
+            )
     if len(set(numbers)) != len(numbers):
-        raise SolverError(f"--gpu {flag}: names a device twice")
+        raise SolverError(f"{name} {flag}: names a device twice")
     return numbers
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from caffe_compat.errors import SolverError
+from caffe_compat.errors import SolverError, refusal
 
 #: a blob's name -> its number, or its numbers when it has several
 OutputNumbers = Mapping[str, float | list[float]]
@@ -43,9 +43,10 @@ class Event:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The event of a JSON object of this kind; KeyError for a missing field, ValueError for a bad number."""
-        own = {name: _from_json(name, record[name]) for name in _own_fields(cls)}
-        return cls(record["iteration"], record["time"], **own)
+        """The event of a JSON object of this kind; KeyError for a missing field, ValueError, TypeError or
+        AttributeError for a bad one."""
+        own = {field.name: _from_json(field.type, record[field.name]) for field in fields(cls)[2:]}
+        return cls(_number(record["iteration"], int), _number(record["time"]), **own)
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def read_events(path: str | os.PathLike[str], *, tail_bytes: int | None = None) 
                 file.seek(max(0, os.fstat(file.fileno()).st_size - tail_bytes))
             lines = file.read().splitlines()
     except OSError as error:
-        raise SolverError(f"{os.fspath(path)}: cannot read the events: {error.strerror}") from error
+        raise SolverError(f"{os.fspath(path)}: cannot read the events: {refusal(error, path)}") from error
     return _parse(lines, os.fspath(path))
 
 
@@ -159,9 +160,10 @@ def _parse(lines: Iterable[bytes], place: str) -> Iterator[Event]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        event_class = _KINDS.get(record.get("event", "")) if isinstance(record, dict) else None
+        kind = record.get("event") if isinstance(record, dict) else None
+        event_class = _KINDS.get(kind) if isinstance(kind, str) else None
         if event_class is None:
             continue
         try:
@@ -199,7 +201,23 @@ def _to_json(value: Any) -> Any:
     return _map_numbers(value, lambda x: str(x) if isinstance(x, float) and not math.isfinite(x) else x)
 
 
-def _from_json(name: str, value: Any) -> Any:
-    if name in ("model", "state"):
+def _from_json(kind: Any, value: Any) -> Any:
+    """A field's value; TypeError, ValueError or AttributeError for one that is not of this type."""
+    if kind is str:
+        if not isinstance(value, str):
+            raise TypeError(f"{value!r} is no text")
         return value  # a path, which may be named "nan"
-    return _map_numbers(value, lambda x: float(x) if isinstance(x, str) else x)
+    if kind is OutputNumbers:
+        return {
+            name: [_number(n) for n in item] if isinstance(item, list) else _number(item)
+            for name, item in value.items()
+        }
+    return None if value is None and kind == float | None else _number(value, int if kind is int else float)
+
+
+def _number(value: Any, kind: type[int] | type[float] = float) -> Any:
+    if isinstance(value, str):
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, kind)):
+        raise TypeError(f"{value!r} is no number")
+    return value

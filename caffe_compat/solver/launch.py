@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
@@ -12,10 +12,15 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 FORWARDED = (signal.SIGINT, signal.SIGHUP)
 
 
-def launch(function: Callable[..., None], arguments: tuple[Any, ...], count: int) -> int:
+def launch(
+    function: Callable[..., None],
+    arguments: tuple[Any, ...],
+    count: int,
+    forwarded: Iterable[signal.Signals] = FORWARDED,
+) -> int:
     """Run ``function(*arguments)`` in ``count`` processes with RANK, WORLD_SIZE, ... set; returns the exit status.
 
-    SIGINT and SIGHUP go to the first process, which tells the others; when one process fails all are ended.
+    The signals ``forwarded`` go to the first process, which tells the others; when one process fails all are ended.
     ``function`` must be importable by name and end with ``sys.exit(status)``.
     """
     port = free_port()
@@ -27,7 +32,7 @@ def launch(function: Callable[..., None], arguments: tuple[Any, ...], count: int
     def forward(number: int, frame: FrameType | None) -> None:
         os.kill(context.pids()[0], number)
 
-    before = {number: signal.signal(number, forward) for number in FORWARDED}
+    before = {number: signal.signal(number, forward) for number in forwarded}
     try:
         while not context.join():
             pass

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+from caffe_compat.errors import printable
 from caffe_compat.solver.events import (
     DoneEvent,
     Event,
@@ -45,10 +46,15 @@ class Glog:
         self._stream = stream
         self.enabled = enabled
 
-    def line(self, place: str, message: str, severity: str = "I") -> None:
-        """One line; ``place`` is ``file.cpp:line`` in Caffe, ``severity`` one of I W E F."""
+    def line(self, place: str, message: str, severity: str = "I", *, lines: str = "") -> None:
+        """One line; ``place`` is ``file.cpp:line`` in Caffe, ``severity`` one of I W E F.
+
+        ``message`` stays on its line whatever names are in it; ``lines`` (our own text) follows it as it is.
+        """
         if not self.enabled:
             return
+        message = "\t".join(map(printable, message.split("\t"))) + lines
+        place = printable(place)
         stamp = datetime.now().strftime("%m%d %H:%M:%S.%f")
         stream = self._stream or sys.stderr
         stream.write(f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n")
@@ -92,7 +98,8 @@ class Log(Glog):
 
     def initializing(self, parameters: str) -> None:
         """The solver file as it is used."""
-        self.line("solver.cpp:45", f"Initializing solver from parameters: \n{parameters.rstrip()}")
+        # Text format, in which strings have no line breaks.
+        self.line("solver.cpp:45", "Initializing solver from parameters: ", lines=f"\n{parameters.rstrip()}")
 
     def train_net_from_field(self, field: str) -> None:
         """The train net stands in the solver file itself."""

@@ -22,6 +22,8 @@ _FILE = re.compile(
     r"(?: (?:binary proto|HDF5))?(?: file)? (\S+)$"
 )
 
+_LONGEST_LINE = 1 << 20  # characters; a longer one, as a bomb's, is taken in parts
+
 #: what 2014's numbered scores are in the paper's nets
 _SCORE_NAMES = {"accuracy": 0, "loss": 1}
 
@@ -93,7 +95,8 @@ class _Reader:
         self.net = 0
 
     def read(self, file: TextIO) -> list[LogEvent]:
-        for number, line in enumerate(file, 1):
+        lines = iter(lambda: file.readline(_LONGEST_LINE), "")
+        for number, line in enumerate(lines, 1):
             match = _PREFIX.match(line.rstrip("\n"))
             if match:
                 with reading(self.path, "a training log", SolverError, f"line {number}"):

@@ -23,6 +23,7 @@ class NetOptions:
     skip_bad_records: int = 0
     strict: bool = False  # of the weights for the train net, as in ``copy_weights``
     reshape: tuple[str, ...] = ()
+    allow_python_layers: bool = False
 
 
 def build_nets(param: caffe_pb2.SolverParameter, options: NetOptions, log: Log) -> list[Net]:
@@ -87,6 +88,7 @@ def _build(
         solver_rank=options.rank,
         solver_count=options.count,
         skip_bad_records=options.skip_bad_records,
+        allow_python_layers=options.allow_python_layers,
         source=Source(f"{options.source}: {field}") if field.endswith("_param") else source,
     )
     net.graph.skip_backward()

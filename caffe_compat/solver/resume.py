@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError, SolverError, reason, refusal
 from caffe_compat.proto import SolverSnapshot
 
 VERSION = 2
@@ -52,9 +52,16 @@ def read_resume(path: str | os.PathLike[str]) -> dict[str, Any]:
         if (plain["version"] == VERSION or written is not None) and written != _sha256(text):
             raise SolverError(f"{os.fspath(path)}: is damaged: its text is not what its sha256 says; {cure}")
         record: dict[str, Any] = json.loads(text, object_hook=_decode)
+        if plain["version"] == VERSION and not (isinstance(record["snapshot"], dict) and _are_states(record["ranks"])):
+            raise SolverError(f"{os.fspath(path)}: is damaged: has no snapshot's digests or no states; {cure}")
     except (OSError, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise SolverError(f"{os.fspath(path)}: cannot be read: {error}; {cure}") from error
+        why = f"{refusal(error, path)}" if isinstance(error, OSError) else reason(error)
+        raise SolverError(f"{os.fspath(path)}: cannot be read: {why}; {cure}") from error
     return record
+
+
+def _are_states(ranks: object) -> bool:
+    return isinstance(ranks, list) and all(isinstance(state, dict) for state in ranks)
 
 
 def snapshot_identity(snapshot: SolverSnapshot, weights: str | os.PathLike[str] | None) -> dict[str, str]:

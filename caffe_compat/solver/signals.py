@@ -1,4 +1,4 @@
-"""SIGINT and SIGHUP as requests to a running solver, as ``caffe train`` takes them."""
+"""SIGINT and SIGHUP as requests to a running solver, as ``caffe train`` takes them; SIGTERM where it is asked for."""
 
 import signal
 from types import FrameType, TracebackType
@@ -11,16 +11,24 @@ ACTIONS = ("none", "snapshot", "stop")
 
 
 class SignalActions:
-    """While entered, notes the two signals; ``requested()`` names the action due since the last call.
+    """While entered, notes the signals; ``requested()`` names the action due since the last call.
 
+    SIGTERM stays what it is, an end at once, unless ``sigterm_effect`` says otherwise.
     Must be entered in the main thread.  Raises SolverError for an effect that is not stop, snapshot or none.
     """
 
-    def __init__(self, sigint_effect: str = "stop", sighup_effect: str = "snapshot") -> None:
-        for flag, effect in (("sigint_effect", sigint_effect), ("sighup_effect", sighup_effect)):
+    def __init__(
+        self, sigint_effect: str = "stop", sighup_effect: str = "snapshot", sigterm_effect: str | None = None
+    ) -> None:
+        effects = {"sigint_effect": sigint_effect, "sighup_effect": sighup_effect}
+        if sigterm_effect is not None:
+            effects["sigterm_effect"] = sigterm_effect
+        for flag, effect in effects.items():
             if effect not in ACTIONS:
                 raise SolverError(f'--{flag} is "{effect}"; expected stop, snapshot or none')
         self._effects = {signal.SIGHUP: sighup_effect, signal.SIGINT: sigint_effect}
+        if sigterm_effect is not None:
+            self._effects[signal.SIGTERM] = sigterm_effect
         self._seen: set[int] = set()
         self._before: dict[signal.Signals, Any] = {}
 

@@ -6,10 +6,13 @@ written, each atomically.  So a .solverstate marks its snapshot as whole.
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError, SolverError, seen_from
+from caffe_compat.file_lock import ProcessLock
+from caffe_compat.net.weights import copy_weights
 from caffe_compat.proto import (
     SolverSnapshot,
     caffe_pb2,
@@ -32,9 +35,28 @@ _STATE_NAME = re.compile(r"_iter_(\d+)\.solverstate(\.h5)?$")
 class Snapshots:
     """Writes and reads the snapshots of a training run; ``param`` says where and in which form."""
 
-    def __init__(self, param: caffe_pb2.SolverParameter, state: TrainingState, parallel: Parallel, log: Log) -> None:
+    def __init__(
+        self, param: caffe_pb2.SolverParameter, state: TrainingState, parallel: Parallel, log: Log, *, source: str
+    ) -> None:
         self._param, self._state, self._parallel, self._log = param, state, parallel, log
+        self._source = source
         self._check_names()
+
+    def hold(self) -> None:
+        """Keep other processes from writing snapshots of these names until ``let_go``.
+
+        SolverError when one does so already.
+        """
+        if self._lock is None and self._parallel.is_root:
+            self._lock = lock_prefix(self._param, self._source)
+
+    def let_go(self) -> None:
+        """Let other processes write, or others of this one that hold the same."""
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    _lock: ProcessLock | None = None
 
     def is_due(self) -> bool:
         """Whether the present iteration ends with one."""
@@ -45,6 +67,7 @@ class Snapshots:
         states = self._parallel.gather(self._state.state())
         if not self._parallel.is_root:
             return None
+        self.hold()
         hdf5 = self._param.snapshot_format == caffe_pb2.SolverParameter.HDF5
         kind, ending = ("HDF5", ".h5") if hdf5 else ("binary proto", "")
         stem = f"{self._param.snapshot_prefix}_iter_{self._state.iteration}"
@@ -59,6 +82,14 @@ class Snapshots:
         write(state, snapshot)
         self._log.snapshot_done(self._state.iteration, model, state)
         return Path(state)
+
+    def check(self, path: str | os.PathLike[str]) -> None:
+        """Raise what ``restore`` would for one of another net or solver type; nothing is changed."""
+        snapshot = _read_state(path)
+        self._state.check_solver_snapshot(snapshot, path)
+        if snapshot.learned_net:
+            model = _find_model(snapshot.learned_net, path)
+            copy_weights(self._state.net.graph, model, strict=True, look_only=True)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Continue from one; see ``Solver.restore``.  Nothing is changed when it does not fit."""
@@ -102,6 +133,21 @@ class Snapshots:
         return state
 
 
+def lock_prefix(param: caffe_pb2.SolverParameter, source: str) -> ProcessLock | None:
+    """The right to write snapshots with this snapshot_prefix; SolverError when another process has it.
+
+    None where no file can be made: writing says so.
+    """
+    lock = Path(f"{param.snapshot_prefix}.lock")
+    if not os.access(lock.parent, os.W_OK | os.X_OK):
+        return None
+    refusal = SolverError(
+        f'{source}: another process trains with snapshot_prefix "{param.snapshot_prefix}"; wait for it or stop it, '
+        "or set another snapshot_prefix"
+    )
+    return ProcessLock(lock, refusal)
+
+
 def _read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
     return read_hdf5_solverstate(path) if os.fspath(path).endswith(".h5") else read_solverstate(path)
 
@@ -114,7 +160,7 @@ def _find_model(learned_net: str, state_path: str | os.PathLike[str]) -> str:
             return candidate
     raise SolverError(
         f"{os.fspath(state_path)}: learned_net {learned_net} is not there, nor {beside}; "
-        "put the .caffemodel beside the .solverstate"
+        f"put the .caffemodel beside the .solverstate{seen_from(learned_net)}"
     )
 
 
@@ -125,19 +171,34 @@ def _resume_path(state_path: str | os.PathLike[str]) -> Path:
 # -- --snapshot auto --------------------------------------------------------------------
 
 
-def find_snapshot(prefix: str | os.PathLike[str], log: Log | None = None) -> Path | None:
+def find_snapshot(
+    prefix: str | os.PathLike[str], log: Log | None = None, fits: Callable[[Path], None] | None = None
+) -> Path | None:
     """The newest whole snapshot ``<prefix>_iter_N.solverstate[.h5]``, or None.
 
     A snapshot with a damaged file, or with files of different runs, is passed over with a warning in the log.
+    ``fits`` raises for one that is of another net; where no other is left, that error is raised, so that nobody
+    starts anew over another net's snapshots.
     """
+    foreign: CaffeCompatError | None = None
     for path in _states_newest_first(Path(prefix)):
         try:
             _check_whole(path)
         except (CaffeCompatError, OSError) as error:
             if log is not None:
                 log.passing_over_snapshot(path, error)
+            continue
+        try:
+            if fits is not None:
+                fits(path)
+        except CaffeCompatError as error:
+            foreign = foreign or error
+            if log is not None:
+                log.passing_over_snapshot(path, error)
         else:
             return path
+    if foreign is not None:
+        raise foreign
     return None
 
 

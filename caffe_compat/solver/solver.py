@@ -25,7 +25,7 @@ from caffe_compat.solver.parallel import SINGLE, Parallel
 from caffe_compat.solver.requests import Requests
 from caffe_compat.solver.schedule import Schedule
 from caffe_compat.solver.smoothed_loss import SmoothedLoss
-from caffe_compat.solver.snapshot import Snapshots
+from caffe_compat.solver.snapshot import Snapshots, find_snapshot
 from caffe_compat.solver.solver_checks import check_snapshot_folder, check_snapshot_prefix, check_solver
 from caffe_compat.solver.train_step import RecordedStep, TrainStep, make_train_step
 from caffe_compat.solver.training_state import TrainingState
@@ -48,13 +48,14 @@ class Solver:
     step as CUDA graphs; where a net cannot be recorded as graphs, the log says why, once.
     ``precision``: "fp32", "tf32" or "bf16" (see ``caffe_compat.precision``), in force while the solver trains and
     tests; None takes what is in force now.
-    ``stop_at_nan``: raise SolverError at a display whose loss is NaN or infinite; by default the log warns of it.
+    ``stop_at_nan``: raise SolverError when the loss is NaN or infinite; by default the log warns of it.
 
     >>> solver = Solver("solver.prototxt")
     >>> solver.net.copy_from("pretrained.caffemodel")
     >>> solver.solve()
 
     ``strict``, ``reshape``: how the file's ``weights`` have to fit the train net (see ``Net.copy_from``).
+    ``allow_python_layers``: see ``Net``.
 
     Raises SolverError for a file that Caffe would refuse.
     """
@@ -74,6 +75,7 @@ class Solver:
         stop_at_nan: bool = False,
         strict: bool = False,
         reshape: Iterable[str] = (),
+        allow_python_layers: bool = False,
     ) -> None:
         self.param = read_solver(solver)
         self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
@@ -92,7 +94,15 @@ class Solver:
         self.log.initializing(str(self.param))
 
         options = NetOptions(
-            self.source, self.device, dtype, parallel.rank, parallel.count, skip_bad_records, strict, tuple(reshape)
+            self.source,
+            self.device,
+            dtype,
+            parallel.rank,
+            parallel.count,
+            skip_bad_records,
+            strict,
+            tuple(reshape),
+            allow_python_layers,
         )
         nets = build_nets(self.param, options, self.log)
         #: the train net
@@ -118,7 +128,7 @@ class Solver:
             log=self.log,
         )
         self._update = Update(self.schedule, self.optimizer, self.log)
-        self._snapshots = Snapshots(self.param, self.state, parallel, self.log)
+        self._snapshots = Snapshots(self.param, self.state, parallel, self.log, source=self.source)
         self._requests = Requests(parallel, self._snapshots.write)
         self._evaluation = Evaluation(
             self.param,
@@ -156,9 +166,15 @@ class Solver:
                 self._iterate()
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
-        """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end."""
+        """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end.
+
+        SolverError when another process writes snapshots of the same names; from here, or from the first snapshot, to
+        ``close`` such a process is refused.
+        """
         if self.parallel.is_root and self.param.snapshot_after_train:
             check_snapshot_folder(self.param, self.source)  # now, and not after a week
+        if self.param.snapshot or self.param.snapshot_after_train:
+            self._snapshots.hold()
         self.log.solving(self.net.name, self.param.lr_policy)
         if resume is not None:
             self.log.restoring(resume)
@@ -198,6 +214,13 @@ class Solver:
         """
         return self._snapshots.write()
 
+    def newest_snapshot(self) -> Path | None:
+        """The newest whole snapshot with this file's prefix and net; others are passed over with a warning in the log.
+
+        SolverError where there are none but those of another net.
+        """
+        return find_snapshot(self.param.snapshot_prefix, self.log, self._snapshots.check)
+
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Continue from a .solverstate or .solverstate.h5, ours or Caffe's.
 
@@ -228,9 +251,10 @@ class Solver:
         return self._outputs
 
     def close(self) -> None:
-        """Release the data layers' files and threads, and the log's files."""
+        """Release the data layers' files and threads, the snapshots' names, and the log's files."""
         for net in (self.net, *self.test_nets):
             net.close()
+        self._snapshots.let_go()
         self.log.close()
 
     # -- one iteration ------------------------------------------------------------------
@@ -243,11 +267,18 @@ class Solver:
             if self._requests.stopping:
                 return
         self._call("start")
-        self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
+        try:
+            self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
+        except (MemoryError, RuntimeError) as error:
+            self.net.fail_without_memory(error, "a pass forward and backward")
+            raise
         self.smoothed.add(loss)
         if display:
             self._display.show(self.iter, self.smoothed.value(), self._outputs)
             self._not_finite.check(self.iter, self.smoothed, self.train_step.batch)
+        else:
+            self._not_finite.watch(self.iter, loss, self.train_step.batch)
+        self.train_step.batch = {}  # its memory is wanted
         self._call("gradients_ready")
         self._update.make(self.train_step, self.iter, display=display)
         self.state.iteration += 1

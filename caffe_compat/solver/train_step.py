@@ -23,7 +23,8 @@ class TrainStep(ABC):
 
     def __init__(self, optimizer: Rule) -> None:
         self.optimizer = optimizer
-        #: what the last pass of a displayed iteration read; empty where that is not known, and in other iterations
+        #: what the last pass read, until the solver has looked at the loss; empty where that is not known, and on a
+        #: device in iterations that are not displayed
         self.batch: Mapping[str, Tensor] = {}
 
     def clear_gradients(self) -> None:
@@ -63,7 +64,8 @@ class PlainStep(TrainStep):
         self._pass = parallel.wrap(net, overlap=overlap)
 
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Outputs, Tensor]:
-        self.batch = self.net.next_batch() if display and self.parallel.count == 1 else {}
+        known = self.parallel.count == 1 and (display or self.net.device.type == "cpu")
+        self.batch = self.net.next_batch() if known else {}
         with self.parallel.accumulating(self._pass, last=last):
             with autocast(self.net.device, self.precision):
                 outputs, loss = self._pass(**self.batch)
@@ -109,7 +111,7 @@ class RecordedStep(TrainStep):
 
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Outputs, Tensor]:
         batch = self._net.next_batch()
-        self.batch = batch if display else {}
+        self.batch = batch if display or self._net.device.type == "cpu" else {}
         return self.graphs.forward_backward(batch)
 
     def update(self) -> None:

@@ -1,12 +1,16 @@
 """Nets outside the Caffe world, and weights in PyTorch's files: run, read and write by the file's ending."""
 
+import io
 import json
 import keyword
+import logging
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Iterable, Mapping
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -17,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from caffe_compat import extension
-from caffe_compat.errors import CaffeCompatError, reading, reason
+from caffe_compat.errors import CaffeCompatError, reading, reason, seen_from
 from caffe_compat.layers.batch_norm import BatchNorm
 from caffe_compat.net import Net
 
@@ -29,6 +33,8 @@ ARGUMENTS = "caffe_compat_inputs.json"
 #: before an ONNX output's name, a key of the model's metadata; the value is the blob's name
 OUTPUT_KEY = "caffe_compat.output."
 
+_LARGEST_RATIO = 1100  # of what is packed to the file; deflate's best is about 1032
+
 #: runs a .pt2 as a program does that has PyTorch, but not this package: path, inputs, outputs
 _ALONE = """
 import sys
@@ -36,7 +42,7 @@ sys.modules["caffe_compat"] = None
 import torch
 path, inputs, outputs = sys.argv[1:]
 with torch.no_grad():
-    torch.save(torch.export.load(path).module()(**torch.load(inputs)), outputs)
+    torch.save(torch.export.load(path).module()(**torch.load(inputs, weights_only=True)), outputs)
 """
 
 
@@ -68,7 +74,7 @@ def read_state(path: Path) -> State:
     """The tensors by name of a ``.pt`` or ``.safetensors`` file."""
     with reading(path, f"a state dict ({path.suffix})", CaffeCompatError):
         try:
-            state: State = load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+            state: State = load_file(path) if path.suffix == ".safetensors" else _load_pt(path)
         except UnpicklingError as error:  # its text advises to run what is in the file
             raise CaffeCompatError(
                 f"{path}: is no state dict of arrays; save one by torch.save(net.state_dict(), file)"
@@ -76,6 +82,19 @@ def read_state(path: Path) -> State:
         if not isinstance(state, dict):
             raise CaffeCompatError(f"{path}: is a {type(state).__name__}; expected a state dict")
     return state
+
+
+def _load_pt(path: Path) -> Any:
+    """PyTorch takes memory for sizes that a damaged file says, so that they are looked at before."""
+    if not zipfile.is_zipfile(path):  # the old form; of bytes in memory no more can be asked for than there are
+        return torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if info.file_size > _LARGEST_RATIO * path.stat().st_size:
+                raise CaffeCompatError(
+                    f"{path}: {info.filename} has {info.file_size} bytes, more than the file; damaged"
+                )
+    return torch.load(path, weights_only=True)
 
 
 def state_of(net: Net, running: bool = False) -> State:
@@ -145,31 +164,47 @@ def export(net: Net, inputs: Mapping[str, np.ndarray], path: Path, keep_operator
         raise CaffeCompatError(
             f"{net.source}: torch.export cannot trace this net: {' '.join(str(error).split())}"
         ) from error
-    with open(path, "wb") as file:
-        torch.export.save(exported, file, extra_files={ARGUMENTS: json.dumps(program.arguments)})
+    buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
+    torch.export.save(exported, buffer, extra_files={ARGUMENTS: json.dumps(program.arguments)})
+    path.write_bytes(buffer.getbuffer())
 
 
-def run_exported(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
-    """Output blobs by name of a ``.pt2`` (torch.export) or ``.onnx`` file."""
-    return _run_pt2(path, inputs) if path.suffix == ".pt2" else _run_onnx(path, inputs)
+def run_exported(path: Path, inputs: Mapping[str, np.ndarray], *, trust: bool = False) -> Blobs:
+    """Output blobs by name of a ``.pt2`` (torch.export) or ``.onnx`` file.
+
+    A .pt2 is opened with ``trust`` only: torch.export.load runs what it holds (docs/trust.md).  CaffeCompatError for a
+    file that is damaged, or that does not take these inputs.
+    """
+    if path.suffix != ".pt2":
+        return _run_onnx(path, inputs)
+    if not path.is_file():
+        raise CaffeCompatError(f"{path}: no such file{seen_from(path)}")
+    if not trust:
+        raise CaffeCompatError(
+            f"{path}: is a program: PyTorch runs what it holds as it opens it; where you trust who made it, say --trust"
+        )
+    return _run_pt2(path, inputs)
 
 
 def _run_pt2(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
     extra: dict[str, Any] = {ARGUMENTS: ""}
-    with reading(path, "an exported program (.pt2)", CaffeCompatError):
+    with reading(path, "an exported program (.pt2)", CaffeCompatError), _quiet("torch.export"):
         module = torch.export.load(path, extra_files=extra).module()
-        arguments = json.loads(extra[ARGUMENTS] or "{}") or {name: name for name in inputs}
-    with torch.no_grad():
+        arguments = dict(json.loads(extra[ARGUMENTS] or "{}")) or {name: name for name in inputs}
+    _check_given(path, arguments.values(), inputs)
+    with running(path), torch.no_grad():
         tops = module(**{argument: torch.from_numpy(inputs[blob]) for argument, blob in arguments.items()})
-    return {name: top.numpy() for name, top in tops.items()}
+        return {name: top.numpy() for name, top in tops.items()}
 
 
 def run_alone(path: Path, arguments: Mapping[str, np.ndarray]) -> Blobs:
-    """Outputs of a .pt2 in a fresh interpreter that cannot import this package; CaffeCompatError where that fails."""
+    """Outputs of a .pt2 of our own in a fresh interpreter that cannot import this package; CaffeCompatError where that
+    fails."""
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "inputs.pt", Path(folder) / "outputs.pt"
         torch.save({name: torch.from_numpy(value) for name, value in arguments.items()}, given)
-        command = [sys.executable, "-c", _ALONE, *map(str, (path.absolute(), given, found))]
+        # -P: a file called torch.py in the working directory is not PyTorch
+        command = [sys.executable, "-P", "-c", _ALONE, *map(str, (path.absolute(), given, found))]
         run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if run.returncode:
             lines = run.stderr.splitlines() or [f"status {run.returncode}"]
@@ -185,8 +220,39 @@ def _run_onnx(path: Path, inputs: Mapping[str, np.ndarray]) -> Blobs:
         raise CaffeCompatError(f"{path}: running it needs onnxruntime; pip install 'caffe-compat[onnx]'") from error
     with reading(path, "an ONNX model", CaffeCompatError):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    renamed = session.get_modelmeta().custom_metadata_map
+        renamed = session.get_modelmeta().custom_metadata_map
     names = [output.name for output in session.get_outputs()]
     wanted = {value.name for value in session.get_inputs()}
-    found = session.run(names, {name: value for name, value in inputs.items() if name in wanted})
+    _check_given(path, wanted, inputs)
+    with running(path):
+        found = session.run(names, {name: value for name, value in inputs.items() if name in wanted})
     return {renamed.get(OUTPUT_KEY + name, name): value for name, value in zip(names, found, strict=True)}
+
+
+def _check_given(path: Path, wanted: Iterable[str], inputs: Mapping[str, np.ndarray]) -> None:
+    missing = [name for name in wanted if name not in inputs]
+    if missing:
+        there = ", ".join(inputs) or "none"
+        raise CaffeCompatError(
+            f"{path}: takes an input {', '.join(map(repr, missing))}; there are {there}; give --inputs"
+        )
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Without a library's own report, traceback and all, of what it then raises."""
+    log = logging.getLogger(logger)
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
+@contextmanager
+def running(path: Path) -> Iterator[None]:
+    """Around another runtime at work: whatever it raises becomes one CaffeCompatError."""
+    try:
+        yield
+    except Exception as error:
+        raise CaffeCompatError(f"{path}: does not run on these inputs: {reason(error)}") from error

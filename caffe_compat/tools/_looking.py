@@ -28,6 +28,7 @@ class Looked:
     param: caffe_pb2.NetParameter
     source: Source
     replaced: dict[str, str] = field(default_factory=dict)
+    allow_python_layers: bool = False
 
     @property
     def phase(self) -> str:
@@ -36,7 +37,9 @@ class Looked:
 
     def graph(self) -> Graph:
         """The connected layers, without memory for parameters."""
-        context = LayerContext(phase=self.phase, source=self.source, shapes_only=True)
+        context = LayerContext(
+            phase=self.phase, source=self.source, shapes_only=True, allow_python_layers=self.allow_python_layers
+        )
         return Graph(insert_splits(self.param, self.source), context)
 
     def net(self, dtype: torch.dtype = torch.float32) -> Net:
@@ -47,7 +50,15 @@ class Looked:
             if layer.type in layer_types() and layer_types()[layer.type].writes_files:
                 layer.CopyFrom(caffe_pb2.LayerParameter(name=layer.name, type="Silence", bottom=layer.bottom))
         state = param.state
-        return Net(param, phase=self.phase, level=state.level, stages=state.stage, source=self.source, dtype=dtype)
+        return Net(
+            param,
+            phase=self.phase,
+            level=state.level,
+            stages=state.stage,
+            source=self.source,
+            dtype=dtype,
+            allow_python_layers=self.allow_python_layers,
+        )
 
 
 def add_shape_argument(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +77,7 @@ def look_at(model: str | Path, args: argparse.Namespace) -> Looked:
     full, source = read_net_with_source(model)
     full.state.phase, full.state.level = phase_value(args.phase), args.level
     full.state.stage.extend(stages_of(args))
-    looked = Looked(filter_net(full, source), source)
+    looked = Looked(filter_net(full, source), source, allow_python_layers=args.allow_python_layers)
     shapes = _given_shapes(args.shape)
     unused = set(shapes)
     for param in looked.param.layer:

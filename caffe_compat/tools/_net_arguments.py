@@ -1,15 +1,16 @@
-"""The flags with which a tool takes a net: phase, level, stages, and how its weights have to fit."""
+"""The flags with which a tool takes a net: phase, level, stages, how its weights have to fit, and what may run."""
 
 import argparse
 from pathlib import Path
 
 from caffe_compat.net import Net
+from caffe_compat.tools._values import int32
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, phase: str = "TEST") -> None:
     """``--phase``, ``--level`` and ``--stage``, which choose among the layers of the file."""
     parser.add_argument("--phase", default=phase, choices=["TRAIN", "TEST"], help=f"default {phase}")
-    parser.add_argument("--level", type=int, default=0, help="the net's level")
+    parser.add_argument("--level", type=int32, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
 
 
@@ -20,6 +21,15 @@ def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--reshape", default="", metavar="A,B", help="layers that take blobs of another shape with as many values"
+    )
+
+
+def add_python_layers_argument(parser: argparse.ArgumentParser) -> None:
+    """``--allow-python-layers``, for each command that builds a net."""
+    parser.add_argument(
+        "--allow-python-layers",
+        action="store_true",
+        help="let Python layers import and run the modules that the net's file names; only for files that you trust",
     )
 
 
@@ -35,4 +45,11 @@ def stages_of(args: argparse.Namespace) -> list[str]:
 
 def open_net(model: str | Path, weights: str | Path | None, args: argparse.Namespace) -> Net:
     """The net of a prototxt under these flags."""
-    return Net(model, weights, phase=args.phase, level=args.level, stages=stages_of(args))
+    return Net(
+        model,
+        weights,
+        phase=args.phase,
+        level=args.level,
+        stages=stages_of(args),
+        allow_python_layers=args.allow_python_layers,
+    )

@@ -5,10 +5,12 @@
     caffe-compat compare blobs_from_elsewhere.npz net.prototxt --weights2 w.caffemodel
 
 A side is a prototxt, an exported net (.pt2, .onnx: only its outputs are seen), or an .npz with blobs by name.
+A .pt2 is a program, which PyTorch runs as it opens it: it needs --trust.
 Where the files of a data layer are elsewhere, both sides get the same noise in place of its batch.
 """
 
 import argparse
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,18 @@ import numpy as np
 import torch
 
 from caffe_compat import random
-from caffe_compat.errors import CaffeCompatError, reading
+from caffe_compat.errors import CaffeCompatError, printable, reading
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import (
+    add_net_arguments,
+    add_python_layers_argument,
+    add_weights_arguments,
+    reshape_of,
+)
 from caffe_compat.tools._noise import noise_inputs
+from caffe_compat.tools._values import tolerance, whole
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
 DEFAULT_TOLERANCE = 1e-4
@@ -49,14 +57,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--inputs", type=Path, help=".npz with the inputs by name; default those in an .npz side, or noise"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the fillers and of the noise, default 0")
     parser.add_argument(
-        "--rtol", type=float, default=DEFAULT_TOLERANCE, help=f"relative to a blob's largest value, {DEFAULT_TOLERANCE}"
+        "--seed", type=whole(0, 2**32 - 1), default=0, help="of the fillers and of the noise, default 0"
     )
-    parser.add_argument("--atol", type=float, default=0.0, help="absolute, added to it, default 0")
+    parser.add_argument(
+        "--rtol",
+        type=tolerance,
+        default=DEFAULT_TOLERANCE,
+        help=f"relative to a blob's largest value, {DEFAULT_TOLERANCE}",
+    )
+    parser.add_argument("--atol", type=tolerance, default=0.0, help="absolute, added to it, default 0")
     add_net_arguments(parser)
     add_shape_argument(parser)
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
+    parser.add_argument("--trust", action="store_true", help="open a .pt2, which is a program; only what you trust")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +81,8 @@ def run(args: argparse.Namespace) -> int:
         _open(args.second, args.weights2 or args.weights, args.dtype2, args),
     ]
     inputs = _inputs(args, nets)
-    first, second = (_blobs(path, net, inputs) for path, net in zip((args.first, args.second), nets, strict=True))
+    sides = zip((args.first, args.second), nets, strict=True)
+    first, second = (_blobs(path, net, inputs, args.trust) for path, net in sides)
     net = nets[0] or nets[1]
     names = [name for name in (_in_order(net) if net else first) if name in first and name in second]
     if not names:
@@ -74,12 +90,15 @@ def run(args: argparse.Namespace) -> int:
     mismatch, worst = compare(first, second, names, args.rtol, args.atol)
     if mismatch is None:
         print(
-            f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in {worst[0]}"
+            printable(
+                f"{len(names)} blobs agree; the largest error is {worst[1]:.1e} of the blob's largest value, in "
+                f"{worst[0]}"
+            )
         )
         return 0
     layer = f"layer {_writer(net, mismatch.blob)}, " if net else ""
     agreed = names.index(mismatch.blob)
-    print(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree")
+    print(printable(f"first difference at {layer}blob {mismatch.blob}{mismatch.text}; {agreed} blobs before it agree"))
     return 1
 
 
@@ -139,11 +158,11 @@ def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
     return {name: known.get(name, noise) for name, noise in wanted.items()}
 
 
-def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray]) -> Blobs:
+def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray], trust: bool) -> Blobs:
     if path.suffix == ".npz":
         return _read_npz(path)
     if net is None:
-        return run_exported(path, inputs)
+        return run_exported(path, inputs, trust=trust)
     with torch.no_grad():
         tops = net.extract(_in_order(net), **_inputs_of(net, inputs))
     return {name: top.numpy() for name, top in tops.items()}
@@ -156,11 +175,35 @@ def _inputs_of(net: Net, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Te
 
 def _read_npz(path: Path) -> Blobs:
     with reading(path, "an .npz file of arrays", CaffeCompatError):
+        with open(path, "rb") as start:
+            if start.read(2) not in (
+                b"PK",
+                b"\x93N",
+            ):  # a zip archive, a single array; NumPy takes all else for pickles
+                raise CaffeCompatError(f"{path}: is no NumPy file; expected an .npz file of arrays by name")
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise CaffeCompatError(f"{path}: is a single array; expected an .npz file of arrays by name")
         with file:
+            _check_sizes(path, file)
             return {name.removeprefix("blob:"): _numbers(path, name, file[name]) for name in file.files}
+
+
+def _check_sizes(path: Path, file: np.lib.npyio.NpzFile) -> None:
+    """CaffeCompatError before memory is taken for arrays that the file does not hold."""
+    assert file.zip is not None
+    for info in file.zip.infolist():
+        with file.zip.open(info) as member:
+            if member.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
+                continue
+            member.seek(0)
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+            needed = math.prod(shape) * dtype.itemsize
+            held = info.file_size - member.tell()
+            if needed != held and not dtype.hasobject:
+                raise CaffeCompatError(f"{path}: {info.filename} holds {held} bytes; its shape {shape} takes {needed}")
 
 
 def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:

@@ -12,17 +12,18 @@ set them in the prototxt. A target that gives other numbers is not kept.
 
 import argparse
 import importlib.util
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
-from caffe_compat.atomic_file import atomic_path
-from caffe_compat.errors import CaffeCompatError
+from caffe_compat.atomic_file import atomic_path, check_target
+from caffe_compat.errors import CaffeCompatError, printable
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import (
     Blobs,
@@ -35,7 +36,13 @@ from caffe_compat.tools._exported import (
     run_exported,
     state_of,
 )
-from caffe_compat.tools._net_arguments import add_net_arguments, add_weights_arguments, open_net, reshape_of
+from caffe_compat.tools._net_arguments import (
+    add_net_arguments,
+    add_python_layers_argument,
+    add_weights_arguments,
+    open_net,
+    reshape_of,
+)
 from caffe_compat.tools._noise import noise_inputs
 from caffe_compat.tools.compare import compare
 
@@ -64,6 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_net_arguments(parser)
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) != default and args.out.suffix not in kinds:
             name = option.replace("_", "-")
             raise CaffeCompatError(f"{args.out}: --{name} is for {', '.join(kinds)}; leave it out")
+    check_target(args.out)
     net = open_net(args.model, None, args).eval()
     try:
         load_weights(net, args.weights, strict=args.strict, reshape=reshape_of(args))
@@ -86,21 +95,23 @@ def run(args: argparse.Namespace) -> int:
                 named.rename(temporary)
     finally:
         net.close()
-    print(f"{args.out}: {checked}")
+    print(printable(f"{args.out}: {checked}"))
     return 0
 
 
 def write_state_dict(net: Net, path: Path, args: argparse.Namespace) -> str:
     """``torch.save`` of the state_dict; keys ``<layer>.weight``, ``<layer>.bias``, ..."""
     state = state_of(net, args.batchnorm == "running")
-    torch.save(state, path)
+    buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
+    torch.save(state, buffer)
+    path.write_bytes(buffer.getbuffer())
     return _check_state(state, path, args.out)
 
 
 def write_safetensors(net: Net, path: Path, args: argparse.Namespace) -> str:
     """The state_dict as safetensors; a parameter shared by layers is written under each name."""
     state = state_of(net, args.batchnorm == "running")
-    save_file({name: tensor.clone().contiguous() for name, tensor in state.items()}, path)
+    path.write_bytes(save({name: tensor.clone().contiguous() for name, tensor in state.items()}))
     return _check_state(state, path, args.out)
 
 
@@ -113,7 +124,7 @@ def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
     arguments = python_names(net.inputs, ["self"])
     export(net, inputs, path, args.keep_operators)
     if args.keep_operators:
-        found = run_exported(path, inputs)
+        found = run_exported(path, inputs, trust=True)
     else:
         try:
             found = run_alone(path, {arguments[name]: value for name, value in inputs.items()})

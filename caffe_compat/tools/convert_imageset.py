@@ -14,6 +14,7 @@ from caffe_compat.data.image_list import ImageList
 from caffe_compat.errors import DataError
 from caffe_compat.progress import show_progress
 from caffe_compat.solver.log import ConvertImagesetLog
+from caffe_compat.tools._values import int32, whole
 
 _LINES_EVERY = 1000
 
@@ -26,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gray", action="store_true", help="treat images as grayscale ones")
     parser.add_argument("--shuffle", action="store_true", help="randomly shuffle the images")
     parser.add_argument("--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database")
-    parser.add_argument("--resize_width", type=int, default=0, metavar="N", help="width images are resized to")
-    parser.add_argument("--resize_height", type=int, default=0, metavar="N", help="height images are resized to")
+    parser.add_argument("--resize_width", type=int32, default=0, metavar="N", help="width images are resized to")
+    parser.add_argument("--resize_height", type=int32, default=0, metavar="N", help="height images are resized to")
     parser.add_argument("--check_size", action="store_true", help="check that all images have the same size")
     parser.add_argument("--encoded", action="store_true", help="store the image files instead of pixels")
     parser.add_argument("--encode_type", default="", metavar="TYPE", help="store as files of this type (png, jpg, ...)")
-    parser.add_argument("--seed", type=int, help="seed of the shuffle; by default a new one each time")
-    parser.add_argument("--threads", type=int, help="threads that decode; by default as many as cores")
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), help="seed of the shuffle; by default a new one each time")
+    parser.add_argument("--threads", type=whole(1), help="threads that decode; by default as many as cores")
 
 
 def run(args: argparse.Namespace) -> int:

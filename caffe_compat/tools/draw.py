@@ -5,7 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from caffe_compat.atomic_file import atomic_path, write_text
+from caffe_compat.atomic_file import atomic_path, check_target, write_text
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.layers.base import Layer
 from caffe_compat.net.layer_types import layer_types
@@ -35,16 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the picture; returns the exit status."""
+    if args.out.suffix not in (".dot", *PICTURES):
+        raise CaffeCompatError(f"{args.out}: unknown kind of picture; end the name in .dot, {', '.join(PICTURES)}")
+    check_target(args.out)
     full, source = read_net_with_source(args.model)
     full.state.phase, full.state.level = phase_value(args.phase), args.level
     full.state.stage.extend(stages_of(args))
     dot = to_dot(filter_net(full, source), args.rankdir)
     if args.out.suffix == ".dot":
         write_text(args.out, dot)
-    elif args.out.suffix in PICTURES:
-        render(dot, args.out)
     else:
-        raise CaffeCompatError(f"{args.out}: unknown kind of picture; end the name in .dot, {', '.join(PICTURES)}")
+        render(dot, args.out)
     return 0
 
 

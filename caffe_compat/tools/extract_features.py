@@ -19,7 +19,8 @@ from caffe_compat.net import Net
 from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import ExtractFeaturesLog
-from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
+from caffe_compat.tools._values import whole
 
 _DATUM_AXES = 3  # channels, height, width
 
@@ -30,11 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("net", help="prototxt of a net with a data layer")
     parser.add_argument("blobs", help="names of blobs, with commas")
     parser.add_argument("databases", help="databases to make, one for each blob, with commas")
-    parser.add_argument("batches", type=int, help="how many batches to run")
+    parser.add_argument("batches", type=whole(1), help="how many batches to run")
     parser.add_argument("db_type", help="lmdb")
     parser.add_argument("mode", nargs="?", default="CPU", choices=["CPU", "GPU"])
     parser.add_argument("device_id", nargs="?", default="0", help="CUDA device, also as DEVICE_ID=0")
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,12 +44,15 @@ def run(args: argparse.Namespace) -> int:
     log = ExtractFeaturesLog()
     blobs, databases = args.blobs.split(","), args.databases.split(",")
     if len(blobs) != len(databases):
-        raise DataError(f"{len(blobs)} blobs ({args.blobs}) but {len(databases)} databases ({args.databases})")
+        raise DataError(
+            f"{len(blobs)} blobs ({args.blobs}) but {len(databases)} databases ({args.databases}); expected one a blob"
+        )
     if args.db_type != "lmdb":
         raise DataError(f'db_type is "{args.db_type}"; expected lmdb')
-    device = device_of(parse_gpus(args.device_id.removeprefix("DEVICE_ID=")) if args.mode == "GPU" else [])
+    device_id = args.device_id.removeprefix("DEVICE_ID=")
+    device = device_of(parse_gpus(device_id, "DEVICE_ID", "CPU in place of GPU") if args.mode == "GPU" else [])
     log.using(device.index)
-    net = Net(args.net, phase="TEST").to(device)
+    net = Net(args.net, phase="TEST", allow_python_layers=args.allow_python_layers).to(device)
     try:
         copy_weights(net, [args.weights], log, strict=args.strict, reshape=reshape_of(args))
         counts = _extract(net, blobs, databases, args.batches, log)

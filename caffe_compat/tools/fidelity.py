@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from caffe_compat import __version__, pycaffe
-from caffe_compat.atomic_file import write_text
+from caffe_compat.atomic_file import check_target, write_text
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.tools._golden import LOOSER, Difference, check_case, find_cases, layer_type, needs_cpu
 
@@ -67,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.out:
+        check_target(args.out)
     cases = find_cases(args.cases, KINDS)
     if not cases:
         raise CaffeCompatError(f"{args.cases}: no golden cases; run this in a source checkout or give --cases")

@@ -7,11 +7,12 @@ from itertools import islice
 import cv2
 import numpy as np
 
-from caffe_compat.atomic_file import write_bytes
+from caffe_compat.atomic_file import check_target, write_bytes
 from caffe_compat.data.database import Database, find_backend, open_database
 from caffe_compat.data.datum import Datum, decode_image, parse_datum
-from caffe_compat.data.lmdb import Record
-from caffe_compat.errors import DataError
+from caffe_compat.data.lmdb_pages import Record
+from caffe_compat.errors import DataError, printable
+from caffe_compat.tools._values import whole
 
 _LABELS_SHOWN = 20
 _TILE_PX = 96
@@ -24,12 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sheet", metavar="FILE", help="write a contact sheet (PNG) of images spread over the database"
     )
-    parser.add_argument("--images", type=int, default=64, help="how many images on the sheet (default 64)")
-    parser.add_argument("--records", type=int, default=0, help="look only at the first N records")
+    parser.add_argument("--images", type=whole(1), default=64, help="how many images on the sheet (default 64)")
+    parser.add_argument("--records", type=whole(0), default=0, help="look only at the first N records (0: at all)")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print; returns the exit status, 1 when a record is damaged."""
+    if args.sheet:
+        check_target(args.sheet)
     database = open_database(args.db)
     shapes: Counter[str] = Counter()
     labels: Counter[int] = Counter()
@@ -44,15 +47,16 @@ def run(args: argparse.Namespace) -> int:
             labels[datum.label if record.label is None else record.label] += 1
         except DataError as error:
             problems.append(f"record {record.key.decode(errors='replace')!r}: {error}")
-    print(f"{args.db}: {find_backend(args.db)}, {len(database)} records, keys {_text(first)} to {_text(last)}")
+    keys = f"keys {_text(first)} to {_text(last)}"
+    print(f"{printable(args.db)}: {find_backend(args.db)}, {len(database)} records, {keys}")
     for shape, count in shapes.most_common():
         print(f"  {count:9d} x {shape}")
     _print_labels(labels)
     for problem in problems:
-        print(f"  damaged: {problem}")
+        print(f"  damaged: {printable(problem)}")
     if args.sheet:
         write_bytes(args.sheet, _contact_sheet(database, args.images))
-        print(f"  contact sheet: {args.sheet}")
+        print(f"  contact sheet: {printable(args.sheet)}")
     database.close()
     return 1 if problems else 0
 

@@ -4,10 +4,11 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from caffe_compat.errors import printable
 from caffe_compat.net.flops import forward_flops
 from caffe_compat.net.graph import Graph
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments
+from caffe_compat.tools._net_arguments import add_net_arguments, add_python_layers_argument
 
 NOTE = (
     "FLOPs: multiplications and additions of one forward pass in layers that are matrix products (Convolution, "
@@ -32,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the net's prototxt")
     add_net_arguments(parser)
     add_shape_argument(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -71,10 +73,10 @@ def summarize(graph: Graph, types: Mapping[str, str] | None = None) -> list[Row]
 
 def table(rows: Sequence[Row]) -> str:
     """Aligned plain text with totals."""
-    cells = [("layer", "type", "tops", "parameters", "FLOPs")]
+    cells: list[tuple[str, ...]] = [("layer", "type", "tops", "parameters", "FLOPs")]
     for row in rows:
         shared = "" if row.parameters == row.new_parameters else " shared"
-        cells.append((row.name, row.type, row.tops, f"{row.parameters:,}{shared}", f"{row.flops:,}"))
+        cells.append((*map(printable, (row.name, row.type, row.tops)), f"{row.parameters:,}{shared}", f"{row.flops:,}"))
     total = sum(row.new_parameters for row in rows)
     cells.append(("total", "", "", f"{total:,}", f"{sum(row.flops for row in rows):,}"))
     widths = [max(len(line[i]) for line in cells) for i in range(5)]

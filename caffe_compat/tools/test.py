@@ -10,18 +10,20 @@ from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import CaffeTestLog, Score
 from caffe_compat.solver.scores import score_names
-from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
+from caffe_compat.tools._values import int32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``caffe test``."""
     parser.add_argument("--model", required=True, metavar="FILE", help="the net's prototxt")
     parser.add_argument("--weights", required=True, metavar="FILE", help="a caffemodel")
-    parser.add_argument("--iterations", type=int, default=50, help="how many batches (default 50)")
+    parser.add_argument("--iterations", type=int32, default=50, help="how many batches (default 50)")
     parser.add_argument("--gpu", default="", metavar="N", help="CUDA device; default the CPU")
-    parser.add_argument("--level", type=int, default=0, help="the net's level")
+    parser.add_argument("--level", type=int32, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +34,9 @@ def run(args: argparse.Namespace) -> int:
     device = device_of(parse_gpus(args.gpu))
     log.using(device.index)
     stages = [stage for stage in args.stage.split(",") if stage]
-    net = Net(args.model, phase="TEST", level=args.level, stages=stages).to(device)
+    net = Net(
+        args.model, phase="TEST", level=args.level, stages=stages, allow_python_layers=args.allow_python_layers
+    ).to(device)
     try:
         paths = [path.strip() for path in args.weights.split(",")]
         copy_weights(net, paths, log, strict=args.strict, reshape=reshape_of(args))

@@ -13,20 +13,22 @@ from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
 from caffe_compat.solver.log import CaffeTimeLog
 from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
+from caffe_compat.tools._values import int32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of ``caffe time``."""
     parser.add_argument("--model", required=True, metavar="FILE", help="the net's prototxt")
     parser.add_argument("--weights", default="", metavar="FILE", help="a caffemodel; default the fillers' values")
-    parser.add_argument("--iterations", type=int, default=50, help="how many passes (default 50)")
+    parser.add_argument("--iterations", type=int32, default=50, help="how many passes (default 50)")
     parser.add_argument("--gpu", default="", metavar="N", help="CUDA device; default the CPU")
     parser.add_argument("--phase", default="TRAIN", choices=["TRAIN", "TEST"], help="default TRAIN")
-    parser.add_argument("--level", type=int, default=0, help="the net's level")
+    parser.add_argument("--level", type=int32, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
     add_shape_argument(parser)
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,31 +2,33 @@
 
 Several devices: ``--gpu 0,1`` (or ``all``), or one process each by ``torchrun -m caffe_compat.cli train ...``;
 each device takes the file's batch_size of its own share of the data.
-Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots; see --sigint_effect and --sighup_effect.
+Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots, SIGTERM ends at once; see --sigint_effect,
+--sighup_effect and --sigterm_effect (stop is for queues that send SIGTERM before they kill).
 """
 
 import argparse
-import os
+import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 
-from caffe_compat.errors import CaffeCompatError, SolverError
-from caffe_compat.file_lock import FileLock
+from caffe_compat.errors import CaffeCompatError, SolverError, one_line
 from caffe_compat.net.phase_rules import phase_value
 from caffe_compat.precision import PRECISIONS
 from caffe_compat.proto import caffe_pb2, read_solver
-from caffe_compat.solver import Solver, find_snapshot
+from caffe_compat.solver import Solver
 from caffe_compat.solver.devices import device_of, solver_gpus
-from caffe_compat.solver.launch import launch
+from caffe_compat.solver.launch import FORWARDED, launch
 from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
+from caffe_compat.solver.snapshot import lock_prefix
 from caffe_compat.tools._extensions import load_extensions
-from caffe_compat.tools._net_arguments import add_weights_arguments, reshape_of
+from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
+from caffe_compat.tools._values import int32, phase_or_none, whole
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start.add_argument("--weights", default="", metavar="A,B", help="start from the weights in these caffemodels")
     parser.add_argument("--gpu", default="", metavar="LIST", help='CUDA devices with commas, or "all"; default the CPU')
-    parser.add_argument("--phase", default="", choices=["", "TRAIN", "TEST"], help="the train net's phase")
-    parser.add_argument("--level", type=int, default=0, help="the train net's level")
+    parser.add_argument(
+        "--phase", type=phase_or_none, default="", metavar="TRAIN|TEST", help="the train net's phase (default TRAIN)"
+    )
+    parser.add_argument("--level", type=int32, default=0, help="the train net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the train net's stages")
-    parser.add_argument("--iterations", type=int, help="train to this iteration instead of the file's max_iter")
+    parser.add_argument("--iterations", type=int32, help="train to this iteration instead of the file's max_iter")
     parser.add_argument(
         "--precision",
         default="fp32",
@@ -55,17 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--skip-bad-records",
-        type=int,
+        type=whole(0),
         default=0,
         metavar="N",
         help="pass over up to N unreadable records per data layer",
     )
-    parser.add_argument(
-        "--stop_at_nan", action="store_true", help="end with an error at a display whose loss is NaN or infinite"
-    )
+    parser.add_argument("--stop_at_nan", action="store_true", help="end with an error when the loss is NaN or infinite")
     add_weights_arguments(parser)
+    add_python_layers_argument(parser)
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
+    parser.add_argument("--sigterm_effect", choices=ACTIONS, help="what SIGTERM does; by default it ends the process")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
     parser.add_argument("--log_csv", metavar="FILE", help="append the events as CSV")
     parser.add_argument("--tensorboard", metavar="DIR", help="write the events for TensorBoard")
@@ -83,7 +87,8 @@ def run(args: argparse.Namespace) -> int:
             _train(args, param, device, parallel)
         return 0
     if len(gpus) > 1:
-        return launch(_worker, (args,), len(gpus))
+        term = [signal.SIGTERM] if args.sigterm_effect else []
+        return launch(_worker, (args,), len(gpus), [*FORWARDED, *term])
     _train(args, param, device_of(gpus), SINGLE)
     return 0
 
@@ -94,7 +99,7 @@ def _worker(args: argparse.Namespace) -> None:
         load_extensions(args)
         status = run(args)
     except (CaffeCompatError, OSError) as error:
-        print(f"caffe-compat train: {error}", file=sys.stderr)
+        print(f"caffe-compat train: {one_line(error)}", file=sys.stderr)
         status = 1
     sys.exit(status)
 
@@ -115,6 +120,9 @@ def _solver_param(args: argparse.Namespace) -> caffe_pb2.SolverParameter:
         del param.weights[:]
     if args.weights:
         param.weights.append(args.weights)
+    for flag in ("strict", "reshape"):
+        if getattr(args, flag) and not (param.weights or args.snapshot):
+            raise SolverError(f"--{flag}: there are no weights that could fit; give --weights, or leave it out")
     return param
 
 
@@ -128,7 +136,7 @@ def _train(
         log.using_cpu()
     with (
         _only_writer(param, args.solver) if parallel.is_root else nullcontext(),
-        SignalActions(args.sigint_effect, args.sighup_effect) as signals,
+        SignalActions(args.sigint_effect, args.sighup_effect, args.sigterm_effect) as signals,
     ):
         solver = Solver(
             param,
@@ -142,10 +150,11 @@ def _train(
             stop_at_nan=args.stop_at_nan,
             strict=args.strict,
             reshape=reshape_of(args),
+            allow_python_layers=args.allow_python_layers,
         )
         try:
             solver.set_action_function(signals.requested)
-            snapshot = _snapshot_to_resume(args, param, log)
+            snapshot = _snapshot_to_resume(args, solver, log)
             if snapshot is not None:
                 log.resuming(snapshot)
                 solver.restore(snapshot)
@@ -157,24 +166,17 @@ def _train(
 
 
 def _only_writer(param: caffe_pb2.SolverParameter, source: str) -> AbstractContextManager[object]:
-    """Keep others from writing snapshots of the same names; SolverError when one trains here already."""
-    lock = Path(f"{param.snapshot_prefix}.lock")
-    # Where no file can be made, the solver says so if it is to write snapshots.
-    if not (param.snapshot or param.snapshot_after_train) or not os.access(lock.parent, os.W_OK | os.X_OK):
-        return nullcontext()
-    refusal = SolverError(
-        f'{source}: another process trains with snapshot_prefix "{param.snapshot_prefix}"; wait for it or stop it, '
-        "or set another snapshot_prefix"
-    )
-    return FileLock(lock, refusal)
+    """Keep others from writing snapshots of the same names: before the nets are built, which may take long."""
+    writes = param.snapshot or param.snapshot_after_train
+    return (lock_prefix(param, source) if writes else None) or nullcontext()
 
 
-def _snapshot_to_resume(args: argparse.Namespace, param: caffe_pb2.SolverParameter, log: CaffeTrainLog) -> Path | None:
+def _snapshot_to_resume(args: argparse.Namespace, solver: Solver, log: CaffeTrainLog) -> Path | None:
     if args.snapshot != "auto":
         return Path(args.snapshot) if args.snapshot else None
-    found = find_snapshot(param.snapshot_prefix, log)
+    found = solver.newest_snapshot()
     if found is None:
-        log.no_snapshot(param.snapshot_prefix)
+        log.no_snapshot(solver.param.snapshot_prefix)
     return found
 
 

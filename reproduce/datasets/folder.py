@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from reproduce.dataset import LoadedDataSet
 from reproduce.images import FileImages
 
@@ -24,6 +24,10 @@ class Folder(LoadedDataSet):
     size_px = SMALL_PX
     needs_path = True
 
+    def check(self, path: str) -> None:
+        """See DataSet."""
+        _check_folder(Path(path))
+
     def load(self, path: str, download: bool) -> FileImages:
         """From the class folders below ``path``."""
         return load_folder(Path(path))
@@ -38,8 +42,7 @@ def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:
     Classes are numbered in the order of their names.  ``root/natural.txt`` may name the classes
     of half A of the split natman.  Raises DataError.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected one folder of images per class")
+    _check_folder(root)
     train, valid = root / "train", next((root / n for n in ("val", "valid", "test") if (root / n).is_dir()), None)
     if train.is_dir() and valid is not None:
         classes = _class_names(train)
@@ -60,6 +63,11 @@ def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:
     labels = {part: np.repeat(np.arange(len(classes)), [len(g) for g in groups]) for part, groups in files.items()}
     names = {part: [name for group in groups for name in group] for part, groups in files.items()}
     return FileImages(root, classes, names, labels, size, _natural(root / "natural.txt", classes), folders)
+
+
+def _check_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one folder of images per class{seen_from(root)}")
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caffe_compat.data.index_file import SubsetReader, write_index_file
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from reproduce.dataset import DataSet, Prepared
 from reproduce.network import REDUCED_SIZES, WHOLE, Network
 
@@ -26,10 +26,18 @@ class ImageNet(DataSet):
     size_px = 256
     needs_path = True
 
+    def check(self, path: str) -> None:
+        """See DataSet."""
+        if not Path(path).is_dir():
+            raise DataError(
+                f"{path}: no such folder; expected ILSVRC12, or what prepare_imagenet made of it{seen_from(path)}"
+            )
+
     def prepare(
         self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
     ) -> Prepared:
         """See DataSet.  A test is as long as the prototxt says: the paper's pass twice over a half's images."""
+        self.check(path)
         folder.mkdir(exist_ok=True)
         return Prepared(prepare(Path(path), networks, folder), self.size_px)
 
@@ -43,8 +51,6 @@ def prepare(root: Path, networks: Iterable[Network], folder: Path) -> int:
     ``root``: ILSVRC12 as it is downloaded, or what ``caffe-compat prepare_imagenet`` made of it.
     Returns the number of classes.  Raises DataError.
     """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; expected ILSVRC12, or what prepare_imagenet made of it")
     prepared = root if (root / "synsets.txt").is_file() and (root / "train_lmdb").exists() else _prepare(root, folder)
     for network in networks:
         _put(prepared, network.data, "train", folder)

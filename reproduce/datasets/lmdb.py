@@ -6,7 +6,7 @@ import numpy as np
 
 from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, seen_from
 from reproduce.dataset import LoadedDataSet
 
 #: side of the images in pixels -> the folder below prototxt/ whose networks take them
@@ -26,12 +26,15 @@ class LMDBPair(LoadedDataSet):
     size_px = 32  # a guess, for --dry-run, which does not open the databases
     needs_path = True
 
+    def check(self, path: str) -> None:
+        """See DataSet."""
+        for database in _two_paths(path):
+            if not database.exists():
+                raise DataError(f"{database}: no such database; make it with convert_imageset{seen_from(database)}")
+
     def load(self, path: str, download: bool) -> "LMDBImages":
         """From two databases whose paths are joined by a comma."""
-        train, comma, valid = path.partition(",")
-        if not comma:
-            raise DataError(f"--data lmdb:{path}: one path; expected two, lmdb:TRAIN,VAL")
-        return LMDBImages(Path(train), Path(valid))
+        return LMDBImages(*_two_paths(path))
 
     def prototxt_folder(self, size_px: int) -> str:
         """See DataSet."""
@@ -43,6 +46,13 @@ class LMDBPair(LoadedDataSet):
                 "convert the images again, or give networks of your own with --prototxt"
             )
         return PROTOTXT_OF_SIZE[size_px]
+
+
+def _two_paths(path: str) -> tuple[Path, Path]:
+    train, comma, valid = path.partition(",")
+    if not comma:
+        raise DataError(f"--data lmdb:{path}: one path; expected two, lmdb:TRAIN,VAL")
+    return Path(train), Path(valid)
 
 
 DATA_SET = LMDBPair()

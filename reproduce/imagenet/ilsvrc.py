@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_compat.data.image_list import read_file
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reading, seen_from
 from reproduce.imagenet.tar_images import TarImages
 
 _TRAIN_PLACES = ("ILSVRC2012_img_train", "train", "ILSVRC/Data/CLS-LOC/train")
@@ -29,6 +29,8 @@ def find_train(root: Path, train_list: Path | None = None) -> tuple[ListedImages
     Images are listed by synset and name, or as ``train_list`` says.  Raises DataError when there
     are none.
     """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; expected one with ILSVRC 2012{seen_from(root)}")
     folder = _find(root, _TRAIN_PLACES)
     read: Callable[[str], bytes] = read_file
     if folder is not None:
@@ -90,18 +92,17 @@ def _files(folder: Path) -> list[str]:
 
 
 def _read_list(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    with reading(path, "a text file of one line for each image"):
+        return path.read_text(encoding="utf-8").splitlines()
 
 
 def _label_valid(root: Path, names: Sequence[str], synsets: Sequence[str]) -> list[str]:
     number = {synset: index for index, synset in enumerate(synsets)}
     kaggle = next(root.rglob("LOC_val_solution.csv"), None)
     if kaggle is not None:
-        rows = dict(line.split(",", 1) for line in _read_list(kaggle)[1:])
-        return [f"{name} {number[rows[Path(name).stem].split()[0]]}" for name in names]
+        with reading(kaggle, "Kaggle's lines `image,synset ...` of these images and synsets"):
+            rows = dict(line.split(",", 1) for line in _read_list(kaggle)[1:])
+            return [f"{name} {number[rows[Path(name).stem].split()[0]]}" for name in names]
     truth = next(root.rglob("ILSVRC2012_validation_ground_truth.txt"), None)
     meta = next(root.rglob("meta.mat"), None)
     if truth is None or meta is None:
@@ -110,7 +111,8 @@ def _label_valid(root: Path, names: Sequence[str], synsets: Sequence[str]) -> li
             "folders, or ILSVRC2012_validation_ground_truth.txt with meta.mat"
         )
     identities = _read_identities(meta)
-    labels = [number[identities[int(line)]] for line in _read_list(truth)]
+    with reading(truth, "numbers of the synsets in meta.mat"):
+        labels = [number[identities[int(line)]] for line in _read_list(truth)]
     if len(labels) != len(names):
         raise DataError(f"{truth}: {len(labels)} labels for {len(names)} images")
     return [f"{name} {label}" for name, label in zip(names, labels, strict=True)]
@@ -122,5 +124,6 @@ def _read_identities(meta: Path) -> dict[int, str]:
         from scipy.io import loadmat
     except ImportError:
         raise DataError(f"{meta}: reading it needs scipy: pip install scipy, or give --val-list val.txt") from None
-    rows = loadmat(str(meta), squeeze_me=True)["synsets"]
-    return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+    with reading(meta, "the development kit's meta.mat"):
+        rows = loadmat(str(meta), squeeze_me=True)["synsets"]
+        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}

@@ -4,7 +4,7 @@ import os
 import tarfile
 from array import array
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import DataError, reason, refusal
 
 
 class TarImages:
@@ -28,7 +28,8 @@ class TarImages:
                     elif member.isfile():
                         self._add(member.name.removeprefix("./"), member.offset_data, member.size)
         except (OSError, tarfile.TarError) as error:
-            raise DataError(f"{self.path}: cannot be read as a tar file: {error}") from None
+            why = refusal(error, path) if isinstance(error, OSError) else reason(error)
+            raise DataError(f"{self.path}: cannot be read as a tar file: {why}") from None
 
     def names(self) -> list[str]:
         """All members, in the tar's order."""

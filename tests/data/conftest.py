@@ -1,5 +1,7 @@
 """Small databases of noise, and layers without a net around them."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,18 @@ def write_images(path: Path, images: np.ndarray) -> Path:
 def same(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> bool:
     """Whether two batches are equal."""
     return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def append(database: Path, *keys: bytes, commits: int = 1, value: bytes | None = None) -> None:
+    """What another process does that writes records with py-lmdb, ``commits`` transactions for each."""
+    script = f"""
+import lmdb
+with lmdb.open({str(database)!r}) as environment:
+    for key in {keys!r} * {commits}:
+        with environment.begin(write=True) as transaction:
+            transaction.put(key, {value!r} or b"new " + key)
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 @pytest.fixture(autouse=True)

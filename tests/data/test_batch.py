@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from caffe_compat.data import Transformer, encode_datum, encode_image, write_mean
-from caffe_compat.data.batch import BatchMaker
+from caffe_compat.data.batch import DATABASE_CURES, IMAGE_FILE_CURES, MEAN_CURES, BatchMaker, Cures
 from caffe_compat.errors import DataError
 from tests.data.conftest import noise_images
 
@@ -134,3 +135,34 @@ def test_a_window_must_lie_inside_its_image() -> None:
     for window in ((2, 0, 0), (0, 2, 0), (-1, 0, 0)):
         with pytest.raises(ValueError, match="window 0 leaves its image"):
             batch.transform(out, np.array([window], np.int32), None, 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("cures", "sizes", "raw", "files"),
+    [
+        (DATABASE_CURES, "resize_height and resize_width, or set crop_size", "all with --gray", "set force_color or"),
+        (MEAN_CURES, "convert again with resize_height and resize_width", "all with --gray", "without --encoded"),
+    ],
+)
+def test_the_cure_is_one_for_what_differs(cures: Cures, sizes: str, raw: str, files: str) -> None:
+    gray, colour = np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.uint8)
+    maker = BatchMaker(Transformer(), cures=cures)
+
+    def told(*records: bytes) -> str:
+        _, problems = maker.open_records(records)
+        return str(problems[1])
+
+    def png(image: np.ndarray) -> bytes:
+        record: bytes = encode_image(cv2.imencode(".png", image)[1].tobytes())
+        return record
+
+    assert sizes in told(encode_datum(np.zeros((3, 4, 4), np.uint8)), encode_datum(np.zeros((3, 5, 4), np.uint8)))
+    assert raw in told(encode_datum(np.zeros((3, 4, 4), np.uint8)), encode_datum(np.zeros((1, 4, 4), np.uint8)))
+    assert files in told(png(colour), png(gray))
+    assert "crop_size" not in told(png(colour), png(gray))
+
+
+def test_the_cure_of_image_files() -> None:
+    maker = BatchMaker(Transformer(), cures=IMAGE_FILE_CURES)
+    _, problems = maker.open_images([np.zeros((3, 4, 4), np.uint8), np.zeros((3, 5, 4), np.uint8)])
+    assert str(problems[1]).endswith("the first of its batch 3x4x4; set new_height and new_width, or crop_size")

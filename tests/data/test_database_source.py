@@ -10,8 +10,9 @@ import torch
 
 from caffe_compat.data import Transformer, encode_datum, encode_image, open_database, write_index_file, write_lmdb
 from caffe_compat.data.database_source import DatabaseSource
+from caffe_compat.data.image_batch import PlainImageBatch
 from caffe_compat.errors import DataError
-from tests.data.conftest import COUNT, SHAPE, same
+from tests.data.conftest import COUNT, SHAPE, append, same
 
 pytestmark = pytest.mark.usefixtures("image_batches")
 
@@ -85,3 +86,80 @@ def test_records_that_are_passed_over_make_room_for_the_next(database: Path) -> 
     assert source.state()["bad_records"] == 2
     with pytest.raises(DataError, match="db: record '00000002_image2': record ends inside a field"):
         make_source(database, skip_bad_records=0).load()
+
+
+def test_a_record_appended_meanwhile_comes_in_its_turn(database: Path, images: np.ndarray) -> None:
+    """As in Caffe nothing stops; there the new record comes when the program is started again."""
+    source = make_source(database)
+    assert source.load()[1].tolist() == [0, 1, 2, 3]
+    state = source.state()
+    append(database, b"00000010_new", value=encode_datum(images[0], 77))
+    with pytest.warns(UserWarning, match=f"another process has written to it: {COUNT} records before, {COUNT + 1} now"):
+        data, labels = source.load()
+    assert labels.tolist() == [4, 5, 6, 7]
+    assert (data.numpy() == images[4:8]).all()
+    data, labels = source.load()
+    assert labels.tolist() == [8, 9, 77, 0]
+    assert (data[2].numpy() == images[0]).all()
+    source.set_state(state)
+    assert source.load()[1].tolist() == [4, 5, 6, 7]
+
+
+def test_a_subset_goes_on_when_its_database_grows(database: Path, images: np.ndarray, tmp_path: Path) -> None:
+    write_index_file(tmp_path / "subset", database, np.array([8, 1, 5]), np.array([2, 0, 1]))
+    source = make_source(tmp_path / "subset", batch_size=2)
+    assert source.load()[1].tolist() == [2, 0]
+    append(database, b"00000010_new", value=encode_datum(images[0], 77))
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        data, labels = source.load()
+    assert labels.tolist() == [1, 2]
+    assert (data.numpy() == images[[5, 8]]).all()
+
+
+def test_what_is_made_of_torn_records_is_made_again(database: Path, images: np.ndarray) -> None:
+    """A batch views the database until it is transformed."""
+    source, expected = (make_source(database, transformer=Transformer(crop_size=5, mirror=True)) for _ in range(2))
+    made = source.maker.transform
+
+    def make_while_another_writes(batch: PlainImageBatch) -> np.ndarray:
+        result = made(batch)
+        if len(source.database) == COUNT:
+            append(database, b"zz", commits=3, value=encode_datum(images[0], 77))
+            result[:] = 0
+        return result
+
+    source.maker.transform = make_while_another_writes  # type: ignore[method-assign]
+    first = expected.load()
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        assert same(source.load(), first)
+    assert source.state() == {**expected.state(), "position": source.state()["position"]}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("subset", [False, True])
+def test_a_batch_that_a_writer_may_have_torn_is_read_again(
+    database: Path, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, fails: bool, subset: bool
+) -> None:
+    """Three transactions on, LMDB writes to pages that our view still takes for its own."""
+    if subset:
+        write_index_file(tmp_path / "subset", database, np.arange(COUNT), np.arange(COUNT))
+    source = make_source(tmp_path / "subset" if subset else database)
+    source.load()
+    read, times = source._read, []  # noqa: SLF001
+
+    def read_while_another_writes() -> object:
+        batch = read()
+        times.append(batch[1].tolist())
+        if len(times) == 1:
+            append(database, b"zz", commits=3, value=encode_datum(images[0], 77))
+            source.bad_records.count += 1
+            if fails:
+                raise DataError("torn")
+        return batch
+
+    monkeypatch.setattr(source, "_read", read_while_another_writes)
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        data, labels = source.load()
+    assert (data.numpy() == images[4:8]).all()
+    assert (times, labels.tolist()) == ([[4, 5, 6, 7], [4, 5, 6, 7]], [4, 5, 6, 7])
+    assert (source.bad_records.count, source.state()["offset"]) == (0, 8)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from caffe_compat.data import LMDBDataset, encode_datum, write_index_file, write_lmdb
 from caffe_compat.errors import DataError
-from tests.data.conftest import COUNT, SHAPE
+from tests.data.conftest import COUNT, SHAPE, append
 
 
 def test_images_and_labels(database: Path, images: np.ndarray) -> None:
@@ -74,3 +74,13 @@ def test_threads_get_the_records_they_ask_for(tmp_path: Path, kind: str) -> None
             assert list(pool.map(wrong, range(4))) == [0, 0, 0, 0]
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_a_record_that_a_writer_may_have_torn_is_read_again(database: Path, images: np.ndarray) -> None:
+    dataset = LMDBDataset(database)
+    before = dataset[3]
+    append(database, b"zz", commits=3, value=encode_datum(images[0], 77))
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        image, label = dataset[3]
+    assert (image.equal(before[0]), label) == (True, before[1])
+    assert dataset[len(dataset) - 1][1] == 77

@@ -3,6 +3,7 @@
 import contextlib
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,4 +101,24 @@ def test_numbers_outside(folder: Path) -> None:
     for number in (-1, 3):
         with pytest.raises(IndexError, match=f"db: record {number} of 3"):
             reader.record(number)
+    reader.close()
+
+
+def test_a_reader_that_is_dropped_while_another_opens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage collection may come at any moment, also while the lock of the open databases is held."""
+    import plyvel
+
+    with LevelDBWriter(folder.with_name("other")) as writer:
+        writer.put(b"0", b"value")
+    other = LevelDBReader(folder.with_name("other"))
+    other.record(0)
+    real = plyvel.DB
+
+    def open_as_garbage_is_collected(*arguments: Any, **options: Any) -> Any:
+        other.close()
+        return real(*arguments, **options)
+
+    monkeypatch.setattr("plyvel.DB", open_as_garbage_is_collected)
+    reader = LevelDBReader(folder)
+    assert len(list(reader)) == 3
     reader.close()

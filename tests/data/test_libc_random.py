@@ -1,5 +1,6 @@
 import ctypes
 import sys
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,16 @@ def test_a_scope_has_a_stream_of_its_own() -> None:
         assert outer.next() == 846930886
         libc_random.restart_process_random()
         assert outer.next() == 1804289383
+
+
+@pytest.mark.parametrize("change", [{0: 31}, {0: None}, {1: -1}, {31: 1 << 32}, {5: 2.5}, {5: True}])
+def test_what_is_no_state_changes_nothing(change: dict[int, object]) -> None:
+    draws = LibcRandom(1)
+    before = draws.get_state()
+    state: list[Any] = list(before)
+    for place, value in change.items():
+        state[place] = value
+    for wrong in (state, before[:-1], []):
+        with pytest.raises(ValueError, match="state of rand"):
+            draws.set_state(wrong)
+    assert draws.get_state() == before

@@ -3,6 +3,7 @@ import os
 import pickle
 import shutil
 import struct
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,10 +16,11 @@ from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.database_source import DatabaseSource
 from caffe_compat.data.dataset import LMDBDataset
 from caffe_compat.data.datum import encode_datum, parse_datum
-from caffe_compat.data.lmdb import LMDBReader, LMDBWriter, read_meta, write_lmdb
+from caffe_compat.data.lmdb import LMDBReader, LMDBWriter, write_lmdb
+from caffe_compat.data.lmdb_pages import read_meta
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
-from tests.data.conftest import COUNT
+from tests.data.conftest import COUNT, append
 
 
 def labels_of(reader: LMDBReader) -> list[int]:
@@ -61,8 +63,7 @@ def test_readers_share_a_file_and_outlive_each_other(database: Path) -> None:
     first.close()
     assert parse_datum(second.record(3).value).label == 3
     second.close()
-    with lmdb.open(str(database), readonly=True, lock=False):
-        pass  # py-lmdb would refuse if we still held it
+    assert parse_datum(second.record(3).value).label == 3, "it opens again"
 
 
 def test_values_outlive_a_dropped_reader(database: Path) -> None:
@@ -104,11 +105,11 @@ def test_freed_last_pages_that_were_never_written(database: Path) -> None:
     change_heads(database, LAST_PAGE, lambda page: page + 7)
     reader = LMDBReader(database)
     assert labels_of(reader) == list(range(COUNT))
-    reader.check_unchanged()
+    assert reader.behind() == 0
     file = database / "data.mdb"
     os.truncate(file, file.stat().st_size - 4096)
     with pytest.raises(DataError, match=r"data\.mdb: cut short: \d+ of \d+ bytes"):
-        reader.check_unchanged()
+        reader.behind()
     with pytest.raises(DataError, match=r"data\.mdb: cut short: \d+ of \d+ bytes"):
         LMDBReader(database)
 
@@ -144,18 +145,14 @@ def test_damaged_pages_end_in_one_line(database: Path) -> None:
         reader.close()
 
 
-def test_a_file_that_py_lmdb_holds(database: Path) -> None:
-    with (
-        lmdb.open(str(database), readonly=True, lock=False),
-        pytest.raises(DataError, match=r"already open in this process.* close the lmdb\.Environment that holds it"),
-    ):
-        LMDBReader(database).record(0)
-    source = DatabaseSource(LMDBReader(database), Transformer(), 2)
-    dataset = LMDBDataset(database)
-    (image, _), (batch, _) = dataset[3], source.load()
-    del source, dataset
-    lmdb.open(str(database), readonly=True, lock=False).close()
-    assert image.shape == batch.shape[1:]
+def test_py_lmdb_may_have_the_file_open_too(database: Path) -> None:
+    source, dataset = DatabaseSource(LMDBReader(database), Transformer(), 2), LMDBDataset(database)
+    first, _ = dataset[3]
+    with lmdb.open(str(database), readonly=True, lock=False) as environment, environment.begin() as transaction:
+        assert [key for key, _ in transaction.cursor()] == list(LMDBReader(database).keys())
+        (image, _), (batch, _) = dataset[3], source.load()
+        assert image.equal(first)
+        assert image.shape == batch.shape[1:]
 
 
 def test_truncated_file(database: Path) -> None:
@@ -192,16 +189,80 @@ def test_missing_key(database: Path) -> None:
         LMDBReader(database).get(b"x")
 
 
-def test_a_writer_is_noticed(database: Path) -> None:
+def test_reading_goes_on_where_others_append(database: Path) -> None:
     reader = LMDBReader(database)
-    reader.record(0)
-    copy = database.with_name("copy")
-    shutil.copytree(database, copy)
-    with lmdb.open(str(copy)) as environment, environment.begin(write=True) as transaction:
-        transaction.put(b"new", b"")
-    (database / "data.mdb").write_bytes((copy / "data.mdb").read_bytes())
-    with pytest.raises(DataError, match=r"is being written by another process"):
-        reader.check_unchanged()
+    cursor = reader.cursor()
+    first = [bytes(record.key) for record in cursor.take(3)]
+    append(database, b"zz")
+    assert (reader.behind(), reader.overtaken(), len(reader)) == (1, False, COUNT)
+    with pytest.warns(
+        UserWarning, match=rf"another process has written to it: {COUNT} records before, {COUNT + 1} now"
+    ):
+        cursor.keep_up()
+    rest = cursor.take(COUNT + 1)
+    assert [bytes(record.key) for record in rest[-3:]] == first
+    assert bytes(rest[-4].value) == b"new zz"
+    append(database, b"zz", commits=2)
+    assert reader.overtaken()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # told once
+        cursor.keep_up()
+    assert (reader.behind(), len(reader), reader.record(COUNT).key) == (0, COUNT + 1, b"zz")
+
+
+def test_readers_that_share_a_file_each_keep_up(database: Path) -> None:
+    first, second = LMDBReader(database), LMDBReader(database)
+    kept = second.record(0).value
+    before = bytes(kept)
+    first.cursor()
+    append(database, b"zz")
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        assert first.keep_up()
+    assert (first.record(COUNT).key, len(second), bytes(kept)) == (b"zz", COUNT, before)
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        assert second.keep_up()
+    assert second.record(COUNT).key == b"zz"
+
+
+def test_two_cursors_of_a_reader_both_keep_up(database: Path) -> None:
+    reader = LMDBReader(database)
+    first, second = reader.cursor(), reader.cursor()
+    first.skip(COUNT - 1)
+    second.skip(COUNT - 1)
+    append(database, b"zz")
+    with pytest.warns(UserWarning, match="another process has written to it"):
+        first.keep_up()
+    second.keep_up()
+    assert [record.key for cursor in (first, second) for record in cursor.take(2)[1:]] == [b"zz", b"zz"]
+
+
+def test_a_walk_through_all_that_a_writer_may_have_torn_ends_in_one_line(database: Path) -> None:
+    walks = (iter(LMDBReader(database)), LMDBReader(database).keys())
+    for walk in walks:
+        next(walk)
+    append(database, b"zz", commits=2)
+    for walk in walks:
+        with pytest.raises(DataError, match=f"^{database}: is being written by another process; read it when that has"):
+            list(walk)
+
+
+def test_written_to_between_a_look_and_the_first_record(database: Path) -> None:
+    reader = LMDBReader(database)
+    append(database, b"zz")
+    assert [record.key for record in reader][-1] == b"zz"
+    assert len(reader) == COUNT + 1
+
+
+def test_a_database_that_is_removed_or_replaced_stays_open(database: Path) -> None:
+    reader = LMDBReader(database)
+    cursor = reader.cursor()
+    os.rename(database, database.with_name("old"))
+    cursor.keep_up()
+    write_lmdb(database, [("other", b"")])
+    cursor.keep_up()
+    assert len(cursor.take(2 * COUNT)) == 2 * COUNT
+    shutil.rmtree(database.with_name("old"))
+    assert labels_of(reader) == list(range(COUNT))
 
 
 def test_unfinished_database_has_another_name(tmp_path: Path) -> None:

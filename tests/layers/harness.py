@@ -27,13 +27,24 @@ Forward = Callable[..., Tensor | tuple[Tensor, ...]]
 
 
 def make_layer(
-    layer_class: type[AnyLayer], text: str = "", *bottom_shapes: Shape, phase: str = "TEST", device: str = "cpu"
+    layer_class: type[AnyLayer],
+    text: str = "",
+    *bottom_shapes: Shape,
+    phase: str = "TEST",
+    device: str = "cpu",
+    allow_python_layers: bool = False,
 ) -> AnyLayer:
     """A float64 layer that is set up and has inferred its shapes; ``text``: LayerParameter fields."""
     param = text_format.Parse(text, caffe_pb2.LayerParameter(name="it", type=layer_class.type))
     param.bottom.extend([] if param.bottom else [f"x{i}" for i in range(len(bottom_shapes))])
     param.top.extend([] if param.top else ["y"])
-    layer = layer_class(param, LayerContext(phase=phase, source=Source("net.prototxt"), dtype=torch.float64))
+    context = LayerContext(
+        phase=phase,
+        source=Source("net.prototxt"),
+        dtype=torch.float64,
+        allow_python_layers=allow_python_layers,
+    )
+    layer = layer_class(param, context)
     layer.setup(*bottom_shapes)
     layer.infer_shapes(*bottom_shapes)
     return layer.to(device)

@@ -78,7 +78,7 @@ def make_python(
     name: str, *shapes: tuple[int, ...], extra: str = "", text: str = "", phase: str = "TEST", device: str = "cpu"
 ) -> Python:
     fields = f'{text} python_param {{ module: "users_layers" layer: "{name}" {extra} }}'
-    return make_layer(Python, fields, *shapes, phase=phase, device=device)
+    return make_layer(Python, fields, *shapes, phase=phase, device=device, allow_python_layers=True)
 
 
 def make_power(device: str = "cpu", phase: str = "TEST") -> Python:
@@ -152,11 +152,36 @@ def test_a_layer_without_bottoms_is_a_source() -> None:
     [
         ('module: "users_layers" layer: "Nope"', 'module "users_layers" has no class "Nope"'),
         ('module: "no_such_module" layer: "L"', 'python_param.module "no_such_module" cannot be imported'),
+        ('module: "" layer: "L"', 'python_param.module "" cannot be imported: ValueError: Empty module name'),
+        ('module: ".x" layer: "L"', 'python_param.module ".x" cannot be imported: TypeError: '),
+        ('module: "broken" layer: "L"', 'python_param.module "broken" cannot be imported: ZeroDivisionError: '),
+        ('module: "os" layer: "system"', 'module "os" has no class "system"'),
+        ('module: "users_layers" layer: "np.ndarray"', 'module "users_layers" has no class "np.ndarray"'),
+        (
+            'module: "subprocess" layer: "Popen"',
+            '"Popen" of module "subprocess" is no layer: it lacks setup, reshape, forward; expected a class with ',
+        ),
+        ('module: "users_layers" layer: "UserLayer"', "is no layer: it lacks setup, reshape, forward; "),
     ],
 )
-def test_refusals(fields: str, message: str) -> None:
-    with pytest.raises(NetError, match=rf'layer "it" \(Python\): .*{message}'):
-        make_layer(Python, f"python_param {{ {fields} }}", (1,))
+def test_refusals(fields: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text("1 / 0")
+    with pytest.raises(NetError, match=rf'layer "it" \(Python\): .*{message}') as caught:
+        make_layer(Python, f"python_param {{ {fields} }}", (1,), allow_python_layers=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_nothing_of_a_module_runs_unless_allowed(tmp_path: Path) -> None:
+    (tmp_path / "users_layers.py").write_text("open('ran', 'w')")
+    fields = 'python_param { module: "users_layers" layer: "Half" }'
+    refusal = (
+        'net.prototxt: layer "it" (Python): would import module "users_layers" and run its "Half", which can do '
+        "whatever you can; where you trust them, say --allow-python-layers or allow_python_layers=True"
+    )
+    with pytest.raises(NetError) as caught:
+        make_layer(Python, fields, (1,))
+    assert str(caught.value) == refusal
+    assert "users_layers" not in sys.modules
 
 
 def test_the_users_own_errors_come_through() -> None:

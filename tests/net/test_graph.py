@@ -5,6 +5,8 @@ import torch
 
 from caffe_compat import NetError
 from caffe_compat.layers.base import LayerContext
+from caffe_compat.net import chains
+from caffe_compat.net.blob_engine import BlobEngine
 from caffe_compat.net.graph import Graph
 from caffe_compat.proto import Source, caffe_pb2, parse_net
 from tests.net.prototxt import DATA, LABEL, LOSS, RELU, conv, ip, net
@@ -202,25 +204,88 @@ def test_blobs_that_caffe_cannot_count(layer: str, message: str, shapes_only: bo
         Graph(param, LayerContext(source=Source("n.prototxt"), shapes_only=shapes_only))
 
 
-def test_no_memory_names_the_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    n = net(DATA + conv("c1", "data"))
-    said = "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."
+#: what allocators say, and the size in it
+NO_MEMORY = [
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 800 bytes."), "800 bytes"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of"), "2.50 GiB"),
+    (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), ""),
+    (MemoryError(), ""),
+]
 
-    def forward(*_: torch.Tensor) -> torch.Tensor:
+
+@pytest.mark.parametrize(("problem", "size"), NO_MEMORY)
+def test_no_memory_names_the_layer_and_its_blobs(
+    problem: Exception, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> torch.Tensor:
         raise problem
 
-    monkeypatch.setattr(n.layers["c1"], "forward", forward)
-    problem: Exception = RuntimeError(said)
-    with pytest.raises(
-        NetError, match=r'layer "c1" \(Convolution\): no memory for 800 bytes; make batches or layers smaller$'
-    ):
+    n = net(DATA + conv("c1", "data"))
+    asked = rf" \({size}\)" if size else ""
+    blobs = (
+        r'layer "c1" \(Convolution\): no memory for bottom 0 of shape \(2, 3, 8, 8\), top "c1" of shape \(2, 4, 6, 6\)'
+    )
+    line = f"{blobs}{asked}; make batches or layers smaller$"
+    monkeypatch.setattr(chains, "fast_conv", fail)
+    n.fast = True
+    with pytest.raises(NetError, match=line):
         n(data=torch.zeros(2, 3, 8, 8))
-    problem = MemoryError()
-    with pytest.raises(NetError, match=r'layer "c1" \(Convolution\): no memory; make'):
-        n(data=torch.zeros(2, 3, 8, 8))
-    problem = RuntimeError("another")
+    n.fast = False
+    engine = BlobEngine(n)
+    monkeypatch.setattr(n.layers["c1"], "forward", fail)
+    for run in (lambda: n(data=torch.zeros(2, 3, 8, 8)), engine.forward):
+        with pytest.raises(NetError, match=line):
+            run()
+    n = net(DATA + conv("c1", "data"))
+    monkeypatch.setattr(torch.Tensor, "double", fail)
+    parameters = r"no memory for its parameters, of shapes \(4, 3, 3, 3\), \(4,\)"
+    with pytest.raises(NetError, match=rf'layer "c1" \(Convolution\): {parameters}{asked}; make'):
+        n.double()
+    monkeypatch.setattr(n.layers["in"], "next_batch", fail)
+    with pytest.raises(NetError, match=rf'layer "in" \(Input\): no memory for a batch of \(2, 3, 8, 8\){asked}; make'):
+        n()
+    zeros = torch.zeros
+    monkeypatch.setattr(torch, "zeros", lambda shape, **how: zeros(shape, **how) if shape != (4, 3, 3, 3) else fail())
+    with pytest.raises(NetError, match=rf"no memory for parameter weight of shape \(4, 3, 3, 3\){asked}; make"):
+        net(DATA + conv("c1", "data"))
+
+
+def test_other_errors_come_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> torch.Tensor:
+        raise RuntimeError("another")
+
+    n = net(DATA + conv("c1", "data"))
+    monkeypatch.setattr(n.layers["c1"], "forward", fail)
     with pytest.raises(RuntimeError, match=r"^another$"):
         n(data=torch.zeros(2, 3, 8, 8))
+
+
+def test_what_does_not_fit_is_refused_before_memory_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host here has 4000 bytes."""
+    monkeypatch.setattr("caffe_compat.layers.base.shortage", lambda size: 4000 if size > 4000 else None)
+    taken = "; make batches or layers smaller"
+    with pytest.raises(
+        NetError, match=rf"parameter weight of shape \(200, 3, 3, 3\) takes 21600 bytes, and 4000 .*{taken}"
+    ):
+        net(DATA + conv("c1", "data").replace("num_output: 4", "num_output: 200"))
+    dummy = 'layer { name: "d" type: "DummyData" top: "a" top: "b" dummy_data_param { shape { dim: 20 dim: 30 } } }'
+    line = r'layer "d" \(DummyData\): holding \(20, 30\) and \(20, 30\) takes 4800 bytes, and 4000 are free'
+    with pytest.raises(NetError, match=line):
+        net(dummy)
+    window = "pooling_param { kernel_size: 7 stride: 40 engine: CUDNN }"
+    pool = net(DATA + f'layer {{ name: "p" type: "Pooling" bottom: "data" top: "p" {window} }}')
+    padded = r"bottom 0, padded so that every window lies inside, of shape \(2, 3, 47, 47\) takes 53016 bytes"
+    with pytest.raises(NetError, match=rf'layer "p" \(Pooling\): {padded}'):
+        pool(data=torch.zeros(2, 3, 8, 8))
+    n = net(DATA + conv("c1", "data") + RELU + ip("fc", "c1"))  # 288 and 10 values
+    n(data=torch.zeros(2, 3, 8, 8))
+    assert n(data=torch.zeros(5, 3, 8, 8))["fc"].shape == (5, 5)
+    blobs = r'a pass, whose largest blob is top "c1" of shape \(7, 4, 6, 6\), takes 4172 bytes'
+    with pytest.raises(NetError, match=rf'layer "c1" \(Convolution\): {blobs}'):
+        n(data=torch.zeros(7, 3, 8, 8))
+    n.reshape(data=(7, 3, 8, 8))
+    with pytest.raises(NetError, match=rf'layer "c1" \(Convolution\): {blobs}'):
+        BlobEngine(n)
 
 
 @pytest.mark.parametrize(

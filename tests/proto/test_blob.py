@@ -197,3 +197,40 @@ def test_no_values_in_a_shape_that_is_too_large(tmp_path: Path) -> None:
         ProtoError, match=r"b: byte 0: shape 0 x 2147483647 x 2147483647 x 9; expected sizes of at most"
     ):
         read_blob(tmp_path / "b")
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype", "read_as"), [(0, "<f8", np.float64), (1, "<f4", np.float32), (2, "<f2", np.float32)]
+)
+def test_raw_values_of_forks(kind: int, dtype: str, read_as: type) -> None:
+    values = np.array([[0, 1.5, -2], [0.25, 1024, 3]])
+    data = SHAPE + b"\x50" + encode_varint(kind) + b"\x58" + encode_varint(kind)
+    blob = decode(
+        data + encode_bytes(12, values.astype(dtype).tobytes()) + encode_bytes(13, (-values).astype(dtype).tobytes())
+    )
+    assert blob.data.dtype == read_as
+    assert np.array_equal(blob.data, values)
+    assert not blob.data.flags.writeable
+    assert blob.diff is not None
+    assert np.array_equal(blob.diff, -values)
+
+
+def test_raw_values_are_double_where_no_type_is_given() -> None:
+    assert np.array_equal(decode(SHAPE + encode_bytes(12, np.arange(6.0).tobytes())).data, np.arange(6.0).reshape(2, 3))
+
+
+def test_values_in_caffes_fields_win_over_raw_ones() -> None:
+    foreign = b"\x50\x07" + encode_bytes(12, b"of another fork")
+    assert np.array_equal(decode(SHAPE + foreign + packed(5, VALUES)).data, VALUES.reshape(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        (b"\x50\x03" + encode_bytes(12, bytes(24)), "raw values of type 3; expected 0"),
+        (b"\x50\x02" + encode_bytes(12, bytes(11)), "11 bytes of raw values; shape 2 x 3 takes 2 for each"),
+    ],
+)
+def test_bad_raw_values(raw: bytes, message: str) -> None:
+    with pytest.raises(ProtoError, match=message):
+        decode(SHAPE + raw)

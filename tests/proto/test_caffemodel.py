@@ -247,7 +247,8 @@ def layer_field(form: str, content: bytes) -> bytes:
         (b'layer { name: "x" }', "bad.caffemodel: is a text file; expected a caffemodel (binary)"),
         (b"<html>Not Found</html>", "bad.caffemodel: is a text file"),
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 50, "bad.caffemodel: is an HDF5 file; read it with read_hdf5_weights"),
-        (b"\x08\x01", "bad.caffemodel: holds no layers; expected a caffemodel"),
+        (b"\x10\x01", "bad.caffemodel: holds no layers; expected a caffemodel"),
+        (b"\x08\x01", "bad.caffemodel: is a solver state; expected a caffemodel, such as the one that lies beside it"),
         (
             layer_field("v2", b"\x0a\x01a") + layer_field("v1", b"\x22\x01a"),
             "bad.caffemodel: byte 6: layers of different",

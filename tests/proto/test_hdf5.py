@@ -95,6 +95,14 @@ def test_odd_files(make: Callable[[h5py.File], object], message: str, tmp_path: 
     assert message in str(caught.value)
 
 
+def test_weights_in_another_file_are_not_fetched(tmp_path: Path) -> None:
+    write_h5(tmp_path / "secret.h5", lambda f: f.create_dataset("data/ip/0", data=np.ones(3)))
+    path = tmp_path / "w.h5"
+    write_h5(path, lambda f: f.__setitem__("data", h5py.ExternalLink("secret.h5", "/data")))
+    with pytest.raises(ProtoError, match=f"^{path}: dataset /data/ip/0: its values are in another file; copy them"):
+        read_hdf5_weights(path)
+
+
 def test_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r"w\.h5: cannot be read: there is no such file"):
         read_hdf5_weights(tmp_path / "w.h5")

@@ -254,3 +254,18 @@ def test_a_solver_message_stays_as_it_was() -> None:
         ProtoError, match=r"expected a path or a caffe\.SolverParameter message, got caffe\.NetParameter"
     ):
         read_solver(caffe_pb2.NetParameter())  # type: ignore[arg-type]
+
+
+def test_a_forks_field_under_the_number_of_clip_param(tmp_path: Path) -> None:
+    path = tmp_path / "fork.caffemodel"
+    foreign = caffe_pb2.LayerParameter(name="loss", type="SmoothL1Loss")
+    foreign.clip_param.min = 3  # mscnn's smooth_l1_loss_param.sigma
+    net = caffe_pb2.NetParameter(layer=[foreign])
+    path.write_bytes(net.SerializePartialToString())
+    with pytest.warns(UserWarning, match=r'layer "loss" \(SmoothL1Loss\): field 148 is no clip_param but a fork'):
+        (layer,) = read_net(path).layer
+    assert not layer.HasField("clip_param")
+    net.layer[0].type = "Clip"
+    path.write_bytes(net.SerializePartialToString())
+    with pytest.raises(ProtoError, match=r"required field layer\[0\].clip_param.max is missing"):
+        read_net(path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from caffe_compat.errors import ProtoError
-from caffe_compat.proto import SolverSnapshot, caffe_pb2, read_solverstate, write_solverstate
+from caffe_compat.proto import SolverSnapshot, caffe_pb2, read_solverstate, write_caffemodel, write_solverstate
 
 HISTORY = [np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32)]
 
@@ -53,3 +53,14 @@ def test_files_beyond_2_gb_are_refused(tmp_path: Path) -> None:
     huge = np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (2**29,), (0,))
     with pytest.raises(ProtoError, match="exceed the 2 GB of a protobuf file; use snapshot_format: HDF5"):
         write_solverstate(tmp_path / "s.solverstate", SolverSnapshot(history=[huge]))
+
+
+def test_what_is_something_else_is_said(tmp_path: Path) -> None:
+    """Weights and states are easily taken for each other: --snapshot and --weights."""
+    write_caffemodel(tmp_path / "a", caffe_pb2.NetParameter(name="n"), {})
+    (tmp_path / "b").write_text("iter: 5\n")
+    (tmp_path / "c").write_bytes(b"\x20\x01")
+    hint = r"expected a .solverstate; to start from weights give the .caffemodel as weights \(--weights\)"
+    for name, message in (("a", "is a caffemodel"), ("b", "is a text file"), ("c", "holds no iteration")):
+        with pytest.raises(ProtoError, match=f"{name}: {message}; {hint}"):
+            read_solverstate(tmp_path / name)

@@ -52,6 +52,7 @@ def test_groups_are_skipped() -> None:
         (b"\x00\x01", "byte 0: tag 0 is no protobuf field"),
         (b"\x0c", "byte 0: tag 12 is no protobuf field"),
         (b"\x0e", "byte 0: tag 14 is no protobuf field"),
+        (b"\x80\x80\x80\x80\x10\x01", "byte 0: tag 4294967296 is no protobuf field"),
         (b"\x08", "byte 1: a number is cut short"),
         (b"\x08\xff", "byte 1: a number is cut short"),
         (b"\x08" + b"\xff" * 11, "byte 1: a number is longer than 10 bytes"),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from google.protobuf.message import EncodeError, Message
+from google.protobuf.message import Message
 
 from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, parse_net, read_message, read_net, write_binary_message, write_text_message
@@ -36,7 +36,8 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
 def test_a_message_without_its_required_fields_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "n").write_text("old")
     incomplete = caffe_pb2.NetParameter(layer=[caffe_pb2.LayerParameter(clip_param={"min": 1})])
-    with pytest.raises(EncodeError, match=r"layer\[0\]\.clip_param\.max"):
+    line = r"n: cannot be written: required field layer\[0\]\.clip_param\.max is missing; set it$"
+    with pytest.raises(ProtoError, match=line):
         write_binary_message(tmp_path / "n", incomplete)
     assert (tmp_path / "n").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["n"]

@@ -2,14 +2,16 @@
 
 import fcntl
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from caffe_compat.errors import DataError
+from caffe_compat.errors import CaffeCompatError, DataError
 from reproduce.dataset import Prepared
-from reproduce.experiment import chosen_networks, run, show_plan
+from reproduce.experiment import _prepare_data, _read_noted, chosen_networks, run, show_plan
 from reproduce.mode import Mode
 from reproduce.options import Options
 
@@ -36,14 +38,62 @@ def test_the_cost_of_a_plan(data: str, total: str, capsys: pytest.CaptureFixture
 
 
 def test_a_run_is_continued_only_with_the_same_settings(tmp_path: Path) -> None:
-    settings = Options(data="folder:/nowhere", seed=1, out=tmp_path)
-    with pytest.raises(DataError, match="/nowhere: no such folder"):
+    images = tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "data" / "made").mkdir(parents=True)
+    settings = Options(data=f"folder:{images}", seed=1, out=tmp_path)
+    with pytest.raises(DataError, match="no class folders here"):
         run(settings, Console(quiet=True))
     noted = json.loads((tmp_path / "settings.json").read_text())
     assert noted.pop("threads") >= 1
     assert noted == settings.settings_that_decide()
     with pytest.raises(DataError, match="was begun with --fast False, not True"):
-        run(Options(data="folder:/nowhere", seed=1, out=tmp_path, fast=True), Console(quiet=True))
+        run(Options(data=f"folder:{images}", seed=1, out=tmp_path, fast=True), Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"data": "imagenet:/nowhere"}, "/nowhere: no such folder; expected ILSVRC12, or what prepare_imagenet made"),
+        ({"data": "folder:/nowhere"}, "/nowhere: no such folder; expected one folder of images per class"),
+        ({"data": "lmdb:/nowhere,/neither"}, "/nowhere: no such database; make it with convert_imageset"),
+        ({"data": "glyphs:/nowhere"}, "--data glyphs:/nowhere: glyphs takes no path; expected --data glyphs"),
+        ({"prototxt": Path("/nowhere")}, "/nowhere/base/train.prototxt: cannot be read: No such file or directory"),
+        ({"scale": 1e30}, "max_iter would be 7000000.* by --scale or --iters; expected below 2\\^31"),
+        ({"devices": ("cuda:998",)}, "--devices cuda:998: there is no such GPU; PyTorch finds "),
+    ],
+)
+def test_a_wrong_option_leaves_no_trace_in_the_folder(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
+    (tmp_path / "results.csv").write_text("an earlier run's")
+    options = replace(Options(out=tmp_path, resume=False), **wrong)
+    with pytest.raises(CaffeCompatError, match=message):
+        run(options, Console(quiet=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["results.csv"]
+
+
+def test_images_that_turn_out_to_be_wrong_do_not_bind_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no class folders here"):
+        run(Options(data=f"folder:{tmp_path / 'images'}", out=made(tmp_path / "images").parent), Console(quiet=True))
+    assert not (tmp_path / "settings.json").exists()
+
+
+def made(folder: Path) -> Path:
+    """The folder, which is there now."""
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("text", ["", "[" * 100_000, "9" * 5000, "3", '{"made": 3}', '{"made": [], "classes": "x"}'])
+def test_what_an_earlier_run_noted_is_checked(tmp_path: Path, text: str) -> None:
+    for name, read in (("settings.json", _read_noted), ("data/images.json", None)):
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        if read and not text.startswith("{"):
+            with pytest.raises(DataError, match=r"settings\.json: "):
+                read(file)
+    with pytest.raises(DataError, match=r"data/images\.json: "):
+        _prepare_data(Options(out=tmp_path), [], Console(quiet=True))
 
 
 def threads_of(monkeypatch: pytest.MonkeyPatch, options: Options, cores: int) -> int:
@@ -77,7 +127,7 @@ def test_a_run_keeps_the_threads_that_it_was_begun_with(tmp_path: Path, monkeypa
     settings.write_text(json.dumps(noted))  # as a folder of before they were noted
     assert [threads(8, 4), threads(8, 1)] == [2, 2]
     settings.write_text(json.dumps({**noted, "threads": "many"}))
-    with pytest.raises(DataError, match=r"settings.json: cannot be read; remove it, or choose another --out"):
+    with pytest.raises(DataError, match=r"settings.json: threads is 'many'; expected a number from 1; remove it, or "):
         run(Options(out=tmp_path / "a"), Console(quiet=True))
 
 
@@ -85,9 +135,9 @@ def test_starting_anew_removes_what_a_run_left_and_nothing_else(tmp_path: Path) 
     for name in ("half0A", "reduced-0001", "data", "figures", "mine"):
         (tmp_path / name).mkdir()
     (tmp_path / "settings.json").write_text("{}")
-    with pytest.raises(DataError, match="/nowhere: no such folder"):
-        run(Options(data="folder:/nowhere", out=tmp_path, resume=False), Console(quiet=True))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "mine", "settings.json"]
+    with pytest.raises(DataError, match="no class folders here"):
+        run(Options(data=f"folder:{tmp_path / 'mine'}", out=tmp_path, resume=False), Console(quiet=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "mine"]
 
 
 def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:

@@ -48,3 +48,28 @@ def test_options_that_decide_the_numbers() -> None:
 def test_precisions_are_the_packages() -> None:
     for precision in PRECISIONS:
         assert parse(["--precision", precision], "").precision == precision
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--devices gpu", 'argument --devices: "gpu"; expected cpu, or GPUs as cuda:0,1'),
+        ("--devices cuda:0,", 'argument --devices: "cuda:0,"; expected cpu, or GPUs as cuda:0,1'),
+        ("--devices cuda", 'argument --devices: "cuda"; expected cpu, or GPUs as cuda:0,1'),
+        ("--scale nan", 'argument --scale: "nan"; expected a number above 0'),
+        ("--scale inf", 'argument --scale: "inf"; expected a number above 0'),
+        ("--scale 0", 'argument --scale: "0"; expected a number above 0'),
+        ("--scale x", 'argument --scale: "x"; expected a number above 0'),
+        ("--layers 7-1", 'argument --layers: "7-1"; expected the smaller depth first, 1-7'),
+        ("--layers 1,,2", 'argument --layers: "1,,2"; expected depths with commas, as 1,3,5-7'),
+        ("--layers 1-99999999999", 'argument --layers: "1-99999999999"; expected depths with commas, as 1,3,5-7'),
+        ("--iters 0", 'argument --iters: "0"; expected a whole number from 1 to 2147483647'),
+        ("--iters 99999999999", 'argument --iters: "99999999999"; expected a whole number from 1 to 2147483647'),
+        ("--jobs x", 'argument --jobs: "x"; expected a whole number from 1 to 2147483647'),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_one_line(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(words.split(), "")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"run_paper: {message}; see --help\n"

@@ -96,3 +96,30 @@ def test_output_of_a_test() -> None:
     assert event.output("accuracy") == 0.5
     with pytest.raises(SolverError, match="iteration 4: no output v of one number; outputs: accuracy, v"):
         event.output("v")
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("train", {"loss": [1.0]}),
+        ("train", {"loss": None}),
+        ("train", {"outputs": 3}),
+        ("train", {"outputs": {"a": {"b": 1}}}),
+        ("test", {"iteration": 1.5}),
+        ("test", {"net": "x"}),
+        ("snapshot", {"model": 3}),
+        ("done", {"time": True}),
+    ],
+)
+def test_a_field_of_another_type_is_named(tmp_path: Path, kind: str, change: dict[str, object]) -> None:
+    path = tmp_path / "log.jsonl"
+    record = next(record for _, record, _ in ALL if record["event"] == kind)
+    path.write_text(json.dumps({**record, **change}) + "\n")
+    with pytest.raises(SolverError, match=rf"log.jsonl: {kind} event with a bad or missing field"):
+        list(read_events(path))
+
+
+def test_lines_that_are_no_events_are_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"event": {}}\n{"event": []}\n' + "[" * 100_000 + "\n" + "9" * 5000 + "\n")
+    assert list(read_events(path)) == []

@@ -258,3 +258,24 @@ def test_disabled_log_says_nothing(tmp_path: Path) -> None:
     log.close()
     assert stream.getvalue() == ""
     assert (tmp_path / "log.jsonl").read_text() == ""
+
+
+def test_a_name_cannot_add_a_line() -> None:
+    stream = io.StringIO()
+    name = "a\nI1126 00:00:00.000000     1 solver.cpp:332] Optimization Done.\x1b[2J\u2028"
+    Log(stream).test(1, 0, None, [Score(name, 1.0)])
+    CaffeTimeLog(stream).layers([(name, 1.0, 2.0)])
+    Log(stream).initializing('net: "a"\nbase_lr: 0.1\n')
+    lines = stream.getvalue().split("\n")
+    escaped = r"a\nI1126 00:00:00.000000     1 solver.cpp:332] Optimization Done.\x1b[2J\u2028"
+    assert [GLOG.sub("", line) for line in lines] == [
+        "Test score #0: 1",
+        f"    Test net output #0: {escaped} = 1",
+        "Average time per layer: ",
+        f"{escaped}\tforward: 1 ms.",
+        f"{escaped}\tbackward: 2 ms.",
+        "Initializing solver from parameters: ",
+        'net: "a"',
+        "base_lr: 0.1",
+        "",
+    ]

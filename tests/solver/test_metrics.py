@@ -65,3 +65,16 @@ def test_a_csv_has_a_row_for_every_number(tmp_path: Path) -> None:
         *("1.5,20,train,loss,0.123456789", "1.5,20,train,iterations_per_s,10"),
         *("1.5,20,train,loss,2", "1.5,20,train,v[0],1", "1.5,20,train,v[1],3"),
     ]
+
+
+@pytest.mark.parametrize("sink", [JsonLines, Csv])
+def test_a_full_disk_is_named(sink: type[JsonLines] | type[Csv]) -> None:
+    # Either the header or the first event is too much.
+    with pytest.raises(SolverError, match="/dev/full: cannot be written: No space left on device"):
+        Log(io.StringIO(), [sink("/dev/full")]).final_loss(9, 1.0)
+
+
+@pytest.mark.parametrize("sink", [JsonLines, Csv])
+def test_a_missing_folder_is_named(sink: type[JsonLines] | type[Csv], tmp_path: Path) -> None:
+    with pytest.raises(SolverError, match=r"none/log: cannot be written: No such file.*: the folder .*none is missing"):
+        sink(tmp_path / "none" / "log")

@@ -1,6 +1,7 @@
 """Losses that are not finite: told with iteration and layer, and a reason to stop where asked for."""
 
 import io
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from caffe_compat.errors import SolverError
 from caffe_compat.proto import parse_net
 from caffe_compat.solver import Log, Solver
 from caffe_compat.solver.graphs import EagerRecorder
-from caffe_compat.solver.not_finite import first_not_finite
+from caffe_compat.solver.not_finite import CURE, LossesOfADevice, first_not_finite
 from caffe_compat.solver.train_step import RecordedStep
 from tests.solver.conftest import MakeSolver, messages
 
@@ -32,6 +33,19 @@ def spoil(solver: Solver, at: int, value: float) -> None:
             solver.net.params["ip"][0].data[0, 0] = value
 
     solver.add_callback(on_start=change)
+
+
+def without_batches(solver: Solver) -> None:
+    """As on a device, where the batch is known at displays only."""
+    forward_backward = solver.train_step.forward_backward
+
+    def hide(*, last: bool = True, display: bool = False) -> object:
+        result = forward_backward(last=last, display=display)
+        if not display:
+            solver.train_step.batch = {}
+        return result
+
+    solver.train_step.forward_backward = hide  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize(
@@ -76,6 +90,7 @@ def test_the_log_tells_once(recorded: bool, make_solver: MakeSolver) -> None:
 def test_the_iteration_is_the_first_in_the_window(make_solver: MakeSolver) -> None:
     stream = io.StringIO()
     solver = make_solver(log=Log(stream), average_loss=3)
+    without_batches(solver)
     spoil(solver, 5, float("inf"))
     solver.step(7)
     assert any(
@@ -91,3 +106,75 @@ def test_stop(make_solver: MakeSolver) -> None:
         solver.step(12)
     assert solver.iter == 4
     solver.close()
+
+
+def test_between_displays_it_is_told_when_it_happens(make_solver: MakeSolver) -> None:
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream), average_loss=1)
+    spoil(solver, 5, float("nan"))
+    solver.step(12)
+    told = [line for line in messages(stream) if "the loss is" in line]
+    assert told == [
+        'Iteration 5: the loss is nan; first in blob "ip" of layer "ip" (InnerProduct, whose weights are not finite); '
+        f"{CURE}"
+    ]
+
+
+def test_where_the_batch_is_not_known_the_display_tells_the_layer(make_solver: MakeSolver) -> None:
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream), average_loss=1)
+    without_batches(solver)
+    spoil(solver, 5, float("nan"))
+    solver.step(12)
+    told = [line for line in messages(stream) if "the loss is" in line]
+    assert told == [
+        f"Iteration 5: the loss is nan; {CURE}",
+        'Iteration 6: the loss is nan; first in blob "conv" of layer "conv" (Convolution, whose weights are not '
+        f"finite); {CURE}",
+    ]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_stop_between_displays(known: bool, make_solver: MakeSolver) -> None:
+    made = make_solver(average_loss=1)
+    solver = Solver(made.param, log=Log(enabled=False), source="solver.prototxt", stop_at_nan=True)
+    if not known:
+        without_batches(solver)
+    spoil(solver, 5, float("nan"))
+    origin = 'first in blob "ip"' if known else 'with the next batch first in blob "ip"'
+    with pytest.raises(SolverError, match=f"^Iteration 5: the loss is nan; {origin}"):
+        solver.step(12)
+    assert solver.iter == 5
+    solver.close()
+
+
+def test_losses_of_a_device_are_looked_at_when_they_have_arrived(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits: a copy that is not there yet is asked for again in the next iteration."""
+    polls = {"left": 3}
+
+    def start_copy(values: torch.Tensor) -> Callable[[], list[float] | None]:
+        def arrived() -> list[float] | None:
+            polls["left"] -= 1
+            return values.tolist() if polls["left"] < 0 else None
+
+        return arrived
+
+    monkeypatch.setattr("caffe_compat.solver.not_finite.start_copy", start_copy)
+    losses = LossesOfADevice(at_a_time=2)
+    found = [losses.take(i, torch.tensor(float(i))) for i in range(6)]
+    assert found == [[], [], [], [], [(0, 0.0), (1, 1.0), (2, 2.0), (3, 3.0)], [(4, 4.0), (5, 5.0)]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="copies from a GPU")
+def test_losses_of_a_gpu_arrive_without_a_wait() -> None:
+    losses = LossesOfADevice()
+    values = [torch.tensor(float(i), device="cuda") for i in range(40)]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = [pair for i, value in enumerate(values) for pair in losses.take(i, value)]
+        torch.cuda.set_sync_debug_mode("default")
+        torch.cuda.synchronize()
+        found += losses.take(40, values[0])
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert found == [(i, float(i)) for i in range(40)]

@@ -1,5 +1,6 @@
 """Our file beside a snapshot: any state comes back, a damaged file is named."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -105,3 +106,15 @@ def test_a_snapshot_is_told_from_others(tmp_path: Path) -> None:
 def test_a_state_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CaffeCompatError, match="a source_state holds a object"):
         write_resume(tmp_path / "a.resume", 3, [{"x": object()}])
+
+
+@pytest.mark.parametrize(
+    "change", [{"snapshot": None}, {"ranks": None}, {"ranks": [None]}, {"ranks": {"0": {}}}, {"snapshot": [1]}]
+)
+def test_another_programs_fields_are_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Its digest is right."""
+    text = json.dumps({"version": 2, "iteration": 3, "snapshot": {"weights": "0f"}, "ranks": [{}], **change})
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (tmp_path / "a.resume").write_text(f'{{"sha256": "{digest}", {text[1:]}')
+    with pytest.raises(SolverError, match=r"a\.resume: is damaged: has no snapshot's digests or no states; remove it"):
+        read_resume(tmp_path / "a.resume")

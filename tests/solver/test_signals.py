@@ -1,4 +1,4 @@
-"""SIGINT and SIGHUP as requests."""
+"""SIGINT, SIGHUP and SIGTERM as requests."""
 
 import os
 import signal
@@ -27,3 +27,15 @@ def test_effects_can_be_chosen() -> None:
         assert actions.requested() == "stop"
     with pytest.raises(SolverError, match='--sighup_effect is "explode"; expected stop, snapshot or none'):
         SignalActions(sighup_effect="explode")
+
+
+def test_sigterm_is_a_request_only_where_asked() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with SignalActions():
+        assert signal.getsignal(signal.SIGTERM) is before
+    with SignalActions(sigterm_effect="stop") as actions:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert [actions.requested() for _ in range(2)] == ["stop", "none"]
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SolverError, match='--sigterm_effect is "explode"; expected stop, snapshot or none'):
+        SignalActions(sigterm_effect="explode")

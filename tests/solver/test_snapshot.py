@@ -258,6 +258,70 @@ def test_find_snapshot_takes_the_newest_whole_one(make_solver: MakeSolver) -> No
     assert find_snapshot("snap") == Path("snap_iter_3.solverstate")
 
 
+def test_a_snapshot_of_another_net_is_passed_over(make_solver: MakeSolver, job: Path) -> None:
+    """Without a resume file, as Caffe leaves it, only the net can tell."""
+    make_solver().step(6)
+    mine = Path("snap_iter_6.caffemodel").read_bytes()
+    net = (job / "net.prototxt").read_text()
+    (job / "net.prototxt").write_text(net.replace('name: "ip"', 'name: "other"'))
+    make_solver().step(6)
+    (job / "net.prototxt").write_text(net)
+    Path("snap_iter_6.resume").unlink()
+    Path("snap_iter_3.resume").unlink()
+    Path("snap_iter_3.caffemodel").write_bytes(mine)
+    stream = io.StringIO()
+    solver = make_solver(log=Log(stream))
+    assert solver.newest_snapshot() == Path("snap_iter_3.solverstate")
+    told = [line.split("] ", 1)[1] for line in stream.getvalue().splitlines() if "passing over" in line]
+    assert len(told) == 1
+    assert told[0].startswith("passing over snapshot snap_iter_6.solverstate: snap_iter_6.caffemodel: does not fit ")
+    before = solver.net.params["ip"][0].clone()
+    Path("snap_iter_3.solverstate").unlink()
+    with pytest.raises(CaffeCompatError, match=r"^snap_iter_6.caffemodel: does not fit net.prototxt wholly"):
+        solver.newest_snapshot()
+    assert torch.equal(before, solver.net.params["ip"][0])
+    Path("snap_iter_6.solverstate").unlink()
+    assert solver.newest_snapshot() is None
+
+
+def test_another_process_cannot_write_the_same_snapshots(make_solver: MakeSolver, job: Path) -> None:
+    """From the start of solve(), or the first snapshot, to close(); two solvers of one process may."""
+    command = [sys.executable, "-c", ANOTHER]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    solver = make_solver()
+    with subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == b"written\n"
+        with pytest.raises(
+            SolverError, match='another process trains with snapshot_prefix "snap"; wait for it or stop'
+        ):
+            solver.solve()
+        with pytest.raises(SolverError, match='another process trains with snapshot_prefix "snap"'):
+            solver.snapshot()
+        other.stdin.write(b"close\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"closed\n"
+        assert not Path("snap.lock").exists()
+        solver.snapshot()
+        make_solver().snapshot()
+        assert Path("snap.lock").exists()
+        solver.close()
+
+
+ANOTHER = """
+import sys
+from caffe_compat.solver import Log, Solver
+solver = Solver("solver.prototxt", log=Log(enabled=False))
+solver.step(3)
+print("written", flush=True)
+sys.stdin.readline()
+solver.close()
+print("closed", flush=True)
+sys.stdin.read()
+"""
+
+
 def test_a_failed_write_leaves_the_old_snapshot(make_solver: MakeSolver, monkeypatch: pytest.MonkeyPatch) -> None:
     solver = make_solver()
     solver.step(3)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from caffe_compat.errors import NetError
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver import Log, Solver
 from tests.solver.conftest import NET, MakeSolver, train
@@ -82,3 +83,19 @@ def test_all_losses_of_one_name_are_widened_in_bf16() -> None:
     losses = [step.layer for step in solver.net.steps if step.layer.is_loss]
     assert [layer.has_hooks() for layer in losses] == [True, True]
     solver.close()
+
+
+def test_no_memory_for_a_backward_pass_names_the_largest_blob(
+    make_solver: MakeSolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total of")
+
+    solver = make_solver()
+    monkeypatch.setattr(torch.Tensor, "backward", fail)
+    line = (
+        r'layer "conv" \(Convolution\): no memory for a pass forward and backward; the largest blob is top "conv" of '
+        r"shape \(4, 4, 4, 4\) \(2.50 GiB\); make batches or layers smaller$"
+    )
+    with pytest.raises(NetError, match=line):
+        solver.step(1)

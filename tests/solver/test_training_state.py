@@ -82,6 +82,10 @@ def test_what_is_no_state_is_refused_with_its_place(make_solver: MakeSolver) -> 
             del state[key]
         with pytest.raises(SolverError, match=r"^a\.resume: cannot be used: .*; remove it to resume as Caffe does$"):
             solver.state.load_state(state, "a.resume")
+    state = solver.state.state()
+    state["random"]["numpy"][1] = 0.5
+    with pytest.raises(SolverError, match=r"^a\.resume: cannot be used: .*'float' object has no attribute 'numpy'"):
+        solver.state.load_state(state, "a.resume")
 
 
 def test_a_buffer_that_is_gone_is_said(make_solver: MakeSolver) -> None:

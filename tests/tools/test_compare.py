@@ -89,8 +89,28 @@ def test_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 def test_exported_net(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights = tmp_path / "a.caffemodel"
     assert main(["convert", str(model), str(weights), str(tmp_path / "net.pt2")]) == 0
-    assert run(model, tmp_path / "net.pt2", "--weights", weights) == 0
+    capsys.readouterr()
+    assert run(model, tmp_path / "net.pt2", "--weights", weights) == 1
+    assert capsys.readouterr().err.endswith("as it opens it; where you trust who made it, say --trust\n")
+    assert run(model, tmp_path / "net.pt2", "--weights", weights, "--trust") == 0
     assert "1 blobs agree" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["net.pt2", "net.onnx"])
+@pytest.mark.parametrize("data", [b"", b"text", b"PK\x03\x04", b"\x08\x08\x12" + b"\xff" * 20])
+def test_programs_of_other_bytes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, data: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    for words in ((path, model), (model, path), (path, path)):
+        assert run(*words, "--trust") == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith(f"caffe-compat compare: {path}: ")
+        assert shown.count("\n") == 1
+    path.unlink()
+    assert run(model, path, "--trust") == 1
+    assert capsys.readouterr().err.startswith(f"caffe-compat compare: {path}: ")
 
 
 def test_not_an_npz(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 import copy
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -203,7 +204,7 @@ def test_plain_pytorch_opens_a_program(
     expected = source({blob: torch.ones(2, 6, 16, 16)})["out.1"]
     torch.testing.assert_close(torch.tensor(json.loads(printed)), expected, rtol=1e-4, atol=1e-6)
     # and within this package, by the blob's own name
-    found = run_exported(out, {blob: np.ones((2, 6, 16, 16), np.float32)})
+    found = run_exported(out, {blob: np.ones((2, 6, 16, 16), np.float32)}, trust=True)
     torch.testing.assert_close(torch.from_numpy(found["out.1"]), expected, rtol=1e-4, atol=1e-6)
 
 
@@ -321,3 +322,19 @@ def test_an_inner_product_as_a_convolution(model: Path, tmp_path: Path, capsys: 
     source = Net(model, model.with_suffix(".caffemodel"), phase="TEST")
     state = torch.load(tmp_path / "out.pt", weights_only=True)
     assert torch.equal(state["ip.weight"], source.params["ip"][0].view(5, 3, 9, 9))
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors", ".pt2", ".onnx"])
+def test_a_full_disk_is_one_line(model: Path, tmp_path: Path, ending: str) -> None:
+    """A limit of the file's size stands for the disk; PyTorch's own writing to a file would end the process."""
+    out = tmp_path / f"out{ending}"
+    script = f"""
+import resource, sys
+from caffe_compat.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (512, 512))
+sys.exit(main(["convert", {str(model)!r}, {str(model.with_suffix(".caffemodel"))!r}, {str(out)!r}]))
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"caffe-compat convert: {out}: File too large\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.caffemodel", "net.prototxt"]

@@ -5,6 +5,7 @@ import pytest
 
 from caffe_compat.tools._net_arguments import (
     add_net_arguments,
+    add_python_layers_argument,
     add_weights_arguments,
     open_net,
     reshape_of,
@@ -22,11 +23,12 @@ layer { name: "both" type: "Power" bottom: "x" top: "c" include { stage: "s" sta
 def parse(*words: str, **defaults: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(exit_on_error=False)
     add_net_arguments(parser, **defaults)
+    add_python_layers_argument(parser)
     return parser.parse_args(words)
 
 
 def test_defaults() -> None:
-    assert vars(parse()) == {"phase": "TEST", "level": 0, "stage": ""}
+    assert vars(parse()) == {"phase": "TEST", "level": 0, "stage": "", "allow_python_layers": False}
     assert parse(phase="TRAIN").phase == "TRAIN"
 
 

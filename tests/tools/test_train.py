@@ -152,6 +152,9 @@ def test_snapshot_of_another_net(job: None, capsys: pytest.CaptureFixture[str]) 
         (signal.SIGINT, ["--sigint_effect=snapshot"], False),
         (signal.SIGHUP, ["--sighup_effect=stop"], True),
         (signal.SIGHUP, ["--sighup_effect=none"], None),
+        (signal.SIGTERM, ["--sigterm_effect=stop"], True),
+        (signal.SIGTERM, ["--sigterm_effect=snapshot"], False),
+        (signal.SIGTERM, ["--sigterm_effect=none"], None),
     ],
 )
 def test_signals(

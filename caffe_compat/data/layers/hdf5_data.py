@@ -1,6 +1,7 @@
 """HDF5Data: one dataset per top, from the HDF5 files named in a list."""
 
 import os
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,12 @@ class HDF5Source:
             self._load_file()
             self._row_order = self._saved_order(state["row_order"], len(self._row_order), "rows in its file")
             self._row = self._saved_place(state["row"], self._row_order)
-        except DataError:
+            self._offset = index(state["offset"])
+            process_random().set_state(state["random"])
+        except (DataError, LookupError, TypeError, ValueError):
             vars(self).update(before)
             process_random().set_state(random)
             raise
-        self._offset = state["offset"]
-        process_random().set_state(state["random"])
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -164,7 +165,7 @@ class HDF5Source:
     def _saved_place(self, place: int, order: np.ndarray) -> int:
         if not 0 <= place < len(order):
             raise DataError(f"{self.list_path}: the saved state stood at {place} of {len(order)}")
-        return place
+        return index(place)
 
     def _advance(self) -> None:
         self._row += 1
@@ -181,7 +182,7 @@ class HDF5Source:
 
     def _load_file(self) -> None:
         path = self.files[self._file_order[self._file]]
-        if not Path(path).exists():
+        if not os.path.exists(path):
             raise DataError(f"{path}: no such file; named in {self.list_path}{seen_from(path)}")
         with reading(path, "HDF5"), h5py.File(path, "r") as file:
             self._data = [self._read(file, path, name) for name in self.names]
@@ -200,7 +201,7 @@ class HDF5Source:
             raise DataError(f"{path}: no dataset {name!r} (a top's name); it has {', '.join(file) or 'none'}")
         if dataset.dtype.kind not in "fiu" or dataset.ndim < 1:
             raise DataError(f"{path}: dataset {name!r} is {dataset.dtype} {dataset.shape}; expected rows of numbers")
-        check_held(dataset, f"{path}: dataset {name!r}", DataError)
+        check_held(dataset, path, f"{path}: dataset {name!r}", DataError)
         result: np.ndarray = dataset[()].astype(self.dtype, copy=False)
         return result
 

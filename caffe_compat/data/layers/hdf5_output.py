@@ -1,6 +1,7 @@
 """HDF5Output: writes its two bottoms into an HDF5 file, as datasets ``data`` and ``label``."""
 
 import os
+import shutil
 from pathlib import Path
 
 import h5py
@@ -11,7 +12,9 @@ from torch import Tensor
 from caffe_compat.errors import DataError, seen_from
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.proto.hdf5 import why_not_written
 
+_SLACK_BYTES = 16 << 10  # HDF5's own, beside the rows
 _NAMES = ("data", "label")
 _AXES = 4  # Caffe writes both as num x channels x height x width
 
@@ -60,24 +63,34 @@ class HDF5Output(Layer):
     def _write(self, data: Tensor, label: Tensor) -> None:
         if self._file is None:
             self._file = self._open()
-        for name, bottom in zip(_NAMES, (data, label), strict=True):
-            rows = bottom.detach().cpu().numpy()
-            self._append(self._file, name, rows.reshape(rows.shape + (1,) * (_AXES - rows.ndim)))
-        self._file.flush()
+        # HDF5's library does not survive a full disk: a later flush or close ends the process.
+        free_bytes = shutil.disk_usage(Path(self._path).parent).free
+        if free_bytes < data.numel() * data.element_size() + label.numel() * label.element_size() + _SLACK_BYTES:
+            raise DataError(f"{self.where()}: {self._path}: cannot be written: no space left on the disk")
+        try:
+            for name, bottom in zip(_NAMES, (data, label), strict=True):
+                rows = bottom.detach().cpu().numpy()
+                self._append(self._file, name, rows.reshape(rows.shape + (1,) * (_AXES - rows.ndim)))
+            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            raise DataError(f"{self.where()}: {self._path}: cannot be written: {why_not_written(error)}") from None
 
     def _open(self) -> h5py.File:
         try:
             file = h5py.File(self._path, "a" if self._begun else "w")
         except OSError as error:
-            raise DataError(f"{self.where()}: {self._path}: cannot be created: {error}") from None
+            raise DataError(f"{self.where()}: {self._path}: cannot be created: {why_not_written(error)}") from None
         self._begun = True
         return file
 
     def close(self) -> None:
         """Close the file; a later pass goes on with it."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                file.close()
+            except (OSError, RuntimeError) as error:  # what was not written before cannot be now, either
+                raise DataError(f"{self.where()}: {self._path}: cannot be written: {why_not_written(error)}") from None
 
     def _append(self, file: h5py.File, name: str, rows: np.ndarray) -> None:
         if name not in file:

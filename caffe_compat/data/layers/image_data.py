@@ -1,5 +1,6 @@
 """ImageData: images and labels from files named in a list."""
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat.data.bad_records import BadRecords
-from caffe_compat.data.batch import BatchMaker
+from caffe_compat.data.batch import IMAGE_FILE_CURES, BatchMaker
 from caffe_compat.data.image_list import ImageList, read_image
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.transformer import Transformer
@@ -16,6 +17,9 @@ from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.random import CaffeGenerator, generator
+
+_SHUFFLE_COST = 25  # of a shuffle, beside that of each image, in images
+_MOST_REPEATED = 2**31 - 1  # images that are shuffled again to go on from a saved state: about ten minutes
 
 
 @register("ImageData")
@@ -94,7 +98,7 @@ class ImageListSource:
         self._root: str = param.root_folder
         self._how = (param.new_height, param.new_width, param.is_color)
         self.transformer = transformer
-        self.maker = BatchMaker(transformer)
+        self.maker = BatchMaker(transformer, cures=IMAGE_FILE_CURES)
         self.bad_records = BadRecords(skip_bad_records)
         self._seed = shuffle_seed
         self._restart()
@@ -143,9 +147,15 @@ class ImageListSource:
             raise DataError(
                 f"{self.images.path}: has {len(self.images)} images; the saved state stood at {state['next']}"
             )
+        shuffles = operator.index(state["shuffles"])
+        if shuffles * (len(self.images) + _SHUFFLE_COST) > _MOST_REPEATED:
+            raise DataError(
+                f"{self.images.path}: the saved state stood behind {shuffles} shuffles of {len(self.images)} images, "
+                "more than a training makes; damaged, start from another snapshot"
+            )
         self._seed = state["seed"]
         self._restart()
-        while self._shuffles < state["shuffles"]:
+        while self._shuffles < shuffles:
             self._shuffle()
         self._next = state["next"]
         self.transformer.set_state(state["random"])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe_compat.data.batch import BatchMaker
+from caffe_compat.data.batch import MEMORY_CURES, BatchMaker
 from caffe_compat.data.source_layer import make_transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Layer, Shape
@@ -34,7 +34,7 @@ class MemoryData(Layer):
                 f"memory_data_param has batch_size {param.batch_size}, channels {param.channels}, height "
                 f"{param.height}, width {param.width}; expected all of them, at least 1"
             )
-        self._maker = BatchMaker(make_transformer(self))
+        self._maker = BatchMaker(make_transformer(self), cures=MEMORY_CURES)
         self._maker.transformer.start_random()
         self._data: Tensor | None = None
         self._labels: Tensor | None = None

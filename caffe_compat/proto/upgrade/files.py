@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Literal
 
+from caffe_compat.errors import printable
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.read import read_message_with_source
 from caffe_compat.proto.source import FilePath
@@ -43,4 +44,4 @@ def _finish(message: Any, source: FilePath, target: FilePath, changed: bool, for
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(printable(text), file=sys.stderr)

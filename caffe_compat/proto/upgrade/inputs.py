@@ -12,14 +12,29 @@ def needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
 
 
 def upgrade(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
-    """Rewrite the inputs in place.  Inputs without sizes (old caffemodels) are just removed."""
+    """Rewrite the inputs in place.  Inputs without sizes that no layer takes (old caffemodels) are just removed."""
     if net.input_shape or net.input_dim:
         _check_sizes(net, log)
         layers = [_input_layer(net), *net.layer]
         del net.layer[:]
         net.layer.extend(layers)
+    elif log.source.text is not None:  # a net, not its weights
+        _check_unused(net, log)
     for name in ("input", "input_shape", "input_dim"):
         net.ClearField(name)
+
+
+def _check_unused(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
+    """Caffe would say later that it does not know the blob."""
+    tops = {top for layer in net.layer for top in layer.top}
+    for layer in net.layer:
+        for name in layer.bottom:
+            if name in net.input and name not in tops:
+                log.fail(
+                    layer.name,
+                    f'takes the net\'s input "{name}", which has no sizes; add input_shape {{ dim: ... }} behind '
+                    f'input: "{name}", once for each input',
+                )
 
 
 def _check_sizes(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from caffe_compat.errors import ProtoError
-from caffe_compat.proto.source import Source, printable
+from caffe_compat.errors import ProtoError, printable
+from caffe_compat.proto.source import Source
 
 
 @dataclass
@@ -27,8 +27,8 @@ class UpgradeLog:
 
     def fail(self, layer: str, text: str) -> NoReturn:
         """Raise ProtoError about a layer."""
-        raise ProtoError(f"{self.source.layer(layer)}: {printable(text)}")
+        raise ProtoError(f"{self.source.layer(layer)}: {text}")
 
     def fail_net(self, text: str) -> NoReturn:
         """Raise ProtoError about the whole net."""
-        raise ProtoError(f"{self.source.name}: {printable(text)}")
+        raise ProtoError(f"{self.source.name}: {text}")

@@ -1,5 +1,6 @@
 import logging
 import pickle
+import re
 import threading
 from pathlib import Path
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from caffe_compat import random
+from caffe_compat import Net, random
 from caffe_compat.data import encode_datum, encode_image, write_index_file, write_lmdb
 from caffe_compat.data.layers.data import Data
 from caffe_compat.errors import DataError, NetError
 from caffe_compat.layers.base import Layer
-from tests.data.conftest import COUNT, SHAPE, MakeLayer, noise_images
+from tests.data.conftest import COUNT, SHAPE, MakeLayer, noise_images, write_images
 
 RANDOM = "transform_param { crop_size: 8 mirror: true mean_value: 100 scale: 0.5 }"
 
@@ -193,3 +194,15 @@ def test_errors_of_setup_have_a_place(database: Path, tmp_path: Path, make_layer
         make_layer(text(database, batch=0))
     with pytest.raises(DataError, match=r"expected at least 50x50 for crop_size 50"):
         make_layer(text(database, transform="transform_param { crop_size: 50 }"))
+
+
+@pytest.mark.parametrize(
+    ("size", "ahead", "taken"),
+    [(10**9, "", 5 * (2 * 4 + 200) * 10**9), (10**6, "prefetch: 2000000", 2000001 * (2 * 4 + 200) * 10**6)],
+)
+def test_batches_that_no_memory_holds_are_refused_by_name(tmp_path: Path, size: int, ahead: str, taken: int) -> None:
+    write_images(tmp_path / "db", noise_images(shape=(1, 1, 1)))
+    (tmp_path / "net").write_text(f"layer {{ name: 'd' {text(tmp_path / 'db', size, ahead)} }}")
+    batches = re.escape(f"holding batches of ({size}, 1, 1, 1) and ({size},) takes {taken} bytes")
+    with pytest.raises(NetError, match=rf'^{tmp_path}/net:1: layer "d" \(Data\): {batches}, and \d+ are free; make'):
+        Net(tmp_path / "net")

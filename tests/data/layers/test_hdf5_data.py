@@ -94,6 +94,16 @@ def test_a_small_file_that_asks_for_gigabytes(
         make_layer(text + "}")
 
 
+def test_values_in_another_file_are_not_fetched(tmp_path: Path, make_layer: MakeLayer) -> None:
+    text = write_hdf5(tmp_path)
+    (tmp_path / "0.h5").rename(tmp_path / "secret.h5")
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["data"] = h5py.ExternalLink("secret.h5", "/data")
+        file["label"] = h5py.ExternalLink("secret.h5", "/label")
+    with pytest.raises(DataError, match=r"0.h5: dataset 'data': its values are in another file; copy them into this"):
+        make_layer(text + "}")
+
+
 @pytest.mark.parametrize("shuffle", ["", "shuffle: true"])
 def test_a_state_of_other_files_is_refused_and_changes_nothing(
     tmp_path: Path, make_layer: MakeLayer, shuffle: str
@@ -115,4 +125,7 @@ def test_a_state_of_other_files_is_refused_and_changes_nothing(
         layer.load_source_state(shuffled_state)
     with pytest.raises(DataError, match=r"files.txt: the saved state stood at 2 of 2"):
         layer.load_source_state({**before, "file": 2})
+    for wrong in ({"offset": None}, {"row": "1"}, {"random": [1, 2]}):
+        with pytest.raises((TypeError, ValueError)):  # which the solver turns into a line
+            layer.load_source_state({**before, **wrong})
     assert layer.source_state() == before

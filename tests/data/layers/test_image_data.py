@@ -83,3 +83,7 @@ def test_a_state_of_another_list_is_refused_and_shuffles_nothing(tmp_path: Path,
         assert layer.source_state() == before
     with pytest.raises(DataError, match=r"list.txt: has 7 images; the saved state stood at 7"):
         plain.load_source_state({**plain.source_state(), "next": 7})
+    before = shuffled.source_state()
+    with pytest.raises(DataError, match=r"list.txt: the saved state stood behind 1000000000000 shuffles of 7 images"):
+        shuffled.load_source_state({**before, "shuffles": 10**12})
+    assert shuffled.source_state() == before

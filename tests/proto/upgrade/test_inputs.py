@@ -3,7 +3,7 @@
 import pytest
 
 from caffe_compat.errors import ProtoError
-from caffe_compat.proto import parse_net
+from caffe_compat.proto import caffe_pb2, parse_message, parse_net, read_net
 from tests.proto.upgrade.v0_text import V0_DATA
 
 
@@ -11,6 +11,18 @@ def test_inputs_without_sizes_are_removed() -> None:
     net = parse_net('input: "data" layer { name: "r" }')
     assert [layer.name for layer in net.layer] == ["r"]
     assert not net.input
+
+
+def test_an_input_without_sizes_that_a_layer_takes_is_named() -> None:
+    text = 'input: "a"\nlayer { name: "e" bottom: "a" }'
+    with pytest.raises(ProtoError) as caught:
+        parse_net(text, "net.prototxt")
+    assert str(caught.value) == (
+        'net.prototxt:2: layer "e": takes the net\'s input "a", which has no sizes; add input_shape { dim: ... } '
+        'behind input: "a", once for each input'
+    )
+    assert len(parse_net(text + 'layer { name: "d" top: "a" }').layer) == 2
+    assert len(read_net(parse_message(text, caffe_pb2.NetParameter())).layer) == 1
 
 
 @pytest.mark.parametrize(
