@@ -150,8 +150,8 @@ def read_key(key: str) -> tuple[tuple[int, ...], tuple[int, ...], ConvWindow]:
     def numbers(text: str) -> tuple[int, ...]:
         return tuple(int(number) for number in text.split("x"))
 
-    spans = [numbers(text[1:]) for text in (stride, padding, dilation)]
-    return numbers(input), numbers(weight), ConvWindow(*spans, groups=int(groups[1:]))
+    window = ConvWindow(numbers(stride[1:]), numbers(padding[1:]), numbers(dilation[1:]), int(groups[1:]))
+    return numbers(input), numbers(weight), window
 
 
 def rule_of_thumb(operation: str, number_type: str, *, channels_last: bool, weight: Sequence[int], groups: int) -> str:
