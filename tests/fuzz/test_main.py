@@ -1,5 +1,7 @@
 """A fault is found, made small, saved, and shown again; every reader takes its own seeds."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from tests.fuzz.__main__ import main, make_seeds
 from tests.fuzz.readers import READERS
 from tests.fuzz.worker import Worker
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.xdist_group("fuzz")
 
 
@@ -34,3 +37,12 @@ def test_a_fault_is_saved_and_shown_again(
     assert main(["--replay", str(path)]) == 1
     assert "KeyError: 'x'" in capsys.readouterr().out
     assert main(["--seconds", "1", "--seed", "3", "--readers", "log"]) == 0
+
+
+@pytest.mark.slow
+def test_two_minutes_of_every_reader() -> None:
+    """The share of ``make fuzz`` that every run of the tests has, from one seed."""
+    command = [sys.executable, "-m", "tests.fuzz", "--seconds", "120", "--seed", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("fuzz: 0 faults; seed 1\n")
