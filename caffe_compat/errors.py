@@ -15,8 +15,11 @@ def seen_from(path: str | os.PathLike[str]) -> str:
     return "" if os.path.isabs(path) else f" (working directory {os.getcwd()})"
 
 
-class CaffeCompatError(Exception):
-    """Base of every error that caffe_compat raises about the user's files, nets or data."""
+class CaffeCompatError(RuntimeError):
+    """Base of every error that caffe_compat raises about the user's files, nets or data.
+
+    A RuntimeError, which is what scripts written for pycaffe catch.
+    """
 
 
 class ProtoError(CaffeCompatError):

@@ -51,6 +51,9 @@ class ReLU(NeuronLayer):
             return top
         return functional.leaky_relu(bottom, self.negative_slope)
 
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return torch.where(bottom > 0, top_diff, top_diff * self.negative_slope)
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.negative_slope == 0:
             return [graph.add("Relu", step.bottoms[0])]

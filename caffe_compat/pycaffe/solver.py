@@ -25,7 +25,6 @@ class BlobStep(TrainStep):
         self._net.clear_param_diffs()  # in place: views of diffs that a caller holds stay valid
 
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Mapping[str, Tensor], Tensor]:
-        self._net.write_back()
         loss = self._net.engine.forward()
         self._net.engine.backward()
         outputs = {name: torch.from_numpy(self._net.blobs[name].data) for name in self._net.outputs}
