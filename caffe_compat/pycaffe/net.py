@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from caffe_compat.data.layers.memory_data import MemoryData
 from caffe_compat.errors import NetError
@@ -154,6 +155,18 @@ class Net:
         self._set_all(outputs, self.outputs, "diff")
         self._backward(first, last)
         return self._arrays(wanted, "diff")
+
+    def run_all(self) -> float:
+        """Run all layers; returns the loss."""
+        return self._forward(0, len(self.layers) - 1)
+
+    def run_all_backward(self) -> None:
+        """Run backward through all layers."""
+        self._backward(len(self.layers) - 1, 0)
+
+    def output_tensors(self) -> dict[str, Tensor]:
+        """The output blobs on the net's device."""
+        return {name: self.engine.blobs[i].read_data() for name, i in zip(self.outputs, self._outputs, strict=True)}
 
     def _forward(self, start: int, end: int) -> float:
         """Run the layers with these numbers, both included; returns their loss."""
