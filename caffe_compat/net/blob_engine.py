@@ -18,13 +18,12 @@ class BlobEngine:
     As in Caffe a layer shapes its tops just before it runs, so that layers that do not run keep theirs.  The blobs
     live on the net's device; the host sees copies, made when somebody asks (``place`` counts them).
 
-    ``host_apart``: whether the host cannot reach the net's memory; None: as the device says.
+    ``place``: where that is; nets that share parameters share it, too.  None: the net's own device.
     """
 
-    def __init__(self, net: Net, *, host_apart: bool | None = None) -> None:
+    def __init__(self, net: Net, place: Place | None = None) -> None:
         self.net = net
-        apart = net.device.type != "cpu" if host_apart is None else host_apart
-        self.place = Place(net.device, net.dtype, apart)
+        self.place = place or self.place_of(net)
         self.blobs = [TensorBlob(shape, self.place) for shape in net.blob_shapes_in_order]
         self.params = [
             [ParamBlob(step.layer, i, self.place) for i in range(len(step.layer.blobs))] for step in net.steps
@@ -35,6 +34,10 @@ class BlobEngine:
         ]
         for run in self.runs:
             run.begin()
+
+    def place_of(self, net: Net) -> Place:
+        """A place on the net's device."""
+        return Place(net.device, net.dtype, apart=net.device.type != "cpu")
 
     def reshape(self) -> None:
         """Carry the present shapes of the source blobs through the net."""

@@ -1,7 +1,7 @@
 """Caffe's blobs: a shape over memory that blobs may share, on the net's device, copied to the host when asked for."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy.typing as npt
@@ -26,6 +26,14 @@ class Place:
     apart: bool
     copies_to_host: int = 0
     copies_to_device: int = 0
+    _parameters: "dict[int, tuple[ParamMemory, ParamMemory]]" = field(default_factory=dict)
+
+    def memories_of(self, parameter: nn.Parameter) -> "tuple[ParamMemory, ParamMemory]":
+        """Those of a parameter's value and gradient; one pair, however many layers (of nets here) share it."""
+        if id(parameter) not in self._parameters:
+            pair = ParamMemory(self, parameter, diff=False), ParamMemory(self, parameter, diff=True)
+            self._parameters[id(parameter)] = pair
+        return self._parameters[id(parameter)]
 
     def zeros(self, count: int) -> Tensor:
         return torch.zeros(count, dtype=self.dtype, device=self.device)
@@ -241,8 +249,7 @@ class ParamBlob(_Views):
         self._layer, self._index = layer, index
         self.parameter = layer.blobs[index]
         self.shape = layer.blob_shapes[index]
-        self.data_memory = ParamMemory(place, self.parameter, diff=False)
-        self.diff_memory = ParamMemory(place, self.parameter, diff=True)
+        self.data_memory, self.diff_memory = place.memories_of(self.parameter)
 
     def flush(self) -> None:
         """Bring to the device what a caller wrote on the host."""

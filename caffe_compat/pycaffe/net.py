@@ -16,6 +16,7 @@ from caffe_compat.layers.base import Layer
 from caffe_compat.layers.python import Python
 from caffe_compat.net import Net as CoreNet
 from caffe_compat.net.blob_engine import BlobEngine
+from caffe_compat.net.blobs import Place
 from caffe_compat.net.weights import share_values
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.pycaffe import mode
@@ -76,15 +77,15 @@ class Net:
             self.copy_from(weights)
 
     @classmethod
-    def of(cls, core: CoreNet, *, host_apart: bool | None = None) -> "Net":
-        """The facade over a net that exists already (a solver's); ``host_apart`` as in ``BlobEngine``."""
+    def of(cls, core: CoreNet, place: Place | None = None) -> "Net":
+        """The facade over a net that exists already (a solver's); ``place`` as in ``BlobEngine``."""
         self = cls.__new__(cls)
-        self._attach(core, host_apart)
+        self._attach(core, place)
         return self
 
-    def _attach(self, core: CoreNet, host_apart: bool | None = None) -> None:
+    def _attach(self, core: CoreNet, place: Place | None = None) -> None:
         self.core = core
-        self.engine = BlobEngine(core, host_apart=host_apart)
+        self.engine = BlobEngine(core, place)
         names = core.blob_names
         weights: dict[int, float] = {}
         for step in core.steps:

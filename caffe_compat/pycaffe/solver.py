@@ -51,7 +51,7 @@ class Solver:
         self.core.optimizer.keep_update = True  # after a step a parameter's diff holds its update
         self.net = Net.of(self.core.net)
         self.core.train_step = BlobStep(self.net, self.core.optimizer)
-        self.test_nets = [Net.of(net) for net in self.core.test_nets]
+        self.test_nets = [Net.of(net, self.net.engine.place) for net in self.core.test_nets]
         self._facades = {id(net.core): net for net in (self.net, *self.test_nets)}
         self.core.run_net = self._run_net
 

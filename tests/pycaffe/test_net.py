@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import caffe_compat.pycaffe as caffe
 from caffe_compat import Net as CoreNet
 from caffe_compat.errors import NetError
+from caffe_compat.net.blobs import Place
 from caffe_compat.proto import parse_net
 
 TEXT = """
@@ -162,23 +164,27 @@ def test_forward_backward_all(model: str) -> None:
 
 def apart(model: str, phase: str = "TEST") -> caffe.Net:
     """A net on the CPU that treats it as a device of its own."""
-    return caffe.Net.of(CoreNet(model, phase=phase), host_apart=True)
+    return caffe.Net.of(CoreNet(model, phase=phase), place(apart=True))
+
+
+def place(*, apart: bool) -> Place:
+    return Place(torch.device("cpu"), torch.float32, apart)
 
 
 def test_a_forward_that_nobody_reads_copies_nothing(model: str) -> None:
     net = apart(model)
     net.blobs["data"].data[...] = X[:2]
     net.forward()
-    place = net.engine.place
-    assert (place.copies_to_host, place.copies_to_device) == (0, 1), "only the input goes over"
+    where = net.engine.place
+    assert (where.copies_to_host, where.copies_to_device) == (0, 1), "only the input goes over"
     for _ in range(3):
         net.forward()
         net.backward()
-    assert (place.copies_to_host, place.copies_to_device) == (0, 1)
+    assert (where.copies_to_host, where.copies_to_device) == (0, 1)
     out = net.forward()
     assert out["scaled"].tolist() == [[3.0] * 4, [12.0] * 4]
     assert dict(**out)["scaled"] is out["scaled"]
-    assert place.copies_to_host == 1
+    assert where.copies_to_host == 1
 
 
 def test_parameters_and_diffs_go_over_when_they_were_written(model: str, tmp_path: Path) -> None:
@@ -193,6 +199,21 @@ def test_parameters_and_diffs_go_over_when_they_were_written(model: str, tmp_pat
     net.save(tmp_path / "w.caffemodel")
     other = caffe.Net(model, str(tmp_path / "w.caffemodel"), caffe.TEST)
     assert other.params["fc"][1].data.tolist() == [7.0] * 4
+
+
+def test_layers_that_share_a_parameter_show_one_copy_of_it(tmp_path: Path) -> None:
+    param = "param { name: 'w' } inner_product_param { num_output: 3 bias_term: false }"
+    (tmp_path / "shared").write_text(
+        "layer { name: 'in' type: 'Input' top: 'x' input_param { shape { dim: 1 dim: 3 } } }"
+        f"layer {{ name: 'a' type: 'InnerProduct' bottom: 'x' top: 'y' {param} }}"
+        f"layer {{ name: 'b' type: 'InnerProduct' bottom: 'y' top: 'z' {param} }}"
+    )
+    net = apart(str(tmp_path / "shared"))
+    assert not net.params["b"][0].data.any()  # a look, which must not win over what is written now
+    net.params["a"][0].data[...] = 2 * np.eye(3)
+    assert net.params["b"][0].data.tolist() == (2 * np.eye(3)).tolist()
+    assert not net.params["b"][0].diff.any()
+    assert net.forward(x=X[:1])["z"].tolist() == [[0, 4, 8]]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -380,7 +401,7 @@ def test_a_python_layer_works_on_the_nets_blobs(
 ) -> None:
     text = python_layer("a", "", "Counter") + python_layer("b", "bottom: 'a'", "Half")
     core = CoreNet(python_net(tmp_path, monkeypatch, text), phase="TRAIN")
-    net = caffe.Net.of(core, host_apart=host_apart)
+    net = caffe.Net.of(core, place(apart=host_apart))
     a, b = net.layers
     assert type(b).__name__ == "Half"
     assert net.layer_dict["b"] is b
