@@ -1,17 +1,17 @@
 """pycaffe's ``init_log`` and ``log``: lines in glog's form."""
 
-from caffe_compat.solver.log import Glog
-
-_least = 0
+from caffe_compat.glog_settings import SETTINGS
+from caffe_compat.solver.log import ScriptLog
 
 
 def init_log(level: int | None = None, stderr: bool = False) -> None:
-    """Write lines from severity ``level`` on (0 information, 1 warnings, 2 errors); they always go to stderr."""
-    global _least
+    """Write lines from severity ``level`` on (0 information, 1 warnings, 2 errors); with ``stderr`` to no file."""
     if level is not None:
-        _least = int(level)
+        SETTINGS.set("minloglevel", str(int(level)))
+    if stderr:
+        SETTINGS.set("logtostderr", "1")
 
 
 def log(s: str) -> None:
     """Write a line of information."""
-    Glog(enabled=_least <= 0).line("pycaffe.py:1", s)
+    ScriptLog().said(s)
