@@ -156,6 +156,11 @@ class Layer(nn.Module):
         """Whether this type has ``gradient_now``."""
         return type(self).gradient_now is not Layer.gradient_now
 
+    def deconvolved(self, bottom: Tensor, top_diff: Tensor, *, guided: bool) -> Tensor | None:
+        """The bottom's diff in a deconvnet (Zeiler and Fergus 2014), or in ``guided`` backpropagation (Springenberg et
+        al. 2015); None where both are the layer's own backward."""
+        return None
+
     def attach_blobs(self, bottoms: Sequence[Any], tops: Sequence[Any], params: Sequence[Any]) -> None:
         """``runs_on_blobs`` only: the blobs that the methods below read and write."""
         raise TypeError(f"{type(self).__name__} does not run on blobs")

@@ -96,13 +96,21 @@ class BlobEngine:
     @torch.no_grad()
     def backward_layer(self, number: int) -> None:
         """Run one layer's backward, if Caffe would."""
+        if self._is_ready_for_backward(number):
+            self.runs[number].backward()
+
+    @torch.no_grad()
+    def deconv_layer(self, number: int, *, guided: bool) -> None:
+        """Run one layer's backward as in a deconvnet, if Caffe would run a backward."""
+        if self._is_ready_for_backward(number):
+            self.runs[number].deconv(guided=guided)
+
+    def _is_ready_for_backward(self, number: int) -> bool:
         run = self.runs[number]
-        if not run.step.need_backward:
-            return
-        if self.place.apart:
+        if run.step.need_backward and self.place.apart:
             for param in run.params:
                 param.flush()
-        run.backward()
+        return run.step.need_backward
 
     @torch.no_grad()
     def clear_param_diffs(self) -> None:

@@ -38,6 +38,10 @@ class LayerRun:
     def backward(self) -> None:
         """Compute the diffs of bottoms and parameters from those of the tops."""
 
+    def deconv(self, *, guided: bool) -> None:
+        """Backward as in a deconvnet (``Layer.deconvolved``), which leaves the diffs of parameters alone."""
+        self.backward()
+
     def loss(self) -> float:
         """The weighted loss of the tops."""
         total = 0.0
@@ -223,9 +227,21 @@ class TensorRun(_ShapedRun):
 
     # -- backward -----------------------------------------------------------------------
 
+    def deconv(self, *, guided: bool) -> None:
+        diff = None
+        if self._needed == [0]:
+            diff = self.layer.deconvolved(self.bottoms[0].read_data(), self.tops[0].read_diff(), guided=guided)
+        if diff is None:
+            self._go_back([])
+        else:
+            self._store_diffs([diff])
+
     def backward(self) -> None:
+        self._go_back(self._learned)
+
+    def _go_back(self, learned: list[nn.Parameter]) -> None:
         self._check_differentiable()
-        if not self._needed and not self._learned:
+        if not self._needed and not learned:
             return
         if self._by_formula and self._reads_now():
             kept = self._record.bottoms[0].detach() if self._record else self.bottoms[0].read_data()
@@ -236,7 +252,7 @@ class TensorRun(_ShapedRun):
             return
         record = self._present_record()
         pairs = [(blob, top) for blob, top in zip(self.tops, record.tops, strict=True) if top.requires_grad]
-        wanted = [record.bottoms[j] for j in self._needed] + self._learned
+        wanted = [record.bottoms[j] for j in self._needed] + learned
         grads: Sequence[Tensor | None] = [None] * len(wanted)
         if pairs:
             grads = torch.autograd.grad(
@@ -247,7 +263,7 @@ class TensorRun(_ShapedRun):
                 allow_unused=True,
             )
         self._store_diffs(grads[: len(self._needed)])
-        self._add_to_params(grads[len(self._needed) :])
+        self._add_to_params(learned, grads[len(self._needed) :])
 
     def _check_differentiable(self) -> None:
         layer = self.layer
@@ -303,13 +319,13 @@ class TensorRun(_ShapedRun):
                 # A layer that works in place may have given the blob more axes.
                 blob.diff_memory.put(grad.reshape(blob.shape), fresh=False)
 
-    def _add_to_params(self, grads: Sequence[Tensor | None]) -> None:
-        if not grads:
+    def _add_to_params(self, learned: list[nn.Parameter], grads: Sequence[Tensor | None]) -> None:
+        if not learned:
             return
         shapes = [bottom.shape for bottom in self.bottoms]
         replaced = {id(p.parameter) for i, p in enumerate(self.params) if self.layer.replaces_diff(i, *shapes)}
         blobs = {id(p.parameter): p for p in self.params}
-        for parameter, grad in zip(self._learned, grads, strict=True):
+        for parameter, grad in zip(learned, grads, strict=True):
             if grad is not None:
                 diff = blobs[id(parameter)].diff_memory.write()
                 flat = grad.reshape(-1)

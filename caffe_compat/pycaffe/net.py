@@ -25,6 +25,8 @@ from caffe_compat.pycaffe.blob import Blob, BlobVec
 
 Callback = Callable[[int], object]
 
+DECONV_TYPES = ("Zeiler & Fergus", "Guided Backprop")
+
 
 class UnknownLayerError(NetError, ValueError):
     """A layer that the net does not have: scripts catch ValueError."""
@@ -189,6 +191,44 @@ class Net:
             self._call("before_backward", number)
             self.engine.backward_layer(number)
             self._call("after_backward", number)
+
+    # -- what a unit sees (Yosinski's fork of Caffe) ---------------------------------------
+
+    def backward_from_layer(
+        self, start_name: str, start_diff: np.ndarray, diffs: Sequence[str] | None = None, zero_higher: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Backward from layer ``start_name``, whose top gets ``start_diff`` as its diff; ``zero_higher``: set those of
+        the blobs above to 0.  Returns what ``backward`` returns."""
+        self._set_start(start_name, start_diff, zero_higher=zero_higher)
+        return self.backward(diffs, start_name)
+
+    def deconv_from_layer(  # as scripts call it
+        self,
+        start_name: str,
+        start_diff: np.ndarray,
+        diffs: Sequence[str] | None = None,
+        zero_higher: bool = False,
+        deconv_type: str = "Zeiler & Fergus",
+    ) -> dict[str, np.ndarray]:
+        """The same as a deconvnet goes back, or by "Guided Backprop"; the diffs of parameters stay as they are."""
+        if deconv_type not in DECONV_TYPES:
+            raise NetError(f"deconv_type is {deconv_type!r}; expected {' or '.join(map(repr, DECONV_TYPES))}")
+        wanted = self._known([*self.inputs, *(diffs or [])])
+        self._set_start(start_name, start_diff, zero_higher=zero_higher)
+        for number in range(self._index(start_name), -1, -1):
+            self.engine.deconv_layer(number, guided=deconv_type == DECONV_TYPES[1])
+        return self._arrays(wanted, "diff")
+
+    def _set_start(self, name: str, diff: np.ndarray, *, zero_higher: bool) -> None:
+        top = self._top_ids(self._index(name))[0]
+        blob = self._blobs[top]
+        if np.shape(diff) != blob.shape:
+            raise NetError(
+                f"{self.core.source}: the diff for {name!r} has shape {np.shape(diff)}; expected {blob.shape}"
+            )
+        blob.diff[...] = diff
+        for higher in self._blobs[top + 1 :] if zero_higher else ():
+            higher.diff[...] = 0
 
     def _call(self, moment: str, number: int) -> None:
         for function in self._callbacks.get(moment, ()):

@@ -323,6 +323,56 @@ def test_set_input_arrays_feeds_memory_data(tmp_path: Path) -> None:
     assert net.blobs["y"].data.tolist() == [2, 3]
 
 
+# -- what a unit sees -----------------------------------------------------------------------
+
+UNITS = """
+force_backward: true
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "relu1" type: "ReLU" bottom: "data" top: "relu1" }
+layer { name: "fc" type: "InnerProduct" bottom: "relu1" top: "fc"
+  inner_product_param { num_output: 4 bias_term: false } }
+layer { name: "relu2" type: "ReLU" bottom: "fc" top: "fc" }
+layer { name: "top" type: "Power" bottom: "fc" top: "top" power_param { scale: 3 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ({}, [5, 0, 7, 0]),  # the plain gradient: where data is positive
+        ({"deconv_type": "Zeiler & Fergus"}, [5, 6, 7, 0]),  # positive diffs
+        ({"deconv_type": "Guided Backprop"}, [5, 0, 7, 0]),  # both
+    ],
+)
+def test_back_from_a_unit(tmp_path: Path, way: dict[str, str], expected: list[float]) -> None:
+    (tmp_path / "units").write_text(UNITS)
+    net = caffe.Net(str(tmp_path / "units"), caffe.TEST)
+    net.params["fc"][0].data[...] = np.eye(4)
+    net.forward(data=np.array([[1, -1, 2, -2]], np.float32))
+    net.blobs["top"].diff[...] = 9
+    diff = np.array([[5, 6, 7, -8]], np.float32)
+    start = net.deconv_from_layer if way else net.backward_from_layer
+    out = start("fc", diff, ["relu1"], zero_higher=True, **way)
+    assert out["data"][0].tolist() == expected
+    assert out["relu1"][0].tolist() == diff[0].tolist()
+    assert not net.blobs["top"].diff.any()
+    assert bool(net.params["fc"][0].diff.any()) == (not way), "a deconvnet learns nothing"
+    with pytest.raises(NetError, match=r"the diff for 'fc' has shape \(4,\); expected \(1, 4\)"):
+        net.backward_from_layer("fc", np.zeros(4))
+    with pytest.raises(NetError, match="deconv_type is 'x'; expected 'Zeiler & Fergus' or 'Guided Backprop'"):
+        net.deconv_from_layer("fc", diff, deconv_type="x")
+
+
+def test_a_guided_relu_masks_both_ways(tmp_path: Path) -> None:
+    (tmp_path / "units").write_text(UNITS)
+    net = caffe.Net(str(tmp_path / "units"), caffe.TEST)
+    net.forward(data=np.array([[1, -1, 2, -2]], np.float32))
+    diff = np.array([[-5, 6, 7, -8]], np.float32)
+    assert net.deconv_from_layer("relu1", diff)["data"][0].tolist() == [0, 6, 7, 0]
+    assert net.deconv_from_layer("relu1", diff, deconv_type="Guided Backprop")["data"][0].tolist() == [0, 0, 7, 0]
+    assert net.backward_from_layer("relu1", diff)["data"][0].tolist() == [-5, 0, 7, 0]
+
+
 # -- Python layers on the net's own blobs --------------------------------------------------
 
 LAYERS = """
