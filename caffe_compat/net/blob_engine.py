@@ -8,7 +8,7 @@ pycaffe, ``debug_info`` and ``caffe time`` stand on it.
 import torch
 
 from caffe_compat.net.blobs import ParamBlob, Place, TensorBlob
-from caffe_compat.net.layer_runs import make_run
+from caffe_compat.net.layer_runs import InputRun, make_run
 from caffe_compat.net.net import Net
 
 
@@ -47,6 +47,12 @@ class BlobEngine:
 
     def _note_shapes(self) -> None:
         self.net.note_shapes([blob.shape for blob in self.blobs])
+
+    def lead_inputs(self) -> None:
+        """Let the net, run as a module without inputs, take what stands in our input blobs."""
+        for run in self.runs:
+            if isinstance(run, InputRun):
+                run.lead()
 
     def flush(self) -> None:
         """Bring to the device what a caller wrote into parameters on the host."""

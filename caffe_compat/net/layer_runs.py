@@ -51,12 +51,19 @@ class LayerRun:
 
 
 class InputRun(LayerRun):
-    """A layer whose tops the caller writes; the layer gives these, too, when the net runs as a module."""
+    """A layer whose tops the caller writes; they begin with what it holds."""
 
     def begin(self) -> None:
         super().begin()
-        assert isinstance(self.layer, Input)
-        self.layer.follow([top.read_data for top in self.tops])
+        if isinstance(self.layer, Input):
+            for top, value in zip(self.tops, self.layer.held, strict=True):
+                if value is not None:
+                    _store(top, value, fresh=False)
+
+    def lead(self) -> None:
+        """From now on the layer gives the tops' data when the net runs as a module."""
+        if isinstance(self.layer, Input):
+            self.layer.follow([top.read_data for top in self.tops])
 
 
 class SourceRun(LayerRun):

@@ -88,6 +88,7 @@ class Net:
     def _attach(self, core: CoreNet, place: Place | None = None) -> None:
         self.core = core
         self.engine = BlobEngine(core, place)
+        self.engine.lead_inputs()
         names = core.blob_names
         weights: dict[int, float] = {}
         for step in core.steps:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from caffe_compat import Net, NetError
+from caffe_compat.layers.input import Input
 from caffe_compat.net.blob_engine import BlobEngine
 from caffe_compat.net.blobs import ParamBlob, TensorBlob
 from caffe_compat.proto import parse_net
@@ -291,8 +292,19 @@ def test_a_parameter_layers_top_is_its_parameter() -> None:
     assert e.diff("w") == [3, 30]
 
 
-def test_input_blobs_are_what_their_layer_holds() -> None:
+def test_input_blobs_begin_with_what_their_layer_holds() -> None:
     e = Engine(IN + FC)
+    assert isinstance(e.net.layers["in"], Input)
+    e.net.layers["in"].held[0] = torch.tensor(X)
+    again = BlobEngine(e.net)
+    assert again.blobs[0].data.tolist() == X
+    again.blobs[0].data.fill_(0)
+    assert e.net.next_batch()["x"].tolist() == X, "the layer's own stays"
+
+
+def test_a_net_can_take_the_engines_input_blobs() -> None:
+    e = Engine(IN + FC)
+    e.engine.lead_inputs()
     e.set("x", X)
     assert e.net.next_batch()["x"].tolist() == X
     assert e.net(x=torch.zeros(2, 3))["y"].tolist() == [[0, 0]] * 2
