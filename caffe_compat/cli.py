@@ -3,7 +3,8 @@
 Another package adds a command of its own as an entry point of the group ``caffe_compat.commands``, which names its
 module.  A tool, or such a module, has ``add_arguments(parser)`` and ``run(args) -> exit status``; the first line of its
 docstring is its help.
-Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``--noflag``, ``--flag=false``.
+Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``--noflag``, ``--flag=false``; they may
+come before the command, and glog's own (``-log_dir logs``, ``-minloglevel 1``, ``-logtostderr``) are among them.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from typing import NoReturn
 
 from caffe_compat import __version__, tools
 from caffe_compat.errors import CaffeCompatError, one_line, printable
+from caffe_compat.glog_settings import FLAGS, SETTINGS
 from caffe_compat.tools._extensions import add_extension_arguments, load_extensions
 
 ENTRY_POINTS = "caffe_compat.commands"
@@ -44,12 +46,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in ("--version", "-version"):
         print(f"caffe-compat {__version__}")
         return 0
+    words = _command_first(words)
     command, rest = words[0].replace("-", "_"), words[1:]
     module = module_of(command)
     if module is None:
         print(f"caffe-compat: unknown command {words[0]!r}; there are {', '.join(commands())}", file=sys.stderr)
         return USAGE_ERROR
     try:
+        rest = _take_glog_flags(rest)
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
             return _run(command, module, rest)
@@ -62,6 +66,51 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"caffe-compat {command}: {one_line(error)}", file=sys.stderr)
     return 1
+
+
+def _command_first(words: list[str]) -> list[str]:
+    """``-solver s.prototxt train`` as ``train -solver s.prototxt``, where flags come before the command."""
+    if not words[0].startswith("-"):
+        return words
+    for i, word in enumerate(words):
+        module = module_of(word.replace("-", "_"))
+        if module is not None and not _takes_value(module, words[i - 1]):
+            return [word, *words[:i], *words[i + 1 :]]
+    return words
+
+
+def _takes_value(module: str, word: str) -> bool:
+    """Whether ``word`` is a flag of the command (or glog's) after which a value has to come."""
+    name = word.lstrip("-")
+    if not word.startswith("-") or "=" in name:
+        return False
+    parser = argparse.ArgumentParser(add_help=False)
+    importlib.import_module(module).add_arguments(parser)
+    declared = parser._actions  # noqa: SLF001  (argparse has no public list of its options)
+    switches = {option.lstrip("-") for action in declared if action.nargs == 0 for option in action.option_strings}
+    return FLAGS.get(name, name not in switches and name not in ("debug", "h", "help"))
+
+
+def _take_glog_flags(words: Sequence[str]) -> list[str]:
+    """Give glog's own flags to its settings; returns the other words."""
+    rest: list[str] = []
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        name, equals, value = word.lstrip("-").partition("=")
+        if word == "--" or not word.startswith("-") or (name.removeprefix("no") not in FLAGS and name not in FLAGS):
+            rest.append(word)
+            if word == "--":
+                return rest + waiting
+            continue
+        if name not in FLAGS:  # --nologtostderr
+            name, equals, value = name.removeprefix("no"), "=", "0"
+        if FLAGS[name] and not equals:
+            if not waiting:
+                raise CaffeCompatError(f"{word}: a value is missing")
+            value = waiting.pop(0)
+        SETTINGS.set(name, value if equals or FLAGS[name] else "1")
+    return rest
 
 
 def _print_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -27,8 +27,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-class CaffeCompatError(Exception):
-    """Base of every error that caffe_compat raises about the user's files, nets or data; always one line."""
+class CaffeCompatError(RuntimeError):
+    """Base of every error that caffe_compat raises about the user's files, nets or data; always one line.
+
+    A RuntimeError, which is what scripts written for pycaffe catch.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(printable(message))

@@ -21,7 +21,7 @@ from caffe_compat.cli import main
 from caffe_compat.data.convert import ConvertOptions, convert_images
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
-from caffe_compat.proto import read_caffemodel, read_net
+from caffe_compat.proto import caffe_pb2, read_caffemodel, read_net
 from caffe_compat.solver import Log
 from caffe_compat.solver.snapshot import find_snapshot
 from tests.fuzz.__main__ import make_seeds
@@ -205,9 +205,10 @@ class Tool:
 
 @pytest.fixture
 def tool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Tool]:
-    before = Path.cwd()
+    before, schema = Path.cwd(), caffe_pb2.current_schema()
     yield Tool(tmp_path, capsys)
     os.chdir(before)
+    caffe_pb2.use_schema(schema)
 
 
 def test_unnamed_layers_saved(tool: Tool) -> None:

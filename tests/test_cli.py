@@ -9,7 +9,9 @@ from typing import Never
 
 import pytest
 
+from caffe_compat import cli, glog_settings
 from caffe_compat.cli import commands, from_gflags, main
+from caffe_compat.solver import log
 from caffe_compat.tools import train
 
 ROOT = Path(__file__).parent.parent
@@ -172,3 +174,48 @@ def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture
     shown = capsys.readouterr().err
     assert shown.startswith("Traceback (most recent call last):")
     assert shown.endswith(f"\n{line}")
+
+
+SOLVER = """
+net: "net.prototxt" base_lr: 1 lr_policy: "fixed" max_iter: 2 display: 1 snapshot_prefix: "snap"
+"""
+NET = """
+layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 2 dim: 1 } data_filler { value: 1 } } }
+layer { name: "loss" type: "Reduction" bottom: "x" top: "loss" loss_weight: 1 }
+"""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-solver", "s.prototxt", "train"],
+        ["-solver=s.prototxt", "-log_dir", "logs", "train"],
+        ["-log_dir", "logs", "train", "--solver=s.prototxt", "-alsologtostderr", "--stderrthreshold=0"],
+        ["train", "-solver", "s.prototxt", "-logtostderr=1", "-log_dir=logs", "--nologtostderr"],
+        ["--stop_at_nan", "train", "--solver", "s.prototxt"],
+    ],
+)
+def test_flags_in_any_order_and_glogs(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(glog_settings, "SETTINGS", glog_settings.GlogSettings())
+    for module in (cli, log):
+        monkeypatch.setattr(module, "SETTINGS", glog_settings.SETTINGS)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "s.prototxt").write_text(SOLVER)
+    (tmp_path / "net.prototxt").write_text(NET)
+    assert main(words) == 0
+    shown = capfd.readouterr().err
+    assert "Iteration 1 (" in shown
+    files = list((tmp_path / "logs").glob("*.INFO"))
+    assert bool(files) == any("log_dir" in word for word in words)
+    assert all("Iteration 1 (" in file.read_text() for file in files)
+    glog_settings.SETTINGS.close()
+
+
+def test_glog_flags_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--solver=s", "-minloglevel", "x"]) == 1
+    assert "minloglevel is 'x'; expected a severity" in capsys.readouterr().err
+    assert main(["train", "-log_dir"]) == 1
+    assert "-log_dir: a value is missing" in capsys.readouterr().err

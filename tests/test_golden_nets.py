@@ -7,18 +7,23 @@ import pytest
 import torch
 
 from caffe_compat import pycaffe
+from caffe_compat.net.blob_engine import BlobEngine
+from caffe_compat.net.blobs import Place
 from caffe_compat.tools._golden import check_case, find_cases
 
 GOLDEN = Path(__file__).parent / "golden"
 CASES = find_cases(GOLDEN, ("net",))
 
 
-@pytest.fixture(params=["cpu", "cuda"])
-def device(request: pytest.FixtureRequest) -> Iterator[str]:
+@pytest.fixture(params=["cpu", "apart", "cuda"])
+def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The CPU; the CPU as if the host could not reach its memory, as on a GPU; a GPU."""
     if request.param == "cuda":
         if not torch.cuda.is_available():
             pytest.skip("no CUDA device")
         pycaffe.set_mode_gpu()
+    if request.param == "apart":
+        monkeypatch.setattr(BlobEngine, "place_of", lambda _, net: Place(net.device, net.dtype, apart=True))
     yield request.param
     pycaffe.set_mode_cpu()
 

@@ -226,6 +226,10 @@ RUNS = {
     "caffe_compat/layers/python.py": {"import_module"},  # with allow_python_layers only
     "caffe_compat/memory.py": {"ctypes.CDLL"},  # the C library of this process
     "caffe_compat/net/layer_types.py": {"import_module"},  # own layers
+    "caffe_compat/pycaffe/__main__.py": {"runpy.run_module", "runpy.run_path"},  # the script that the user names
+    "caffe_compat/pycaffe/detector.py": {"import_module"},  # one package, by its name
+    "caffe_compat/pycaffe/draw.py": {"subprocess.run"},  # Graphviz's dot, by its name on the path
+    "caffe_compat/pycaffe/installing.py": {"import_module"},  # own modules, as caffe's
     "caffe_compat/solver/rules/__init__.py": {"import_module"},  # own rules
     "caffe_compat/tools/_exported.py": {"torch.export.load", "subprocess.run"},  # with --trust; our own file
     "caffe_compat/tools/_extensions.py": {"importlib.import_module", "spec.loader.exec_module"},  # --import

@@ -6,7 +6,7 @@ N C H W in shape comments: batch, channels, height, width.
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,11 +42,14 @@ class LayerContext:
 class SharedMemory:
     """All tops of a layer are views of one blob's memory, as in Caffe: of bottom 0, or of parameter 0.
 
-    ``diff``: the gradients are one memory, too; without it those of the tops are added up into the bottom's.
+    ``since``: from when on, the layer's reshape or its forward.
+    ``diff``: the gradients are ``"shared"``, too; from the ``"backward"`` pass on; or those of the tops are ``"added"``
+    up into the bottom's.
     """
 
     of_parameter: bool = False
-    diff: bool = True
+    since: Literal["reshape", "forward"] = "reshape"
+    diff: Literal["shared", "backward", "added"] = "shared"
 
 
 class Layer(nn.Module):
@@ -88,6 +91,12 @@ class Layer(nn.Module):
     is_input: ClassVar[bool] = False
     #: writes files when it runs: commands that only look at a net leave it out
     writes_files: ClassVar[bool] = False
+    #: what Caffe's forward keeps beside the blobs (a mask, probabilities, an average) is what its backward reads
+    keeps_forward: bool = False
+    #: bottoms that Caffe's backward reads all the same (labels)
+    reads_again: ClassVar[tuple[int, ...]] = ()
+    #: works on a net's blobs themselves, as Caffe's layers do: ``attach_blobs`` and the methods behind it
+    runs_on_blobs: ClassVar[bool] = False
     #: hands one blob to several readers; tables and comparisons of layers leave it out
     is_split: ClassVar[bool] = False
     #: whether forward and backward can be recorded as a CUDA graph: no work on the host that changes from pass to
@@ -138,6 +147,33 @@ class Layer(nn.Module):
         pass in its net.
         """
         return None
+
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        """The bottom's gradient by Caffe's formula, over the blobs as they are now (and the bottom of the last
+        forward, ``kept``); only for one bottom and one top.  Types without it go by autograd."""
+        raise TypeError(f"{type(self).__name__} has no formula for its gradient")
+
+    def has_gradient_now(self) -> bool:
+        """Whether this type has ``gradient_now``."""
+        return type(self).gradient_now is not Layer.gradient_now
+
+    def deconvolved(self, bottom: Tensor, top_diff: Tensor, *, guided: bool) -> Tensor | None:
+        """The bottom's diff in a deconvnet (Zeiler and Fergus 2014), or in ``guided`` backpropagation (Springenberg et
+        al. 2015); None where both are the layer's own backward."""
+        return None
+
+    def attach_blobs(self, bottoms: Sequence[Any], tops: Sequence[Any], params: Sequence[Any]) -> None:
+        """``runs_on_blobs`` only: the blobs that the methods below read and write."""
+        raise TypeError(f"{type(self).__name__} does not run on blobs")
+
+    def reshape_blobs(self) -> None:
+        """``runs_on_blobs`` only: shape the tops."""
+
+    def forward_blobs(self) -> None:
+        """``runs_on_blobs`` only: compute the tops."""
+
+    def backward_blobs(self, propagate_down: Sequence[bool]) -> None:
+        """``runs_on_blobs`` only: compute the bottoms' diffs and add to the parameters'."""
 
     def index_limits(self, *bottom_shapes: Any, **_: Any) -> dict[int, int]:
         """Bottoms that hold whole numbers (labels, rows of a table, flags): {bottom: the first number too large}."""
@@ -220,6 +256,15 @@ class Layer(nn.Module):
         """Use ``owner`` (another layer's parameter) in place of our own blob ``index``."""
         self._parameters[self._blob_names[index]] = owner
 
+    def resize_blob(self, index: int, shape: Sequence[int]) -> None:
+        """Give parameter ``index`` another shape, and keep its leading values; for layers that can work with that."""
+        parameter = self.blobs[index]
+        values = torch.zeros(count(shape), dtype=parameter.dtype, device=parameter.device)
+        kept = min(values.numel(), parameter.numel())
+        values[:kept] = parameter.data.reshape(-1)[:kept]
+        parameter.data, parameter.grad = values.view(tuple(shape)), None
+        self._blob_shapes[index] = tuple(shape)
+
     def replaces_diff(self, index: int, *bottom_shapes: Shape) -> bool:
         """True where Caffe's backward overwrites the gradient of blob ``index`` instead of adding to it."""
         return False
@@ -255,6 +300,14 @@ class Layer(nn.Module):
     def next_batch(self) -> tuple[Tensor, ...]:
         """Sources only: the next value of every top (CPU tensors, ``context.dtype``)."""
         raise TypeError(f"{type(self).__name__} is not a data source")
+
+    def first_values(self) -> Sequence[Tensor | None]:
+        """Sources only: the tops' values from the start; None where they come with each forward (the default)."""
+        return [None] * self.num_tops
+
+    def next_values(self, shapes: Sequence[Shape]) -> Sequence[Tensor | None]:
+        """Sources only: ``next_batch`` for tops of ``shapes``; None where a forward leaves a top as it is."""
+        return self.next_batch()
 
     def shapes_without_data(self) -> list[Shape]:
         """Sources that read files: the tops' shapes as the fields tell them, without ``setup``; NetError where they do

@@ -29,6 +29,7 @@ class BatchNorm(Layer):
 
     param_fields = ("batch_norm_param",)
     graph_safe = True
+    keeps_forward = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.batch_norm_param

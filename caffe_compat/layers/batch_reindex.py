@@ -18,6 +18,7 @@ class BatchReindex(Layer):
     """Bottoms (N, ...) and (M,), whole numbers in [0, N) -> top (M, ...)."""
 
     bottom_count = (2, 2)
+    reads_again = (1,)
     no_gradient_bottoms = (1,)
     forced_bottoms = (1,)
     graph_safe = True

@@ -47,6 +47,8 @@ class ContrastiveLoss(Layer):
     param_fields = ("contrastive_loss_param",)
     bottom_count = (3, 3)
     is_loss = True
+    keeps_forward = True
+    reads_again = (2,)
     no_gradient_bottoms = (2,)
     graph_safe = True
 

@@ -41,6 +41,7 @@ class Dropout(Layer):
     """
 
     param_fields = ("dropout_param",)
+    keeps_forward = True
     _made = 0
     graph_safe = True
 

@@ -1,5 +1,6 @@
 """DummyData: blobs from fillers; constants stay, random ones are drawn anew for each batch."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -74,6 +75,21 @@ class DummyData(Layer):
 
     def infer_shapes(self) -> list[Shape]:
         return list(self._shapes)
+
+    def first_values(self) -> list[Tensor | None]:
+        """The constants: Caffe writes them once."""
+        pairs = zip(self._fillers, self._values, strict=True)
+        return [value if filler.type == "constant" else None for filler, value in pairs]
+
+    def next_values(self, shapes: Sequence[Shape]) -> list[Tensor | None]:
+        """A random top is drawn in the shape that it has."""
+        values: list[Tensor | None] = [None] * len(self._fillers)
+        for i, filler in enumerate(self._fillers):
+            if filler.type != "constant":
+                value = torch.empty(shapes[i], dtype=self.context.dtype)
+                fill(value, filler)
+                values[i] = value
+        return values
 
     def next_batch(self) -> tuple[Tensor, ...]:
         """The tops (CPU, the net's dtype); a random one is a new tensor."""

@@ -99,6 +99,7 @@ class Eltwise(Layer):
         self.coeffs = tuple(param.coeff) or (1.0,) * len(bottoms)
         self.stable_prod_grad = bool(param.stable_prod_grad)
         self.in_place = is_in_place(self)
+        self.keeps_forward = self.operation == "MAX"
         if len(self.coeffs) != len(bottoms):
             self.fail(f"{len(self.coeffs)} eltwise_param.coeff for {len(bottoms)} bottoms; expected one each, or none")
         if param.coeff and self.operation == "PROD":

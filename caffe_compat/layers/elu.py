@@ -44,6 +44,9 @@ class ELU(NeuronLayer):
         top: Tensor = _ELU.apply(bottom, self.alpha, self.in_place)
         return top
 
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return torch.where(bottom > 0, top_diff, top_diff * (top + self.alpha))
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.add("Elu", step.bottoms[0], alpha=self.alpha)]
 

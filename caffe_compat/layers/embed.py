@@ -21,6 +21,7 @@ class Embed(Layer):
     in [0, input_dim) -> top (*bottom, num_output)."""
 
     param_fields = ("embed_param",)
+    reads_again = (0,)
     no_gradient_bottoms = (0,)
     forced_bottoms = (0,)
     graph_safe = True

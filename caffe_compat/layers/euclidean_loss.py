@@ -15,6 +15,7 @@ class EuclideanLoss(Layer):
     bottom_count = (2, 2)
     is_loss = True
     graph_safe = True
+    keeps_forward = True
 
     def infer_shapes(self, a: Shape, b: Shape) -> list[Shape]:
         check_same_batch(self, a, b)

@@ -35,6 +35,9 @@ class Exp(NeuronLayer):
         top = torch.exp(bottom if self.inner == 1 else bottom * self.inner)
         return top if self.outer == 1 else top * self.outer
 
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return top_diff * top * self.inner
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.scale(graph.add("Exp", graph.scale(step.bottoms[0], self.inner)), self.outer)]
 

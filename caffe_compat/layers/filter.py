@@ -17,6 +17,7 @@ class Filter(Layer):
 
     bottom_count = (2, None)
     top_count = (1, None)
+    keeps_forward = True
     graph_obstacle = "has tops whose sizes depend on the data"
 
     def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:

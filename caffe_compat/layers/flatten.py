@@ -38,7 +38,7 @@ class Flatten(Layer):
 
     def shared_memory(self, need_backward: bool) -> SharedMemory | None:
         # Caffe joins the diffs in its backward pass only.
-        return SharedMemory(diff=need_backward)
+        return SharedMemory(since="forward", diff="backward")
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.reshape(step.bottoms[0], step.top_shapes[0])]

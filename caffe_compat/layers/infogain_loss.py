@@ -42,6 +42,8 @@ class InfogainLoss(Layer):
     bottom_count = (2, 3)
     top_count = (1, 2)
     is_loss = True
+    keeps_forward = True
+    reads_again = (1,)
     no_gradient_bottoms = (1, 2)
     forced_bottoms = (2,)
     graph_safe = True

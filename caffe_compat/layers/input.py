@@ -1,5 +1,7 @@
 """Input: blobs that the caller writes."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,13 +31,20 @@ class Input(Layer):
         self._shapes: list[Shape] = given * tops if len(given) == 1 else given or [(0,)] * tops
         # Made on the first use, so that a net with huge nominal inputs costs nothing.
         self.held: list[Tensor | None] = [None] * tops
+        self._followed: Sequence[Callable[[], Tensor]] = ()
 
     def infer_shapes(self) -> list[Shape]:
         return list(self._shapes)
 
     def next_batch(self) -> tuple[Tensor, ...]:
         """The held values, unchanged until somebody writes them."""
+        if self._followed:
+            return tuple(value() for value in self._followed)
         return tuple(self.hold(i) for i in range(len(self.held)))
+
+    def follow(self, values: Sequence[Callable[[], Tensor]]) -> None:
+        """From now on the value of each top is what its function gives: blobs that a caller sees elsewhere."""
+        self._followed = values
 
     def hold(self, index: int, shape: Shape | None = None) -> Tensor:
         """The value of top ``index``; a new ``shape`` replaces it by zeros."""

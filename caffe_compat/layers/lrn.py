@@ -25,6 +25,7 @@ class LRN(Layer):
 
     param_fields = ("lrn_param",)
     graph_safe = True
+    keeps_forward = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.lrn_param
@@ -46,6 +47,20 @@ class LRN(Layer):
         if self.engine == "CUDNN" and self.norm_region == "ACROSS_CHANNELS":
             return functional.local_response_norm(bottom, self.local_size, self.alpha, self.beta, self.k)
         return lrn(bottom, self.local_size, self.alpha, self.beta, self.k, norm_region=self.norm_region)
+
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        scale = self.k + self.alpha / self.local_size * self._over_channels(kept.square())
+        along = self._over_channels(top_diff * top / scale)
+        return top_diff * scale**-self.beta - 2 * self.alpha * self.beta / self.local_size * bottom * along
+
+    def has_gradient_now(self) -> bool:
+        return self.norm_region == "ACROSS_CHANNELS"
+
+    def _over_channels(self, x: Tensor) -> Tensor:
+        """The sum over the window of channels around each."""
+        half, channels = self.local_size // 2, x.shape[1]
+        padded = functional.pad(x, (0, 0, 0, 0, half, half))
+        return sum((padded[:, i : i + channels] for i in range(1, self.local_size)), start=padded[:, :channels])
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.norm_region == "ACROSS_CHANNELS":

@@ -20,6 +20,7 @@ class LSTM(Recurrent):
     state_names = ("h", "c")
     gates = 4
     graph_safe = True
+    keeps_forward = True
 
     def run_steps(self, projected: Tensor, cont: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         h, c = state

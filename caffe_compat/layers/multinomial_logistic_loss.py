@@ -36,6 +36,7 @@ class MultinomialLogisticLoss(Layer):
 
     bottom_count = (2, 2)
     is_loss = True
+    reads_again = (1,)
     no_gradient_bottoms = (1,)
     graph_safe = True
 

@@ -48,6 +48,7 @@ class MVN(Layer):
 
     param_fields = ("mvn_param",)
     graph_safe = True
+    keeps_forward = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.mvn_param

@@ -30,7 +30,7 @@ class Parameter(Layer):
         return self.blob(0)
 
     def shared_memory(self, need_backward: bool) -> SharedMemory | None:
-        return SharedMemory(of_parameter=True)
+        return SharedMemory(of_parameter=True, since="forward")
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.constant(self.blob(0))]

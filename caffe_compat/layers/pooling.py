@@ -44,6 +44,7 @@ class Pooling(Layer):
     """
 
     param_fields = ("pooling_param",)
+    keeps_forward = True
     fork_fields = ("pooling_param.ceil_mode",)
     top_count = (1, 2)
     graph_safe = True

@@ -9,7 +9,7 @@ from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
-from caffe_compat.layers.shared.neuron import NeuronLayer
+from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -27,6 +27,7 @@ class PReLU(NeuronLayer):
 
     def setup(self, bottom: Shape) -> None:
         self._check_axes(bottom)
+        self.keeps_forward = is_in_place(self)
         self.channel_shared = bool(self.param.prelu_param.channel_shared)
         self.add_blob("weight", () if self.channel_shared else (bottom[1],), self._fill)
 

@@ -16,10 +16,11 @@ Such a layer is code that a file names, so that a net has to be built with ``all
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from caffe_compat.errors import NetError, reason
-from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.proto import caffe_pb2
 
@@ -37,32 +38,63 @@ Array = npt.NDArray[Any]
 _METHODS = ("setup", "reshape", "forward")
 
 
+class NetBlob(Protocol):
+    """What ``PythonBlob`` asks of a blob of a net that runs on blobs."""
+
+    shape: Shape
+
+    def host_data(self) -> Array: ...
+
+    def host_diff(self) -> Array: ...
+
+    def reshape(self, shape: Sequence[int]) -> None: ...
+
+
 class PythonBlob:
-    """A blob as pycaffe shows it to a layer: ``data`` and ``diff`` are NumPy arrays of ``shape``."""
+    """A blob as pycaffe shows it: ``data`` and ``diff`` are NumPy arrays of ``shape``.
+
+    It has arrays of its own until ``attach`` makes it a blob of a net.
+    """
 
     def __init__(self, shape: Sequence[int] = (), dtype: npt.DTypeLike = np.float32, data: Array | None = None) -> None:
-        self.data: Array = np.zeros(tuple(shape), dtype) if data is None else data
+        self._data: Array = np.zeros(tuple(shape), dtype) if data is None else data
         self._diff: Array | None = None
+        self._blob: NetBlob | None = None
+
+    def attach(self, blob: NetBlob, *, copy: bool = False) -> None:
+        """From now on be ``blob``; with ``copy`` it gets the values so far, where they are of its shape."""
+        if copy and self._blob is None and self._data.shape == blob.shape and self._data.any():
+            blob.host_data()[...] = self._data
+        self._blob = blob
+
+    @property
+    def data(self) -> Array:
+        """The values; what is written there counts."""
+        return self._data if self._blob is None else self._blob.host_data()
 
     @property
     def diff(self) -> Array:
         """The gradient, zeros at first."""
-        if self._diff is None or self._diff.shape != self.data.shape:
-            self._diff = np.zeros_like(self.data)
+        if self._blob is not None:
+            return self._blob.host_diff()
+        if self._diff is None or self._diff.shape != self._data.shape:
+            self._diff = np.zeros_like(self._data)
         return self._diff
 
     def reshape(self, *shape: int) -> None:
-        """Set the shape; the values are zeros after a change."""
-        if tuple(shape) != self.data.shape:
-            self.data, self._diff = np.zeros(shape, self.data.dtype), None
+        """Set the shape.  A net's blob keeps its memory while it is large enough; other values are zeros then."""
+        if self._blob is not None:
+            self._blob.reshape(shape)
+        elif tuple(shape) != self._data.shape:
+            self._data, self._diff = np.zeros(shape, self._data.dtype), None
 
     @property
     def shape(self) -> Shape:
-        return self.data.shape
+        return self._data.shape if self._blob is None else self._blob.shape
 
     @property
     def count(self) -> int:
-        return self.data.size
+        return count(self.shape)
 
     @property
     def num(self) -> int:
@@ -87,10 +119,10 @@ class PythonBlob:
 
 
 class BlobList(list[PythonBlob]):
-    """A user layer's parameters, made in its ``setup``."""
+    """A layer's parameters; a user's layer makes them in its ``setup``."""
 
-    def __init__(self, dtype: npt.DTypeLike) -> None:
-        super().__init__()
+    def __init__(self, blobs: Iterable[PythonBlob] = (), dtype: npt.DTypeLike = np.float32) -> None:
+        super().__init__(blobs)
         self._dtype = dtype
 
     def add_blob(self, *shape: int) -> None:
@@ -114,6 +146,12 @@ class UserLayer:
 
     def __init__(self, param: caffe_pb2.LayerParameter) -> None:
         """``param``: the LayerParameter message."""
+
+    def setup(self, bottom: list[PythonBlob], top: list[PythonBlob]) -> None:
+        """Called once, when the net is built."""
+
+    def reshape(self, bottom: list[PythonBlob], top: list[PythonBlob]) -> None:
+        """Called before each forward: give the tops their shapes."""
 
 
 class _Run(torch.autograd.Function):
@@ -152,6 +190,7 @@ class Python(Layer):
     bottom_count = (0, None)
     top_count = (0, None)
     graph_obstacle = "runs Python code on the host"
+    runs_on_blobs = True
 
     def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
         super().__init__(param, context)
@@ -166,9 +205,14 @@ class Python(Layer):
         self.user = self._user_class()(self.param)
         self.user.param_str = param.param_str
         self.user.phase = 0 if self.training else 1
-        self.user.blobs = BlobList(self._dtype)
-        self._tops = [PythonBlob((), self._dtype) for _ in self.param.top]
-        self.user.setup([PythonBlob(shape, self._dtype) for shape in bottoms], self._tops)
+        self.user.blobs = BlobList(dtype=self._dtype)
+        # The user's layer may keep these: with attach_blobs they become the net's.
+        self._bottoms = [PythonBlob(shape, self._dtype) for shape in bottoms]
+        self._tops = [
+            PythonBlob((), self._dtype) if source is None else self._bottoms[source] for source in self._in_place
+        ]
+        self._attached = False
+        self.user.setup(self._bottoms, self._tops)
         for i, blob in enumerate(self.user.blobs):
             self.add_blob(f"blob{i}", blob.shape, partial(_copy, blob.data))
 
@@ -210,14 +254,42 @@ class Python(Layer):
         return found
 
     def infer_shapes(self, *bottoms: Shape) -> list[Shape]:
-        return self._reshape([PythonBlob(shape, self._dtype) for shape in bottoms])
+        blobs, tops = self._bottoms, self._tops
+        if self._attached:
+            blobs = [PythonBlob(shape, self._dtype) for shape in bottoms]
+            tops = self._reshaped_tops(blobs)
+        else:
+            for blob, shape in zip(blobs, bottoms, strict=True):
+                blob.reshape(*shape)
+            self.user.reshape(blobs, tops)
+        return [top.shape for top in tops]
 
-    def _reshape(self, bottoms: list[PythonBlob]) -> list[Shape]:
-        for i, source in enumerate(self._in_place):
-            if source is not None:
-                self._tops[i] = bottoms[source]
-        self.user.reshape(bottoms, self._tops)
-        return [top.shape for top in self._tops]
+    def _reshaped_tops(self, bottoms: list[PythonBlob]) -> list[PythonBlob]:
+        tops = [
+            PythonBlob(top.shape, self._dtype) if source is None else bottoms[source]
+            for top, source in zip(self._tops, self._in_place, strict=True)
+        ]
+        self.user.reshape(bottoms, tops)
+        return tops
+
+    # -- on a net's blobs, as in Caffe ----------------------------------------------------
+
+    def attach_blobs(self, bottoms: Sequence[NetBlob], tops: Sequence[NetBlob], params: Sequence[NetBlob]) -> None:
+        for own, blobs in ((self._bottoms, bottoms), (self._tops, tops), (self.user.blobs, params)):
+            for blob, target in zip(own, blobs, strict=True):
+                blob.attach(target, copy=own is self._tops)
+        self._attached = True
+
+    def reshape_blobs(self) -> None:
+        self.user.reshape(self._bottoms, self._tops)
+
+    def forward_blobs(self) -> None:
+        self.user.forward(self._bottoms, self._tops)
+
+    def backward_blobs(self, propagate_down: Sequence[bool]) -> None:
+        self.user.backward(self._tops, list(propagate_down), self._bottoms)
+
+    # -- as a module ----------------------------------------------------------------------
 
     def forward(self, *bottoms: Tensor) -> tuple[Tensor, ...]:
         # Not as a decorator: that would load torch._dynamo, two seconds for every program.
@@ -233,12 +305,10 @@ class Python(Layer):
     def run_forward(self, bottoms: Sequence[Tensor]) -> tuple[list[PythonBlob], list[PythonBlob]]:
         """The user's reshape and forward; returns the blobs that they saw."""
         blobs = [PythonBlob(data=self._view(i, bottom)) for i, bottom in enumerate(bottoms)]
-        self._load_parameters()
-        self._tops = [PythonBlob(top.shape, self._dtype) for top in self._tops]
-        self._reshape(blobs)
-        self.user.forward(blobs, self._tops)
-        self._store_parameters()
-        return blobs, self._tops
+        with self._own_parameters():
+            tops = self._reshaped_tops(blobs)
+            self.user.forward(blobs, tops)
+        return blobs, tops
 
     def run_backward(
         self,
@@ -250,11 +320,9 @@ class Python(Layer):
         """The user's backward; returns the gradients of bottoms and parameters."""
         for top, diff in zip(tops, top_diffs, strict=True):
             top.diff[...] = diff.detach().cpu().numpy()
-        self._load_parameters()
-        for blob in self.user.blobs:
-            blob.diff[...] = 0
-        self.user.backward(tops, list(propagate_down), bottoms)
-        return [blob.diff for blob in (*bottoms, *self.user.blobs)]
+        with self._own_parameters() as parameters:
+            self.user.backward(tops, list(propagate_down), bottoms)
+        return [blob.diff for blob in (*bottoms, *parameters)]
 
     def _view(self, index: int, bottom: Tensor) -> Array:
         data = bottom.detach().cpu().contiguous().numpy()
@@ -264,16 +332,22 @@ class Python(Layer):
         data.flags.writeable = False
         return data
 
-    def _load_parameters(self) -> None:
+    @contextmanager
+    def _own_parameters(self) -> Iterator["BlobList"]:
+        """Let the user's layer have blobs over our parameters, with diffs of zeros."""
+        before = self.user.blobs
         # On the CPU these arrays are the parameters' own memory.
-        for blob, parameter in zip(self.user.blobs, self.blobs, strict=True):
-            blob.data = parameter.detach().cpu().numpy()
-
-    @torch.no_grad()
-    def _store_parameters(self) -> None:
-        for blob, parameter in zip(self.user.blobs, self.blobs, strict=True):
-            if parameter.device.type != "cpu":
-                parameter.copy_(torch.from_numpy(blob.data))
+        arrays = [parameter.detach().cpu().numpy() for parameter in self.blobs]
+        own = BlobList((PythonBlob(data=array) for array in arrays), self._dtype)
+        self.user.blobs = own
+        try:
+            yield own
+        finally:
+            self.user.blobs = before
+        with torch.no_grad():
+            for blob, parameter in zip(own, self.blobs, strict=True):
+                if parameter.device.type != "cpu":
+                    parameter.copy_(torch.from_numpy(blob.data))
 
     def to_tensor(self, data: Array, like: Tensor | None) -> Tensor:
         """A copy of ``data`` on the device and of the dtype of ``like`` (default: the net's dtype, CPU)."""

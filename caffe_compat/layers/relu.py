@@ -51,6 +51,13 @@ class ReLU(NeuronLayer):
             return top
         return functional.leaky_relu(bottom, self.negative_slope)
 
+    def deconvolved(self, bottom: Tensor, top_diff: Tensor, *, guided: bool) -> Tensor:
+        positive = top_diff.clamp(min=0)
+        return torch.where(bottom > 0, positive, 0) if guided else positive
+
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return torch.where(bottom > 0, top_diff, top_diff * self.negative_slope)
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.negative_slope == 0:
             return [graph.add("Relu", step.bottoms[0])]

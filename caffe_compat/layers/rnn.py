@@ -20,6 +20,7 @@ class RNN(Recurrent):
 
     state_names = ("h",)
     graph_safe = True
+    keeps_forward = True
 
     def step_blobs(self) -> dict[str, Shape]:
         size = self.num_output

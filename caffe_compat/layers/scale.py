@@ -9,6 +9,7 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.aligned import align, aligned_example, aligned_shape, check_aligned, onnx_operand
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.layers.shared.neuron import is_in_place
 from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Scale(Layer):
     def setup(self, bottom: Shape, scale: Shape | None = None) -> None:
         param = self.param.scale_param
         self.axis = int(param.axis)
+        self.keeps_forward = is_in_place(self)
         if scale is None:
             shape = aligned_shape(self, bottom, self.axis, param.num_axes, "scale_param")
             filler = param.filler if param.HasField("filler") else caffe_pb2.FillerParameter(type="constant", value=1)

@@ -22,5 +22,8 @@ class Sigmoid(NeuronLayer):
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.sigmoid(bottom)
 
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return top_diff * top * (1 - top)
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.add("Sigmoid", step.bottoms[0])]

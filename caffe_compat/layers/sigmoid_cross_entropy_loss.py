@@ -20,6 +20,8 @@ class SigmoidCrossEntropyLoss(Layer):
     param_fields = ("loss_param",)
     bottom_count = (2, 2)
     is_loss = True
+    keeps_forward = True
+    reads_again = (1,)
     no_gradient_bottoms = (1,)
     graph_safe = True
 

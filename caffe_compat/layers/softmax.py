@@ -28,6 +28,9 @@ class Softmax(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.softmax(bottom, self.axis)
 
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return (top_diff - (top_diff * top).sum(self.axis, keepdim=True)) * top
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.add("Softmax", step.bottoms[0], axis=self.axis)]
 

@@ -44,6 +44,8 @@ class SoftmaxWithLoss(Layer):
     bottom_count = (2, 2)
     top_count = (1, 2)
     is_loss = True
+    keeps_forward = True
+    reads_again = (1,)
     no_gradient_bottoms = (1,)
     graph_safe = True
 

@@ -27,7 +27,7 @@ class Split(Layer):
         return (bottom,) * self.num_tops
 
     def shared_memory(self, need_backward: bool) -> SharedMemory | None:
-        return SharedMemory(diff=False)
+        return SharedMemory(since="forward", diff="added")
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return step.bottoms * len(step.top_shapes)

@@ -17,6 +17,7 @@ class SPP(Layer):
 
     param_fields = ("spp_param",)
     graph_safe = True
+    keeps_forward = True
     drawing_kind = "shape"
 
     def setup(self, bottom: Shape) -> None:

@@ -22,5 +22,8 @@ class TanH(NeuronLayer):
     def forward(self, bottom: Tensor) -> Tensor:
         return torch.tanh(bottom)
 
+    def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
+        return top_diff * (1 - top * top)
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return [graph.add("Tanh", step.bottoms[0])]

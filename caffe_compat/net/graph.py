@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,13 @@ from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import caffe_pb2
 
 AUTOMATIC = "(automatic)"  # Caffe's name for the top that a loss layer makes up
+
+
+class _Shaped(Protocol):
+    """A tensor, or a blob."""
+
+    @property
+    def shape(self) -> Sequence[int]: ...
 
 
 @dataclass
@@ -53,7 +61,7 @@ class Step:
         for index, top in zip(self.tops, tops, strict=True):
             values[index] = top
 
-    def fail_without_memory(self, error: BaseException, bottoms: Sequence[Tensor]) -> None:
+    def fail_without_memory(self, error: BaseException, bottoms: Iterable[_Shaped]) -> None:
         """``Layer.fail_without_memory`` with the shapes of its blobs."""
         shapes = [tuple(bottom.shape) for bottom in bottoms]
         described = [f"bottom {j} of shape {shape}" for j, shape in enumerate(shapes)]

@@ -163,9 +163,9 @@ class Net(nn.Module):
         """The same, by blob number (names can repeat: Caffe's "(automatic)")."""
         return self._shapes
 
-    def note_shape(self, index: int, shape: Shape) -> None:
-        """Record that blob ``index`` now has ``shape`` (a layer whose shape depends on data)."""
-        self._shapes[index] = shape
+    def note_shapes(self, shapes: Sequence[Shape]) -> None:
+        """Record the shapes of all blobs, by blob number, that somebody else (the blob engine) has made."""
+        self._shapes[:] = shapes
 
     @property
     def device(self) -> torch.device:

@@ -187,7 +187,23 @@ def _is_shared(graph: Graph, layer_name: str, index: int) -> bool:
 
 
 def share_weights(graph: Graph, other: Graph) -> list[str]:
-    """Caffe's ShareTrainedLayersWith; see ``Net.share_with``.  Nothing is shared when anything does not fit."""
+    """See ``Net.share_with``.  Nothing is shared when anything does not fit."""
+    plan = _sharing(graph, other)
+    for layer, i, parameter in plan:
+        layer.share_blob(i, parameter)
+    sharing = {id(layer) for layer, _, _ in plan}
+    return [step.layer.name for step in graph.steps if step.layer.blobs and id(step.layer) not in sharing]
+
+
+def share_values(graph: Graph, other: Graph) -> None:
+    """Caffe's ShareTrainedLayersWith: the values are one memory from now on, parameters and gradients stay two."""
+    for layer, i, parameter in _sharing(graph, other):
+        own = layer.blobs[i]
+        own.data = parameter.data.view(own.shape)
+
+
+def _sharing(graph: Graph, other: Graph) -> list[tuple[Layer, int, nn.Parameter]]:
+    """Which parameter of ``other`` goes to which place of which layer of ours; NetError where it does not fit."""
     plan = []
     ours = {step.layer.name: step.layer for step in reversed(graph.steps)}
     for step in other.steps:
@@ -203,10 +219,7 @@ def share_weights(graph: Graph, other: Graph) -> list[str]:
                     f"the other net's {source.blob_shapes[i]}"
                 )
             plan.append((layer, i, parameter))
-    for layer, i, parameter in plan:
-        layer.share_blob(i, parameter)
-    sharing = {id(layer) for layer, _, _ in plan}
-    return [step.layer.name for step in graph.steps if step.layer.blobs and id(step.layer) not in sharing]
+    return plan
 
 
 def save_weights(graph: Graph, path: str | os.PathLike[str], *, hdf5: bool, diffs: bool = False) -> None:

@@ -179,6 +179,8 @@ def _open_to_write(path: FilePath) -> Iterator[h5py.File]:
     try:
         with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
             yield file
+    except CaffeCompatError:
+        raise
     except (OSError, RuntimeError) as error:
         raise ProtoError(f"{os.fspath(path)}: cannot be written: {why_not_written(error)}") from None
 

@@ -1,72 +1,27 @@
-"""A blob as pycaffe shows it: NumPy arrays over the engine's memory."""
+"""A blob as pycaffe shows it: NumPy arrays over the net's memory."""
 
-import numpy as np
-import torch
+from caffe_compat.layers.python import BlobList as BlobVec
+from caffe_compat.layers.python import PythonBlob
+from caffe_compat.net.blobs import ParamBlob, TensorBlob
 
-from caffe_compat.net.blob_engine import ParamBlob, TensorBlob
+__all__ = ["Blob", "BlobVec"]
 
 
-class Blob:
-    """``data`` and ``diff`` are writable views on the CPU.  On a GPU they are copies that are
-    written back before the next pass of the net."""
+class Blob(PythonBlob):
+    """``data`` and ``diff`` are writable arrays: on the CPU the memory itself, on a GPU a copy on the host, which is
+    made when it is asked for and brought back before the next pass of the net, as in Caffe."""
 
     def __init__(self, blob: TensorBlob | ParamBlob) -> None:
-        self._blob = blob
-        self._copies: dict[str, np.ndarray] = {}
+        super().__init__()
+        self.net_blob = blob
+        self.attach(blob)
 
     @property
-    def data(self) -> np.ndarray:
-        return self._view("data")
+    def _gpu_data_ptr(self) -> int:
+        """The address of ``data`` on the device."""
+        return self.net_blob.data.data_ptr()
 
     @property
-    def diff(self) -> np.ndarray:
-        return self._view("diff")
-
-    def _view(self, which: str) -> np.ndarray:
-        tensor = getattr(self._blob, which)
-        if tensor.device.type == "cpu":
-            result: np.ndarray = tensor.detach().numpy()
-            return result
-        if which not in self._copies:
-            self._copies[which] = tensor.detach().cpu().numpy()
-        return self._copies[which]
-
-    def write_back(self) -> None:
-        """Copy what the caller may have written (GPU only) to the device."""
-        for which, array in self._copies.items():
-            tensor = getattr(self._blob, which)
-            if tuple(tensor.shape) == array.shape:
-                tensor.copy_(torch.from_numpy(array))
-        self._copies.clear()
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._blob.shape
-
-    @property
-    def count(self) -> int:
-        return self._blob.count
-
-    def reshape(self, *shape: int) -> None:
-        """Give the blob a new shape; ``Net.reshape`` carries it through the net."""
-        self._copies.clear()
-        self._blob.reshape(shape)
-
-    def _legacy(self, axis: int) -> int:
-        return self.shape[axis] if axis < len(self.shape) else 1
-
-    @property
-    def num(self) -> int:
-        return self._legacy(0)
-
-    @property
-    def channels(self) -> int:
-        return self._legacy(1)
-
-    @property
-    def height(self) -> int:
-        return self._legacy(2)
-
-    @property
-    def width(self) -> int:
-        return self._legacy(3)
+    def _gpu_diff_ptr(self) -> int:
+        """The address of ``diff`` on the device."""
+        return self.net_blob.diff.data_ptr()

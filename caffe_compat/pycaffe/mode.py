@@ -1,5 +1,8 @@
 """pycaffe's process-wide settings: device, random seed, place among parallel solvers."""
 
+import os
+import warnings
+
 import torch
 
 from caffe_compat import random
@@ -10,6 +13,8 @@ _device_number = 0
 _use_gpu = False
 _solver_count = 1
 _solver_rank = 0
+_multiprocess = False
+_warned = False
 
 
 def set_mode_cpu() -> None:
@@ -19,11 +24,20 @@ def set_mode_cpu() -> None:
 
 
 def set_mode_gpu() -> None:
-    """Nets made from now on run on the CUDA device of ``set_device``."""
-    global _use_gpu
-    if not torch.cuda.is_available():
-        raise CaffeCompatError("set_mode_gpu: PyTorch finds no CUDA device; use set_mode_cpu()")
-    _use_gpu = True
+    """Nets made from now on run on the CUDA device of ``set_device``.
+
+    Without one they run on the CPU, after one warning; with CAFFE_COMPAT_REQUIRE_GPU=1 that is an error.
+    """
+    global _use_gpu, _warned
+    if torch.cuda.is_available():
+        _use_gpu = True
+        return
+    problem = "set_mode_gpu: PyTorch finds no CUDA device"
+    if os.environ.get("CAFFE_COMPAT_REQUIRE_GPU") == "1":
+        raise CaffeCompatError(f"{problem}, and CAFFE_COMPAT_REQUIRE_GPU=1 asks for one; use set_mode_cpu()")
+    if not _warned:
+        _warned = True
+        warnings.warn(f"{problem}: everything runs on the CPU (CAFFE_COMPAT_REQUIRE_GPU=1 makes this an error)")
 
 
 def set_device(number: int) -> None:
@@ -67,3 +81,14 @@ def set_solver_rank(rank: int) -> None:
 def solver_rank() -> int:
     """As set by ``set_solver_rank``."""
     return _solver_rank
+
+
+def set_multiprocess(value: bool) -> None:
+    """Say that the solvers are processes of their own, which here they always are."""
+    global _multiprocess
+    _multiprocess = bool(value)
+
+
+def multiprocess() -> bool:
+    """As set by ``set_multiprocess``."""
+    return _multiprocess

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from caffe_compat.errors import SolverError
-from caffe_compat.proto import caffe_pb2
+from caffe_compat.net import Net as CoreNet
+from caffe_compat.proto import caffe_pb2, read_solver
 from caffe_compat.pycaffe import mode
+from caffe_compat.pycaffe.nccl import NCCL, Independent
 from caffe_compat.pycaffe.net import Net
-from caffe_compat.solver import Rule, Solver
+from caffe_compat.solver import Rule
+from caffe_compat.solver import Solver as CoreSolver
 from caffe_compat.solver.train_step import TrainStep
 
 
@@ -25,36 +28,60 @@ class BlobStep(TrainStep):
         self._net.clear_param_diffs()  # in place: views of diffs that a caller holds stay valid
 
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Mapping[str, Tensor], Tensor]:
-        self._net.write_back()
-        loss = self._net.engine.forward()
-        self._net.engine.backward()
-        outputs = {name: torch.from_numpy(self._net.blobs[name].data) for name in self._net.outputs}
-        return outputs, torch.tensor(loss)
+        loss = self._net.run_all()
+        self._net.run_all_backward()
+        return self._net.output_tensors(), torch.tensor(loss)
+
+    def update(self) -> None:
+        self._net.engine.flush()  # what a caller has written into diffs
+        super().update()
 
 
-class SGDSolver:
-    """Any solver file; ``net`` and ``test_nets`` are facade nets over the solver's own."""
+class Solver:
+    """What all solvers have; ``net`` and ``test_nets`` are facade nets over the solver's own."""
 
-    type: str | None = "SGD"
+    #: the update rule, whatever the file says
+    type: str
 
     def __init__(self, solver_file: str | os.PathLike[str]) -> None:
-        self.core = Solver(solver_file, device=mode.device(), allow_python_layers=True)
-        if self.type is not None and self.core.param.type != self.type:
-            raise SolverError(
-                f'{os.fspath(solver_file)}: type is "{self.core.param.type}", not "{self.type}"; use get_solver()'
-            )
+        param = read_solver(solver_file)
+        param.type = self.type
+        parallel = Independent(mode.solver_rank(), mode.solver_count())
+        self.core = CoreSolver(
+            param,
+            device=mode.device(),
+            source=os.fspath(solver_file),
+            parallel=parallel,
+            allow_python_layers=True,  # as in Caffe: who calls this runs Python of their own already
+        )
         self.core.optimizer.keep_update = True  # after a step a parameter's diff holds its update
         self.net = Net.of(self.core.net)
         self.core.train_step = BlobStep(self.net, self.core.optimizer)
-        self.test_nets = [Net.of(net) for net in self.core.test_nets]
+        self.test_nets = [Net.of(net, self.net.engine.place) for net in self.core.test_nets]
+        self._facades = {id(net.core): net for net in (self.net, *self.test_nets)}
+        self.core.run_net = self._run_net
+
+    def _run_net(self, core: CoreNet) -> tuple[Mapping[str, Tensor], Tensor]:
+        """Run one of the nets so that its blobs show the pass."""
+        self.net.engine.flush()
+        net = self._facades[id(core)]
+        loss = net.run_all()
+        return net.output_tensors(), torch.tensor(loss)
 
     @property
     def param(self) -> caffe_pb2.SolverParameter:
+        """The solver file; ``base_lr`` may be set."""
         return self.core.param
 
     @property
     def iter(self) -> int:
+        """How many updates have been made."""
         return self.core.iter
+
+    @property
+    def lr(self) -> float:
+        """The learning rate of the next update."""
+        return self.core.learning_rate
 
     def step(self, iterations: int) -> None:
         """Run ``iterations`` updates."""
@@ -66,17 +93,46 @@ class SGDSolver:
             self.restore(resume)
         self.core.solve()
 
-    def add_callback(self, on_start: Callable[[], None], on_gradients_ready: Callable[[], None]) -> None:
-        """Call functions before each iteration's passes, and between gradients and update."""
-        self.core.add_callback(lambda _: on_start(), lambda _: on_gradients_ready())
+    def apply_update(self) -> None:
+        """Make one update from the diffs as they are; ``iter`` stays."""
+        self.core.apply_update()
+
+    def add_callback(
+        self, on_start: "Callable[[], object] | NCCL", on_gradients_ready: Callable[[], object] | None = None
+    ) -> None:
+        """Call functions before each iteration's passes, and between gradients and update; or let an NCCL average
+        the gradients of all processes."""
+        if isinstance(on_start, NCCL):
+            self.core.add_callback(on_gradients_ready=lambda _: on_start.on_gradients_ready())
+            return
+        if on_gradients_ready is None:
+            raise SolverError("add_callback takes two functions (on_start, on_gradients_ready) or an NCCL")
+
+        def start(_: CoreSolver) -> None:
+            on_start()
+
+        def gradients_ready(_: CoreSolver) -> None:
+            on_gradients_ready()
+
+        self.core.add_callback(start, gradients_ready)
+
+    def share_weights(self, net: Net) -> None:
+        """Let the parameters of ``net``'s layers be those of the train net's layers of the same name."""
+        net.share_with(self.net)
 
     def restore(self, path: str | os.PathLike[str]) -> None:
         """Continue from a solverstate."""
+        self.net.engine.flush()
         self.core.restore(path)
 
     def snapshot(self) -> None:
         """Write a caffemodel and a solverstate."""
+        self.net.engine.flush()
         self.core.snapshot()
+
+
+class SGDSolver(Solver):
+    type = "SGD"
 
 
 class NesterovSolver(SGDSolver):
@@ -99,10 +155,15 @@ class AdamSolver(SGDSolver):
     type = "Adam"
 
 
-class _AnySolver(SGDSolver):
-    type = None
+_KINDS = (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
+_CLASSES = {kind.type: kind for kind in _KINDS}
 
 
-def get_solver(solver_file: str | os.PathLike[str]) -> SGDSolver:
-    """The solver that the file describes, whatever its type."""
-    return _AnySolver(solver_file)
+def get_solver(solver_file: str | os.PathLike[str]) -> Solver:
+    """The solver that the file describes; its class follows the file's type."""
+    kind = read_solver(solver_file).type
+    if kind in _CLASSES:
+        return _CLASSES[kind](solver_file)
+    # A rule that the user has registered; where there is none, the error says which there are.
+    user_kind: type[Solver] = type(f"{kind}Solver", (SGDSolver,), {"type": kind})
+    return user_kind(solver_file)

@@ -11,11 +11,13 @@ from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.scores import make_scores
 
+Result = tuple[Mapping[str, Tensor], Tensor]  # output blobs, loss
+
 
 class Evaluation:
     """Runs the test nets of a solver file (``param``) and logs their mean outputs.
 
-    ``interrupted`` is asked before each batch whether to stop.
+    ``interrupted`` is asked before each batch whether to stop; ``run_net`` makes one pass.
     """
 
     def __init__(
@@ -23,11 +25,11 @@ class Evaluation:
         param: caffe_pb2.SolverParameter,
         test_nets: Sequence[Net],
         *,
-        precision: str,
         log: Log,
         interrupted: Callable[[], bool],
+        run_net: Callable[[Net], Result],
     ) -> None:
-        self._param, self._nets, self._precision = param, test_nets, precision
+        self._param, self._nets, self._run_net = param, test_nets, run_net
         self._log, self._interrupted = log, interrupted
 
     def is_due(self, iteration: int) -> bool:
@@ -40,7 +42,7 @@ class Evaluation:
         self._log.testing(iteration, number)
         compute_loss = self._param.test_compute_loss
         net, batches = self._nets[number], self._param.test_iter[number]
-        result = evaluate(net, batches, self._precision, compute_loss=compute_loss, interrupted=self._interrupted)
+        result = evaluate(net, batches, self._run_net, compute_loss=compute_loss, interrupted=self._interrupted)
         if result is None:
             self._log.test_interrupted()
             return []
@@ -50,7 +52,7 @@ class Evaluation:
 
 
 def evaluate(
-    net: Net, batches: int, precision: str, *, compute_loss: bool, interrupted: Callable[[], bool]
+    net: Net, batches: int, run_net: Callable[[Net], Result], *, compute_loss: bool, interrupted: Callable[[], bool]
 ) -> tuple[float | None, list[Score]] | None:
     """(mean loss or None, mean of every number in the outputs) over ``batches`` forward passes.
 
@@ -62,7 +64,7 @@ def evaluate(
     for _ in range(batches):
         if interrupted():
             return None
-        outputs, batch_loss = forward(net, precision)
+        outputs, batch_loss = run_net(net)
         values = [outputs[name].detach().reshape(-1) for name in net.outputs]
         flat = torch.cat(values) if values else torch.zeros(0)
         total = flat.clone() if total is None else total + flat
@@ -72,7 +74,7 @@ def evaluate(
     return float(loss) / batches if compute_loss and batches else None, make_scores(net, outputs, means)
 
 
-def forward(net: Net, precision: str) -> tuple[Mapping[str, Tensor], Tensor]:
+def forward(net: Net, precision: str) -> Result:
     """A forward pass without gradients: (output blobs, loss)."""
     with torch.no_grad(), autocast(net.device, precision):
         return net.forward_with_loss()

@@ -1,8 +1,8 @@
 """All lines of the log: glog lines worded as Caffe 1.0's, one method for each, and training's events beside them.
 
-The words and their order are those that Caffe's log tools read.  Two kinds of lines are added in the form of
-2014's Caffe, for the reader of the paper's authors: ``Iteration 20,  loss = 6.6`` (two blanks, so that Caffe 1.0's
-readers do not take it for the final loss) and ``Test score #0: 0.57``.
+The words and their order are those that Caffe's log tools read.  ``Log(lines_of_2014=True)`` adds two kinds of lines
+in the form of 2014's Caffe, for the reader of the paper's authors: ``Iteration 20,  loss = 6.6`` (two blanks, so that
+Caffe 1.0's readers do not take it for the final loss) and ``Test score #0: 0.57``.
 
 ``Log`` is what a Solver writes to.  The classes after it are the commands' own: Caffe's ``train``, ``test``, ``time``
 and ``device_query``, and its tools for images and features.
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 from caffe_compat.errors import printable
+from caffe_compat.glog_settings import SETTINGS
 from caffe_compat.solver.events import (
     DoneEvent,
     Event,
@@ -56,9 +57,8 @@ class Glog:
         message = "\t".join(map(printable, message.split("\t"))) + lines
         place = printable(place)
         stamp = datetime.now().strftime("%m%d %H:%M:%S.%f")
-        stream = self._stream or sys.stderr
-        stream.write(f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n")
-        stream.flush()
+        line = f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n"
+        SETTINGS.write(line, self._stream or sys.stderr)
 
     def finetuning(self, path: str) -> None:
         """Weights are about to be copied from a file; only a Solver says so."""
@@ -72,15 +72,32 @@ class Glog:
         self.line("weights.py:1", f"{path}: {differences}", severity="W")
 
 
+class ScriptLog(Glog):
+    """Lines of a script that uses pycaffe."""
+
+    def said(self, message: str) -> None:
+        """What the script says."""
+        self.line("pycaffe.py:1", message)
+
+
 class Log(Glog):
     """The lines and events of a Solver, written as they happen.
 
     ``sinks`` get each event.  ``enabled=False`` silences lines and events (ranks other than 0).
+    ``lines_of_2014``: write those, too.
     """
 
-    def __init__(self, stream: TextIO | None = None, sinks: Iterable[Sink] = (), *, enabled: bool = True) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        sinks: Iterable[Sink] = (),
+        *,
+        enabled: bool = True,
+        lines_of_2014: bool = False,
+    ) -> None:
         super().__init__(stream, enabled=enabled)
         self.sinks = list(sinks)
+        self.lines_of_2014 = lines_of_2014
 
     def _emit(self, event_class: Callable[..., Event], iteration: int, **values: Any) -> None:
         """Make an event of this moment and give it to the sinks."""
@@ -188,7 +205,8 @@ class Log(Glog):
         """
         speed = f"{iterations_per_s:g} iter/s, {wall_s:g}s/{display} iters"
         self.line("solver.cpp:239", f"Iteration {iteration} ({speed}), loss = {loss:g}")
-        self.line("solver.cpp:239", f"Iteration {iteration},  loss = {loss:g}")
+        if self.lines_of_2014:
+            self.line("solver.cpp:239", f"Iteration {iteration},  loss = {loss:g}")
         for i, score in enumerate(scores):
             self.line("solver.cpp:258", f"    Train net output #{i}: {format_score(score)}")
         outputs = _as_dict(scores)
@@ -240,7 +258,7 @@ class Log(Glog):
 
     def test(self, iteration: int, net: int, loss: float | None, scores: list[Score]) -> None:
         """A test pass has ended: mean loss (test_compute_loss) and mean outputs."""
-        if net == 0:  # 2014's Caffe had one test net
+        if self.lines_of_2014 and net == 0:  # 2014's Caffe had one test net
             for i, score in enumerate(scores):
                 self.line("solver.cpp:114", f"Test score #{i}: {score.value:g}")
         if loss is not None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ from caffe_compat.precision import precision as chosen_precision
 from caffe_compat.proto import caffe_pb2, read_solver
 from caffe_compat.solver.devices import device_of, solver_gpus
 from caffe_compat.solver.display import Display
-from caffe_compat.solver.evaluation import Evaluation, forward
+from caffe_compat.solver.evaluation import Evaluation, Result, forward
 from caffe_compat.solver.fast_mode import make_fast
 from caffe_compat.solver.graphs import GraphedStep
 from caffe_compat.solver.log import Log, Score
@@ -127,15 +128,17 @@ class Solver:
             fast=fast,
             log=self.log,
         )
+        #: a forward pass of one of the nets without gradients (tests, the final loss); may be replaced like train_step
+        self.run_net: Callable[[Net], Result] = partial(forward, precision=self.precision)
         self._update = Update(self.schedule, self.optimizer, self.log)
         self._snapshots = Snapshots(self.param, self.state, parallel, self.log, source=self.source)
         self._requests = Requests(parallel, self._snapshots.write)
         self._evaluation = Evaluation(
             self.param,
             self.test_nets,
-            precision=self.precision,
             log=self.log,
             interrupted=self._requests.answer_while_testing,
+            run_net=lambda net: self.run_net(net),
         )
         self._display = Display(self.param, self.net, self.log)
         self._not_finite = NotFinite(self.net, self.log, precision=self.precision, stop=stop_at_nan)
@@ -187,7 +190,7 @@ class Solver:
             return
         if self._display.is_due(self.iter):
             with use_precision(self.precision):
-                self.smoothed.add(forward(self.net, self.precision)[1])
+                self.smoothed.add(self.run_net(self.net)[1])
             self.log.final_loss(self.iter, self.smoothed.value())
         if self.param.test_interval and self.iter % self.param.test_interval == 0:
             self.test_all()
@@ -205,6 +208,15 @@ class Solver:
         """Run one test net over its test_iter batches; logs and returns the mean of each output."""
         with use_precision(self.precision):
             return self._evaluation.run(self.iter, number)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next update."""
+        return self._update.rate(self.iter)
+
+    def apply_update(self) -> None:
+        """Make one update from the gradients as they are, at the rate of this iteration; ``iter`` stays."""
+        self._update.make(self.train_step, self.iter, display=False)
 
     def snapshot(self) -> Path | None:
         """Write the weights, our resume file and the solver state; returns the state's path.

@@ -110,6 +110,8 @@ class TrainingState:
                 problems += _load_buffers(net, state["buffers"][number] if number < len(state["buffers"]) else {})
             _set_random_state(state["random"], self.net.device)
             self.smoothed.set_state(state["losses"], self.net.device)
+        except CaffeCompatError:
+            raise
         except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise SolverError(
                 f"{os.fspath(place)}: cannot be used: {error!r}; remove it to resume as Caffe does"

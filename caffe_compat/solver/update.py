@@ -14,10 +14,14 @@ class Update:
     def __init__(self, schedule: Schedule, optimizer: Rule, log: Log) -> None:
         self._schedule, self._optimizer, self._log = schedule, optimizer, log
 
+    def rate(self, iteration: int) -> float:
+        """The learning rate of an iteration; in float32, as Caffe's Dtype."""
+        return float(np.float32(self._schedule.rate(iteration)))
+
     def make(self, step: TrainStep, iteration: int, *, display: bool) -> None:
         """The update of one iteration, made by ``step``; ``display``: whether the log tells the rate."""
         step_before = self._schedule.current_step
-        rate = float(np.float32(self._schedule.rate(iteration)))  # float32, as Caffe's Dtype
+        rate = self.rate(iteration)
         if self._schedule.tells_step and self._schedule.current_step != step_before:
             self._log.multistep_status(iteration, self._schedule.current_step)
         if display:

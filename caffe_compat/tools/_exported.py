@@ -160,6 +160,8 @@ def export(net: Net, inputs: Mapping[str, np.ndarray], path: Path, keep_operator
             exported = torch.export.export(program, (), examples)
             if not keep_operators:
                 exported = exported.run_decompositions(extension.plain_twins())
+    except CaffeCompatError:
+        raise
     except (RuntimeError, ValueError) as error:
         raise CaffeCompatError(
             f"{net.source}: torch.export cannot trace this net: {' '.join(str(error).split())}"

@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
     parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
     parser.add_argument("--sigterm_effect", choices=ACTIONS, help="what SIGTERM does; by default it ends the process")
+    parser.add_argument("--lines_of_2014", action="store_true", help="also log the lines that 2014's log readers want")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
     parser.add_argument("--log_csv", metavar="FILE", help="append the events as CSV")
     parser.add_argument("--tensorboard", metavar="DIR", help="write the events for TensorBoard")
@@ -129,7 +130,11 @@ def _solver_param(args: argparse.Namespace) -> caffe_pb2.SolverParameter:
 def _train(
     args: argparse.Namespace, param: caffe_pb2.SolverParameter, device: torch.device, parallel: Parallel
 ) -> None:
-    log = CaffeTrainLog(sinks=_sinks(args) if parallel.is_root else (), enabled=parallel.is_root)
+    log = CaffeTrainLog(
+        sinks=_sinks(args) if parallel.is_root else (),
+        enabled=parallel.is_root,
+        lines_of_2014=args.lines_of_2014,
+    )
     if device.type == "cuda":
         log.using_gpu(args.gpu or str(device.index), device.index, torch.cuda.get_device_name(device))
     else:

@@ -161,7 +161,7 @@ def test_a_layer_without_bottoms_is_a_source() -> None:
             'module: "subprocess" layer: "Popen"',
             '"Popen" of module "subprocess" is no layer: it lacks setup, reshape, forward; expected a class with ',
         ),
-        ('module: "users_layers" layer: "UserLayer"', "is no layer: it lacks setup, reshape, forward; "),
+        ('module: "users_layers" layer: "UserLayer"', "is no layer: it lacks forward; "),
     ],
 )
 def test_refusals(fields: str, message: str, tmp_path: Path) -> None:

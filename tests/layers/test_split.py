@@ -27,7 +27,7 @@ def test_layer(device: str, tops: str) -> None:
 
 def test_shares_the_values_but_not_the_gradients() -> None:
     layer = make_layer(Split, THREE_TOPS, (2,))
-    assert layer.shared_memory(need_backward=True) == SharedMemory(of_parameter=False, diff=False)
+    assert layer.shared_memory(need_backward=True) == SharedMemory(since="forward", diff="added")
     assert layer.is_split
 
 

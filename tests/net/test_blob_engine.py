@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from caffe_compat import Net, NetError
-from caffe_compat.net.blob_engine import BlobEngine, ParamBlob, TensorBlob
+from caffe_compat.layers.input import Input
+from caffe_compat.net.blob_engine import BlobEngine
+from caffe_compat.net.blobs import ParamBlob, TensorBlob
 from caffe_compat.proto import parse_net
 
 IN = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
@@ -46,58 +48,6 @@ class Engine:
     def set(self, name: str, values: object, diff: bool = False) -> None:
         blob = self.blob(name)
         (blob.diff if diff else blob.data).copy_(torch.tensor(values))
-
-
-# -- one blob ---------------------------------------------------------------------------
-
-
-def test_a_blob_keeps_its_memory_while_it_fits() -> None:
-    blob = TensorBlob((2, 3), torch.zeros(0))
-    blob.data.copy_(torch.arange(6.0).view(2, 3))
-    before = blob.data.data_ptr()
-    blob.reshape((4,))
-    assert blob.data.tolist() == [0, 1, 2, 3]
-    blob.reshape((3, 2))
-    assert blob.data.tolist() == [[0, 1], [2, 3], [4, 5]]
-    assert blob.data.data_ptr() == before
-    blob.reshape((7,))
-    assert blob.data.tolist() == [0.0] * 7, "new memory holds zeros"
-    assert blob.count == 7
-
-
-def test_a_blobs_diff_is_made_when_asked_for() -> None:
-    blob = TensorBlob((2,), torch.zeros(0, dtype=torch.float64))
-    assert blob.diff.tolist() == [0, 0]
-    assert blob.diff.dtype == torch.float64
-    blob.diff.fill_(3)
-    blob.reshape((1,))
-    assert blob.diff.tolist() == [3]
-    blob.reshape((3,))
-    assert blob.diff.tolist() == [0, 0, 0]
-
-
-def test_memory_of_another_blob() -> None:
-    owner, view = TensorBlob((2, 2), torch.zeros(0)), TensorBlob((4,), torch.zeros(0))
-    view.use_memory(owner, diff=False)
-    view.data[3] = 5
-    view.diff[0] = 7
-    assert owner.data.tolist() == [[0, 0], [0, 5]]
-    assert owner.diff.tolist() == [[0, 0], [0, 0]]
-    view.use_memory(owner, diff=True)
-    owner.diff[0, 1] = 9
-    assert view.diff.tolist() == [0, 9, 0, 0]
-
-
-def test_a_parameters_diff_is_its_grad_and_its_shape_stays() -> None:
-    parameter = torch.nn.Parameter(torch.ones(2, 3))
-    blob = ParamBlob(parameter, (6,))
-    assert blob.data.tolist() == [1.0] * 6
-    blob.diff[1] = 4
-    assert parameter.grad is not None
-    assert parameter.grad.tolist() == [[0, 4, 0], [0, 0, 0]]
-    blob.reshape((6,))
-    with pytest.raises(NetError, match=r"a parameter of shape \(6,\) cannot become \(2, 3\); edit the proto"):
-        blob.reshape((2, 3))
 
 
 # -- forward ----------------------------------------------------------------------------
@@ -258,14 +208,28 @@ def test_layers_without_a_loss_below_do_not_run_backward() -> None:
     assert e.param("fc").diff.tolist() == [[0.0] * 3] * 2
 
 
-def test_backward_needs_a_forward_and_a_gradient() -> None:
+def test_backward_without_forward_uses_the_blobs_as_they_are() -> None:
     e = Engine(IN + FC)
-    with pytest.raises(NetError, match=r'layer "fc" \(InnerProduct\): backward before forward; run forward first'):
-        e.engine.backward()
+    e.set("x", X)
+    e.set("y", [[1.0, 0], [0, 10]], diff=True)
+    e.engine.backward()
+    assert e.diff("x") == [[2, 2, 2], [20, 20, 20]]
+    assert e.param("fc").diff.tolist() == [[1, 2, 3], [40, 50, 60]]
+
+
+def test_backward_needs_a_gradient() -> None:
     arg_max = Engine(IN + 'layer { name: "m" type: "ArgMax" bottom: "x" top: "m" }\n')
     arg_max.engine.forward()
     with pytest.raises(NetError, match="ArgMax has no backward, but force_backward or propagate_down asks for one"):
         arg_max.engine.backward()
+
+
+def test_backward_in_the_middle_of_a_reshape_says_so() -> None:
+    e = Engine(IN + FC + power("p", "y", "z", 2))
+    e.engine.forward()
+    e.blob("x").reshape((5, 3))
+    with pytest.raises(NetError, match=r'"fc" .*a top has shape \(2, 2\), the bottoms now make \(5, 2\); run forward'):
+        e.engine.backward()
 
 
 # -- memory that layers share ------------------------------------------------------------
@@ -292,8 +256,8 @@ def test_a_layer_that_only_renames_its_bottom_shares_all_of_it(layer: str, shape
     e.blob("s").data.view(-1)[5] = -1
     e.blob("s").diff.view(-1)[5] = 8
     assert e.data("p") == [[2, 4, 6], [8, 10, -1]]
-    assert e.diff("p") == [[0, 0, 0], [0, 0, 8]]
     e.engine.backward()
+    assert e.diff("p") == [[0, 0, 0], [0, 0, 8]], "Flatten's from the backward pass on, the others' before"
     assert e.diff("x") == [[0, 0, 0], [0, 0, 16]]
     # Also after a reshape, in which Caffe would point both to the new memory.
     e.blob("x").reshape((4, 3))
@@ -316,6 +280,9 @@ def test_a_parameter_layers_top_is_its_parameter() -> None:
     text = 'layer { name: "w" type: "Parameter" top: "w" parameter_param { shape { dim: 2 } } }\n'
     e = Engine(text + power("p", "w", "p", 3))
     e.set("w", [1.0, 2.0])
+    assert e.param("w").data.tolist() == [0, 0], "from its first forward on, as in Caffe"
+    e.engine.forward()
+    e.set("w", [1.0, 2.0])
     assert e.param("w").data.tolist() == [1, 2]
     e.engine.forward()
     assert e.data("p") == [3, 6]
@@ -325,8 +292,19 @@ def test_a_parameter_layers_top_is_its_parameter() -> None:
     assert e.diff("w") == [3, 30]
 
 
-def test_input_blobs_are_what_their_layer_holds() -> None:
+def test_input_blobs_begin_with_what_their_layer_holds() -> None:
     e = Engine(IN + FC)
+    assert isinstance(e.net.layers["in"], Input)
+    e.net.layers["in"].held[0] = torch.tensor(X)
+    again = BlobEngine(e.net)
+    assert again.blobs[0].data.tolist() == X
+    again.blobs[0].data.fill_(0)
+    assert e.net.next_batch()["x"].tolist() == X, "the layer's own stays"
+
+
+def test_a_net_can_take_the_engines_input_blobs() -> None:
+    e = Engine(IN + FC)
+    e.engine.lead_inputs()
     e.set("x", X)
     assert e.net.next_batch()["x"].tolist() == X
     assert e.net(x=torch.zeros(2, 3))["y"].tolist() == [[0, 0]] * 2

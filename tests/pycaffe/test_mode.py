@@ -1,5 +1,6 @@
 """pycaffe's process-wide settings."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,11 +40,32 @@ def test_the_mode_of_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert mode.device() == torch.device("cpu")
 
 
-def test_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_cpu_runs_after_one_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(CaffeCompatError, match=r"set_mode_gpu: PyTorch finds no CUDA device; use set_mode_cpu\(\)"):
+    monkeypatch.setattr(mode, "_warned", False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        caffe.set_mode_gpu()
+        caffe.set_mode_gpu()
+    assert ["everything runs on the CPU" in str(warning.message) for warning in told] == [True]
+    assert mode.device() == torch.device("cpu")
+
+
+def test_without_a_gpu_that_is_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CAFFE_COMPAT_REQUIRE_GPU", "1")
+    with pytest.raises(
+        CaffeCompatError, match=r"no CUDA device, and CAFFE_COMPAT_REQUIRE_GPU=1 asks for one; use set_mo"
+    ):
         caffe.set_mode_gpu()
     assert mode.device() == torch.device("cpu")
+
+
+def test_solvers_may_be_processes() -> None:
+    caffe.set_multiprocess(True)
+    assert mode.multiprocess()
+    caffe.set_multiprocess(False)
+    assert not mode.multiprocess()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

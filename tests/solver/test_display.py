@@ -31,10 +31,8 @@ def test_when_and_what(monkeypatch: pytest.MonkeyPatch) -> None:
     display.show(20, 2.25, outputs)
     assert messages(stream) == [
         "Iteration 10 (1.5 iter/s, 4s/10 iters), loss = 2.5",
-        "Iteration 10,  loss = 2.5",
         "    Train net output #0: s = 3 (* 0.5 = 1.5 loss)",
         "Iteration 20 (5 iter/s, 2s/10 iters), loss = 2.25",
-        "Iteration 20,  loss = 2.25",
         "    Train net output #0: s = 3 (* 0.5 = 1.5 loss)",
     ]
 

@@ -1,13 +1,17 @@
 """Test passes: means over batches, and what they leave alone."""
 
+from functools import partial
+
 import pytest
 import torch
 
 from caffe_compat.net import Net
 from caffe_compat.proto import parse_net
 from caffe_compat.solver import Score
-from caffe_compat.solver.evaluation import evaluate
+from caffe_compat.solver.evaluation import evaluate, forward
 from tests.solver.conftest import MakeSolver, assert_same_bits, train, weights
+
+RUN = partial(forward, precision="fp32")
 
 
 def test_test_initialization_and_compute_loss(make_solver: MakeSolver) -> None:
@@ -44,19 +48,19 @@ def test_means_over_batches(echo: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = iter([[1.0, 3.0], [5.0, 1.0]])
     plain = echo.forward_with_loss
     monkeypatch.setattr(echo, "forward_with_loss", lambda: plain(x=torch.tensor([next(batches)])))
-    found = evaluate(echo, 2, "fp32", compute_loss=True, interrupted=lambda: False)
+    found = evaluate(echo, 2, RUN, compute_loss=True, interrupted=lambda: False)
     assert found == (18.0, [Score("loss", 9.0, 2.0), Score("y", 3.0), Score("y", 2.0)])
 
 
 def test_no_loss_unless_asked_for(echo: Net) -> None:
-    found = evaluate(echo, 1, "fp32", compute_loss=False, interrupted=lambda: False)
+    found = evaluate(echo, 1, RUN, compute_loss=False, interrupted=lambda: False)
     assert found is not None
     loss, scores = found
     assert loss is None
     assert [s.value for s in scores] == [0.0, 0.0, 0.0]
-    assert evaluate(echo, 0, "fp32", compute_loss=True, interrupted=lambda: False) == (None, [])
+    assert evaluate(echo, 0, RUN, compute_loss=True, interrupted=lambda: False) == (None, [])
 
 
 def test_interrupted(echo: Net) -> None:
     answers = iter([False, True])
-    assert evaluate(echo, 5, "fp32", compute_loss=False, interrupted=lambda: next(answers)) is None
+    assert evaluate(echo, 5, RUN, compute_loss=False, interrupted=lambda: next(answers)) is None

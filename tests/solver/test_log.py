@@ -27,7 +27,7 @@ GLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] ")
 
 def test_every_line_has_glogs_prefix() -> None:
     stream = io.StringIO()
-    log = Log(stream)
+    log = Log(stream, lines_of_2014=True)
     log.train(20, 6.66556, [Score("loss", 6.5, 1.0)], iterations_per_s=10.0, wall_s=2.0, display=20)
     log.learning_rate(20, 0.01)
     log.testing(1000, 0)
@@ -247,8 +247,19 @@ def test_numbers_have_six_digits_as_in_a_c_stream() -> None:
 
 def test_a_second_test_net_has_no_score_of_2014() -> None:
     stream = io.StringIO()
-    Log(stream).test(0, 1, None, [Score("accuracy", 0.5)])
+    Log(stream, lines_of_2014=True).test(0, 1, None, [Score("accuracy", 0.5)])
     assert "Test score" not in stream.getvalue()
+
+
+def test_the_lines_of_2014_are_left_out_unless_asked_for() -> None:
+    stream = io.StringIO()
+    log = Log(stream)
+    log.train(20, 6.5, [], iterations_per_s=10.0, wall_s=2.0, display=20)
+    log.test(20, 0, None, [Score("accuracy", 0.5)])
+    assert [GLOG.sub("", line) for line in stream.getvalue().splitlines()] == [
+        "Iteration 20 (10 iter/s, 2s/20 iters), loss = 6.5",
+        "    Test net output #0: accuracy = 0.5",
+    ]
 
 
 def test_disabled_log_says_nothing(tmp_path: Path) -> None:
@@ -263,7 +274,7 @@ def test_disabled_log_says_nothing(tmp_path: Path) -> None:
 def test_a_name_cannot_add_a_line() -> None:
     stream = io.StringIO()
     name = "a\nI1126 00:00:00.000000     1 solver.cpp:332] Optimization Done.\x1b[2J\u2028"
-    Log(stream).test(1, 0, None, [Score(name, 1.0)])
+    Log(stream, lines_of_2014=True).test(1, 0, None, [Score(name, 1.0)])
     CaffeTimeLog(stream).layers([(name, 1.0, 2.0)])
     Log(stream).initializing('net: "a"\nbase_lr: 0.1\n')
     lines = stream.getvalue().split("\n")

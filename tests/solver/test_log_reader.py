@@ -55,7 +55,7 @@ def test_log_of_2014(tmp_path: Path) -> None:
 
 def test_our_log_gives_each_event_once(tmp_path: Path) -> None:
     with open(tmp_path / "log", "w") as stream:
-        log = Log(stream)
+        log = Log(stream, lines_of_2014=True)
         log.train(0, 2.5, [Score("loss", 2.5, 1.0)], iterations_per_s=0.0, wall_s=0.0, display=20)
         log.testing(0, 0)
         log.test(0, 0, 1.5, [Score("accuracy", 0.25), Score("loss", 1.5, 1.0)])
@@ -94,7 +94,7 @@ def read_as_the_papers_authors(text: str) -> dict[str, dict[int, float]]:
 
 def test_the_papers_reader_understands_our_log() -> None:
     stream = io.StringIO()
-    log = Log(stream)
+    log = Log(stream, lines_of_2014=True)
     log.testing(0, 0)
     log.test(0, 0, 1.5, [Score("accuracy", 0.25), Score("loss", 1.5, 1.0)])
     log.train(0, 2.5, [Score("loss", 2.5, 1.0)], iterations_per_s=0.0, wall_s=0.0, display=20)
