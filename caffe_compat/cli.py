@@ -26,6 +26,7 @@ from typing import NoReturn
 from caffe_compat import __version__, tools
 from caffe_compat.errors import CaffeCompatError, one_line, printable
 from caffe_compat.glog_settings import FLAGS, SETTINGS
+from caffe_compat.thread_limit import fit_threads
 from caffe_compat.tools._extensions import add_extension_arguments, load_extensions
 
 ENTRY_POINTS = "caffe_compat.commands"
@@ -188,6 +189,7 @@ def _run(command: str, module: str, words: Sequence[str]) -> int:
         return int(stop.code or 0)
     for name in switched_off:
         setattr(args, name, False)
+    fit_threads()
     load_extensions(args)
     return int(tool.run(args))
 

@@ -14,7 +14,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ["errors", "atomic_file", "file_lock", "extension", "proto", "random", "precision", "progress", "memory"]
-ROOMS += ["glog_settings", "onnx_graph", "ops", "layers", "data", "net", "solver", "pycaffe", "tools", "cli"]
+ROOMS += [
+    "thread_limit",
+    "glog_settings",
+    "onnx_graph",
+    "ops",
+    "layers",
+    "data",
+    "net",
+    "solver",
+    "pycaffe",
+    "tools",
+    "cli",
+]
 FILES = sorted((ROOT / "caffe_compat").rglob("*.py"))
 REPRODUCE = sorted((ROOT / "reproduce").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))

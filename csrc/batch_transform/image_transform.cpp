@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -203,7 +204,11 @@ void run_parallel(int64_t count, int64_t threads, const std::function<void(int64
     fence_stores();
   };
   std::vector<std::thread> helpers;
-  for (int64_t t = 1; t < std::min(threads, count); ++t) helpers.emplace_back(work);
+  try {
+    for (int64_t t = 1; t < std::min(threads, count); ++t) helpers.emplace_back(work);
+  } catch (const std::system_error&) {
+    // The system gives no more threads, as in a container that limits them: those there are do it.
+  }
   work();
   for (std::thread& helper : helpers) helper.join();
 }

@@ -1,5 +1,7 @@
 """Batches, made by the extension and by its twin."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,27 @@ def test_the_cure_of_image_files() -> None:
     maker = BatchMaker(Transformer(), cures=IMAGE_FILE_CURES)
     _, problems = maker.open_images([np.zeros((3, 4, 4), np.uint8), np.zeros((3, 5, 4), np.uint8)])
     assert str(problems[1]).endswith("the first of its batch 3x4x4; set new_height and new_width, or crop_size")
+
+
+def test_where_the_system_gives_no_more_threads_those_there_are_make_the_batch() -> None:
+    """A process without room for another thread's stack stands for a container that limits processes."""
+    script = """
+import resource
+import numpy as np
+from caffe_compat.data import Transformer, encode_datum
+from caffe_compat.data.batch import BatchMaker
+
+images = np.random.default_rng(1).integers(0, 256, (64, 3, 40, 40), dtype=np.uint8)
+records = [encode_datum(image, 0) for image in images]
+maker = BatchMaker(Transformer(), threads=8)
+batch, problems = maker.open_records(records)
+expected = maker.transform(batch).copy()
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + (4 << 20), size + (4 << 20)))
+another, _ = BatchMaker(Transformer(), threads=64).open_records(records)
+assert np.array_equal(BatchMaker(Transformer(), threads=64).transform(another), expected)
+assert np.array_equal(expected, images.astype(np.float32))
+print("made")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "made\n", done.stderr
