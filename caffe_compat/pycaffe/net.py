@@ -136,7 +136,7 @@ class Net:
     # -- passes -------------------------------------------------------------------------
 
     def forward(
-        self, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
+        self, /, blobs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
     ) -> dict[str, np.ndarray]:
         """Run the net, or its layers ``start`` to ``end``; keywords set all input blobs.
 
@@ -150,7 +150,7 @@ class Net:
         return self._arrays(wanted, "data")
 
     def backward(
-        self, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **outputs: Any
+        self, /, diffs: Sequence[str] | None = None, start: str | None = None, end: str | None = None, **outputs: Any
     ) -> dict[str, np.ndarray]:
         """Run backward from layer ``start`` (default: the last) down to ``end``; keywords set the
         diffs of all output blobs.  Returns the inputs' diffs (with ``end``: that layer's bottoms')."""
@@ -285,7 +285,7 @@ class Net:
         for name, value in given.items():
             getattr(self.blobs[name], which)[...] = value
 
-    def forward_all(self, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
+    def forward_all(self, /, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, np.ndarray]:
         """Run any number of inputs in batches of the net's size, the last one padded with zeros."""
         collected: dict[str, list[np.ndarray]] = {}
         for batch in self._batch(inputs):
@@ -293,7 +293,7 @@ class Net:
         return _joined(collected, _length(inputs))
 
     def forward_backward_all(
-        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **arrays: Any
+        self, /, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **arrays: Any
     ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Run forward and backward over any number of inputs (and of the outputs' diffs), in batches of the net's
         size, the last one padded with zeros; returns the blobs and the diffs."""

@@ -494,3 +494,13 @@ def test_a_source_whose_batches_change_their_size(tmp_path: Path, monkeypatch: p
         net.blobs["s"].diff[...] = rows
         net.backward()
         assert net.blobs["x"].diff.tolist() == np.full((rows, 2, 2), 2 * rows).tolist()
+
+
+def test_blobs_called_self(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(TEXT.replace('"data"', '"self"').replace('"scaled"', '"out"'))
+    net = caffe.Net(str(path), caffe.TEST)
+    x = np.ones((2, 3), np.float32)
+    assert net.forward(**{"self": x})["out"].tolist() == [[3.0] * 4] * 2
+    assert net.backward(out=np.ones((2, 4), np.float32))["self"].tolist() == [[4.0] * 3] * 2
+    assert net.forward_all(**{"self": np.ones((3, 3), np.float32)})["out"].tolist() == [[3.0] * 4] * 3
