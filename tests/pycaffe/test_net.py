@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -500,7 +501,8 @@ def test_blobs_called_self(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text(TEXT.replace('"data"', '"self"').replace('"scaled"', '"out"'))
     net = caffe.Net(str(path), caffe.TEST)
-    x = np.ones((2, 3), np.float32)
-    assert net.forward(**{"self": x})["out"].tolist() == [[3.0] * 4] * 2
+    rows: dict[str, Any] = {"self": np.ones((2, 3), np.float32)}
+    more: dict[str, Any] = {"self": np.ones((3, 3), np.float32)}
+    assert net.forward(**rows)["out"].tolist() == [[3.0] * 4] * 2
     assert net.backward(out=np.ones((2, 4), np.float32))["self"].tolist() == [[4.0] * 3] * 2
-    assert net.forward_all(**{"self": np.ones((3, 3), np.float32)})["out"].tolist() == [[3.0] * 4] * 3
+    assert net.forward_all(**more)["out"].tolist() == [[3.0] * 4] * 3
