@@ -73,7 +73,8 @@ def reading(
             why = os.strerror(errno.ENOENT)
             raise error(f"{where}cannot be read: {why}; expected {expected}{seen_from(path)}") from problem
         if isinstance(problem, OSError) and problem.strerror and problem.errno:
-            raise error(f"{where}cannot be read: {problem.strerror}; expected {expected}{seen_from(path)}") from problem
+            why = os.strerror(problem.errno)  # HDF5 hides it in a text of its own
+            raise error(f"{where}cannot be read: {why}; expected {expected}{seen_from(path)}") from problem
         raise error(f"{where}cannot be read as {expected}: {reason(problem)}; damaged, or something else") from problem
 
 

@@ -184,7 +184,7 @@ class HDF5Source:
         path = self.files[self._file_order[self._file]]
         if not os.path.exists(path):
             raise DataError(f"{path}: no such file; named in {self.list_path}{seen_from(path)}")
-        with reading(path, "HDF5"), h5py.File(path, "r") as file:
+        with reading(path, "HDF5", place=f"named in {self.list_path}"), h5py.File(path, "r") as file:
             self._data = [self._read(file, path, name) for name in self.names]
         counts = [len(rows) for rows in self._data]
         if len(set(counts)) > 1 or not counts[0]:

@@ -49,7 +49,7 @@ def test_hdf5_data_errors(tmp_path: Path, make_layer: MakeLayer) -> None:
     with pytest.raises(DataError, match=r"no dataset 'other' .*; it has data, label"):
         make_layer(text.replace("'label'", "'other'") + "}")
     (tmp_path / "0.h5").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"0.h5: cannot be read as HDF5"):
+    with pytest.raises(DataError, match=r"0.h5: named in .*files.txt: cannot be read as HDF5"):
         make_layer(text + "}")
     (tmp_path / "files.txt").write_text("")
     with pytest.raises(DataError, match=r"files.txt: is empty"):
