@@ -50,7 +50,9 @@ def write_deploy(path: Path) -> Path:
     n = caffe.NetSpec()
     n.data = L.Input(shape={"dim": [1, 3, SIZE_PX, SIZE_PX]})
     n.prob = L.Softmax(body(n))
-    path.write_text(str(n.to_proto()))
+    net = n.to_proto()
+    net.force_backward = True  # so that backward goes down to the image, though nothing there learns
+    path.write_text(str(net))
     return path
 
 
