@@ -6,7 +6,7 @@ import pytest
 
 from tests.examples.run_example import number, run_example
 
-ACCURACY = 0.93  # seeded: 0.970 here; other processors round otherwise
+ACCURACY = 0.93  # seeded: 0.985 here; other processors round otherwise
 
 
 @pytest.mark.slow

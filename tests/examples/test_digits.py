@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import digits
 out = Path(sys.argv[1])
-digits.train(out, iterations=2, batch=4)
+digits.train(out, iterations=2)
 first, labels = digits.images(per_class=2, seed=5)
 again, _ = digits.images(per_class=2, seed=5)
 other, _ = digits.images(per_class=2, seed=6)
@@ -39,6 +39,8 @@ def test_images_and_net(tmp_path: Path) -> None:
     assert made["labels"].tolist() == [*range(10), *range(10)]
     assert made["of_letters"].tolist() == [0, 1, 2, 3]
     np.testing.assert_array_equal(made["rgb"][0, :, :, 0], made["first"][0, 2])
-    layers = [[layer.name for layer in read_net(tmp_path / f"{name}.prototxt").layer] for name in ("train", "deploy")]
+    layers = [
+        [layer.name for layer in read_net(tmp_path / f"{name}.prototxt").layer] for name in ("digits_train", "deploy")
+    ]
     assert layers[0][2:-1] == layers[1][1:-1]
     assert layers[1][-1] == "prob"
