@@ -30,6 +30,7 @@ ROOMS += [
 FILES = sorted((ROOT / "caffe_compat").rglob("*.py"))
 REPRODUCE = sorted((ROOT / "reproduce").rglob("*.py"))
 BENCHMARKS = sorted((ROOT / "benchmarks").glob("*.py"))
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
 def module_name(path: Path) -> str:
@@ -113,7 +114,7 @@ def asks_for_type(node: ast.AST) -> bool:
     )
 
 
-@pytest.mark.parametrize("path", [*FILES, *REPRODUCE, *BENCHMARKS], ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*FILES, *REPRODUCE, *BENCHMARKS, *EXAMPLES], ids=lambda p: str(p.relative_to(ROOT)))
 def test_only_layers_know_types_by_name(path: Path) -> None:
     """Elsewhere a layer's class is asked; proto/ upgrades old files, which name types."""
     module = module_name(path)

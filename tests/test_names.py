@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PACKAGES = ("caffe_compat", "reproduce")
+PACKAGES = ("caffe_compat", "reproduce", "examples")
 #: modules without a test of their name, and why
 EXCEPTIONS = {
     "caffe_compat/pycaffe/proto/caffe_pb2.py": "hands on the names of proto/caffe_pb2.py",
@@ -20,7 +20,7 @@ def modules() -> list[Path]:
 
 def file_of_tests(module: Path) -> Path:
     """tests/layers/test_pooling.py for caffe_compat/layers/pooling.py; a leading underscore is dropped."""
-    folder = module.parent if module.parts[0] == "reproduce" else Path(*module.parts[1:-1])
+    folder = module.parent if module.parts[0] in ("reproduce", "examples") else Path(*module.parts[1:-1])
     return Path("tests") / folder / f"test_{module.stem.lstrip('_')}.py"
 
 
