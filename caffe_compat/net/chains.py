@@ -41,33 +41,40 @@ class Fused(ABC):
         """Blobs that running as one does not make."""
         return {step.tops[0] for step in self.steps[:-1]} - {self.steps[-1].tops[0]}
 
-    @abstractmethod
     def run(self, values: dict[int, Tensor]) -> None:
-        """Like ``Step.run``, for all steps at once."""
-
-
-@dataclass
-class Chain(Fused):
-    """Steps with one operator for all of them."""
-
-    def run(self, values: dict[int, Tensor]) -> None:
+        """Like ``Step.run``, for all steps at once, or where that cannot be, one after the other."""
         first = self.steps[0]
-        bottom = values[first.bottoms[0]]
-        top = None
+        bottom, top = values[first.bottoms[0]], None
         if not any(step.layer.has_hooks() for step in self.steps):
-            # Parameters come first in a chain.  Where a later layer cuts off the gradient, they get none either.
-            cut = any(step.detach[0] for step in self.steps[1:])
             try:
-                with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
-                    top = self.operate(bottom.detach() if first.detach[0] else bottom)
+                top = self.attempt(bottom)
             except (MemoryError, RuntimeError) as error:
                 first.fail_without_memory(error, [bottom])
                 raise
         if top is not None:
             values[self.steps[-1].tops[0]] = top
             return
-        for step in self.steps:
-            step.run(values)
+        for unit in self.apart():
+            unit.run(values)
+
+    @abstractmethod
+    def attempt(self, bottom: Tensor) -> Tensor | None:
+        """The last top; None where this bottom is not taken."""
+
+    def apart(self) -> "Sequence[Step | Fused]":
+        """What does the same, one after the other."""
+        return self.steps
+
+
+@dataclass
+class Chain(Fused):
+    """Steps with one operator for all of them."""
+
+    def attempt(self, bottom: Tensor) -> Tensor | None:
+        # Parameters come first in a chain.  Where a later layer cuts off the gradient, they get none either.
+        cut = any(step.detach[0] for step in self.steps[1:])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not cut):
+            return self.operate(bottom.detach() if self.steps[0].detach[0] else bottom)
 
     @classmethod
     @abstractmethod

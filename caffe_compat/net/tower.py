@@ -44,22 +44,10 @@ class Tower(Fused):
     def __post_init__(self) -> None:
         self._fitting: dict[tuple[Shape, torch.dtype], bool] = {}
 
-    def run(self, values: dict[int, Tensor]) -> None:
-        first = self.steps[0]
-        bottom, top = values[first.bottoms[0]], None
-        if not any(step.layer.has_hooks() for step in self.steps):
-            try:
-                top = self.operate(bottom)
-            except (MemoryError, RuntimeError) as error:
-                first.fail_without_memory(error, [bottom])
-                raise
-        if top is not None:
-            values[self.steps[-1].tops[0]] = top
-            return
-        for unit in self.units:
-            unit.run(values)
+    def apart(self) -> Sequence[Unit]:
+        return self.units
 
-    def operate(self, bottom: Tensor) -> Tensor | None:
+    def attempt(self, bottom: Tensor) -> Tensor | None:
         device = bottom.device.type
         if device not in DEVICES or torch.compiler.is_compiling() or is_exact():
             return None
