@@ -29,6 +29,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (
     ("LRN", "lrn/lrn_cuda.cu"),
     ("Max pooling and its chain with LRN", "pool/pool_cuda.cu"),
+    ("Max pooling with LRN and bias, channels in parts", "pool/pool_parts_cuda.cu"),
+    ("Bias and ReLU, channels in parts", "parts/parts_cuda.cu"),
+    ("Blocks of pixels as channels", "space_to_depth/space_to_depth_cuda.cu"),
+    ("float32 as two TF32 numbers", "tf32_split/tf32_split_cuda.cu"),
     ("Convolution, channels_last", "conv/nhwc/nhwc_cuda.cu"),
     ("Convolution, NCHW", "conv/conv_cuda.cu"),
 )
@@ -403,6 +407,8 @@ def make_document(sections: dict[str, list[Kernel]], architectures: list[str], r
         "  `lrn_*_row`: elements of a load, reach.",
         "- `pool_*_nchw`: reach of the LRN in the same kernel, 0 for none; `pool_*_nhwc`: elements of a load, reach.",
         "  `PoolWindow<3, 2>`: kernel and stride known to the compiler; `<0, 0>`: any.",
+        "- `TensorsInParts<T>`, `GradientsInParts<T>`: blobs whose channels are in parts; `Whole...`: in one.",
+        "- `bias_relu_parts*`, `tf32_split_kernel`: elements of a load; `space_to_depth_kernel`: types in and out.",
         "- `implicit_gemm`: `GemmTile` has the rows and columns of a block's part of the result;",
         "  `TensorCoreAccumulators<..., true>` splits float32 into two TF32 numbers.",
         "- `gather_gemm`: columns of a tile of 128 or 256 rows; `weight_grad_gemm`: rows of a tile of 64, 128 or 256;",
