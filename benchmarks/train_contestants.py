@@ -48,7 +48,10 @@ def make_contestants(net: Net, fast_net: Net, setting: Setting, compiled: bool) 
     ``net`` and ``fast_net``: two nets of one file; the second one's weights are replaced.
     """
     fast_net.share_with(net)
-    make_fast([fast_net])
+    if setting.device.type == "cuda":
+        make_fast([fast_net])
+    else:
+        fast_net.fast = True  # make_fast would also keep freed memory, which is --plain-malloc's to say
     if setting.precision == "bf16":
         for ours in (net, fast_net):
             keep_losses_in_float32(ours.layers.values())
