@@ -24,6 +24,7 @@ from caffe_compat import extension
 from caffe_compat.errors import CaffeCompatError, reading, reason, seen_from
 from caffe_compat.layers.batch_norm import BatchNorm
 from caffe_compat.net import Net
+from caffe_compat.tools._archives import check_members
 
 Blobs = dict[str, np.ndarray]
 State = dict[str, Tensor]
@@ -32,8 +33,6 @@ State = dict[str, Tensor]
 ARGUMENTS = "caffe_compat_inputs.json"
 #: before an ONNX output's name, a key of the model's metadata; the value is the blob's name
 OUTPUT_KEY = "caffe_compat.output."
-
-_LARGEST_RATIO = 1100  # of what is packed to the file; deflate's best is about 1032
 
 #: runs a .pt2 as a program does that has PyTorch, but not this package: path, inputs, outputs
 _ALONE = """
@@ -89,11 +88,7 @@ def _load_pt(path: Path) -> Any:
     if not zipfile.is_zipfile(path):  # the old form; of bytes in memory no more can be asked for than there are
         return torch.load(io.BytesIO(path.read_bytes()), weights_only=True)
     with zipfile.ZipFile(path) as archive:
-        for info in archive.infolist():
-            if info.file_size > _LARGEST_RATIO * path.stat().st_size:
-                raise CaffeCompatError(
-                    f"{path}: {info.filename} has {info.file_size} bytes, more than the file; damaged"
-                )
+        check_members(path, archive)
     return torch.load(path, weights_only=True)
 
 

@@ -21,6 +21,7 @@ import torch
 from caffe_compat import random
 from caffe_compat.errors import CaffeCompatError, printable, reading
 from caffe_compat.net import Net
+from caffe_compat.tools._archives import check_members
 from caffe_compat.tools._exported import Blobs, load_weights, run_exported
 from caffe_compat.tools._looking import add_shape_argument, look_at
 from caffe_compat.tools._net_arguments import (
@@ -176,10 +177,7 @@ def _inputs_of(net: Net, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Te
 def _read_npz(path: Path) -> Blobs:
     with reading(path, "an .npz file of arrays", CaffeCompatError):
         with open(path, "rb") as start:
-            if start.read(2) not in (
-                b"PK",
-                b"\x93N",
-            ):  # a zip archive, a single array; NumPy takes all else for pickles
+            if start.read(2) not in (b"PK", b"\x93N"):  # a zip archive, an array; NumPy takes all else for pickles
                 raise CaffeCompatError(f"{path}: is no NumPy file; expected an .npz file of arrays by name")
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -192,10 +190,11 @@ def _read_npz(path: Path) -> Blobs:
 def _check_sizes(path: Path, file: np.lib.npyio.NpzFile) -> None:
     """CaffeCompatError before memory is taken for arrays that the file does not hold."""
     assert file.zip is not None
+    check_members(path, file.zip)
     for info in file.zip.infolist():
         with file.zip.open(info) as member:
             if member.read(len(np.lib.format.MAGIC_PREFIX)) != np.lib.format.MAGIC_PREFIX:
-                continue
+                raise CaffeCompatError(f"{path}: {info.filename} is no .npy data; expected an array of numbers")
             member.seek(0)
             version = np.lib.format.read_magic(member)
             read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -207,9 +206,8 @@ def _check_sizes(path: Path, file: np.lib.npyio.NpzFile) -> None:
 
 
 def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        what = array.dtype if isinstance(array, np.ndarray) else "no .npy data"
-        raise CaffeCompatError(f"{path}: {name} is {what}; expected an array of numbers")
+    if array.dtype.kind not in "fiub":
+        raise CaffeCompatError(f"{path}: {name} is {array.dtype}; expected an array of numbers")
     return array
 
 

@@ -272,7 +272,8 @@ def zipped(data: bytes, rng: Random) -> bytes:
     else:
         members[name] = rng.choice([text, *BLIND])(members[name], rng)
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as file:
+    methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+    with zipfile.ZipFile(out, "w", rng.choice(methods)) as file:
         for member, content in members.items():
             file.writestr(member, content)
     return out.getvalue()
