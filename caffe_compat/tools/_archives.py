@@ -20,5 +20,6 @@ def check_members(path: Path, archive: zipfile.ZipFile) -> None:
             raise CaffeCompatError(
                 f"{path}: {info.filename} is packed by method {info.compress_type}; expected stored (0) or deflated (8)"
             )
-        if info.file_size > _LARGEST_RATIO * min(size, info.compress_size):
-            raise CaffeCompatError(f"{path}: {info.filename} has {info.file_size} bytes, more than the file; damaged")
+        if info.compress_size > size or info.file_size > _LARGEST_RATIO * info.compress_size:
+            most = max(info.compress_size, info.file_size)
+            raise CaffeCompatError(f"{path}: {info.filename} has {most} bytes, more than the file; damaged")

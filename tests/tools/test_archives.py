@@ -36,12 +36,13 @@ def test_a_method_that_takes_any_memory(tmp_path: Path, method: int, number: int
         check_members(path, file)
 
 
+@pytest.mark.parametrize("field", [20, 24], ids=["packed", "unpacked"])
 @pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
-def test_a_member_that_the_file_cannot_hold(tmp_path: Path, method: int) -> None:
+def test_a_member_that_the_file_cannot_hold(tmp_path: Path, method: int, field: int) -> None:
     path = archive_of(tmp_path / "a.npz", method)
     data = bytearray(path.read_bytes())
     entry = data.find(b"PK\x01\x02")
-    data[entry + 24 : entry + 28] = struct.pack("<I", 2**31)
+    data[entry + field : entry + field + 4] = struct.pack("<I", 2**31)
     path.write_bytes(data)
     said = f"{path}: a.npy has {2**31} bytes, more than the file; damaged"
     with zipfile.ZipFile(path) as file, pytest.raises(CaffeCompatError, match=f"^{re.escape(said)}$"):
