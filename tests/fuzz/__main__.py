@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """0 when nothing was found."""
     parser = argparse.ArgumentParser("python -m tests.fuzz", description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600, help="of all readers together, default 600")
+    parser.add_argument("--inputs", type=int, help="of each reader at most, so that a seed says which; default: any")
     parser.add_argument("--seed", type=int, help="default: one of its own each time, printed")
     parser.add_argument("--readers", nargs="*", default=FUZZED, choices=list(READERS), metavar="NAME")
     parser.add_argument("--replay", type=Path, help="a saved input: read it again, with a traceback")
@@ -43,13 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     begin = time.monotonic()
     for number, name in enumerate(args.readers):
         left = args.seconds - (time.monotonic() - begin)
-        found += fuzz(READERS[name], max(1.0, left / (len(args.readers) - number)), seed)
+        found += fuzz(READERS[name], max(1.0, left / (len(args.readers) - number)), seed, args.inputs)
     print(f"fuzz: {found} faults; seed {seed}")
     return 1 if found else 0
 
 
-def fuzz(reader: Reader, seconds: float, seed: int) -> int:
-    """Damage inputs of one reader; returns how many faults were found."""
+def fuzz(reader: Reader, seconds: float, seed: int, most: int | None = None) -> int:
+    """Damage inputs of one reader, ``most`` of them or all that the time has; returns how many faults were found."""
     faults: set[tuple[str, str, str]] = set()
     shapes: set[tuple[str, str]] = set()
     tried = 0
@@ -72,7 +73,7 @@ def fuzz(reader: Reader, seconds: float, seed: int) -> int:
             for data in seeds:
                 see(data)
             begin = time.monotonic()
-            while time.monotonic() - begin < seconds:
+            while time.monotonic() - begin < seconds and tried != most:
                 rng = Random(f"{seed} {reader.name} {tried}")
                 see(mutate(rng.choice(kept), reader.form, kept, rng))
                 tried += 1

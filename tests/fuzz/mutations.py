@@ -275,7 +275,7 @@ def zipped(data: bytes, rng: Random) -> bytes:
     methods = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
     with zipfile.ZipFile(out, "w", rng.choice(methods)) as file:
         for member, content in members.items():
-            file.writestr(member, content)
+            file.writestr(zipfile.ZipInfo(member), content, file.compression)  # without today's date
     return out.getvalue()
 
 
