@@ -66,7 +66,8 @@ class Layer(nn.Module):
     type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
     #: the ``*_param`` messages of LayerParameter that this type reads; others draw a warning
     param_fields: ClassVar[tuple[str, ...]] = ()
-    #: fields of forks that this type reads where the user's schema has them, as ``pooling_param.ceil_mode``
+    #: fields of forks (proto/forks.proto, ``--schema``) in Caffe's messages that this type reads, as
+    #: ``pooling_param.ceil_mode``, and enum values, as ``loss_param.normalization: PRE_FIXED``; others are refused
     fork_fields: ClassVar[tuple[str, ...]] = ()
     #: (least, most) bottoms and tops; None means no upper limit
     bottom_count: ClassVar[tuple[int, int | None]] = (1, 1)

@@ -56,7 +56,7 @@ def warn_unread_fields(layer: Layer) -> None:
 
 
 def check_fork_fields(layer: Layer) -> None:
-    """Raise NetError for a field or an enum's value of the user's own schema in a layer of ours that would not read it.
+    """Raise NetError for a field or an enum's value of a fork, or of ``--schema``, that a layer of ours would not read.
 
     A ``*_param`` message that the type does not read draws a warning instead, like those of Caffe.  A user's own layer
     class reads what it likes.
@@ -66,6 +66,6 @@ def check_fork_fields(layer: Layer) -> None:
     for name in added_fields(layer.param):
         if name not in layer.fork_fields and ("." in name or not name.endswith("_param")):
             layer.fail(
-                f"{name} is known from --schema only, and no {layer.type} layer of ours reads it; remove it, or "
-                "register a layer type of your own that does"
+                f"{name} is no field of Caffe 1.0 but of a fork or of --schema, and no {layer.type} layer of ours "
+                "reads it; remove it, or register a layer type of your own that does"
             )

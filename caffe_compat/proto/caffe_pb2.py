@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from caffe_compat.proto.schema import Schema, load_caffe_schema
+from caffe_compat.proto.schema import Schema, load_schema
 
 
 def current_schema() -> Schema:
@@ -37,7 +37,7 @@ def _restore_message(full_name: str, data: bytes) -> Message:
 
 
 _schema: Schema
-use_schema(load_caffe_schema())
+use_schema(load_schema())
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,10 @@
 """Fields of Caffe's forks, added to our schema from a .proto text of the user."""
 
+import itertools
 import os
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Collection, Iterator
 from typing import Any, NoReturn
 
 from google.protobuf import descriptor_pb2
@@ -10,26 +12,30 @@ from google.protobuf.message import Message
 
 from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.proto.schema import PACKAGE, Schema
+from caffe_compat.proto.schema import PACKAGE, Schema, load_caffe_schema
 from caffe_compat.proto.schema_text import SCALARS, parse_schema
 
 Field = descriptor_pb2.FieldDescriptorProto
 _INTEGERS = {number for name, number in SCALARS.items() if "int" in name or "fixed" in name}
 _FLOATS = (Field.TYPE_FLOAT, Field.TYPE_DOUBLE)
-_CAFFE = caffe_pb2.current_schema()  # before anybody extends it
+_FIRST_FREE_NUMBER = 20_000_000  # of fields and values whose own number is taken
 
 
 def extend_schema(path: str | os.PathLike[str]) -> None:
-    """Merge the messages, fields and enum values of a small .proto file into the schema.
+    """Merge the messages, fields and enum values of a .proto file into the schema.
 
-    A message that Caffe has too is extended by the fields it lacks::
+    A message that is known already is extended by the fields it lacks::
 
-        message LayerParameter { optional BNParameter bn_param = 200; }
-        message BNParameter { optional float eps = 1 [default = 1e-5]; }
+        message LayerParameter { optional MyParameter my_param = 200; }
+        message MyParameter { optional float eps = 1 [default = 1e-5]; }
+
+    A fork's whole caffe.proto does as it is.  What is known stays as it is: where the file has another default, type
+    or value for it, one warning lists these.  A field or value whose number is taken gets a free one: a prototxt knows
+    them by name.
 
     All classes in ``caffe_pb2`` are replaced; messages made before stay usable on their own, and
-    ``read_net`` converts them.  Raises ProtoError with ``file:line:`` for a syntax error, an
-    unknown type, or a field that contradicts one of Caffe.
+    ``read_net`` converts them.  Raises ProtoError with ``file:line:`` for a syntax error or an
+    unknown type.
     """
     name = os.fspath(path)
     try:
@@ -39,17 +45,20 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
         raise ProtoError(f"{name}: cannot be read: {error.strerror}{seen_from(name)}") from None
     except UnicodeDecodeError:
         raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
-    caffe_pb2.use_schema(Schema(merge_schema(caffe_pb2.current_schema().file, text, name)))
+    merged, differences = merge_schema(caffe_pb2.current_schema().file, text, name)
+    caffe_pb2.use_schema(Schema(merged))
+    if differences:
+        warnings.warn(f"{name}: known otherwise here, and left so: {'; '.join(differences)}", stacklevel=2)
 
 
 def added_fields(message: Message) -> list[str]:
-    """What is set in a message, and in those inside it, that only an extended schema knows: ``pooling_param.ceil_mode``
-    for a field, ``pooling_param.pool: SUM`` for the value of an enum."""
-    return [] if caffe_pb2.current_schema() is _CAFFE else list(_added(message, ""))
+    """What is set in a message, and in those inside it, that Caffe 1.0 does not know but a fork or ``--schema``:
+    ``pooling_param.ceil_mode`` for a field, ``pooling_param.pool: SUM`` for the value of an enum."""
+    return list(_added(message, ""))
 
 
 def _added(message: Message, scope: str) -> Iterator[str]:
-    known = _CAFFE.classes.get(message.DESCRIPTOR.full_name)
+    known = load_caffe_schema().classes.get(message.DESCRIPTOR.full_name)
     if known is None:
         return
     for field, value in message.ListFields():
@@ -66,16 +75,22 @@ def _added(message: Message, scope: str) -> Iterator[str]:
             yield from (f"{scope}{field.name}: {names[item].name}" for item in items if item not in (numbers or ()))
 
 
-def merge_schema(base: descriptor_pb2.FileDescriptorProto, text: str, name: str) -> descriptor_pb2.FileDescriptorProto:
-    """A copy of ``base`` with what the .proto ``text`` adds; ``name`` is its file, for errors."""
+def merge_schema(
+    base: descriptor_pb2.FileDescriptorProto, text: str, name: str
+) -> tuple[descriptor_pb2.FileDescriptorProto, list[str]]:
+    """A copy of ``base`` with what the .proto ``text`` adds, and what the text says otherwise than ``base``.
+
+    ``name`` is its file, for errors.
+    """
     extra, lines = parse_schema(text, name)
     merged = descriptor_pb2.FileDescriptorProto()
     merged.CopyFrom(base)
     types = _type_names(base)
     for dotted, values in _type_names(extra).items():
         types[dotted] = (types.get(dotted) or set()) | values if values is not None else None
-    _Merger(name, lines, types).merge_scope(merged, extra, "")
-    return merged
+    merger = _Merger(name, lines, types)
+    merger.merge_scope(merged, extra, "")
+    return merged, merger.differences
 
 
 def _type_names(file: descriptor_pb2.FileDescriptorProto) -> dict[str, set[str] | None]:
@@ -111,6 +126,7 @@ def _is_number(text: str) -> bool:
 class _Merger:
     def __init__(self, name: str, lines: dict[str, int], types: dict[str, set[str] | None]) -> None:
         self.name, self.lines, self.types = name, lines, types
+        self.differences: list[str] = []
 
     def fail(self, dotted: str, message: str) -> NoReturn:
         raise ProtoError(f"{self.name}:{self.lines[dotted]}: {message}")
@@ -188,27 +204,47 @@ class _Merger:
             self.fail(scope + field.name, f'default {text} does not fit the type of field "{field.name}"')
 
     def merge_field(self, message: Any, field: Any, scope: str) -> None:
-        place, owner = scope + field.name, scope[:-1]
-        for ours in message.field:
-            if ours.name == field.name and ours == field:
-                return
-            if ours.name == field.name:
-                self.fail(place, f"{owner} has a field {field.name} already, with another number, type or default")
-            if ours.number == field.number:
-                self.fail(
-                    place,
-                    f"number {field.number} is {ours.name} in {owner} already; "
-                    "for prototxt files any free number will do, for example 1000",
-                )
-        message.field.add().CopyFrom(field)
+        ours = next((known for known in message.field if known.name == field.name), None)
+        if ours is not None:
+            self.compare(ours, field, scope + field.name)
+            return
+        added = message.field.add()
+        taken = {known.number for known in message.field}
+        added.CopyFrom(field)
+        added.number = _free_number(field.number, taken)
+
+    def compare(self, ours: Any, field: Any, place: str) -> None:
+        """Take down where a field differs from the one that is known."""
+        if (ours.type, ours.type_name) != (field.type, field.type_name):
+            self.differences.append(f"{place} is {_type_of(field)} there and {_type_of(ours)} here")
+        elif field.label == Field.LABEL_REPEATED and ours.label != field.label:
+            self.differences.append(f"{place} takes several values there and one here")
+        elif _default(ours) != _default(field):
+            self.differences.append(f"{place} has the default {_default(field)} there and {_default(ours)} here")
 
     def merge_value(self, enum: Any, value: Any, scope: str) -> None:
-        for ours in enum.value:
-            if ours.name == value.name and ours.number == value.number:
-                return
-            if ours.name == value.name or ours.number == value.number:
-                self.fail(
-                    scope + value.name,
-                    f"{value.name} = {value.number} contradicts {ours.name} = {ours.number} of {scope[:-1]}",
-                )
-        enum.value.add().CopyFrom(value)
+        ours = next((known for known in enum.value if known.name == value.name), None)
+        if ours is None:
+            taken = {known.number for known in enum.value}
+            enum.value.add(name=value.name, number=_free_number(value.number, taken))
+        elif ours.number != value.number:
+            self.differences.append(f"{scope}{value.name} is {value.number} there and {ours.number} here")
+
+
+def _free_number(number: int, taken: Collection[int]) -> int:
+    """The number itself, or the first free one of ours."""
+    if number not in taken:
+        return number
+    return next(free for free in itertools.count(_FIRST_FREE_NUMBER) if free not in taken)
+
+
+def _type_of(field: Any) -> str:
+    return field.type_name.removeprefix(f".{PACKAGE}.") or Field.Type.Name(field.type).removeprefix("TYPE_").lower()
+
+
+def _default(field: Any) -> str:
+    """The value of a field that is not set, as protobuf reads it."""
+    if field.type in _FLOATS:
+        return repr(float(field.default_value or 0)).removesuffix(".0")
+    zero = {Field.TYPE_STRING: '""', Field.TYPE_BOOL: "false", Field.TYPE_ENUM: "the first"}.get(field.type, "0")
+    return field.default_value or zero

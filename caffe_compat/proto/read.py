@@ -8,11 +8,13 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeVar
 
 from google.protobuf import text_format
+from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from caffe_compat.errors import ProtoError, printable, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.forks import fork_of_field
+from caffe_compat.proto.schema import load_caffe_schema, load_schema
 from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
 
@@ -40,6 +42,7 @@ def read_net_with_source(source: FilePath | caffe_pb2.NetParameter) -> tuple[caf
         net, place = copy_message(source, caffe_pb2.NetParameter()), Source()
     else:
         net, place = read_message_with_source(source, caffe_pb2.NetParameter())
+    _refuse_unread(net, place.name)
     upgrade_net(net, place)
     return net, place
 
@@ -47,6 +50,7 @@ def read_net_with_source(source: FilePath | caffe_pb2.NetParameter) -> tuple[caf
 def parse_net(text: str, name: str = "<text>") -> caffe_pb2.NetParameter:
     """An upgraded NetParameter from prototxt text; ``name`` stands for the file in errors."""
     net = parse_message(text, caffe_pb2.NetParameter(), name)
+    _refuse_unread(net, name)
     upgrade_net(net, Source(name, text))
     return net
 
@@ -59,9 +63,11 @@ def read_solver(source: FilePath | caffe_pb2.SolverParameter) -> caffe_pb2.Solve
     """
     if not isinstance(source, str | os.PathLike):
         solver = copy_message(source, caffe_pb2.SolverParameter())
+        _refuse_unread(solver, "<message>")
         upgrade_solver(solver)
         return solver
     solver, place = read_message_with_source(source, caffe_pb2.SolverParameter())
+    _refuse_unread(solver, place.name)
     upgrade_solver(solver, place)
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = os.path.splitext(os.fspath(source))[0]
@@ -180,6 +186,18 @@ def _check_strings(message: Message, place: str) -> None:
                 _check_strings(child, place)
 
 
+def _refuse_unread(message: Message, name: str) -> None:
+    """ProtoError for a field that forks added to NetParameter or SolverParameter itself; layers see to their own."""
+    kind = message.DESCRIPTOR.name
+    caffes, forks = (s.names[kind].DESCRIPTOR.fields_by_name for s in (load_caffe_schema(), load_schema()))
+    for field, _ in message.ListFields():
+        if field.name in forks and field.name not in caffes:
+            raise ProtoError(
+                f"{name}: {field.name} is no field of Caffe 1.0 but of a fork, and nothing here reads it in a {kind}; "
+                "remove it"
+            )
+
+
 def _leave_out_clashes(message: Message, name: str) -> None:
     """Forks have other fields under the number of clip_param (148), whose own fields are required."""
     layers: Iterable[caffe_pb2.LayerParameter] = getattr(message, "layer", ())
@@ -233,11 +251,7 @@ def _advise_field(message: str, field: str) -> str:
     if fork:
         return f"it looks like a field of {fork}: pass its definition with --schema extra.proto"
     descriptor = getattr(caffe_pb2, message).DESCRIPTOR
-    homes = [
-        home.name
-        for home in caffe_pb2.DESCRIPTOR.message_types_by_name.values()
-        if field in home.fields_by_name and not home.name.startswith(("V0", "V1"))
-    ]
+    homes = _messages_with(field, load_caffe_schema().descriptor) or _messages_with(field, caffe_pb2.DESCRIPTOR)
     if homes:
         return f"it is a field of {', '.join(homes[:4])}: is it in the wrong block or file?"
     close = difflib.get_close_matches(field, descriptor.fields_by_name, n=3)
@@ -246,6 +260,11 @@ def _advise_field(message: str, field: str) -> str:
     names = list(descriptor.fields_by_name)
     listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return f"expected one of {listed}; for a field of a fork pass --schema extra.proto"
+
+
+def _messages_with(field: str, file: FileDescriptor) -> list[str]:
+    messages = file.message_types_by_name.values()
+    return [m.name for m in messages if field in m.fields_by_name and not m.name.startswith(("V0", "V1"))]
 
 
 def _advise_value(enum: str, value: str) -> str:

@@ -5,6 +5,7 @@ package in the same process cannot clash with ours.
 """
 
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,16 @@ class Schema:
                     setattr(message_class, nested.name, self.classes[nested.full_name])
 
 
+@cache
 def load_caffe_schema() -> Schema:
-    """The schema of Caffe 1.0, from the shipped caffe.desc."""
+    """The schema of Caffe 1.0 alone, from the shipped caffe.desc."""
     return Schema(read_descriptor(Path(__file__).parent / "caffe.desc"))
+
+
+@cache
+def load_schema() -> Schema:
+    """Caffe 1.0's schema with the fields that its forks added, from the shipped forks.desc."""
+    return Schema(read_descriptor(Path(__file__).parent / "forks.desc"))
 
 
 def read_descriptor(path: Path) -> descriptor_pb2.FileDescriptorProto:

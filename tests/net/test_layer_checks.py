@@ -91,10 +91,10 @@ def test_fields_that_the_type_reads_draw_no_warning() -> None:
 
 
 FORK = """
-message LayerParameter { optional bool frozen = 1000; optional EmptyParameter empty_param = 1001; }
+message LayerParameter { optional bool frozen = 999; optional EmptyParameter empty_param = 998; }
 message EmptyParameter { }
-message PoolingParameter { enum PoolMethod { SUM = 7; } optional bool ceil_mode = 1000 [default = true]; }
-message DropoutParameter { optional bool scale_train = 1000 [default = true]; }
+message PoolingParameter { enum PoolMethod { SUM = 7; } }
+message DropoutParameter { optional bool my_mode = 999 [default = true]; }
 message ParamSpec { optional int32 group = 1000; }
 """
 
@@ -139,8 +139,10 @@ def test_ceil_mode_against_round_mode(fork: None) -> None:
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
-        ('type: "Dropout" dropout_param { dropout_ratio: 0.5 scale_train: false }', "dropout_param.scale_train"),
+        ('type: "Dropout" dropout_param { dropout_ratio: 0.5 my_mode: false }', "dropout_param.my_mode"),
         ('type: "ReLU" frozen: true', "frozen"),
+        ('type: "ReLU" relu_param { fuse: true }', "relu_param.fuse"),
+        ('type: "InnerProduct" inner_product_param { num_output: 2 normalize: true }', "inner_product_param.normalize"),
         ('type: "InnerProduct" inner_product_param { num_output: 2 } param { group: 1 }', "param.group"),
         ('type: "Pooling" pooling_param { pool: SUM kernel_size: 3 }', "pooling_param.pool: SUM"),
     ],
@@ -149,7 +151,7 @@ def test_other_fields_of_a_fork_are_refused_by_name(fields: str, name: str, fork
     with pytest.raises(NetError) as caught:
         one_layer(fields)
     assert 'layer "l" (' in str(caught.value)
-    assert f"): {name} is known from --schema only" in str(caught.value)
+    assert f"): {name} is no field of Caffe 1.0 but of a fork or of --schema" in str(caught.value)
 
 
 def test_a_message_of_a_fork_that_the_type_does_not_read_warns(fork: None) -> None:

@@ -1,4 +1,4 @@
-"""caffe.desc and caffe_pb2.pyi, made from caffe.proto."""
+"""caffe.desc, forks.desc and caffe_pb2.pyi, made from caffe.proto and forks.proto."""
 
 from pathlib import Path
 
@@ -7,13 +7,17 @@ from google.protobuf import descriptor_pb2
 
 import caffe_compat.proto as proto
 from caffe_compat.errors import ProtoError
-from caffe_compat.proto.compile import compile_schema, make_stub
+from caffe_compat.proto.compile import compile_forks, compile_schema, make_stub
 
 FOLDER = Path(proto.__file__).parent
 
 
 def test_desc_is_compiled_from_proto() -> None:
     assert compile_schema() == (FOLDER / "caffe.desc").read_bytes(), "run python -m caffe_compat.proto.compile"
+
+
+def test_forks_are_merged_from_proto() -> None:
+    assert compile_forks() == (FOLDER / "forks.desc").read_bytes(), "run python -m caffe_compat.proto.compile"
 
 
 def test_stub_is_made_from_proto() -> None:

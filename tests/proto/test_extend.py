@@ -27,9 +27,9 @@ syntax = "proto2";
 package caffe;  // as in a fork's own file
 /* two ways
    to add fields */
-message LayerParameter { optional BNParameter bn_param = 1000; optional string name = 1; }
-extend LayerParameter { repeated BNParameter.Mode modes = 1001; };
-message BNParameter {
+message LayerParameter { optional MyParameter my_param = 1000; optional string name = 1; }
+extend LayerParameter { repeated MyParameter.Mode modes = 1001; };
+message MyParameter {
   enum Mode { LEARN = 0; FIX = 1 [deprecated = true]; }
   message Part { optional bytes key = 1; }
   reserved 7;
@@ -40,7 +40,7 @@ message BNParameter {
   repeated int32 packed = 5 [packed = true];
   optional uint32 hex = 6 [default = 0x10];
 }
-message V1LayerParameter { enum LayerType { BN = 100; } optional int32 old_field = 2000; }
+message V1LayerParameter { enum LayerType { MINE = 100; } optional int32 old_field = 2000; }
 enum Phase { DEPLOY = 7; }
 """
 
@@ -49,19 +49,19 @@ def test_extend_schema(restored_schema: None, tmp_path: Path) -> None:
     before = proto.parse_net('name: "old"')
     (tmp_path / "extra.proto").write_text(FORK)
     extend_schema(tmp_path / "extra.proto")
-    net = proto.parse_net('layer { name: "b" bn_param { part { key: "k" } packed: [1, 2] } modes: FIX phase: DEPLOY }')
+    net = proto.parse_net('layer { name: "b" my_param { part { key: "k" } packed: [1, 2] } modes: FIX phase: DEPLOY }')
     layer: Any = net.layer[0]
     schema: Any = caffe_pb2  # its annotations know Caffe's own fields only
-    param = layer.bn_param
+    param = layer.my_param
     assert (round(param.eps, 9), param.mode, param.text, param.hex) == (1e-5, 1, "a\tb", 16)
-    assert schema.BNParameter.DESCRIPTOR.fields_by_name["packed"].GetOptions().packed
-    assert schema.V1LayerParameter.BN == 100
+    assert schema.MyParameter.DESCRIPTOR.fields_by_name["packed"].GetOptions().packed
+    assert schema.V1LayerParameter.MINE == 100
     assert schema.DEPLOY == 7
     assert pickle.loads(pickle.dumps(net)) == net
     assert pickle.loads(pickle.dumps(param.part)) == param.part
     assert proto.read_net(before).name == "old"  # a message of the old classes
-    with pytest.raises(ProtoError, match=r'layer "b": type BN is not one of Caffe\'s V1 types'):
-        proto.parse_net('layers { type: BN name: "b" }')
+    with pytest.raises(ProtoError, match=r'layer "b": type MINE is not one of Caffe\'s V1 types'):
+        proto.parse_net('layers { type: MINE name: "b" }')
     with pytest.raises(ProtoError, match=r'layer "b": field old_field has no counterpart in LayerParameter'):
         proto.parse_net('layers { old_field: 3 name: "b" }')
     extended = caffe_pb2.current_schema().file
@@ -74,9 +74,6 @@ def test_extend_schema(restored_schema: None, tmp_path: Path) -> None:
     [
         ("message A {", ":2: expected optional, required, repeated, message or enum in A, got 'end of file'"),
         ("message A { optional Foo x = 1; }", ':2: unknown type Foo of field "x"'),
-        ("message LayerParameter { optional string foo = 1; }", ":2: number 1 is name in LayerParameter already"),
-        ("message LayerParameter { optional int32 name = 1; }", ":2: LayerParameter has a field name already"),
-        ("enum Phase { TRAIN = 3; }", ":2: TRAIN = 3 contradicts TRAIN = 0 of Phase"),
         ("message X { optional int32 a = 1 [default = q]; }", ':2: default q does not fit the type of field "a"'),
         ("message X { optional bool a = 1 [default = 1]; }", ':2: default 1 does not fit the type of field "a"'),
         ("message X { optional Phase a = 1 [default = FOO]; }", ':2: default FOO does not fit the type of field "a"'),
@@ -102,6 +99,44 @@ def test_extend_schema_refuses(restored_schema: None, tmp_path: Path, text: str,
     assert caffe_pb2.current_schema() is before
 
 
+def test_what_is_known_stays_and_is_said_once(restored_schema: None, tmp_path: Path) -> None:
+    path = tmp_path / "fork.proto"
+    path.write_text(
+        """message LayerParameter { optional int32 name = 1; repeated Phase phase = 10; required string type = 2; }
+        message LossParameter { optional bool normalize = 2 [default = true]; }
+        message PoolingParameter { optional uint32 stride = 3 [default = 1]; }
+        enum Phase { TRAIN = 3; }"""
+    )
+    before = caffe_pb2.current_schema().file
+    with pytest.warns(UserWarning, match="known otherwise") as said:
+        extend_schema(path)
+    assert [str(warning.message) for warning in said] == [
+        f"{path}: known otherwise here, and left so: LayerParameter.name is int32 there and string here; "
+        "LayerParameter.phase takes several values there and one here; "
+        "LossParameter.normalize has the default true there and false here; Phase.TRAIN is 3 there and 0 here"
+    ]
+    assert caffe_pb2.current_schema().file == before
+
+
+def test_numbers_that_are_taken_give_way(restored_schema: None, tmp_path: Path) -> None:
+    (tmp_path / "fork.proto").write_text(
+        """message LayerParameter { optional string one = 1; optional MyParameter two = 106; }
+        message MyParameter { optional float x = 1; }
+        message PoolingParameter { enum PoolMethod { SUM = 0; } }"""
+    )
+    extend_schema(tmp_path / "fork.proto")
+    net: Any = proto.parse_net('layer { name: "n" one: "1" two { x: 2 } pooling_param { pool: SUM } }')
+    layer = net.layer[0]
+    assert (layer.name, layer.one, layer.two.x) == ("n", "1", 2)
+    numbers = layer.DESCRIPTOR.fields_by_name
+    assert [numbers[name].number for name in ("one", "two", "convolution_param")] == [20_000_000, 20_000_001, 106]
+    assert layer.pooling_param.pool == 20_000_000
+    assert (
+        proto.parse_net("layer { pooling_param { pool: 0 } }").layer[0].pooling_param.pool
+        == caffe_pb2.PoolingParameter.MAX
+    )
+
+
 def test_extend_schema_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r"none\.proto: cannot be read: No such file"):
         extend_schema(tmp_path / "none.proto")
@@ -113,10 +148,11 @@ def test_extend_schema_unreadable_files(tmp_path: Path) -> None:
 def test_merge_leaves_the_base_as_it_was() -> None:
     base = caffe_pb2.current_schema().file
     before = base.SerializeToString()
-    merged = merge_schema(base, "message LayerParameter { optional int32 mine = 1000; }", "extra")
+    merged, differences = merge_schema(base, "message LayerParameter { optional int32 mine = 999; }", "extra")
+    assert differences == []
     assert base.SerializeToString() == before
     (layer,) = (message for message in merged.message_type if message.name == "LayerParameter")
-    (field,) = (field for field in layer.field if field.number == 1000)
+    (field,) = (field for field in layer.field if field.number == 999)
     assert (field.name, field.type, field.label) == ("mine", field.TYPE_INT32, field.LABEL_OPTIONAL)
 
 
@@ -125,7 +161,7 @@ def test_types_are_looked_up_from_the_inside_out() -> None:
         "message Phase2 { } message A { message Phase2 { } optional Phase2 inner = 1; optional .caffe.Phase2 b = 2; }"
         "message B { optional Phase2 outer = 1; optional Phase phase = 2; }"
     )
-    merged = merge_schema(caffe_pb2.current_schema().file, text, "extra")
+    merged, _ = merge_schema(caffe_pb2.current_schema().file, text, "extra")
     fields = {f.name: f for message in merged.message_type if message.name in "AB" for f in message.field}
     assert fields["inner"].type_name == ".caffe.A.Phase2"
     assert fields["outer"].type_name == ".caffe.Phase2"
@@ -161,14 +197,14 @@ def test_the_ends_of_the_ranges_fit() -> None:
         "message A { optional uint32 a = 1 [default = 4294967295]; optional int32 b = 2 [default = -2147483648];"
         " optional sint64 c = 3 [default = 9223372036854775807]; optional double d = 4 [default = inf]; }"
     )
-    Schema(merge_schema(caffe_pb2.current_schema().file, text, "extra"))
+    Schema(merge_schema(caffe_pb2.current_schema().file, text, "extra")[0])
 
 
 def test_what_is_set_by_the_added_schema_only(restored_schema: None, tmp_path: Path) -> None:
     assert added_fields(proto.parse_net("layer { pooling_param { pool: MAX } }").layer[0]) == []
     (tmp_path / "fork.proto").write_text(
         "message LayerParameter { optional bool mine = 1000; }"
-        "message PoolingParameter { enum PoolMethod { SUM = 7; } optional bool ceil_mode = 1000; }"
+        "message PoolingParameter { enum PoolMethod { SUM = 7; } }"
         "message ParamSpec { optional int32 group = 1000; }"
     )
     extend_schema(tmp_path / "fork.proto")

@@ -1,8 +1,8 @@
 """What is known of Caffe's forks."""
 
-from caffe_compat.net.layer_types import layer_types
-from caffe_compat.proto import caffe_pb2, fork_of_field, fork_of_layer_type
+from caffe_compat.proto import fork_of_field, fork_of_layer_type
 from caffe_compat.proto.forks import FORK_FIELDS, FORK_LAYER_TYPES
+from caffe_compat.proto.schema import load_caffe_schema
 from caffe_compat.proto.upgrade import v1
 
 
@@ -15,11 +15,12 @@ def test_forks_are_known_and_new() -> None:
 
 def test_fork_fields_are_not_caffes() -> None:
     for message in ("LayerParameter", "NetParameter", "SolverParameter", "TransformationParameter"):
-        assert not FORK_FIELDS.keys() & getattr(caffe_pb2, message).DESCRIPTOR.fields_by_name.keys()
+        assert not FORK_FIELDS.keys() & load_caffe_schema().names[message].DESCRIPTOR.fields_by_name.keys()
 
 
 def test_fork_types_are_not_caffes() -> None:
-    assert not FORK_LAYER_TYPES.keys() & {*v1.TYPES.values(), *layer_types()}
+    old = load_caffe_schema().names["V1LayerParameter"].LayerType.keys()
+    assert not FORK_LAYER_TYPES.keys() & {v1.TYPES[name] for name in old}
 
 
 def test_every_name_has_its_fork() -> None:

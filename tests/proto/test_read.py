@@ -71,8 +71,8 @@ def test_comments_in_any_encoding(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('name: "a"\nname: "b"', ':2: field "name" of message "NetParameter" is given twice; it takes one value'),
-        ("\nlayer { bn_param { } }", ':2: message "LayerParameter" has no field "bn_param"; it looks like a field of '
-         "SegNet, ENet or PSPNet: pass its definition with --schema extra.proto"),
+        ("\nlayer { densecrf_param { } }", ':2: message "LayerParameter" has no field "densecrf_param"; it looks like '
+         "a field of DeepLab: pass its definition with --schema extra.proto"),
         ("layer { poolin_param { } }", ':1: message "LayerParameter" has no field "poolin_param"; did you mean '
          "pooling_param"),
         ("layer {\n kernel_size: 3 }", ':2: message "LayerParameter" has no field "kernel_size"; it is a field of '
@@ -233,6 +233,23 @@ def test_is_hdf5(tmp_path: Path) -> None:
     assert not is_hdf5(tmp_path / "b")
     with pytest.raises(ProtoError):
         is_hdf5(tmp_path / "c")
+
+
+@pytest.mark.parametrize("text", ["min_lr: 1", 'eval_type: "detection"'])
+def test_fields_of_a_fork_that_no_solver_reads(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "solver.prototxt"
+    path.write_text("base_lr: 1\n" + text)
+    with pytest.raises(ProtoError) as caught:
+        read_solver(path)
+    name = text.partition(":")[0]
+    assert str(caught.value) == (
+        f"{path}: {name} is no field of Caffe 1.0 but of a fork, and nothing here reads it in a SolverParameter; "
+        "remove it"
+    )
+    with pytest.raises(ProtoError, match=r"<message>: min_lr is no field of Caffe 1\.0"):
+        read_solver(caffe_pb2.SolverParameter(min_lr=1))
+    with pytest.raises(ProtoError, match=r"<text>: bn_stats_batch_size is no field of Caffe 1\.0"):
+        parse_net("bn_stats_batch_size: 3")
 
 
 def test_solver_snapshot_prefix(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ FOLDER = Path(proto.__file__).parent
 def test_our_own_parser_agrees_with_protoc() -> None:
     # Merged into an empty file, our parse of caffe.proto has to be what protoc makes of it.
     empty = descriptor_pb2.FileDescriptorProto(name="caffe.proto", package="caffe")
-    assert merge_schema(empty, (FOLDER / "caffe.proto").read_text(), "caffe.proto") == load_caffe_schema().file
+    assert merge_schema(empty, (FOLDER / "caffe.proto").read_text(), "caffe.proto") == (load_caffe_schema().file, [])
 
 
 TEXT = """syntax = "proto2";

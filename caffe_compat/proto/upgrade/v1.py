@@ -45,6 +45,16 @@ TYPES = {
     "TANH": "TanH",
     "THRESHOLD": "Threshold",
     "WINDOW_DATA": "WindowData",
+    # of forks
+    "CROP": "AlignedCrop",  # finds its offsets by itself; Caffe's Crop is told them
+    "DENSE_CRF": "DenseCRF",
+    "IMAGE_SEG_DATA": "ImageSegData",
+    "INTERP": "Interp",
+    "MAT_READ": "MatRead",
+    "MAT_WRITE": "MatWrite",
+    "RELU6": "ReLU6",
+    "SEG_ACCURACY": "SegAccuracy",
+    "UNIQUE_LABEL": "UniqueLabel",
 }
 
 #: V1 repeated field -> field of the ``param`` with the same index.
