@@ -19,6 +19,7 @@ from caffe_compat.proto.blob import (
     size_bytes,
     write_pieces,
 )
+from caffe_compat.proto.fork_files import Numbers, net_writer
 from caffe_compat.proto.read import HDF5_SIGNATURE, is_text
 from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import v0, v1
@@ -184,10 +185,11 @@ def write_caffemodel(
     names = [layer.name for layer in net.layer]
     blobs_in_order = _in_order(blobs, names, "blobs", target)
     diffs_in_order = _in_order(diffs or {}, names, "diffs", target)
-    head, tail = _split_message(net, _NET_LAYER)
+    numbers = net_writer(net, target)
+    head, tail = (numbers(part, net.DESCRIPTOR) for part in _split_message(net, _NET_LAYER))
     pieces: list[Piece] = [head]
     for layer, own_blobs, own_diffs in zip(net.layer, blobs_in_order, diffs_in_order, strict=True):
-        body = _encode_layer(layer, own_blobs, own_diffs, target)
+        body = _encode_layer(layer, own_blobs, own_diffs, target, numbers)
         pieces += [encode_tag(_NET_LAYER, BYTES) + encode_varint(size_bytes(body)), *body]
     pieces.append(tail)
     total = size_bytes(pieces)
@@ -214,8 +216,10 @@ def _in_order(arrays: LayerArrays, names: Sequence[str], what: str, target: str)
     return [arrays.get(name, ()) for name in names]
 
 
-def _encode_layer(layer: caffe_pb2.LayerParameter, blobs: Arrays, diffs: Arrays, target: str) -> list[Piece]:
-    head, tail = _split_message(layer, _BLOBS)
+def _encode_layer(
+    layer: caffe_pb2.LayerParameter, blobs: Arrays, diffs: Arrays, target: str, numbers: Numbers
+) -> list[Piece]:
+    head, tail = (numbers(part, layer.DESCRIPTOR) for part in _split_message(layer, _BLOBS))
     pieces: list[Piece] = [head]
     for i, array in enumerate(blobs):
         place = f'{target}: layer "{layer.name}": blob {i}'

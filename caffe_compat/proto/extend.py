@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from caffe_compat.errors import ProtoError, seen_from
 from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.fork_numbers import numbering_of
 from caffe_compat.proto.schema import PACKAGE, Schema, load_caffe_schema
 from caffe_compat.proto.schema_text import SCALARS, parse_schema
 
@@ -33,6 +34,8 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
     or value for it, one warning lists these.  A field or value whose number is taken gets a free one: a prototxt knows
     them by name.
 
+    Binary nets whose numbers fit those of the file are read, and written, in these.
+
     All classes in ``caffe_pb2`` are replaced; messages made before stay usable on their own, and
     ``read_net`` converts them.  Raises ProtoError with ``file:line:`` for a syntax error or an
     unknown type.
@@ -45,8 +48,10 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
         raise ProtoError(f"{name}: cannot be read: {error.strerror}{seen_from(name)}") from None
     except UnicodeDecodeError:
         raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
-    merged, differences = merge_schema(caffe_pb2.current_schema().file, text, name)
-    caffe_pb2.use_schema(Schema(merged))
+    before = caffe_pb2.current_schema()
+    merged, differences = merge_schema(before.file, text, name)
+    numbering = numbering_of(parse_schema(text, name)[0])
+    caffe_pb2.use_schema(Schema(merged, (numbering, *before.numberings)))
     if differences:
         warnings.warn(f"{name}: known otherwise here, and left so: {'; '.join(differences)}", stacklevel=2)
 
@@ -59,7 +64,7 @@ def added_fields(message: Message) -> list[str]:
 
 def _added(message: Message, scope: str) -> Iterator[str]:
     known = load_caffe_schema().classes.get(message.DESCRIPTOR.full_name)
-    if known is None:
+    if known is None or message.DESCRIPTOR.name == "BlobProto":  # arrays are read in every form
         return
     for field, value in message.ListFields():
         ours = known.DESCRIPTOR.fields_by_name.get(field.name)

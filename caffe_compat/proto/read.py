@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 
 from caffe_compat.errors import ProtoError, printable, seen_from
 from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.fork_files import translate_net
 from caffe_compat.proto.forks import fork_of_field
 from caffe_compat.proto.schema import load_caffe_schema, load_schema
 from caffe_compat.proto.source import FilePath, Source
@@ -137,6 +138,8 @@ def read_message_with_source(path: FilePath, message: AnyMessage, form: Form = "
     if form == "text" or (form == "auto" and (name.endswith(".prototxt") or is_text(data))):
         text = _decode(data, name, kind)
         return parse_message(text, message, name), Source(name, text)
+    if kind == "NetParameter":
+        data = translate_net(data, name)
     try:
         message.ParseFromString(data)
     except (DecodeError, UnicodeDecodeError):

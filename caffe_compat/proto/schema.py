@@ -4,7 +4,7 @@ No generated code is involved, so any protobuf version works, and a ``caffe_pb2`
 package in the same process cannot clash with ours.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,12 @@ class Schema:
 
     ``names`` maps ``LayerParameter`` to its class, ``Phase`` to its wrapper, ``TRAIN`` to 0.
     ``classes`` has every message, also nested ones, by full name: ``caffe.LayerParameter``.
+    ``numberings``: what the numbers of a binary net may mean beside what the file says (see ``fork_numbers``).
     """
 
-    def __init__(self, file: descriptor_pb2.FileDescriptorProto) -> None:
+    def __init__(self, file: descriptor_pb2.FileDescriptorProto, numberings: Sequence[Any] = ()) -> None:
         self.file = file
+        self.numberings = tuple(numberings)
         pool = descriptor_pool.DescriptorPool()
         try:
             pool.AddSerializedFile(file.SerializeToString())

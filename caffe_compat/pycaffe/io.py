@@ -10,6 +10,7 @@ import numpy as np
 
 from caffe_compat.errors import CaffeCompatError, DataError, seen_from
 from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.blob import BlobArrays, decode_blob
 
 __all__ = [
     "Transformer",
@@ -44,6 +45,10 @@ class MissingImageError(DataError, FileNotFoundError):
 
 def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> np.ndarray:
     """The values (or the gradients) of a BlobProto in its shape."""
+    if blob.HasField("raw_diff" if return_diff else "raw_data"):  # NVCaffe's
+        arrays = _decoded(blob)
+        values = arrays.diff if return_diff else arrays.data
+        return np.array(values)
     name = ("double_diff" if blob.double_diff else "diff") if return_diff else "data"
     if name == "data" and not blob.data and blob.double_data:
         name = "double_data"
@@ -53,6 +58,11 @@ def blobproto_to_array(blob: caffe_pb2.BlobProto, return_diff: bool = False) -> 
     if int(np.prod(dims)) != values.size:
         raise ArrayError(f"BlobProto: {values.size} values in {name}, but its shape is {dims}; expected as many")
     return values.reshape(dims)
+
+
+def _decoded(blob: caffe_pb2.BlobProto) -> BlobArrays:
+    data = blob.SerializeToString()
+    return decode_blob(data, 0, len(data), "BlobProto")
 
 
 def array_to_blobproto(arr: np.ndarray, diff: np.ndarray | None = None) -> caffe_pb2.BlobProto:

@@ -8,7 +8,7 @@ from pathlib import Path
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
 import caffe_compat.proto as proto
-from caffe_compat.proto.schema import load_caffe_schema
+from caffe_compat.proto.schema import load_caffe_schema, load_schema
 
 FOLDER = Path(proto.__file__).parent
 FACTS = Path(__file__).parents[1] / "golden" / "schema"
@@ -38,6 +38,43 @@ def test_every_enum_value_is_caffes() -> None:
     enums = [("", file.enum_type), *((f"{message.name}.", message.enum_type) for message in file.message_type)]
     ours = {(f"{scope}{e.name}", str(v.number), v.name) for scope, group in enums for e in group for v in e.value}
     assert ours == set(read_facts("caffe_proto_enums.tsv"))
+
+
+#: of forks whose caffe.proto is nowhere whole: ShuffleNet's README, OpenCV's reader, Mask R-CNN's layers
+NOWHERE = {
+    *(f"{kind}Parameter.pad_{side}" for kind in ("Convolution", "Pooling") for side in "lrtb"),
+    *("LayerParameter.shuffle_channel_param", "ShuffleChannelParameter.group", "LayerParameter.roi_align_param"),
+    *(f"ROIAlignParameter.{name}" for name in ("pooled_h", "pooled_w", "spatial_scale", "sampling_ratio")),
+    *("ROIAlignParameter.roi_end_mode", "ROIAlignParameter.pad_ratio", "DetectionOutputParameter.normalized_bbox"),
+    *("PriorBoxParameter.offset_h", "PriorBoxParameter.offset_w"),
+    *(f"MultiStageMeanfieldParameter.{name}_filter_weight" for name in ("spatial", "bilateral")),
+    *(f"MultiStageMeanfieldParameter.forced_{name}_filter_weight" for name in ("spatial", "bilateral")),
+}
+
+
+def test_every_field_of_a_fork_is_as_a_fork_has_it() -> None:
+    caffes = load_caffe_schema().classes
+    forks = {row[:5] for row in read_facts("fork_fields.tsv")}
+    for message in load_schema().file.message_type:
+        known = caffes.get(f"caffe.{message.name}")
+        for field in message.field:
+            name = f"{message.name}.{field.name}"
+            if (known is None or field.name not in known.DESCRIPTOR.fields_by_name) and name not in NOWHERE:
+                _, _, label, kind, default, _ = describe(field)
+                values = "repeated" if label == "repeated" else "one"
+                assert (message.name, field.name, values, kind.rpartition(".")[2], default) in forks
+                assert label != "required"
+
+
+def test_no_field_of_a_fork_has_a_number_of_caffes() -> None:
+    ours, caffes = load_schema().classes, load_caffe_schema().classes
+    assert set(caffes) <= set(ours)
+    for name, known in caffes.items():
+        fields = ours[name].DESCRIPTOR.fields_by_number
+        assert all(fields[item.number].name == item.name for item in known.DESCRIPTOR.fields)
+        for enum in known.DESCRIPTOR.enum_types:
+            values = ours[name].DESCRIPTOR.enum_types_by_name[enum.name].values_by_number
+            assert all(values[value.number].name == value.name for value in enum.values)
 
 
 def test_proto_needs_no_torch() -> None:

@@ -31,6 +31,15 @@ def test_resize_of_a_constant_and_of_other_channels() -> None:
     assert io.resize_image(two, (3, 2))[:, :, 0].tolist() == [[0, 4], [4, 10], [8, 16]]
 
 
+def test_a_blob_of_raw_values() -> None:
+    half, diff = np.array([[1.5, -2]], "<f2"), np.array([[0.25, 4]], "<f4")
+    blob = caffe_pb2.BlobProto(raw_data_type=caffe_pb2.FLOAT16, raw_data=half.tobytes())
+    blob.shape.dim.extend([1, 2])
+    assert io.blobproto_to_array(blob).tolist() == half.tolist()
+    blob.raw_diff_type, blob.raw_diff = caffe_pb2.FLOAT, diff.tobytes()
+    assert io.blobproto_to_array(blob, return_diff=True).tolist() == diff.tolist()
+
+
 @pytest.mark.parametrize(
     ("stored", "colour", "gray"),
     [
