@@ -15,6 +15,7 @@ from caffe_compat.errors import ProtoError, printable, seen_from
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.fork_files import translate_net
 from caffe_compat.proto.forks import fork_of_field
+from caffe_compat.proto.performance import ignore_performance_fields
 from caffe_compat.proto.schema import load_caffe_schema, load_schema
 from caffe_compat.proto.source import FilePath, Source
 from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
@@ -43,7 +44,7 @@ def read_net_with_source(source: FilePath | caffe_pb2.NetParameter) -> tuple[caf
         net, place = copy_message(source, caffe_pb2.NetParameter()), Source()
     else:
         net, place = read_message_with_source(source, caffe_pb2.NetParameter())
-    _refuse_unread(net, place.name)
+    _settle_fork_fields(net, place.name)
     upgrade_net(net, place)
     return net, place
 
@@ -51,7 +52,7 @@ def read_net_with_source(source: FilePath | caffe_pb2.NetParameter) -> tuple[caf
 def parse_net(text: str, name: str = "<text>") -> caffe_pb2.NetParameter:
     """An upgraded NetParameter from prototxt text; ``name`` stands for the file in errors."""
     net = parse_message(text, caffe_pb2.NetParameter(), name)
-    _refuse_unread(net, name)
+    _settle_fork_fields(net, name)
     upgrade_net(net, Source(name, text))
     return net
 
@@ -64,11 +65,11 @@ def read_solver(source: FilePath | caffe_pb2.SolverParameter) -> caffe_pb2.Solve
     """
     if not isinstance(source, str | os.PathLike):
         solver = copy_message(source, caffe_pb2.SolverParameter())
-        _refuse_unread(solver, "<message>")
+        _settle_fork_fields(solver, "<message>")
         upgrade_solver(solver)
         return solver
     solver, place = read_message_with_source(source, caffe_pb2.SolverParameter())
-    _refuse_unread(solver, place.name)
+    _settle_fork_fields(solver, place.name)
     upgrade_solver(solver, place)
     if not solver.HasField("snapshot_prefix"):
         solver.snapshot_prefix = os.path.splitext(os.fspath(source))[0]
@@ -189,8 +190,11 @@ def _check_strings(message: Message, place: str) -> None:
                 _check_strings(child, place)
 
 
-def _refuse_unread(message: Message, name: str) -> None:
-    """ProtoError for a field that forks added to NetParameter or SolverParameter itself; layers see to their own."""
+def _settle_fork_fields(message: Message, name: str) -> None:
+    """Take out what only says how a fork computes.  ProtoError for other fields that forks added to NetParameter or
+    SolverParameter itself; layers see to their own.
+    """
+    ignore_performance_fields(message, name)
     kind = message.DESCRIPTOR.name
     caffes, forks = (s.names[kind].DESCRIPTOR.fields_by_name for s in (load_caffe_schema(), load_schema()))
     for field, _ in message.ListFields():
