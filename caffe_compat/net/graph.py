@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Layer, LayerContext, Shape, SharedMemory
-from caffe_compat.net.layer_checks import check_blob_counts, check_fork_fields, check_layer_types, warn_unread_fields
+from caffe_compat.net.layer_checks import check_blob_counts, check_fork_fields, check_layers, warn_unread_fields
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import caffe_pb2
 
@@ -106,7 +106,7 @@ class Graph:
         self._available: set[str] = set()
         self._owners: dict[str, tuple[int, Layer, int]] = {}
         types = layer_types()
-        check_layer_types(self.param, types, self.context.source)
+        check_layers(self.param, types, self.context.source)
         for param in self.param.layer:
             if not param.HasField("phase"):
                 param.phase = self.param.state.phase

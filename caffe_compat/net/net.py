@@ -13,12 +13,13 @@ from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.net.chains import Fused, find_chains
 from caffe_compat.net.graph import Graph, Step
+from caffe_compat.net.layer_checks import read_known_net
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.net.tower import DEVICES as TOWER_DEVICES
 from caffe_compat.net.tower import find_towers
 from caffe_compat.net.weights import CopyReport, copy_weights, repeated_names, save_weights, share_weights
-from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
+from caffe_compat.proto import Source, caffe_pb2
 
 
 class Net(nn.Module):
@@ -67,7 +68,7 @@ class Net(nn.Module):
     ) -> None:
         super().__init__()
         from_file = isinstance(model, str | os.PathLike)
-        full, origin = read_net_with_source(model)
+        full, origin = read_known_net(model)
         origin = source or origin
         self.source = origin.name
         full.state.phase = phase_value(phase)

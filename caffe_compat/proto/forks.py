@@ -1,5 +1,9 @@
 """Fields and layer types that forks of Caffe added, to say in an error where a file comes from."""
 
+import itertools
+
+from caffe_compat.proto.fork_numbers import built_in
+
 _SSD = "SSD"
 _NVCAFFE = "NVCaffe"
 _INTEL = "Intel Caffe"
@@ -157,9 +161,10 @@ FORK_LAYER_TYPES = {
 }
 
 
-def fork_of_field(name: str) -> str | None:
-    """The fork that a field name is known from, or None."""
-    return FORK_FIELDS.get(name)
+def fork_of_field(name: str, message: str = "LayerParameter") -> str | None:
+    """The fork, or the forks, that a field of a message is known from, or None."""
+    forks = (numbering.name for numbering in built_in() if name in numbering.table.get(message, {}).values())
+    return FORK_FIELDS.get(name) or " or ".join(itertools.islice(forks, 3)) or None
 
 
 def fork_of_layer_type(name: str) -> str | None:

@@ -18,7 +18,8 @@ from caffe_compat.proto.forks import fork_of_field
 from caffe_compat.proto.performance import ignore_performance_fields
 from caffe_compat.proto.schema import load_caffe_schema, load_schema
 from caffe_compat.proto.source import FilePath, Source
-from caffe_compat.proto.upgrade import upgrade_net, upgrade_solver
+from caffe_compat.proto.unknown_names import Unknown, UnknownNamesError, listed, unknown_names
+from caffe_compat.proto.upgrade import upgrade_net, upgrade_net_logged, upgrade_solver
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _BOM_UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -91,7 +92,7 @@ def parse_message(text: str, message: AnyMessage, name: str = "<text>") -> AnyMe
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
-        raise ProtoError(_explain(error, text, name)) from None
+        raise _refusal(error, text, message, name) from None
     _check_required(message, name)
     return message
 
@@ -232,6 +233,47 @@ _TWICE = re.compile(r'Message type "caffe\.([\w.]+)" should not have multiple "(
 _NO_VALUE = re.compile(r'Enum type "caffe\.([\w.]+)" has no value named "?(\w+)"?')
 
 
+def _refusal(error: text_format.ParseError, text: str, message: Message, name: str) -> ProtoError:
+    """The error itself; where it is about a name that is unknown, one about all such names of the text."""
+    explained, said = _explain(error, text, name), str(error)
+    if not (_NO_FIELD.search(said) or _NO_VALUE.search(said)):
+        return ProtoError(explained)
+    by_name: dict[tuple[str, str], list[Unknown]] = {}
+    for item in unknown_names(text, message.DESCRIPTOR):
+        by_name.setdefault((item.owner, item.name), []).append(item)
+    by_fork: dict[str, list[str]] = {}
+    for (owner, field), items in by_name.items():
+        fork = fork_of_field(field, owner)
+        close = "" if fork or items[0].is_value else _close_names(owner, field)
+        by_fork.setdefault(fork or "no fork known here", []).append(listed(items, close))
+    grouped = "; ".join(f"of {fork}: {', '.join(items)}" for fork, items in by_fork.items())
+    if len(by_name) > 1:
+        explained = (
+            f"{name}: {len(by_name)} fields and values that are unknown here: {grouped}; for those of a fork pass its "
+            "caffe.proto with --schema, others are misspelt or in the wrong block"
+        )
+    return UnknownNamesError(explained, _known_part(text, message, name), grouped)
+
+
+def _known_part(text: str, message: Message, name: str) -> Message | None:
+    """The upgraded net of a text without what is unknown in it; None where that is no net."""
+    if not isinstance(message, caffe_pb2.NetParameter):
+        return None
+    net = caffe_pb2.NetParameter()
+    try:
+        text_format.Parse(text, net, allow_unknown_field=True)
+        upgrade_net_logged(net, Source(name, text))
+    except (text_format.ParseError, ProtoError):
+        return None
+    return net
+
+
+def _close_names(owner: str, field: str) -> str:
+    message = caffe_pb2.current_schema().classes.get(f"caffe.{owner}")
+    close = difflib.get_close_matches(field, message.DESCRIPTOR.fields_by_name, n=1) if message else []
+    return f"; did you mean {close[0]}?" if close else ""
+
+
 def _explain(error: text_format.ParseError, text: str, name: str) -> str:
     said = str(error)
     line = error.GetLine()
@@ -254,7 +296,7 @@ def _explain(error: text_format.ParseError, text: str, name: str) -> str:
 
 
 def _advise_field(message: str, field: str) -> str:
-    fork = fork_of_field(field)
+    fork = fork_of_field(field, message)
     if fork:
         return f"it looks like a field of {fork}: pass its definition with --schema extra.proto"
     descriptor = getattr(caffe_pb2, message).DESCRIPTOR

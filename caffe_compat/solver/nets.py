@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from caffe_compat.net import Net
-from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
+from caffe_compat.net.layer_checks import read_known_net
+from caffe_compat.proto import Source, caffe_pb2
 from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.log import Log
 from caffe_compat.solver.solver_checks import TRAIN_NET_FIELDS
@@ -74,7 +75,7 @@ def _build(
     options: NetOptions,
 ) -> Net:
     """A Net in the state that the defaults, the file and the solver's own state make, later ones winning."""
-    message, source = read_net_with_source(model)
+    message, source = read_known_net(model)
     state = caffe_pb2.NetState(phase=phase)
     state.MergeFrom(message.state)
     state.MergeFrom(override)

@@ -14,10 +14,11 @@ from caffe_compat.errors import CaffeCompatError, DataError, NetError, ProtoErro
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.net import Net
 from caffe_compat.net.graph import Graph
+from caffe_compat.net.layer_checks import read_known_net
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
-from caffe_compat.proto import Source, caffe_pb2, read_net_with_source
+from caffe_compat.proto import Source, caffe_pb2
 from caffe_compat.tools._net_arguments import stages_of
 
 
@@ -74,7 +75,7 @@ def add_shape_argument(parser: argparse.ArgumentParser) -> None:
 
 def look_at(model: str | Path, args: argparse.Namespace) -> Looked:
     """The net of a prototxt under the flags of ``add_net_arguments`` and ``add_shape_argument``."""
-    full, source = read_net_with_source(model)
+    full, source = read_known_net(model)
     full.state.phase, full.state.level = phase_value(args.phase), args.level
     full.state.stage.extend(stages_of(args))
     looked = Looked(filter_net(full, source), source, allow_python_layers=args.allow_python_layers)

@@ -8,9 +8,10 @@ from pathlib import Path
 from caffe_compat.atomic_file import atomic_path, check_target, write_text
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.layers.base import Layer
+from caffe_compat.net.layer_checks import read_known_net
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.net.phase_rules import filter_net, phase_value
-from caffe_compat.proto import caffe_pb2, read_net_with_source
+from caffe_compat.proto import caffe_pb2
 from caffe_compat.tools._net_arguments import add_net_arguments, stages_of
 
 PICTURES = (".svg", ".png", ".pdf")
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out.suffix not in (".dot", *PICTURES):
         raise CaffeCompatError(f"{args.out}: unknown kind of picture; end the name in .dot, {', '.join(PICTURES)}")
     check_target(args.out)
-    full, source = read_net_with_source(args.model)
+    full, source = read_known_net(args.model)
     full.state.phase, full.state.level = phase_value(args.phase), args.level
     full.state.stage.extend(stages_of(args))
     dot = to_dot(filter_net(full, source), args.rankdir)

@@ -9,9 +9,15 @@ import pytest
 import torch
 from google.protobuf import text_format
 
-from caffe_compat import NetError
+from caffe_compat import Net, NetError, ProtoError
 from caffe_compat.layers.base import Layer
-from caffe_compat.net.layer_checks import check_blob_counts, check_fork_fields, check_layer_types, warn_unread_fields
+from caffe_compat.net.layer_checks import (
+    check_blob_counts,
+    check_fork_fields,
+    check_layers,
+    read_known_net,
+    warn_unread_fields,
+)
 from caffe_compat.proto import Source, caffe_pb2, extend_schema, parse_net
 from tests.net.prototxt import DATA, net
 
@@ -22,8 +28,12 @@ def test_unknown_types_are_all_named() -> None:
         + 'layer { name: "a" type: "Foo" bottom: "data" top: "a" }'
         + 'layer { name: "b" type: "Rellu" bottom: "a" top: "b" }'
     )
-    with pytest.raises(NetError, match=r'2 layer.*"a" has type "Foo".*"b" has type "Rellu" \(did you mean ReLU'):
+    with pytest.raises(NetError) as caught:
         net(text)
+    assert str(caught.value) == (
+        '<message>: 2 layer(s) of unknown type: of no fork known here: "Foo" (layer "a"), "Rellu" (layer "b"; did '
+        'you mean ReLU?). Register your own with @caffe_compat.register("Type"), or use a Python layer'
+    )
 
 
 def test_field_of_another_layer_warns() -> None:
@@ -44,11 +54,71 @@ def layer_of(bottoms: tuple[int, int | None], tops: tuple[int, int | None], equa
 def test_a_type_of_a_fork_is_named() -> None:
     param = parse_net('layer { name: "a" type: "PriorBox" }')
     with pytest.raises(NetError, match=r'1 layer.* layer "a" has type "PriorBox" \(a layer of SSD\)'):
-        check_layer_types(param, {}, Source())
+        check_layers(param, {}, Source())
+
+
+EVERYTHING = """
+layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 4 } } }
+layer { name: "f" type: "FixedNeuron" bottom: "data" top: "f" }
+layer { name: "p" type: "DomainTransform" bottom: "f" top: "p" }
+layer { name: "q" type: "DomainTransform" bottom: "f" top: "q" }
+layer { name: "a" type: "FcRistretto" bottom: "data" top: "a" }
+layer { name: "h" type: "Rellu" bottom: "data" top: "h" }
+layer { name: "d" type: "Softmax" bottom: "data" top: "d" softmax_param { hard_ratio: 0.5 } }
+layer { name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param { num_output: 1 hole: 2 } }
+"""
+
+
+def test_one_refusal_names_all_types_and_fields(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(EVERYTHING)
+    with pytest.raises(NetError) as caught:
+        Net(path)
+    assert str(caught.value) == (
+        f'{path}: 5 layer(s) of unknown type: of DeePhi (Xilinx) Caffe: "FixedNeuron" (layer "f" at line 3); '
+        'of DeepLab: "DomainTransform" (layer "p" at line 4, layer "q" at line 5); '
+        'of Ristretto: "FcRistretto" (layer "a" at line 6; write "InnerProduct"); '
+        'of no fork known here: "Rellu" (layer "h" at line 7; did you mean ReLU?); '
+        "2 field(s) of forks that no layer of ours reads: "
+        'of caffe-windows: "softmax_param.hard_ratio" (layer "d" at line 8); '
+        'of DeepLab: "convolution_param.hole" (layer "c" at line 9; write dilation). '
+        'Register your own with @caffe_compat.register("Type"), or use a Python layer; '
+        "remove such a field, or register a layer type of your own that reads it"
+    )
+
+
+def test_names_that_are_unknown_are_listed_with_the_types(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    odd = 'layer { name: "r" type: "ReLU" bottom: "data" top: "r"\n fixed_param { a: { b: [1, 2] } }\n nosuch: 3 }\n'
+    path.write_text(EVERYTHING + "trt_param { }\n" + odd)
+    with pytest.raises(ProtoError) as caught:
+        Net(path)
+    said = str(caught.value)
+    for part in (
+        f'{path}: fields and values that are unknown here: of no fork known here: "trt_param" of NetParameter (line 10',
+        'of DeePhi (Xilinx) Caffe: "fixed_param" of LayerParameter (line 12). 5 layer(s) of unknown type: of DeePhi',
+        '"nosuch" of LayerParameter (line 13)',
+        "2 field(s) of forks that no layer of ours reads: of caffe-windows",
+    ):
+        assert part in said
+    assert said.endswith("for fields of a fork pass its caffe.proto with --schema")
+
+
+def test_unknown_names_alone(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(DATA + "layer { pooling_param { pool: FOO } }\nlayer { nosuch: 3 }")
+    with pytest.raises(ProtoError) as caught:
+        read_known_net(path)
+    lines = DATA.count("\n") + 1
+    assert str(caught.value) == (
+        f"{path}: 2 fields and values that are unknown here: of no fork known here: value FOO of "
+        f'PoolingParameter.PoolMethod (line {lines}), "nosuch" of LayerParameter (line {lines + 1}); for those of a '
+        "fork pass its caffe.proto with --schema, others are misspelt or in the wrong block"
+    )
 
 
 def test_known_types_pass() -> None:
-    check_layer_types(parse_net('layer { type: "Any" } layer { type: "Any" }'), {"Any": Layer}, Source())
+    check_layers(parse_net('layer { type: "Any" } layer { type: "Any" }'), {"Any": Layer}, Source())
 
 
 @pytest.mark.parametrize(
