@@ -55,13 +55,19 @@ bench: $(VENV)/ready ## all benchmarks on this machine, then docs/benchmarks.md:
 	$(BIN)/python benchmarks/make_report.py $(BENCH_OUT)
 
 clean: ## remove what make made
-	rm -rf $(VENV) build *.egg-info caffe_compat/*.so
+	rm -rf $(VENV) build dist *.egg-info caffe_compat/*.so
 
-# One environment for everything: packages at the versions we test with, then the extension, built in place.
-$(VENV)/ready: pyproject.toml requirements.txt setup.py $(shell git ls-files csrc 2>/dev/null)
+# One environment for everything: packages at the versions we test with, then the extension.  It is compiled in the
+# source archive's files, where nothing of the checkout can stand in for what the archive lacks; the checkout uses it.
+PACKAGE := build/package
+$(VENV)/ready: pyproject.toml requirements.txt setup.py MANIFEST.in $(shell git ls-files csrc 2>/dev/null)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; run make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): on Debian run apt-get install python3-venv" >&2; exit 2; }
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -r requirements.txt
-	$(BIN)/pip install --quiet --no-build-isolation --no-deps -e .
+	rm -rf dist && $(BIN)/python setup.py --quiet sdist --dist-dir dist
+	mkdir -p $(PACKAGE) && tar -xzf dist/caffe_compat-*.tar.gz -C $(PACKAGE) --strip-components=1
+	$(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist ./$(PACKAGE)
+	$(BIN)/python -m zipfile -e dist/caffe_compat-*.whl build/wheel && cp build/wheel/caffe_compat/_C.*.so caffe_compat/
+	CAFFE_COMPAT_EXTENSION=0 $(BIN)/pip install --quiet --no-build-isolation --no-deps -e .
 	@touch $@

@@ -3,6 +3,7 @@
     pip install --no-build-isolation -e .        or        python setup.py build_ext --inplace
 
 Environment:
+    CAFFE_COMPAT_EXTENSION 0: build nothing, for any machine with Python; the package runs on its plain twins then.
     CAFFE_COMPAT_CUDA      1: build the CUDA kernels or fail; 0: leave them out; unset: build them when nvcc is found
                            (a GPU is not needed for that).
     CUDA_HOME              the CUDA toolkit; unset: nvcc from PATH, then the one that pip installed.
@@ -19,8 +20,10 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
 # Each architecture takes minutes to compile; PTX of the oldest one is translated for newer GPUs when they load it.
@@ -121,18 +124,21 @@ def cxx_runtime() -> list[str]:
     return ["-Wl,--push-state,-Bdynamic", *found, "-Wl,--pop-state"] if found else []
 
 
+def sources(suffixes: tuple[str, ...]) -> list[str]:
+    """The sources with these endings, in a fixed order."""
+    return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*") if path.suffix in suffixes)
+
+
 def make_extension(cuda_home: Path | None) -> Extension:
-    """The extension module with sources in a fixed order."""
+    """The extension module."""
     import torch
     from torch.utils.cpp_extension import CppExtension, CUDAExtension
 
-    suffixes = (".cpp",) if cuda_home is None else (".cpp", ".cu")
-    sources = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*") if path.suffix in suffixes)
     include, link = [str(ROOT / "csrc")], cxx_runtime()
     if cuda_home is None:
         return CppExtension(
             "caffe_compat._C",
-            sources,
+            sources((".cpp",)),
             include_dirs=include,
             extra_compile_args={"cxx": CXX_FLAGS},
             extra_link_args=link,
@@ -146,7 +152,7 @@ def make_extension(cuda_home: Path | None) -> Extension:
         flags += ["-isystem", str(pip_folder / "include")]
     return CUDAExtension(
         "caffe_compat._C",
-        sources,
+        sources((".cpp", ".cu")),
         include_dirs=include,
         library_dirs=library_folders(cuda_home),
         extra_compile_args={"cxx": CXX_FLAGS + flags, "nvcc": NVCC_FLAGS + flags},
@@ -154,12 +160,37 @@ def make_extension(cuda_home: Path | None) -> Extension:
     )
 
 
-def main() -> None:
+def obstacle() -> str:
+    """Why the extension cannot be built here, and what to do; "" where it can."""
+    pure = "CAFFE_COMPAT_EXTENSION=0 installs the package without its compiled part: it does the same, slowly"
+    if sys.platform != "linux":
+        return f"the compiled part builds on Linux only, and this is {sys.platform}; {pure}"
     if importlib.util.find_spec("torch") is None:
-        sys.exit(
-            "setup.py: torch is not installed, and the extension is built against it: run `pip install torch ninja "
-            "pybind11`, then `pip install --no-build-isolation -e .`"
+        return (
+            "torch is not installed, and the compiled part is built against it: run `pip install torch setuptools "
+            f"ninja pybind11`, then `pip install --no-build-isolation .`; {pure}"
         )
+    compiler = os.environ.get("CXX", "").split()[:1] or ["g++"]
+    if shutil.which(compiler[0]) is None:
+        return f"there is no C++ compiler {compiler[0]}; on Debian run `apt-get install g++ python3-dev`; {pure}"
+    return ""
+
+
+class Refused(build_ext):  # type: ignore[misc]  # setuptools has no types
+    """For a build that cannot be: the other commands, such as sdist, do without torch and a compiler."""
+
+    def run(self) -> None:
+        sys.exit(f"setup.py: {obstacle()}")
+
+
+def compiled() -> dict[str, Any]:
+    """What ``setup`` has to know of the extension."""
+    if os.environ.get("CAFFE_COMPAT_EXTENSION") == "0":
+        return {}
+    if not {"build_ext", "bdist_wheel", "editable_wheel", "develop", "install", "build"} & set(sys.argv):
+        return {}  # sdist, egg_info, --version: nothing is compiled
+    if obstacle():
+        return {"ext_modules": [Extension("caffe_compat._C", [])], "cmdclass": {"build_ext": Refused}}
     import torch
 
     cuda_home = choose_cuda(torch.version.cuda)
@@ -169,8 +200,8 @@ def main() -> None:
     from torch.utils.cpp_extension import BuildExtension
 
     print(f"setup.py: building with {f'CUDA from {cuda_home}' if cuda_home else 'no CUDA'}")
-    setup(ext_modules=[make_extension(cuda_home)], cmdclass={"build_ext": BuildExtension})
+    return {"ext_modules": [make_extension(cuda_home)], "cmdclass": {"build_ext": BuildExtension}}
 
 
 if __name__ == "__main__":
-    main()
+    setup(**compiled())

@@ -6,6 +6,7 @@ replaced.  What a killed process has left half-written is removed by the next on
 
 import errno
 import os
+import platform
 import re
 import shutil
 import stat
@@ -106,7 +107,7 @@ def _machine() -> str:
     seen = ""
     with suppress(OSError):  # no /proc
         seen = os.readlink("/proc/self/ns/pid")
-    return f"{zlib.crc32(f'{os.uname().nodename} {seen}'.encode()):08x}"
+    return f"{zlib.crc32(f'{platform.node()} {seen}'.encode()):08x}"
 
 
 @cache
@@ -121,6 +122,8 @@ def _remove_stale(folder: Path) -> None:
 
 
 def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # os.kill would end the process that it asks after
+        return True
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -150,6 +153,8 @@ def _put_in_place(temporary: Path, final: Path) -> None:
 
 def _sync_folder(folder: Path) -> None:
     # Without this the rename itself may be lost when the machine dies.
+    if os.name == "nt":  # which opens no folders
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -1,8 +1,8 @@
-"""The ``caffe-compat`` command (and its alias ``caffe``): finds ``tools/<command>.py`` and runs it.
+"""The ``caffe-compat`` command: finds ``tools/<command>.py`` and runs it.
 
 Another package adds a command of its own as an entry point of the group ``caffe_compat.commands``, which names its
-module.  A tool, or such a module, has ``add_arguments(parser)`` and ``run(args) -> exit status``; the first line of its
-docstring is its help.
+module.  A tool, or such a module, has ``add_arguments(parser)`` and ``run(args) -> exit status``; one that reads its
+words itself has ``main(words) -> exit status`` instead.  The first line of its docstring is its help.
 Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``--noflag``, ``--flag=false``; they may
 come before the command, and glog's own (``-log_dir logs``, ``-minloglevel 1``, ``-logtostderr``) are among them.
 """
@@ -21,7 +21,8 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from types import ModuleType
+from typing import Any, NoReturn
 
 from caffe_compat import __version__, tools
 from caffe_compat.errors import CaffeCompatError, one_line, printable
@@ -41,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["caffe"]:  # `caffe-compat caffe train ...`
         words = words[1:]
+    if words[:1] == ["help"] and len(words) > 1:  # `caffe-compat help train`
+        words = [words[1], "--help"]
     if not words or words[0] in ("-h", "--help", "-help", "help"):
         print(_overview(), file=sys.stdout if words else sys.stderr)
         return 0 if words else USAGE_ERROR
@@ -51,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = words[0].replace("-", "_"), words[1:]
     module = module_of(command)
     if module is None:
-        print(f"caffe-compat: unknown command {words[0]!r}; there are {', '.join(commands())}", file=sys.stderr)
+        close = difflib.get_close_matches(command, commands(), 2)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(commands())}"
+        print(f"caffe-compat: unknown command {printable(words[0])!r}; {hint}", file=sys.stderr)
         return USAGE_ERROR
     try:
         rest = _take_glog_flags(rest)
@@ -86,7 +91,9 @@ def _takes_value(module: str, word: str) -> bool:
     if not word.startswith("-") or "=" in name:
         return False
     parser = argparse.ArgumentParser(add_help=False)
-    importlib.import_module(module).add_arguments(parser)
+    tool = importlib.import_module(module)
+    if hasattr(tool, "add_arguments"):
+        tool.add_arguments(parser)
     declared = parser._actions  # noqa: SLF001  (argparse has no public list of its options)
     switches = {option.lstrip("-") for action in declared if action.nargs == 0 for option in action.option_strings}
     return FLAGS.get(name, name not in switches and name not in ("debug", "h", "help"))
@@ -166,21 +173,16 @@ def _first_line(path: str) -> str:
 def _overview() -> str:
     width = max((len(name) for name in commands()), default=0)
     lines = [f"  {name:{width}}  {text}" for name, text in commands().items()]
-    return "\n".join(["usage: caffe-compat <command> <args>", "", "commands:", *lines])
+    more = "caffe-compat help <command> tells its flags; caffe-compat completion completes them in your shell"
+    return "\n".join(["usage: caffe-compat <command> <args>", "", "commands:", *lines, "", more])
 
 
 def _run(command: str, module: str, words: Sequence[str]) -> int:
     tool = importlib.import_module(module)
-    # A prefix of a flag is not that flag in gflags.
-    parser = _Parser(
-        f"caffe-compat {command}",
-        description=tool.__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    tool.add_arguments(parser)
-    add_extension_arguments(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if not hasattr(tool, "add_arguments"):
+        return int(tool.main(list(words)))
+    parser = _Parser(f"caffe-compat {command}", **_settings(tool))
+    add_arguments(parser, tool)
     try:
         plain, switched_off = from_gflags(parser, words)
         args = parser.parse_args(plain)
@@ -192,6 +194,35 @@ def _run(command: str, module: str, words: Sequence[str]) -> int:
     fit_threads()
     load_extensions(args)
     return int(tool.run(args))
+
+
+def _settings(tool: ModuleType) -> dict[str, Any]:
+    # A prefix of a flag is not that flag in gflags.
+    formatter = argparse.RawDescriptionHelpFormatter
+    return {"description": tool.__doc__, "formatter_class": formatter, "allow_abbrev": False}
+
+
+def add_arguments(parser: argparse.ArgumentParser, tool: ModuleType) -> None:
+    """Those of a command, and those that every command has."""
+    tool.add_arguments(parser)
+    add_extension_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def complete_parser() -> argparse.ArgumentParser:
+    """One parser with every command as a sub-command: what a shell's completion is made of.
+
+    Commands that read their words themselves have their names only.
+    """
+    parser = argparse.ArgumentParser("caffe-compat")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    below = parser.add_subparsers()
+    for name, text in commands().items():
+        tool = importlib.import_module(module_of(name) or "")
+        command = below.add_parser(name, help=text)
+        if hasattr(tool, "add_arguments"):
+            add_arguments(command, tool)
+    return parser
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,6 +1,6 @@
 """One writer at a time: a lock beside what is written, which ends with its process, however that ends."""
 
-import fcntl
+import errno
 import os
 import threading
 import warnings
@@ -8,7 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from caffe_compat.errors import CaffeCompatError
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 class FileLock:
@@ -20,28 +24,26 @@ class FileLock:
 
     def __init__(self, path: str | os.PathLike[str], refusal: CaffeCompatError) -> None:
         self.path = Path(path)
-        while True:
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._close()
-                raise refusal from None
-            except OSError as error:
-                warnings.warn(f"{self.path}: no lock: {error.strerror}; see that nobody else writes here", stacklevel=3)
-            if self._is_there():
-                return
-            self._close()  # its last holder has removed it meanwhile; once more with a new one
+        self._lock = filelock.FileLock(self.path, timeout=0, thread_local=False)
+        if not self.path.parent.is_dir():  # the library would make it
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.path.parent))
+        try:
+            self._lock.acquire()
+        except filelock.Timeout:
+            raise refusal from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            warnings.warn(f"{self.path}: no lock: {error.strerror}; see that nobody else writes here", stacklevel=2)
+        self._held = True
 
     def release(self) -> None:
         """Let others write; a second call does nothing."""
-        if self._handle < 0:
-            return
-        if self._is_there():
-            self.path.unlink(missing_ok=True)
-        with suppress(OSError):  # as in __init__, where there are no locks
-            fcntl.flock(self._handle, fcntl.LOCK_UN)  # also in children that have inherited the handle
-        self._close()
+        if self._held:
+            self._held = False
+            with suppress(OSError):  # whoever opened it meanwhile sees that it is gone, and makes a new one
+                self.path.unlink()
+            self._lock.release()
 
     def __enter__(self) -> "FileLock":
         return self
@@ -49,23 +51,7 @@ class FileLock:
     def __exit__(self, *_: Any) -> None:
         self.release()
 
-    def __del__(self) -> None:
-        self._close()
-
-    def _is_there(self) -> bool:
-        ours = os.fstat(self._handle)
-        try:
-            there = os.stat(self.path)
-        except FileNotFoundError:
-            return False
-        return (ours.st_dev, ours.st_ino) == (there.st_dev, there.st_ino)
-
-    _handle = -1
-
-    def _close(self) -> None:
-        handle, self._handle = self._handle, -1
-        if handle >= 0:
-            os.close(handle)
+    _held = False
 
 
 class ProcessLock:

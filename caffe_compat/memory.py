@@ -8,7 +8,6 @@ import ctypes
 import os
 import platform
 import re
-import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,8 +62,12 @@ def _limits() -> Iterator[int]:
             elif "memory" in controllers.split(","):
                 names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
                 yield from _cgroup_limit(_CGROUPS / "memory", group, *names)
+    if not (statm := Path("/proc/self/statm")).is_file():  # macOS, Windows
+        return
+    import resource
+
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if soft != resource.RLIM_INFINITY and (statm := Path("/proc/self/statm")).is_file():
+    if soft != resource.RLIM_INFINITY:
         yield max(0, soft - int(statm.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE"))
 
 

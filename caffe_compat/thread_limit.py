@@ -5,7 +5,7 @@ there may be is asked for before.
 """
 
 import os
-import resource
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
@@ -21,8 +21,7 @@ SPARE = 8
 def fit_threads() -> None:
     """Let PyTorch's pool be no larger than there is room for, with one warning; nothing where there is no limit."""
     room = room_for_threads()
-    cores = len(os.sched_getaffinity(0))
-    if room is None or room >= cores + SPARE:
+    if room is None or room >= len(os.sched_getaffinity(0)) + SPARE:
         return
     import torch
 
@@ -40,8 +39,13 @@ def fit_threads() -> None:
 def room_for_threads() -> int | None:
     """How many threads this process may still start; None where nothing limits them.
 
-    The limits: ``pids.max`` of the process's cgroups (containers), and ``ulimit -u`` for who is not root.
+    The limits: ``pids.max`` of the process's cgroups (containers), and ``ulimit -u`` for who is not root.  Linux only;
+    other systems are not asked.
     """
+    if sys.platform != "linux":
+        return None
+    import resource
+
     rooms = list(_rooms_of_cgroups())
     limit, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if limit != resource.RLIM_INFINITY and os.geteuid() != 0:

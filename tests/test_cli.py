@@ -1,7 +1,10 @@
 """The command line: finding tools, gflags' forms of flags, exit statuses."""
 
 import argparse
+import importlib
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +13,7 @@ from typing import Never
 import pytest
 
 from caffe_compat import cli, glog_settings
-from caffe_compat.cli import commands, from_gflags, main
+from caffe_compat.cli import add_arguments, commands, from_gflags, main, module_of
 from caffe_compat.solver import log
 from caffe_compat.tools import train
 
@@ -70,6 +73,21 @@ def test_every_tool_has_one_line_of_help(capsys: pytest.CaptureFixture[str]) -> 
         assert f"  {name} " in overview
 
 
+@pytest.mark.parametrize("name", commands())
+def test_every_help_has_examples_that_the_command_takes(name: str) -> None:
+    tool = importlib.import_module(module_of(name) or "")
+    examples = re.findall(r"^ *caffe-compat (.+)$", tool.__doc__ or "", re.MULTILINE)
+    if not hasattr(tool, "add_arguments"):  # run_paper.py; tests/reproduce has its words
+        return
+    assert examples
+    for example in examples:
+        command, *words = shlex.split(example.partition(" > ")[0], comments=True)
+        assert command == name
+        parser = argparse.ArgumentParser(allow_abbrev=False)
+        add_arguments(parser, tool)
+        parser.parse_args(from_gflags(parser, words)[0])
+
+
 @pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["train", "--solver=a", "--wings=2"], ["caffe", "fly"]])
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
@@ -84,6 +102,22 @@ def test_snapshot_and_weights_exclude_each_other(capsys: pytest.CaptureFixture[s
 def test_help_of_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["caffe", "train", "--help"]) == 0
     assert "--sighup_effect" in capsys.readouterr().out
+
+
+def test_help_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help", "train"]) == 0
+    assert "--sighup_effect" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [("tran", "did you mean train?"), ("device-qury", "did you mean device_query?"), ("fly", "there are compare, ")],
+)
+def test_an_unknown_command_is_told_the_nearest(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"caffe-compat: unknown command {word!r}; {hint}")
+    assert said.count("\n") == 1
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,7 +72,10 @@ def command_options() -> Iterator[str]:
         parser = argparse.ArgumentParser(add_help=False)
         module = module_of(command)
         assert module is not None
-        import_module(module).add_arguments(parser)
+        tool = import_module(module)
+        if not hasattr(tool, "add_arguments"):  # run_paper.py, below
+            continue
+        tool.add_arguments(parser)
         add_extension_arguments(parser)
         yield from option_lines(f"caffe-compat {command}", parser)
 

@@ -33,7 +33,10 @@ def file_identity(path: str | os.PathLike[str]) -> str:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             last = max(0, size - _SAMPLE_BYTES)
-            samples = [os.pread(file.fileno(), _SAMPLE_BYTES, start) for start in (0, last // 2, last)]
+            samples = []
+            for start in (0, last // 2, last):
+                file.seek(start)
+                samples.append(file.read(_SAMPLE_BYTES))
     except OSError:
         return "missing"
     return f"{size} bytes ({digest(samples)})"

@@ -72,7 +72,7 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
     """
     file = data_file(path)
     try:
-        with open(file, "rb") as handle:
+        with open(file, "rb", buffering=0) as handle:
             return _read_meta(handle, file)
     except OSError as error:
         raise DataError(
@@ -81,19 +81,24 @@ def read_meta(path: str | os.PathLike[str]) -> Meta:
 
 
 def _read_meta(handle: BinaryIO, file: Path) -> Meta:
-    descriptor, head_size = handle.fileno(), PAGE_HEAD_SIZE + _META.size
+    def meta_at(start: int) -> Meta | None:
+        handle.seek(start)
+        return _parse_meta(handle.read(PAGE_HEAD_SIZE + _META.size))
+
     while True:
-        first, size = _parse_meta(os.pread(descriptor, head_size, 0)), os.fstat(descriptor).st_size
+        first, size = meta_at(0), os.fstat(handle.fileno()).st_size
         if first is None:
             what = "is empty" if not size else "is not an LMDB (wrong magic number)"
             raise DataError(f"{file}: {what}; expected an LMDB of this machine's byte order")
-        second = _parse_meta(os.pread(descriptor, head_size, first.page_size))
+        second = meta_at(first.page_size)
         if second is None and size < 2 * first.page_size:
             raise cut_short(file, first._replace(file_size=size))
         if second is None or second.page_size != first.page_size:
             raise DataError(f"{file}: cannot be read as LMDB: its second head is damaged; copy or convert it again")
-        again = (_parse_meta(os.pread(descriptor, head_size, start)) for start in (0, first.page_size))
-        if tuple(again) == (first, second):  # else another process has written to it meanwhile
+        if (meta_at(0), meta_at(first.page_size)) == (
+            first,
+            second,
+        ):  # else another process writes to it
             return max(first, second, key=lambda meta: meta.transaction)._replace(file_size=size)
 
 
@@ -142,7 +147,7 @@ class Tree:
 
     def __init__(self, file: Path, path: Path) -> None:
         """OSError when the file cannot be mapped."""
-        with open(file, "rb") as handle:
+        with open(file, "rb", buffering=0) as handle:
             self.meta = _read_meta(handle, file)
             found = os.fstat(handle.fileno())
             self._bytes = memoryview(mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ))

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
-FORWARDED = (signal.SIGINT, signal.SIGHUP)
+FORWARDED = tuple(getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name))  # Windows: one
 
 
 def launch(

@@ -26,7 +26,8 @@ class SignalActions:
         for flag, effect in effects.items():
             if effect not in ACTIONS:
                 raise SolverError(f'--{flag} is "{effect}"; expected stop, snapshot or none')
-        self._effects = {signal.SIGHUP: sighup_effect, signal.SIGINT: sigint_effect}
+        self._effects = {signal.SIGHUP: sighup_effect} if hasattr(signal, "SIGHUP") else {}  # Windows has none
+        self._effects[signal.SIGINT] = sigint_effect
         if sigterm_effect is not None:
             self._effects[signal.SIGTERM] = sigterm_effect
         self._seen: set[int] = set()

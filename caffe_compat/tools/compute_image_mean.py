@@ -1,6 +1,6 @@
 """Compute the mean image of a database.
 
-caffe-compat compute_image_mean [FLAGS] INPUT_DB [OUTPUT_FILE]
+caffe-compat compute_image_mean train_lmdb mean.binaryproto
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """Convert a net and its weights to PyTorch or ONNX, and check the result against the source.
 
-    caffe-compat convert deploy.prototxt net.caffemodel net.safetensors   a state_dict
-    caffe-compat convert deploy.prototxt net.caffemodel net.pt            a state_dict, by torch.save
-    caffe-compat convert deploy.prototxt net.caffemodel net.pt2           a program, by torch.export
-    caffe-compat convert deploy.prototxt net.caffemodel net.onnx          a graph (pip install 'caffe-compat[onnx]')
+    caffe-compat convert deploy.prototxt net.caffemodel net.safetensors   # a state_dict
+    caffe-compat convert deploy.prototxt net.caffemodel net.pt            # a state_dict, by torch.save
+    caffe-compat convert deploy.prototxt net.caffemodel net.pt2           # a program, by torch.export
+    caffe-compat convert deploy.prototxt net.caffemodel net.onnx          # a graph (pip install 'caffe-compat[onnx]')
 
 The net is as after .eval(). PyTorch alone opens a .pt2: torch.export.load("net.pt2").module()(data=images)["prob"]; an
 input whose name is not Python's (input.1) is the argument that is printed. Input shapes are fixed in .pt2 and .onnx:

@@ -1,8 +1,8 @@
 """Convert image files to a database of Datums.
 
-    caffe-compat convert_imageset [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
+    caffe-compat convert_imageset --resize_height 256 --resize_width 256 --shuffle images/ list.txt train_lmdb
 
-LISTFILE has a line `subfolder/file.jpg LABEL` for each image.  Records and keys equal those of Caffe's tool.
+The list has a line `subfolder/file.jpg LABEL` for each image.  Records and keys equal those of Caffe's tool.
 """
 
 import argparse

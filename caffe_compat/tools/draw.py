@@ -1,4 +1,7 @@
-"""Draw a net's graph: Graphviz text (.dot), or a picture (.svg, .png, .pdf) where `dot` is installed."""
+"""Draw a net's graph: Graphviz text (.dot), or a picture (.svg, .png, .pdf) where `dot` is installed.
+
+caffe-compat draw train_val.prototxt net.svg
+"""
 
 import argparse
 import shutil

@@ -1,6 +1,7 @@
 """Write blobs of a net, for every image of its data layer, into databases of Datums.
 
-    caffe-compat extract_features WEIGHTS NET BLOB[,BLOB] DATABASE[,DATABASE] BATCHES lmdb [CPU|GPU] [DEVICE_ID=0]
+    caffe-compat extract_features net.caffemodel train_val.prototxt fc7 fc7_lmdb 10 lmdb
+    caffe-compat extract_features net.caffemodel train_val.prototxt fc7,prob fc7_lmdb,prob_lmdb 10 lmdb GPU DEVICE_ID=1
 
 Keys are the images' numbers with ten digits; the values are Datums with float_data.
 """

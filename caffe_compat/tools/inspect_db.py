@@ -1,6 +1,11 @@
-"""Show what is in a database: records, shapes, labels, and a contact sheet of its images."""
+"""Show what is in a database: records, shapes, labels, and a contact sheet of its images.
+
+caffe-compat inspect_db train_lmdb --sheet train.png
+caffe-compat inspect_db train_lmdb --records 1000 --json
+"""
 
 import argparse
+import json
 from collections import Counter
 from itertools import islice
 
@@ -27,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--images", type=whole(1), default=64, help="how many images on the sheet (default 64)")
     parser.add_argument("--records", type=whole(0), default=0, help="look only at the first N records (0: at all)")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the text")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -47,16 +53,23 @@ def run(args: argparse.Namespace) -> int:
             labels[datum.label if record.label is None else record.label] += 1
         except DataError as error:
             problems.append(f"record {record.key.decode(errors='replace')!r}: {error}")
-    keys = f"keys {_text(first)} to {_text(last)}"
-    print(f"{printable(args.db)}: {find_backend(args.db)}, {len(database)} records, {keys}")
-    for shape, count in shapes.most_common():
-        print(f"  {count:9d} x {shape}")
-    _print_labels(labels)
-    for problem in problems:
-        print(f"  damaged: {printable(problem)}")
+    backend = find_backend(args.db)
+    if args.json:
+        ends = {name: (key or b"").decode(errors="replace") for name, key in (("first", first), ("last", last))}
+        facts = {"backend": backend, "records": len(database), "keys": ends, "shapes": shapes}
+        print(json.dumps({**facts, "labels": dict(sorted(labels.items())), "damaged": problems}, indent=2))
+    else:
+        keys = f"keys {_text(first)} to {_text(last)}"
+        print(f"{printable(args.db)}: {backend}, {len(database)} records, {keys}")
+        for shape, count in shapes.most_common():
+            print(f"  {count:9d} x {shape}")
+        _print_labels(labels)
+        for problem in problems:
+            print(f"  damaged: {printable(problem)}")
     if args.sheet:
         write_bytes(args.sheet, _contact_sheet(database, args.images))
-        print(f"  contact sheet: {printable(args.sheet)}")
+        if not args.json:
+            print(f"  contact sheet: {printable(args.sheet)}")
     database.close()
     return 1 if problems else 0
 

@@ -1,8 +1,13 @@
-"""Print a net's layers, shapes, parameters and FLOPs; neither weights nor data are needed."""
+"""Print a net's layers, shapes, parameters and FLOPs; neither weights nor data are needed.
+
+caffe-compat summary deploy.prototxt
+caffe-compat summary train_val.prototxt --phase TRAIN --json
+"""
 
 import argparse
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from caffe_compat.errors import printable
 from caffe_compat.net.flops import forward_flops
@@ -22,7 +27,7 @@ class Row:
 
     name: str
     type: str
-    tops: str
+    tops: dict[str, tuple[int, ...]]
     parameters: int
     new_parameters: int
     flops: int
@@ -34,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_net_arguments(parser)
     add_shape_argument(parser)
     add_python_layers_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -41,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     looked = look_at(args.model, args)
     graph = looked.graph()
     try:
-        print(table(summarize(graph, looked.replaced)))
+        rows = summarize(graph, looked.replaced)
+        print(as_json(rows) if args.json else table(rows))
     finally:
         for step in graph.steps:
             step.layer.close()
@@ -62,7 +69,7 @@ def summarize(graph: Graph, types: Mapping[str, str] | None = None) -> list[Row]
             Row(
                 step.layer.name,
                 (types or {}).get(step.layer.name, step.layer.type),
-                ", ".join(f"{graph.blob_names[i]} {'x'.join(map(str, shapes[i])) or 'scalar'}" for i in step.tops),
+                {graph.blob_names[i]: tuple(shapes[i]) for i in step.tops},
                 sum(p.numel() for p in step.layer.blobs),
                 sum(p.numel() for p in new),
                 forward_flops(step, shapes),
@@ -71,14 +78,24 @@ def summarize(graph: Graph, types: Mapping[str, str] | None = None) -> list[Row]
     return rows
 
 
+def as_json(rows: Sequence[Row]) -> str:
+    """``layers``, each with its fields, and the totals ``parameters`` and ``flops``."""
+    layers = [asdict(row) for row in rows]
+    return json.dumps({"layers": layers, **_totals(rows)}, indent=2)
+
+
+def _totals(rows: Sequence[Row]) -> dict[str, int]:
+    return {"parameters": sum(row.new_parameters for row in rows), "flops": sum(row.flops for row in rows)}
+
+
 def table(rows: Sequence[Row]) -> str:
     """Aligned plain text with totals."""
     cells: list[tuple[str, ...]] = [("layer", "type", "tops", "parameters", "FLOPs")]
     for row in rows:
         shared = "" if row.parameters == row.new_parameters else " shared"
-        cells.append((*map(printable, (row.name, row.type, row.tops)), f"{row.parameters:,}{shared}", f"{row.flops:,}"))
-    total = sum(row.new_parameters for row in rows)
-    cells.append(("total", "", "", f"{total:,}", f"{sum(row.flops for row in rows):,}"))
+        tops = ", ".join(f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in row.tops.items())
+        cells.append((*map(printable, (row.name, row.type, tops)), f"{row.parameters:,}{shared}", f"{row.flops:,}"))
+    cells.append(("total", "", "", *(f"{total:,}" for total in _totals(rows).values())))
     widths = [max(len(line[i]) for line in cells) for i in range(5)]
     lines = [
         "  ".join(

@@ -1,4 +1,7 @@
-"""Score a net: run it over batches and print every output and its mean."""
+"""Score a net: run it over batches and print every output and its mean.
+
+caffe-compat test --model train_val.prototxt --weights snap_iter_1000.caffemodel --iterations 100 --gpu 0
+"""
 
 import argparse
 

@@ -1,6 +1,11 @@
-"""Time a net layer by layer, forward and backward."""
+"""Time a net layer by layer, forward and backward.
+
+caffe-compat time --model deploy.prototxt --phase TEST --iterations 20
+caffe-compat time --model train_val.prototxt --gpu 0 --json > times.json
+"""
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 
@@ -29,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_shape_argument(parser)
     add_weights_arguments(parser)
     add_python_layers_argument(parser)
+    parser.add_argument("--json", action="store_true", help="print the times as JSON, too (the log goes to stderr)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,14 +48,20 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.weights:
             copy_weights(net, [args.weights], log, strict=args.strict, reshape=reshape_of(args))
-        time_layers(net, args.iterations, log)
+        times = time_layers(net, args.iterations, log)
     finally:
         net.close()
+    if args.json:
+        layers = [{"name": name, "forward_ms": forward, "backward_ms": backward} for name, forward, backward in times]
+        print(json.dumps({"iterations": args.iterations, "layers": layers}, indent=2))
     return 0
 
 
-def time_layers(net: Net, iterations: int, log: CaffeTimeLog) -> None:
-    """Run ``iterations`` passes layer by layer and log the mean times in ms, as Caffe prints them."""
+def time_layers(net: Net, iterations: int, log: CaffeTimeLog) -> list[tuple[str, float, float]]:
+    """Run ``iterations`` passes layer by layer and log the mean times in ms, as Caffe prints them.
+
+    Returns them: (layer, forward, backward).
+    """
     engine = BlobEngine(net)
     log.performing_forward()
     log.performing_backward(engine.forward())
@@ -72,6 +84,7 @@ def time_layers(net: Net, iterations: int, log: CaffeTimeLog) -> None:
     ]
     log.layers(means)
     log.ends(sum(forward_ms) / iterations, sum(backward_ms) / iterations, total_ms=total_ms, iterations=iterations)
+    return means
 
 
 def _elapsed_ms(work: Callable[[int], object], number: int, device: torch.device) -> float:

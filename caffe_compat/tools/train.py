@@ -1,5 +1,9 @@
 """Train or fine-tune a net from a solver file.
 
+    caffe-compat train --solver solver.prototxt --gpu 0
+    caffe-compat train --solver solver.prototxt --snapshot auto
+    caffe-compat train --solver finetune.prototxt --weights base.caffemodel
+
 Several devices: ``--gpu 0,1`` (or ``all``), or one process each by ``torchrun -m caffe_compat.cli train ...``;
 each device takes the file's batch_size of its own share of the data.
 Signals: SIGINT (Ctrl-C) stops after a snapshot, SIGHUP snapshots, SIGTERM ends at once; see --sigint_effect,

@@ -1,4 +1,7 @@
-"""Find the fastest path for each convolution of a net on this GPU, by timing training steps."""
+"""Find the fastest path for each convolution of a net on this GPU, by timing training steps.
+
+caffe-compat tune train_val.prototxt --precision bf16
+"""
 
 import argparse
 

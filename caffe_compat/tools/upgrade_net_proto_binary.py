@@ -1,4 +1,7 @@
-"""Rewrite a caffemodel of any age in the current format."""
+"""Rewrite a caffemodel of any age in the current format.
+
+caffe-compat upgrade_net_proto_binary old.caffemodel new.caffemodel
+"""
 
 import argparse
 

@@ -1,4 +1,7 @@
-"""Rewrite a net's prototxt of any age in the current format."""
+"""Rewrite a net's prototxt of any age in the current format.
+
+caffe-compat upgrade_net_proto_text old.prototxt new.prototxt
+"""
 
 import argparse
 

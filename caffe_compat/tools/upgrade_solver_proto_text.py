@@ -1,4 +1,7 @@
-"""Rewrite a solver's prototxt of any age in the current format."""
+"""Rewrite a solver's prototxt of any age in the current format.
+
+caffe-compat upgrade_solver_proto_text old.prototxt new.prototxt
+"""
 
 import argparse
 

@@ -1,4 +1,8 @@
-"""Pictures of a layer: its filters, and with --image its features, the values of its first top."""
+"""Pictures of a layer: its filters, and with --image its features, the values of its first top.
+
+caffe-compat visualize deploy.prototxt net.caffemodel --layer conv1
+caffe-compat visualize deploy.prototxt net.caffemodel --layer conv1 --image cat.jpg --out conv1.png
+"""
 
 import argparse
 from pathlib import Path

@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -36,6 +37,15 @@ def test_a_block_for_each_device(capsys: pytest.CaptureFixture[str], gpus: str, 
     first, *lines = query(capsys, gpus)
     assert first == f"Querying GPUs {gpus}"
     assert "\n".join(lines) == "\n".join(BLOCK.format(number=n, runtime=torch.version.cuda) for n in numbers)
+
+
+@pytest.mark.usefixtures("_two_devices")
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["device_query", "--gpu=all", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["Name"] == "NVIDIA H100 80GB HBM3"
+    assert (first["Device id"], second["Device id"]) == (0, 1)
+    assert second["Total global memory"] == 85017493504
 
 
 def test_without_a_number_nothing_is_asked(capsys: pytest.CaptureFixture[str]) -> None:

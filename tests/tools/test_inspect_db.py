@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import cv2
@@ -34,6 +35,19 @@ def test_counts_shapes_labels_and_sheet(mixed: Path, capsys: pytest.CaptureFixtu
     image = cv2.imread(str(sheet))
     assert image is not None
     assert image.shape == (192, 192, 3)
+
+
+def test_json(mixed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect_db", str(mixed), "--json"]) == 0
+    shapes = {"3x10x20 uint8 (channels x height x width)": 2, "PNG file": 1}
+    assert json.loads(capsys.readouterr().out) == {
+        "backend": "LMDB",
+        "records": 4,
+        "keys": {"first": "0", "last": "3"},
+        "shapes": {**shapes, "3x10x20 float32 (channels x height x width)": 1},
+        "labels": {"3": 2, "5": 1, "9": 1},
+        "damaged": [],
+    }
 
 
 def test_damaged_records_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -28,13 +29,22 @@ def model(tmp_path: Path) -> Path:
 def test_counts(model: Path) -> None:
     rows = {row.name: row for row in summarize(Net(model, phase="TEST").graph)}
     assert list(rows) == ["data", "conv", "twin", "up", "ip", "sum"]  # no automatic Split
-    assert rows["conv"].tops == "conv 2x6x4x4"
+    assert rows["conv"].tops == {"conv": (2, 6, 4, 4)}
     assert rows["conv"].parameters == rows["twin"].parameters == 6 * 2 * 3 * 3
     assert rows["twin"].new_parameters == 0
     assert rows["conv"].flops == 2 * (2 * 6 * 4 * 4) * (2 * 3 * 3)
     assert rows["up"].flops == 2 * (2 * 6 * 4 * 4) * (1 * 2 * 2)
     assert rows["ip"].flops == 2 * (2 * 5) * (6 * 4 * 4)
-    assert rows["sum"].tops == "sum scalar"
+    assert rows["sum"].tops == {"sum": ()}
+
+
+def test_json(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", str(model), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    conv = {"parameters": 108, "new_parameters": 108, "flops": 2 * 192 * 18}
+    assert found["layers"][1] == {"name": "conv", "type": "Convolution", "tops": {"conv": [2, 6, 4, 4]}, **conv}
+    assert found["parameters"] == 108 + (6 * 1 * 2 * 2 + 1) + (5 * 96 + 5)
+    assert found["flops"] == sum(layer["flops"] for layer in found["layers"])
 
 
 def test_recurrent_layers_count_every_step(tmp_path: Path) -> None:

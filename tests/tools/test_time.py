@@ -1,5 +1,6 @@
 """``caffe time``: a line for each layer and direction."""
 
+import json
 import re
 from pathlib import Path
 
@@ -19,6 +20,18 @@ layer { name: "loss" type: "EuclideanLoss" bottom: "ip" bottom: "ip" top: "loss"
 def _net(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "net.prototxt").write_text(NET)
     monkeypatch.chdir(tmp_path)
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["time", "--model=net.prototxt", "--iterations=3", "--json"]) == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert found["iterations"] == 3
+    logged = re.findall(r"(\S+)\tforward: ([0-9.e+-]+) ms\.", captured.err)
+    assert [layer["name"] for layer in found["layers"]] == [name for name, _ in logged]
+    for layer, (_, forward_ms) in zip(found["layers"], logged, strict=True):
+        assert layer["forward_ms"] == pytest.approx(float(forward_ms), rel=1e-4)
+        assert layer["backward_ms"] >= 0
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,113 @@
+"""What a stranger installs: the source archive is whole, and a wheel made of it works where there is no checkout."""
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+#: of a checkout, of no use in an archive; reproduce/prototxt is a link there, and a folder in the archive
+NOT_PACKED = {".gitignore", "reproduce/prototxt"}
+NET = """name: "small"
+input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
+layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
+layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 2 } }
+layer { name: "prob" type: "Softmax" bottom: "ip" top: "prob" }
+"""
+
+
+def run(words: Sequence[str | Path], folder: Path, environment: Mapping[str, str] | None = None) -> str:
+    """What a program prints."""
+    done = subprocess.run(
+        [str(word) for word in words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The source archive."""
+    folder = tmp_path_factory.mktemp("sdist")
+    run([sys.executable, "setup.py", "--quiet", "egg_info", "--egg-base", folder, "sdist", "--dist-dir", folder], ROOT)
+    (path,) = folder.glob("*.tar.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def wheel(archive: Path) -> Path:
+    """A wheel without the compiled part, made of the archive."""
+    with tarfile.open(archive) as file:
+        file.extractall(archive.parent, filter="data")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps", "--wheel-dir", "."]
+    environment = os.environ | {"CAFFE_COMPAT_EXTENSION": "0"}
+    run([*command, archive.parent / archive.name.removesuffix(".tar.gz")], archive.parent, environment)
+    (path,) = archive.parent.glob("*.whl")
+    return path
+
+
+def test_the_archive_has_every_file(archive: Path) -> None:
+    top = archive.name.removesuffix(".tar.gz")
+    with tarfile.open(archive) as file:
+        packed = {member.name.removeprefix(f"{top}/") for member in file.getmembers() if not member.isdir()}
+    for folder in ("csrc", "caffe_compat", "reproduce", "prototxt", "tests", "docs", "benchmarks", "examples"):
+        there = {str(path.relative_to(ROOT)) for path in (ROOT / folder).rglob("*") if path.is_file()}
+        there = {name for name in there if "__pycache__" not in name and not name.endswith((".so", ".pyc"))}
+        assert there
+        assert sorted(there - packed) == []
+    assert {"setup.py", "pyproject.toml", "Makefile", "LICENSE", "README.md", "requirements.txt"} <= packed
+    if (ROOT / ".git").exists():
+        listed = run(["git", "ls-files"], ROOT).splitlines()
+        assert sorted(set(listed) - packed - NOT_PACKED) == []
+
+
+def test_a_wheel_without_the_compiled_part_is_for_any_machine(wheel: Path) -> None:
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+    assert not [name for name in names if name.endswith((".so", ".cpp", ".cu")) or name.startswith(("tests", "csrc"))]
+    for name in (
+        "caffe_compat/py.typed",
+        "caffe_compat/proto/caffe.desc",
+        "reproduce/prototxt/paper/base/train.prototxt",
+    ):
+        assert name in names
+    assert [name for name in names if name.endswith("licenses/LICENSE")]
+
+
+def test_the_first_commands_where_there_is_no_checkout(wheel: Path, tmp_path: Path) -> None:
+    site, folder = tmp_path / "site", tmp_path / "work"
+    install: list[str | Path] = ["-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site, wheel]
+    run([sys.executable, *install], tmp_path)
+    folder.mkdir()
+    (folder / "deploy.prototxt").write_text(NET)
+    environment = os.environ | {"PYTHONPATH": str(site), "CAFFE_COMPAT_EXTENSION": "0"}
+    place = run([sys.executable, "-c", "import caffe_compat; print(caffe_compat.__file__)"], folder, environment)
+    assert Path(place.strip()).parent == site / "caffe_compat"
+    command: list[str | Path] = [sys.executable, site / "bin" / "caffe-compat"]
+    assert "InnerProduct" in run([*command, "summary", "deploy.prototxt"], folder, environment)
+    said = run([*command, "reproduce", "--split", "0", "--dry-run", "--out", "run"], folder, environment)
+    assert "65 networks" in said
+    assert not [name for name in os.listdir(site / "bin") if name == "caffe"]  # it would stand before the real one
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"CXX": "no-such-compiler"}, "setup.py: there is no C++ compiler no-such-compiler; on Debian run"),
+        ({"CAFFE_COMPAT_CUDA": "yes"}, "setup.py: CAFFE_COMPAT_CUDA is 'yes'; expected 0, 1 or unset"),
+        ({"CUDA_HOME": "/nowhere"}, "setup.py: CUDA_HOME is /nowhere, which has no bin/nvcc"),
+    ],
+)
+def test_a_build_that_cannot_be_says_why_first(variables: dict[str, str], said: str) -> None:
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0].startswith(said)
+    assert len(done.stderr.splitlines()) == 1
