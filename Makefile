@@ -9,7 +9,7 @@ SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz test-gpu wheels lint format fidelity bench clean
+.PHONY: help reproduce test fuzz test-gpu wheels lint format fidelity docs bench clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -46,6 +46,9 @@ format: $(VENV)/ready ## rewrite files in the project's format
 
 fidelity: $(VENV)/ready ## compare with what Caffe 1.0 computed; writes docs/fidelity.md
 	$(BIN)/caffe-compat fidelity --out docs/fidelity.md
+
+docs: $(VENV)/ready ## the documentation as a site, in build/site; any warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
 
 bench: $(VENV)/ready ## all benchmarks on this machine, then docs/benchmarks.md: BENCH_OUT=folder for the numbers
 	mkdir -p $(BENCH_OUT)

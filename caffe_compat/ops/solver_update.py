@@ -55,7 +55,7 @@ def solver_update_(
     ``clip``: one number on the device, of the parameters' dtype.  ``momentum`` is RMSProp's rms_decay, too.
 
     Raises ValueError or TypeError for an unknown rule and for lists, shapes, dtypes or devices that do not fit.
-    Source: Caffe's solvers (src/caffe/solvers/*.cpp).
+    Source: Caffe's solvers (``src/caffe/solvers/*.cpp``).
     """
     torch.ops.caffe_compat.solver_update_(
         rule,

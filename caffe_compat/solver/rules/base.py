@@ -41,9 +41,9 @@ class DeviceRates:
 class Rule(torch.optim.Optimizer):
     """Base of Caffe's update rules.  ``step()`` does, with g = ``param.grad``:
 
-    1. clip: g *= clip_gradients / |g| when the L2 norm over all parameters exceeds it (never when negative);
-    2. normalise: g /= iter_size (gradients are accumulated over that many passes);
-    3. regularise: g += weight_decay * decay_mult * w (L2) or * sign(w) (L1);
+    1. clip: ``g *= clip_gradients / |g|`` when the L2 norm over all parameters exceeds it (never when negative);
+    2. normalise: ``g /= iter_size`` (gradients are accumulated over that many passes);
+    3. regularise: ``g += weight_decay * decay_mult * w`` (L2) or ``* sign(w)`` (L1);
     4. the rule turns g and its histories into an update u, with the rate lr * lr_mult inside;
     5. w -= u.
 
