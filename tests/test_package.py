@@ -1,18 +1,30 @@
 """What a stranger installs: the source archive is whole, and a wheel made of it works where there is no checkout."""
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from caffe_compat import __version__
+
 ROOT = Path(__file__).parents[1]
 #: of a checkout, of no use in an archive; reproduce/prototxt is a link there, and a folder in the archive
 NOT_PACKED = {".gitignore", "reproduce/prototxt"}
+#: what a compiled wheel has to pass where there is no checkout: its operators, random numbers, files, nets
+OUTSIDE = (
+    "tests/ops/test_lrn.py",
+    "tests/ops/test_solver_update.py",
+    "tests/random/test_caffe_generator.py",
+    "tests/net/test_net.py",
+)
 NET = """name: "small"
 input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
@@ -67,6 +79,26 @@ def test_the_archive_has_every_file(archive: Path) -> None:
         assert sorted(set(listed) - packed - NOT_PACKED) == []
 
 
+def test_every_dependency_is_explained() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    page = (ROOT / "docs" / "dependencies.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    explained = {(name, where) for names, where, *_ in rows for name in names.split(", ")}
+    for extra, wanted in {"always": project["dependencies"], **project["optional-dependencies"]}.items():
+        where = extra if extra == "always" else f"`[{extra}]`"
+        for requirement in wanted:
+            name = re.match(r"[\w-]+", requirement)
+            assert name
+            assert (name[0], where) in explained
+
+
+def test_one_version_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    assert citation
+    assert project["version"] == citation[1] == __version__
+
+
 def test_a_wheel_without_the_compiled_part_is_for_any_machine(wheel: Path) -> None:
     assert wheel.name.endswith("-py3-none-any.whl")
     with zipfile.ZipFile(wheel) as file:
@@ -111,3 +143,22 @@ def test_a_build_that_cannot_be_says_why_first(variables: dict[str, str], said: 
     assert done.returncode == 1
     assert done.stderr.splitlines()[0].startswith(said)
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_compiled_wheel_passes_tests_outside_the_tree(archive: Path, tmp_path: Path) -> None:
+    """The one that make has left in dist/; without it, one is compiled."""
+    wheels = list((ROOT / "dist").glob("*-linux_*.whl"))
+    if not wheels:
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation", "--no-deps"]
+        run([*command, "--wheel-dir", tmp_path, archive], tmp_path)
+        wheels = list(tmp_path.glob("*.whl"))
+    site, folder = tmp_path / "site", tmp_path / "outside"
+    run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site, wheels[0]], tmp_path)
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "pytest.ini").write_text("[pytest]\npythonpath = .\nmarkers =\n  slow\n  xdist_group(name)\n")
+    environment = os.environ | {"PYTHONPATH": str(site)}
+    place = "from caffe_compat import extension; print(extension.require('the test').__file__)"
+    assert run([sys.executable, "-c", place], folder, environment).startswith(str(site))
+    said = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *OUTSIDE], folder, environment)
+    assert re.search(r"^\.+", said, re.MULTILINE)
