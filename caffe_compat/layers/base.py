@@ -64,7 +64,8 @@ class Layer(nn.Module):
     """
 
     type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
-    #: the ``*_param`` messages of LayerParameter that this type reads; others draw a warning
+    #: the ``*_param`` messages of LayerParameter that this type reads; others draw a warning.  A type that names a
+    #: message of a fork answers for all its fields: what it does not read, it refuses
     param_fields: ClassVar[tuple[str, ...]] = ()
     #: fields of forks (proto/forks.proto, ``--schema``) in Caffe's messages that this type reads, as
     #: ``pooling_param.ceil_mode``, and enum values, as ``loss_param.normalization: PRE_FIXED``; others are refused

@@ -42,12 +42,11 @@ def extend_schema(path: str | os.PathLike[str]) -> None:
     """
     name = os.fspath(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        # Only comments hold more than ASCII, and forks have them in any encoding.
+        with open(path, encoding="utf-8-sig", errors="replace") as file:
             text = file.read()
     except OSError as error:
         raise ProtoError(f"{name}: cannot be read: {error.strerror}{seen_from(name)}") from None
-    except UnicodeDecodeError:
-        raise ProtoError(f"{name}: is not UTF-8 text; expected a .proto file") from None
     before = caffe_pb2.current_schema()
     merged, differences = merge_schema(before.file, text, name)
     numbering = numbering_of(parse_schema(text, name)[0])

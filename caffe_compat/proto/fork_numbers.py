@@ -253,7 +253,7 @@ class _Reader:
                 name = data[item.start : item.stop].decode("utf-8", "replace")
             elif known == "type" and item.wire_type == BYTES:
                 kind = data[item.start : item.stop].decode("utf-8", "replace")
-            elif known == "type" and item.wire_type == VARINT:
+            elif known == "type" and item.wire_type == VARINT and message.name == "V1LayerParameter":
                 kind = self._old_type(message, as_int32(item.value))
         self.layer = f'layer "{printable(name)}" ({printable(kind)})'
         return kind

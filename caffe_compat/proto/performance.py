@@ -42,6 +42,7 @@ _FIELDS = {
     "DataParameter": {"threads", "parser_threads", "cache", "precache"},
     "DropoutParameter": {"engine"},
     "EltwiseParameter": {"engine"},
+    "MultiStageMeanfieldParameter": {"force_cpu"},
     "ImageDataParameter": {"threads", "cache", "precache"},
     "InnerProductParameter": {"engine"},
     "ReLUParameter": {"fuse"},

@@ -263,7 +263,7 @@ def _known_part(text: str, message: Message, name: str) -> Message | None:
     try:
         text_format.Parse(text, net, allow_unknown_field=True)
         upgrade_net_logged(net, Source(name, text))
-    except (text_format.ParseError, ProtoError):
+    except (text_format.ParseError, ProtoError, RecursionError):  # unknown blocks can be nested as deep as one likes
         return None
     return net
 

@@ -160,7 +160,8 @@ def net_texts(_: Path) -> list[bytes]:
 
 def net_binaries(folder: Path) -> list[bytes]:
     nets = [read_net_quietly(text) for text in net_texts(folder)]
-    return [net.SerializePartialToString() for net in nets if net] + stored("upgrade/*/input.bin")
+    forks = [bytes.fromhex(case["hex"]) for case in json.loads((GOLDEN / "forks" / "nets.json").read_text())]
+    return [net.SerializePartialToString() for net in nets if net] + stored("upgrade/*/input.bin") + forks
 
 
 def read_net_quietly(text: bytes) -> caffe_pb2.NetParameter | None:

@@ -140,9 +140,17 @@ def test_numbers_that_are_taken_give_way(restored_schema: None, tmp_path: Path) 
 def test_extend_schema_unreadable_files(tmp_path: Path) -> None:
     with pytest.raises(ProtoError, match=r"none\.proto: cannot be read: No such file"):
         extend_schema(tmp_path / "none.proto")
-    (tmp_path / "latin.proto").write_bytes(b"// \xe9")
-    with pytest.raises(ProtoError, match=r"latin\.proto: is not UTF-8 text"):
-        extend_schema(tmp_path / "latin.proto")
+    (tmp_path / "binary.proto").write_bytes(b"\n\xe9\x00")
+    with pytest.raises(ProtoError, match=r"binary\.proto:2: unexpected"):
+        extend_schema(tmp_path / "binary.proto")
+
+
+def test_comments_of_any_encoding(restored_schema: None, tmp_path: Path) -> None:
+    text = "// 字\nmessage LayerParameter { optional int32 mine = 999; }"
+    for i, encoding in enumerate(("gbk", "utf-8-sig")):
+        (tmp_path / "fork.proto").write_bytes(text.replace("mine = 999", f"mine{i} = {990 + i}").encode(encoding))
+        extend_schema(tmp_path / "fork.proto")
+    assert proto.parse_net("layer { mine0: 1 mine1: 2 }").layer[0].ByteSize() > 0
 
 
 def test_merge_leaves_the_base_as_it_was() -> None:

@@ -134,6 +134,7 @@ def test_what_speaks_against_a_numbering() -> None:
     assert read("5803").problems == ["number 11 of NetParameter"]
     known = read(layer.format(6 + 5) + "e212020801", MINE)
     assert (known.problems, known.left_out) == ([], ['layer "a" (T): number 300 of LayerParameter nobody_knows'])
+    assert read("a206021003").problems == ['layer "" (): number 2 of LayerParameter']  # type: 3
     with pytest.raises(ProtoError, match="needs 9 bytes"):
         read("a20609")
 

@@ -60,6 +60,12 @@ def test_what_the_error_brings() -> None:
     assert caught.value.net is None
 
 
+def test_unknown_blocks_of_any_depth() -> None:
+    with pytest.raises(UnknownNamesError, match='has no field "a"') as caught:
+        parse_net("a { " * 5000)
+    assert caught.value.net is None
+
+
 WORDS = [
     "layer",
     "name:",
