@@ -80,6 +80,10 @@ class OnnxGraph:
         """``value`` with a fixed shape."""
         return self.add("Reshape", value, self.sizes(shape))
 
+    def resize(self, value: str, shape: Shape, **attributes: Any) -> str:
+        """``value`` (N, C, H, W) interpolated to ``shape``; ``attributes``: those of ONNX's Resize."""
+        return self.add("Resize", value, "", "", self.sizes(shape), **attributes)
+
     def to_float(self, value: str) -> str:
         """Cast to float32."""
         return self.add("Cast", value, to=TensorProto.FLOAT)

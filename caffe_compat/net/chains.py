@@ -20,6 +20,8 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer
 from caffe_compat.layers.convolution import Convolution
+from caffe_compat.layers.convolution_depthwise import ConvolutionDepthwise
+from caffe_compat.layers.depthwise_convolution import DepthwiseConvolution
 from caffe_compat.layers.inner_product import InnerProduct
 from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
@@ -142,8 +144,11 @@ class ConvChain(Chain):
     def find(cls, line: Sequence[Step]) -> Self | None:
         """ReLU is left to a chain with max pooling where one follows."""
         convolution = line[0].layer if line else None
-        # Deconvolution is a Convolution too.
-        if type(convolution) is not Convolution or convolution.axis != 1 or convolution.spatial_axes != 2:
+        # Deconvolution is a Convolution too, and a user's class may do something else.
+        if type(convolution) not in (Convolution, DepthwiseConvolution, ConvolutionDepthwise):
+            return None
+        assert isinstance(convolution, Convolution)
+        if convolution.axis != 1 or convolution.spatial_axes != 2:
             return None
         if convolution.engine != "DEFAULT":
             return None
@@ -162,6 +167,8 @@ class ConvChain(Chain):
             return conv(bottom, layer.blob(0), bias, **window.keywords(), relu=self.relu)
         if bottom.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return None
+        if 1 < layer.group == layer.channels and not torch.is_grad_enabled():
+            return None  # one filter a channel: PyTorch's own forward is the faster one
         return fast_conv(bottom, layer.blob(0), bias, **window.keywords(), relu=self.relu)
 
 
