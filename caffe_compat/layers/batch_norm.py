@@ -10,11 +10,16 @@ from torch.nn import functional
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.fillers import fill
+from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 SMALLEST_EPS = torch.finfo(torch.float32).tiny
+NVCAFFE_EPS = 1e-5
+#: the blobs that are not learned
+STATISTICS = ("mean", "variance", "factor")
 
 
 @register("BatchNorm")
@@ -25,9 +30,13 @@ class BatchNorm(Layer):
     variances and 1, so the running averages are mean / factor and variance / factor.  They are
     updated in training and used after ``.eval()`` and in TEST nets, unless ``use_global_stats`` says otherwise; never
     learned.
+
+    With ``scale_bias``, or ``scale_filler`` or ``bias_filler`` (NVCaffe), two learned blobs follow, weight (C,) and
+    bias (C,), as of a Scale layer behind; ``eps`` is then at least 1e-5.
     """
 
     param_fields = ("batch_norm_param",)
+    fork_fields = tuple(f"batch_norm_param.{name}" for name in ("scale_bias", "scale_filler", "bias_filler"))
     graph_safe = True
     keeps_forward = True
 
@@ -38,8 +47,10 @@ class BatchNorm(Layer):
         self._fixed = bool(param.use_global_stats) if param.HasField("use_global_stats") else None
         if len(bottom) < 2:
             self.fail(f"bottom has shape {bottom}; expected at least 2 axes (N, C)")
-        for name, size in (("mean", bottom[1]), ("variance", bottom[1]), ("factor", 1)):
+        for name, size in zip(STATISTICS, (bottom[1], bottom[1], 1), strict=True):
             self.add_blob(name, (size,), trainable=False)
+        if param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"):
+            self._add_scale_and_bias(bottom[1])
         for i in range(3):
             if i == len(self.param.param):
                 self.param.param.add(lr_mult=0)
@@ -47,6 +58,17 @@ class BatchNorm(Layer):
                 self.fail(
                     f"param {i} has lr_mult {self.param.param[i].lr_mult}; statistics are not learned, set it to 0"
                 )
+
+    def _add_scale_and_bias(self, channels: int) -> None:
+        param = self.param.batch_norm_param
+        self.eps = max(self.eps, NVCAFFE_EPS)
+        one = caffe_pb2.FillerParameter(type="constant", value=1)
+        filler = param.scale_filler if param.HasField("scale_filler") else one
+        self.add_blob("weight", (channels,), lambda t: fill(t, filler))
+        self.add_blob("bias", (channels,), lambda t: fill(t, param.bias_filler))
+
+    def _scale_and_bias(self) -> tuple[Tensor | None, Tensor | None]:
+        return (self.blob(3), self.blob(4)) if len(self._blob_names) > 3 else (None, None)
 
     @property
     def use_global_stats(self) -> bool:
@@ -65,15 +87,19 @@ class BatchNorm(Layer):
         return mean * scale, variance * scale
 
     def forward(self, bottom: Tensor) -> Tensor:
+        scale, bias = self._scale_and_bias()
         if self.use_global_stats:
-            return functional.batch_norm(bottom, *self.running_statistics(), eps=self.eps)
+            return functional.batch_norm(bottom, *self.running_statistics(), scale, bias, eps=self.eps)
         if count(bottom.shape) == bottom.shape[1]:
             # One value per channel, which PyTorch refuses.
             self._update(bottom.detach().flatten(), torch.zeros_like(self.blob(1)))
-            return bottom - bottom
+            zeros = bottom - bottom
+            if scale is None or bias is None:
+                return zeros
+            return zeros * scale.reshape(zeros.shape) + bias.reshape(zeros.shape)
         # With momentum 1 PyTorch writes the batch's mean and unbiased variance, as they are.
         mean, variance = torch.zeros_like(self.blob(0)), torch.zeros_like(self.blob(1))
-        top = functional.batch_norm(bottom, mean, variance, training=True, momentum=1.0, eps=self.eps)
+        top = functional.batch_norm(bottom, mean, variance, scale, bias, training=True, momentum=1.0, eps=self.eps)
         self._update(mean, variance)
         return top
 
@@ -85,15 +111,15 @@ class BatchNorm(Layer):
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if not self.use_global_stats:
             self.fail("BatchNorm on the batch's own statistics has no ONNX form; use the TEST phase")
-        mean, variance, factor = (blob.detach().double().cpu().numpy() for blob in self.blobs)
-        scale = 0.0 if factor[0] == 0 else 1 / factor[0]
-        ones, zeros = np.ones_like(mean), np.zeros_like(mean)
-        parameters = [graph.constant(value) for value in (ones, zeros, mean * scale, variance * scale)]
+        mean, variance, factor, *learned = (blob.detach().double().cpu().numpy() for blob in self.blobs)
+        share = 0.0 if factor[0] == 0 else 1 / factor[0]
+        scale, bias = learned or (np.ones_like(mean), np.zeros_like(mean))
+        parameters = [graph.constant(value) for value in (scale, bias, mean * share, variance * share)]
         return [graph.add("BatchNormalization", step.bottoms[0], *parameters, epsilon=self.eps)]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:
         shape = (dice.integer(2, 4), *dice.shape(1, 3))
         stats = dice.switch() if count(shape) > 4 * shape[1] else "true"
-        fields = f"batch_norm_param {{ use_global_stats: {stats} eps: {dice.pick(0.001, 0.1)} }}"
-        return Example(fields, [dice.normal(*shape)], positive_blobs=True)
+        fields = f"use_global_stats: {stats} eps: {dice.pick(0.001, 0.1)} scale_bias: {dice.switch()}"
+        return Example(f"batch_norm_param {{ {fields} }}", [dice.normal(*shape)], positive_blobs=True)

@@ -37,10 +37,12 @@ class Dropout(Layer):
     """Bottom of any shape -> top of the same shape; the identity in TEST nets and after ``.eval()``.
 
     On the CPU after ``random.set_seed`` the mask is Caffe's; otherwise PyTorch's generators
-    make it (Caffe uses cuRAND on the GPU).
+    make it (Caffe uses cuRAND on the GPU).  ``scale_train: false`` (Fast R-CNN): nothing is scaled up in training,
+    all is multiplied by 1 - ``dropout_ratio`` in TEST.  ``sample_weights_test`` (SegNet): drops in TEST, too.
     """
 
     param_fields = ("dropout_param",)
+    fork_fields = ("dropout_param.scale_train", "dropout_param.sample_weights_test")
     keeps_forward = True
     _made = 0
     graph_safe = True
@@ -50,6 +52,8 @@ class Dropout(Layer):
         if not 0 <= ratio < 1:
             self.fail(f"dropout_param.dropout_ratio is {ratio}; expected at least 0 and below 1")
         self.ratio = float(ratio)
+        self.scale_train = bool(self.param.dropout_param.scale_train)
+        self.drops_in_test = bool(self.param.dropout_param.sample_weights_test)
         Dropout._made += 1
         self._number = Dropout._made
 
@@ -57,18 +61,23 @@ class Dropout(Layer):
         return [bottom]
 
     def forward(self, bottom: Tensor) -> Tensor:
-        if not self.training:
-            return bottom.view_as(bottom)
+        if not (self.training or self.drops_in_test):
+            return bottom.view_as(bottom) if self.scale_train else bottom * (1.0 - self.ratio)
+        top: Tensor
         if is_seeded() and bottom.device.type == "cpu":
             mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
-            top: Tensor = bottom * mask * (1.0 / (1.0 - self.ratio))
-            return top
-        return functional.dropout(bottom, self.ratio)
+            top = bottom * mask
+            return top * (1.0 / (1.0 - self.ratio)) if self.scale_train else top
+        if self.scale_train:
+            return functional.dropout(bottom, self.ratio)
+        return bottom * (functional.dropout(torch.ones_like(bottom), self.ratio) > 0)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.training:
             self.fail("Dropout in training has no ONNX form; use the TEST phase")
-        return step.bottoms
+        if self.drops_in_test:
+            self.fail("dropout_param.sample_weights_test, which draws at random, has no ONNX form; remove it")
+        return [graph.scale(step.bottoms[0], 1.0 if self.scale_train else 1.0 - self.ratio)]
 
     @classmethod
     def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:
@@ -76,5 +85,5 @@ class Dropout(Layer):
 
     @classmethod
     def example(cls, dice: Dice) -> Example:
-        fields = f"phase: TEST dropout_param {{ dropout_ratio: {dice.number(0.1, 0.9)} }}"
-        return Example(fields, [dice.normal(*dice.shape())])
+        fields = f"dropout_ratio: {dice.number(0.1, 0.9)} scale_train: {dice.switch()}"
+        return Example(f"phase: TEST dropout_param {{ {fields} }}", [dice.normal(*dice.shape())])

@@ -45,7 +45,7 @@ class Pooling(Layer):
 
     param_fields = ("pooling_param",)
     keeps_forward = True
-    fork_fields = ("pooling_param.ceil_mode",)
+    fork_fields = ("pooling_param.ceil_mode", *(f"pooling_param.pad_{side}" for side in "tblr"))
     top_count = (1, 2)
     graph_safe = True
     drawing_kind = "shape"
@@ -57,32 +57,33 @@ class Pooling(Layer):
         self.ceil_mode = self._rounds_up()
         self.global_pooling = bool(param.global_pooling)
         self.kernel = self._read_kernel()
-        self.pad = self._read_pair("pad", 0)
+        self.pad = self.end_pad = self._read_pair("pad", 0)
+        self._read_borders()
         self.stride = self._read_pair("stride", 1)
         if min(self.stride) < 1:
             self.fail(f"pooling_param.stride is {min(self.stride)}; expected at least 1")
-        if max(*self.kernel, *self.pad, *self.stride) > MAX_COUNT:
+        if max(*self.kernel, *self.pad, *self.end_pad, *self.stride) > MAX_COUNT:
             self.fail(
                 f"pooling_param has kernel {self.kernel}, pad {self.pad}, stride {self.stride}; at most {MAX_COUNT}"
             )
-        if self.global_pooling and (self.pad != (0, 0) or self.stride != (1, 1)):
+        if self.global_pooling and (self.padded or self.stride != (1, 1)):
             self.fail("pooling_param.global_pooling takes pad 0 and stride 1 only")
-        if self.pad != (0, 0):
+        if self.padded:
             if self.method == "STOCHASTIC":
                 self.fail("pooling_param.pad is for MAX and AVE pooling only")
-            if any(p >= k for p, k in zip(self.pad, self.kernel, strict=True)):
-                self.fail(f"pooling_param.pad {self.pad} must be smaller than the kernel {self.kernel}")
+            for pads in (self.pad, self.end_pad):
+                if any(p >= k for p, k in zip(pads, self.kernel, strict=True)):
+                    self.fail(f"pooling_param.pad {pads} must be smaller than the kernel {self.kernel}")
         if self.num_tops > 1 and self.method != "MAX":
             self.fail(f"a second top (the mask) is for MAX pooling; pool is {self.method}")
 
     def _rounds_up(self) -> bool:
-        """By round_mode, or by a fork's ``ceil_mode`` and its default where the user's schema has that."""
+        """By round_mode, or by the ``ceil_mode`` of forks."""
         param = self.param.pooling_param
-        ours = param.round_mode == param.CEIL
-        fork = bool(getattr(param, "ceil_mode", ours))
+        ours, fork = param.round_mode == param.CEIL, bool(param.ceil_mode)
         if not param.HasField("round_mode"):
             return fork
-        if "ceil_mode" in (field.name for field, _ in param.ListFields()) and fork != ours:
+        if param.HasField("ceil_mode") and fork != ours:
             self.fail("pooling_param.ceil_mode and round_mode contradict each other; remove one")
         return ours
 
@@ -110,6 +111,21 @@ class Pooling(Layer):
         value = int(getattr(param, field)) if one else default
         return value, value
 
+    def _read_borders(self) -> None:
+        """A fork's pad_t, pad_b, pad_l and pad_r, in place of pad."""
+        param = self.param.pooling_param
+        top, bottom, left, right = (int(getattr(param, f"pad_{side}")) for side in "tblr")
+        if not any((top, bottom, left, right)):
+            return
+        if any(param.HasField(field) for field in ("pad", "pad_h", "pad_w")):
+            self.fail("pooling_param takes pad, or pad_t, pad_b, pad_l and pad_r (not both forms)")
+        self.pad, self.end_pad = (top, left), (bottom, right)
+
+    @property
+    def padded(self) -> bool:
+        """Whether there is a border on any side."""
+        return any((*self.pad, *self.end_pad))
+
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if len(bottom) != 4:
             self.fail(f"bottom has shape {bottom}; expected 4 axes (N, C, H, W)")
@@ -119,10 +135,10 @@ class Pooling(Layer):
         return [(*bottom[:2], *sizes)] * self.num_tops
 
     def _output_sizes(self, height: int, width: int) -> tuple[int, int]:
-        padded = self.pad != (0, 0)
         kernel = (height, width) if self.global_pooling else self.kernel
+        rounding = {"padded": self.padded, "ceil_mode": self.ceil_mode}
         h, w = (
-            pooled_size(size, kernel[i], self.stride[i], self.pad[i], padded=padded, ceil_mode=self.ceil_mode)
+            pooled_size(size, kernel[i], self.stride[i], self.pad[i], end_pad=self.end_pad[i], **rounding)
             for i, size in enumerate((height, width))
         )
         return h, w
@@ -144,6 +160,8 @@ class Pooling(Layer):
     def _torch_agrees(self, bottom: Tensor, kernel: tuple[int, int]) -> bool:
         """Whether PyTorch's own pooling has Caffe's windows: its padding ends at half a kernel,
         and it always drops a window that starts in the padding."""
+        if self.pad != self.end_pad:
+            return False
         h, w = bottom.shape[2:]
         ours = self._output_sizes(h, w)
         theirs = tuple(
@@ -203,7 +221,7 @@ class Pooling(Layer):
 
     def _clipped_lengths(self, bottom: Tensor, kernel: tuple[int, int], axis: int, windows: int) -> Tensor:
         # 0 or less for a window outside the padded bottom, where Caffe divides 0 by 0 as well.
-        end = bottom.shape[2 + axis] + self.pad[axis]
+        end = bottom.shape[2 + axis] + self.end_pad[axis]
         starts = torch.arange(windows, device=bottom.device) * self.stride[axis] - self.pad[axis]
         return ((starts + kernel[axis]).clamp(max=end) - starts).to(bottom.dtype)
 
@@ -265,7 +283,7 @@ class Pooling(Layer):
         factors = []
         for i in (0, 1):
             starts = np.arange(outputs[i]) * self.stride[i] - self.pad[i]
-            lengths = np.minimum(starts + kernel[i], sizes[i] + self.pad[i]) - starts
+            lengths = np.minimum(starts + kernel[i], sizes[i] + self.end_pad[i]) - starts
             if lengths.min() < 1:
                 self.fail("an AVE window wholly outside the bottom (nan in Caffe) has no ONNX form")
             factors.append(kernel[i] / lengths)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from caffe_compat import extension
 from caffe_compat.errors import CaffeCompatError, reading, reason, seen_from
-from caffe_compat.layers.batch_norm import BatchNorm
+from caffe_compat.layers.batch_norm import STATISTICS, BatchNorm
 from caffe_compat.net import Net
 from caffe_compat.tools._archives import check_members
 
@@ -58,11 +58,11 @@ def load_weights(net: Net, path: Path, *, strict: bool = False, reshape: Collect
         net.copy_from(path, strict=strict, reshape=reshape)
         return
     state = read_state(path)
-    for name, layer in _batch_norms(net):
+    for name, _ in _batch_norms(net):
         mean, variance = (f"{name}.running_{what}" for what in ("mean", "var"))
         if mean in state and variance in state:
             values = (state.pop(mean), state.pop(variance), torch.ones(1))
-            state.update(zip((f"{name}.{blob}" for blob in layer.blob_names), values, strict=True))
+            state.update(zip((f"{name}.{blob}" for blob in STATISTICS), values, strict=True))
     try:
         net.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -97,7 +97,7 @@ def state_of(net: Net, running: bool = False) -> State:
     in place of Caffe's sums and their factor."""
     state = {name: tensor.detach() for name, tensor in net.state_dict().items()}
     for name, layer in _batch_norms(net) if running else ():
-        for blob in layer.blob_names:
+        for blob in STATISTICS:
             del state[f"{name}.{blob}"]
         state[f"{name}.running_mean"], state[f"{name}.running_var"] = (s.detach() for s in layer.running_statistics())
     return state

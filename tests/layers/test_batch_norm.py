@@ -3,7 +3,8 @@ import torch
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.batch_norm import BatchNorm
-from tests.layers.harness import check_layer, make_layer, noise, on_devices, run
+from tests.layers.harness import check_layer, make_layer, noise, on_devices, randomize, run
+from tests.layers.onnx_form import check_onnx, numbers
 
 BOTTOM = (4, 3, 2, 2)
 
@@ -84,3 +85,37 @@ def test_refusals(text: str, bottom: tuple[int, ...], message: str) -> None:
 def test_refuses_other_channels_later() -> None:
     with pytest.raises(NetError, match="expected 3 channels on axis 1"):
         make_layer(BatchNorm, "", BOTTOM).infer_shapes((4, 2, 2, 2))
+
+
+@on_devices
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_scale_and_bias_as_of_a_scale_layer_behind(device: str, phase: str) -> None:
+    fields = "batch_norm_param { scale_bias: true eps: 0.1 }"
+    layer = randomize(make_layer(BatchNorm, fields, BOTTOM, phase=phase, device=device))
+    plain = make_layer(BatchNorm, "batch_norm_param { eps: 0.1 }", BOTTOM, phase=phase, device=device)
+    assert layer.blob_names == ["mean", "variance", "factor", "weight", "bias"]
+    for one in (layer, plain):
+        one.blob(1).fill_(2)
+        one.blob(2).fill_(1)
+    bottom = noise(*BOTTOM, device=device)
+    scale, bias = (layer.blob(i).reshape(1, 3, 1, 1) for i in (3, 4))
+    torch.testing.assert_close(run(layer, bottom)[0], run(plain, bottom)[0] * scale + bias)
+    check_layer(layer, bottom)
+
+
+def test_scale_and_bias_start_as_the_identity_or_by_their_fillers() -> None:
+    layer = make_layer(BatchNorm, "batch_norm_param { scale_bias: true eps: 1e-9 }", BOTTOM)
+    assert [layer.blob(i).tolist() for i in (3, 4)] == [[1, 1, 1], [0, 0, 0]]
+    assert layer.eps == 1e-5
+    assert [blob.requires_grad for blob in layer.blobs] == [False] * 3 + [True] * 2
+    filled = make_layer(BatchNorm, "batch_norm_param { bias_filler { value: 4 } }", BOTTOM)
+    assert [filled.blob(i).tolist() for i in (3, 4)] == [[1, 1, 1], [4, 4, 4]]
+
+
+def test_one_value_per_channel_gives_the_bias() -> None:
+    layer = randomize(make_layer(BatchNorm, "batch_norm_param { scale_bias: true }", (1, 3), phase="TRAIN"))
+    assert torch.equal(run(layer, noise(1, 3))[0][0], layer.blob(4))
+
+
+def test_onnx() -> None:
+    check_onnx('type: "BatchNorm" batch_norm_param { scale_bias: true }', numbers(2, 3, 4, 4))

@@ -7,6 +7,7 @@ from caffe_compat import random
 from caffe_compat.errors import NetError
 from caffe_compat.layers.dropout import Dropout
 from tests.layers.harness import check_layer, make_layer, noise, on_devices
+from tests.layers.onnx_form import check_onnx, numbers
 
 
 @pytest.fixture(autouse=True)
@@ -85,3 +86,44 @@ def test_ratio_zero_keeps_everything() -> None:
 def test_refuses_a_ratio_out_of_range(ratio: float) -> None:
     with pytest.raises(NetError, match="dropout_ratio is"):
         make_dropout(ratio)
+
+
+@on_devices
+def test_scale_train_false_scales_in_test(device: str) -> None:
+    fields = "dropout_param { dropout_ratio: 0.25 scale_train: false }"
+    layer = make_layer(Dropout, fields, (3, 4), device=device)
+    bottom = noise(3, 4, device=device)
+    check_layer(layer, bottom)
+    assert torch.equal(layer(bottom), 0.75 * bottom)
+
+
+@on_devices
+@pytest.mark.parametrize("seeded", [False, True])
+def test_scale_train_false_only_drops_in_training(device: str, seeded: bool) -> None:
+    if seeded:
+        random.set_seed(1)
+    fields = "dropout_param { dropout_ratio: 0.25 scale_train: false }"
+    layer = make_layer(Dropout, fields, (50, 40), phase="TRAIN", device=device)
+    bottom = noise(50, 40, device=device)
+    top = layer(bottom)
+    kept = top != 0
+    assert kept.double().mean().item() == pytest.approx(0.75, abs=5 * (0.25 * 0.75 / 2000) ** 0.5)
+    assert torch.equal(top, bottom * kept)
+    (grad,) = torch.autograd.grad(top, bottom, torch.ones_like(top))
+    assert torch.equal(grad, kept.double())
+
+
+def test_sample_weights_test_drops_in_test_as_in_training() -> None:
+    fields = "dropout_param { dropout_ratio: 0.5 sample_weights_test: true }"
+    tops = []
+    for phase in ("TRAIN", "TEST"):
+        random.set_seed(9)
+        tops.append(make_layer(Dropout, fields, (50, 40), phase=phase)(noise(50, 40)))
+    assert torch.equal(*tops)
+    assert not torch.equal(tops[0], noise(50, 40))
+
+
+def test_onnx() -> None:
+    check_onnx('type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }', numbers(3, 4))
+    with pytest.raises(NetError, match="sample_weights_test, which draws at random, has no ONNX form"):
+        check_onnx('type: "Dropout" dropout_param { sample_weights_test: true }', numbers(3, 4))

@@ -10,6 +10,7 @@ import torch
 from caffe_compat.errors import NetError
 from caffe_compat.layers.pooling import FLT_MAX, Pooling
 from tests.layers.harness import check_layer, gradient, make_layer, noise, on_devices, run, tensor
+from tests.layers.onnx_form import check_onnx, numbers
 
 TWO_TOPS = 'top: "y" top: "mask"'
 #: float64 sums in another order
@@ -26,6 +27,10 @@ WINDOWS = [
     ("global_pooling: true", (3, 5), (1, 1)),
     ("kernel_size: 2 stride: 3", (5, 5), (2, 2)),
     ("kernel_size: 9 pad: 8", (3, 2), (11, 10)),
+    ("kernel_size: 3 stride: 2 ceil_mode: false", (7, 8), (3, 3)),
+    ("kernel_size: 3 stride: 2 pad_b: 1 pad_r: 2", (6, 7), (3, 4)),
+    ("kernel_size: 3 stride: 2 pad_t: 1 pad_l: 2 ceil_mode: false", (6, 7), (3, 4)),
+    ("kernel_size: 2 stride: 2 pad_b: 1", (4, 5), (2, 3)),  # the last row would start in the border: dropped
 ]
 
 
@@ -38,9 +43,10 @@ def make_pooling(
     return layer
 
 
-def output_size(size: int, kernel: int, stride: int, pad: int, *, padded: bool, ceil_mode: bool) -> int:
+def output_size(size: int, kernel: int, stride: int, pads: tuple[int, int], *, padded: bool, ceil_mode: bool) -> int:
     """Caffe's: rounded up, and without a last window that would start behind bottom and first padding."""
-    rounded = (math.ceil if ceil_mode else math.floor)((size + 2 * pad - kernel) / stride) + 1
+    pad, end = pads
+    rounded = (math.ceil if ceil_mode else math.floor)((size + pad + end - kernel) / stride) + 1
     return rounded - 1 if padded and (rounded - 1) * stride >= size + pad else rounded
 
 
@@ -49,12 +55,13 @@ def windows(layer: Pooling, height: int, width: int) -> dict[tuple[int, int], tu
     kernel = (height, width) if layer.global_pooling else layer.kernel
     spans = []
     for i, size in enumerate((height, width)):
-        stride, pad = layer.stride[i], layer.pad[i]
-        count = output_size(size, kernel[i], stride, pad, padded=layer.pad != (0, 0), ceil_mode=layer.ceil_mode)
+        stride, pad, last = layer.stride[i], layer.pad[i], layer.end_pad[i]
+        padded = any((*layer.pad, *layer.end_pad))
+        count = output_size(size, kernel[i], stride, (pad, last), padded=padded, ceil_mode=layer.ceil_mode)
         axis = []
         for place in range(count):
             start = place * stride - pad
-            end = min(start + kernel[i], size + pad)
+            end = min(start + kernel[i], size + last)
             axis.append((range(max(start, 0), min(end, size)), end - start))
         spans.append(axis)
     return {
@@ -202,3 +209,34 @@ def test_refuses_a_mask_of_averages_and_other_ranks() -> None:
         make_pooling("pool: AVE kernel_size: 2", 4, 4, text=TWO_TOPS)
     with pytest.raises(NetError, match="expected 4 axes"):
         make_layer(Pooling, "pooling_param { kernel_size: 2 }", (2, 4, 4))
+
+
+def test_borders_are_top_bottom_left_and_right() -> None:
+    layer = make_pooling("kernel_size: 5 pad_t: 1 pad_b: 2 pad_l: 3 pad_r: 4", 5, 5)
+    assert (layer.pad, layer.end_pad) == ((1, 3), (2, 4))
+    # One value in the corner: AVE divides by the window within the borders.
+    bottom = tensor(np.zeros((1, 1, 2, 2)))
+    bottom.data[0, 0, 0, 0] = 12
+    ave = make_layer(Pooling, "pooling_param { pool: AVE kernel_size: 3 stride: 3 pad_r: 1 pad_b: 1 }", (1, 1, 2, 2))
+    assert run(ave, bottom)[0].flatten().tolist() == [12 / 9]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("kernel_size: 3 pad: 1 pad_l: 1", "takes pad, or pad_t, pad_b, pad_l and pad_r"),
+        ("kernel_size: 3 pad_r: 3", r"pad \(0, 3\) must be smaller than the kernel"),
+        ("global_pooling: true pad_b: 1", "global_pooling takes pad 0"),
+    ],
+)
+def test_borders_refused(fields: str, message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_pooling(fields, 5, 5)
+
+
+@pytest.mark.parametrize("pool", ["MAX", "AVE"])
+@pytest.mark.parametrize("fields", ["pad_b: 1 pad_r: 2", "pad_t: 1 pad_l: 2", "ceil_mode: false"])
+def test_borders_in_onnx(pool: str, fields: str) -> None:
+    check_onnx(
+        f'type: "Pooling" pooling_param {{ pool: {pool} kernel_size: 3 stride: 2 {fields} }}', numbers(1, 2, 6, 7)
+    )

@@ -271,6 +271,25 @@ def test_running_averages(tmp_path: Path, ending: str) -> None:
     }
 
 
+def test_a_batch_norm_with_scale_and_bias_becomes_an_affine_one(tmp_path: Path) -> None:
+    text = (NORM.split('layer { name: "loss"')[0]).replace("eps: 0.001", "eps: 0.001 scale_bias: true")
+    model, out = tmp_path / "net.prototxt", tmp_path / "net.pt"
+    model.write_text(text)
+    net = Net(model, phase="TEST")
+    values = ([2.0, 4.0, 6.0], [8.0, 4.0, 2.0], [2.0], [1.0, 2.0, 3.0], [0.0, 1.0, 2.0])
+    with torch.no_grad():
+        for blob, numbers in zip(net.params["norm"], values, strict=True):
+            blob.copy_(torch.tensor(numbers))
+    net.save(model.with_suffix(".caffemodel"))
+    weights = str(model.with_suffix(".caffemodel"))
+    assert main(["convert", str(model), weights, str(out), "--batchnorm", "running"]) == 0
+    twin = torch.nn.BatchNorm1d(3, eps=0.001)
+    state = torch.load(out, weights_only=True)
+    twin.load_state_dict({name.removeprefix("norm."): value for name, value in state.items()}, strict=False)
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(twin.eval()(x), net(data=x)["norm"])
+
+
 @pytest.mark.parametrize(
     ("out", "option", "message"),
     [

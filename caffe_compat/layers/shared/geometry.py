@@ -123,14 +123,16 @@ def deconv_sizes(sizes: Sequence[int], window: KernelWindow) -> Shape:
     )
 
 
-def pooled_size(size: int, kernel: int, stride: int, pad: int, *, padded: bool, ceil_mode: bool = True) -> int:
-    """Pooling windows along one axis.
+def pooled_size(
+    size: int, kernel: int, stride: int, pad: int, *, padded: bool, ceil_mode: bool = True, end_pad: int | None = None
+) -> int:
+    """Pooling windows along one axis; ``end_pad``: the pad at its end, where that is another.
 
     Caffe rounds up, and drops a last window that would start in the padding, but does so only
     when the layer is ``padded`` on some axis; PyTorch always drops it, so that without padding
     and with kernel < stride the two differ.
     """
-    room = size + 2 * pad - kernel
+    room = size + pad + (pad if end_pad is None else end_pad) - kernel
     windows = (-(-room // stride) if ceil_mode else room // stride) + 1
     if padded and (windows - 1) * stride >= size + pad:
         windows -= 1

@@ -52,7 +52,7 @@ def test_nan_is_no_label() -> None:
 
 EXAMPLES = 12
 #: layers whose whole numbers are flags: what is not 0 is true (or a factor), and no memory is looked up by it
-FLAGS = {"ContrastiveLoss", "Filter", "LSTM", "LSTMUnit", "RNN"}
+FLAGS = {"ContrastiveLoss", "Filter", "LSTM", "LSTMUnit", "Lstm", "RNN"}
 
 
 def examples(layer_type: str) -> list[tuple[Layer, Example, dict[int, int]]]:
