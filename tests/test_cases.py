@@ -293,7 +293,7 @@ def test_schema_subfield_ignored(tool: Tool) -> None:
     tool.enter("schema_subfield_ignored")
     assert "pool1 1x1x56x56" in tool("summary", "pool.prototxt", "--schema", "extra.proto")
     said = tool.refused("summary", "drop.prototxt", "--schema", "extra.proto")
-    assert said.startswith('drop.prototxt:2: layer "d" (Dropout): dropout_param.scale_train is no field of Caffe 1.0')
+    assert said.startswith('drop.prototxt:2: layer "d" (Dropout): dropout_param.sqrt_scale is no field of Caffe 1.0')
 
 
 def test_input_without_shape(tool: Tool) -> None:

@@ -2,19 +2,19 @@
 
 Each step is a file with ``needs_upgrade(net)`` and ``upgrade(net, log)``.  Their order is Caffe's:
 V0 layers become V1, V1 data layers get a transform_param, V1 layers become current ones, then
-legacy inputs and BatchNorm's three params.
+legacy inputs and BatchNorm's three params.  At the end the CROP of forks is told its offsets.
 """
 
 import warnings
 
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.source import Source
-from caffe_compat.proto.upgrade import batch_norm, data_transform, inputs, solver_type, v0, v1
+from caffe_compat.proto.upgrade import aligned_crop, batch_norm, data_transform, inputs, solver_type, v0, v1
 from caffe_compat.proto.upgrade.log import UpgradeLog
 
 __all__ = ["UpgradeLog", "upgrade_net", "upgrade_net_logged", "upgrade_solver"]
 
-NET_STEPS = (v0, data_transform, v1, inputs, batch_norm)
+NET_STEPS = (v0, data_transform, v1, inputs, batch_norm, aligned_crop)
 
 
 def upgrade_net(net: caffe_pb2.NetParameter, source: Source | str = "<message>") -> bool:
