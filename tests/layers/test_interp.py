@@ -48,7 +48,6 @@ def test_layer(device: str, fields: str, sizes: tuple[int, int] | None) -> None:
         return
     layer = make_layer(Interp, f"interp_param {{ {fields} }}", BOTTOM, device=device)
     bottom = noise(*BOTTOM, device=device)
-    check_layer(layer, bottom)
     expected = interpolated(bottom, *sizes)
     assert layer.infer_shapes(BOTTOM) == [expected.shape]
     np.testing.assert_allclose(run(layer, bottom)[0].detach().cpu().numpy(), expected, rtol=1e-9, atol=1e-12)
@@ -56,11 +55,11 @@ def test_layer(device: str, fields: str, sizes: tuple[int, int] | None) -> None:
 
 @on_devices
 def test_negative_pads_crop(device: str) -> None:
-    layer = make_layer(Interp, "interp_param { zoom_factor: 2 pad_beg: -1 pad_end: -2 }", (1, 1, 6, 7), device=device)
-    bottom = noise(1, 1, 6, 7, device=device)
+    layer = make_layer(Interp, "interp_param { zoom_factor: 2 pad_beg: -1 pad_end: -2 }", (1, 1, 5, 6), device=device)
+    bottom = noise(1, 1, 5, 6, device=device)
     check_layer(layer, bottom)
     top = run(layer, bottom)[0].detach().cpu().numpy()
-    np.testing.assert_allclose(top, interpolated(bottom[:, :, 1:4, 1:5], 5, 7), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(top, interpolated(bottom[:, :, 1:3, 1:4], 3, 5), rtol=1e-9, atol=1e-12)
 
 
 def test_value() -> None:
