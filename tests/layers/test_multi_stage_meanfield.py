@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from caffe_compat import Net
 from caffe_compat.errors import NetError
 from caffe_compat.layers.multi_stage_meanfield import MultiStageMeanfield
+from caffe_compat.proto import parse_net
 from tests.layers.harness import make_layer, noise, on_devices, randomize, run
 
 MEASURED = json.loads((Path(__file__).parent / "crf_rnn.json").read_text())["meanfield"]
@@ -89,3 +91,16 @@ def test_colours_too_far_apart_are_refused() -> None:
 def test_a_forced_weight_draws_a_warning() -> None:
     with pytest.warns(UserWarning, match="forced_spatial_filter_weight has no effect, as in CRF-RNN"):
         make(f"{FIELDS} forced_spatial_filter_weight: 1")
+
+
+def test_a_v1_net_of_crf_rnn() -> None:
+    inputs = 'input: "u" input_dim: 1 input_dim: 2 input_dim: 2 input_dim: 2 '
+    inputs += 'input: "data" input_dim: 1 input_dim: 3 input_dim: 2 input_dim: 2 '
+    fields = (
+        f"multi_stage_meanfield_param {{ {FIELDS} compatibility_mode: POTTS threshold: 2 spatial_filter_weight: 3 }}"
+    )
+    blobs = 'bottom: "u" bottom: "u" bottom: "data" top: "pred" blobs_lr: 0.001'
+    net = parse_net(f"{inputs} layers {{ type: MULTI_STAGE_MEANFIELD name: 'crf' {blobs} {fields} }}")
+    layer = Net(net, phase="TEST").layers["crf"]
+    assert isinstance(layer, MultiStageMeanfield)
+    assert layer.blobs[0][0, 0].tolist() == [[3, 0], [0, 3]]

@@ -40,13 +40,15 @@ def test_every_enum_value_is_caffes() -> None:
     assert ours == set(read_facts("caffe_proto_enums.tsv"))
 
 
-#: of forks whose caffe.proto is nowhere whole: ShuffleNet's README, OpenCV's reader, Mask R-CNN's layers
+#: of forks whose caffe.proto is nowhere whole: ShuffleNet's README, OpenCV's reader, Mask R-CNN's layers, the first
+#: CRF-RNN's nets
 NOWHERE = {
     *(f"{kind}Parameter.pad_{side}" for kind in ("Convolution", "Pooling") for side in "lrtb"),
     *("LayerParameter.shuffle_channel_param", "ShuffleChannelParameter.group", "LayerParameter.roi_align_param"),
     *(f"ROIAlignParameter.{name}" for name in ("pooled_h", "pooled_w", "spatial_scale", "sampling_ratio")),
     *("ROIAlignParameter.roi_end_mode", "ROIAlignParameter.pad_ratio", "DetectionOutputParameter.normalized_bbox"),
     *("PriorBoxParameter.offset_h", "PriorBoxParameter.offset_w"),
+    "V1LayerParameter.multi_stage_meanfield_param",
     *(f"MultiStageMeanfieldParameter.{name}_filter_weight" for name in ("spatial", "bilateral")),
     *(f"MultiStageMeanfieldParameter.forced_{name}_filter_weight" for name in ("spatial", "bilateral")),
 }

@@ -52,6 +52,7 @@ TYPES = {
     "INTERP": "Interp",
     "MAT_READ": "MatRead",
     "MAT_WRITE": "MatWrite",
+    "MULTI_STAGE_MEANFIELD": "MultiStageMeanfield",
     "RELU6": "ReLU6",
     "SEG_ACCURACY": "SegAccuracy",
     "UNIQUE_LABEL": "UniqueLabel",
