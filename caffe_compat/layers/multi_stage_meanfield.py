@@ -29,7 +29,6 @@ class MultiStageMeanfield(Layer):
 
     param_fields = ("multi_stage_meanfield_param",)
     bottom_count = (3, 3)
-    no_gradient_bottoms = (2,)
     keeps_forward = True
     graph_obstacle = "numbers the corners of its lattices on the host"
     drawing_kind = "weights"

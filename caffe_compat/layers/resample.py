@@ -41,7 +41,6 @@ class Resample(Layer):
 
     param_fields = ("resample_param",)
     bottom_count = (1, 2)
-    no_gradient_bottoms = (1,)
     graph_safe = True
     drawing_kind = "shape"
 

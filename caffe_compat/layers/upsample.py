@@ -25,7 +25,6 @@ class Upsample(Layer):
 
     param_fields = ("upsample_param",)
     bottom_count = (1, 2)
-    no_gradient_bottoms = (1,)
     reads_again = (1,)
     graph_safe = True
     drawing_kind = "shape"

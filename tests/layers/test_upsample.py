@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from caffe_compat import Net
 from caffe_compat.errors import NetError
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.upsample import Upsample
+from caffe_compat.net.blob_engine import BlobEngine
+from caffe_compat.proto import parse_net
 from tests.layers.harness import check_layer, gradient, make_layer, noise, on_devices, run, tensor
 from tests.layers.onnx_form import check_onnx, numbers
 
@@ -63,6 +66,23 @@ def test_undoes_max_pooling() -> None:
     (top,) = run(make_layer(Upsample, "", (2, 3, 2, 3), (2, 3, 2, 3)), pooled, mask)
     largest = torch.nn.functional.max_pool2d(bottom, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
     assert torch.equal(top, torch.where(bottom == largest, bottom, 0))
+
+
+def test_caffe_s_engine_goes_back_past_the_mask() -> None:
+    # The mask's layer has a gradient, the mask itself none.
+    text = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 4 } } }'
+    text += 'layer { name: "c" type: "Power" bottom: "x" top: "c" power_param { scale: 3 } }'
+    pool = "pooling_param { kernel_size: 2 stride: 2 }"
+    text += f'layer {{ name: "p" type: "Pooling" bottom: "c" top: "p" top: "m" {pool} }}'
+    text += 'layer { name: "u" type: "Upsample" bottom: "p" bottom: "m" top: "u" }'
+    net = Net(parse_net("force_backward: true " + text), phase="TRAIN")
+    engine = BlobEngine(net)
+    x, u = (engine.blobs[net.blob_names.index(name)] for name in ("x", "u"))
+    x.data.copy_(torch.arange(8.0).reshape(1, 1, 2, 4))
+    engine.forward()
+    u.diff.copy_(torch.arange(10.0, 18.0).reshape(1, 1, 2, 4))
+    engine.backward()
+    assert x.diff.tolist() == [[[[0, 0, 0, 0], [0, 45, 0, 51]]]]
 
 
 @pytest.mark.parametrize(
