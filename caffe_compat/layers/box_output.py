@@ -43,7 +43,6 @@ class BoxOutput(Layer):
     param_fields = ("box_output_param", "bbox_reg_param")
     bottom_count = (1, None)
     top_count = (1, 2)
-    has_backward = False
     tops_depend_on_data = True
     graph_obstacle = "has tops whose sizes depend on the data"
 

@@ -21,7 +21,6 @@ class DecodeBBox(Layer):
 
     param_fields = ("bbox_reg_param", "decode_bbox_param")
     bottom_count = (2, 3)
-    has_backward = False
     graph_obstacle = "has a top whose size depends on the data, in training"
 
     def setup(self, offsets: Shape, rois: Shape, labelled: Shape | None = None) -> None:

@@ -25,7 +25,6 @@ class Proposal(Layer):
     param_fields = ("proposal_param",)
     bottom_count = (3, 3)
     top_count = (1, 2)
-    has_backward = False
     tops_depend_on_data = True
     graph_obstacle = "has tops whose sizes depend on the data"
 

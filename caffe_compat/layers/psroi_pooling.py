@@ -25,7 +25,6 @@ class PSROIPooling(Layer):
 
     param_fields = ("psroi_pooling_param",)
     bottom_count = (2, 2)
-    no_gradient_bottoms = (1,)
     graph_obstacle = "has bins whose sizes depend on the data"
 
     def setup(self, features: Shape, rois: Shape) -> None:

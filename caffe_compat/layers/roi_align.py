@@ -31,7 +31,6 @@ class ROIAlign(Layer):
 
     param_fields = ("roi_align_param", "roi_pooling_param")
     bottom_count = (2, 2)
-    no_gradient_bottoms = (1,)
     graph_obstacle = "has regions whose images and sizes depend on the data"
 
     def setup(self, features: Shape, rois: Shape) -> None:

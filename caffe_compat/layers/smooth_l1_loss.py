@@ -30,7 +30,6 @@ class SmoothL1Loss(Layer):
     bottom_count = (2, 4)
     top_count = (1, 2)
     is_loss = True
-    no_gradient_bottoms = (2, 3)
     graph_safe = True
     keeps_forward = True
 
@@ -50,6 +49,7 @@ class SmoothL1Loss(Layer):
 
     def forward(self, data: Tensor, target: Tensor, *weights: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         difference = data - target.reshape(data.shape)
+        weights = tuple(weight.detach() for weight in weights)
         if weights:
             difference = weights[0].reshape(data.shape) * difference
         size = difference.abs()

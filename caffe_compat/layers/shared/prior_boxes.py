@@ -29,7 +29,6 @@ class PriorBoxLayer(Layer):
 
     param_fields = ("prior_box_param",)
     bottom_count = (2, 2)
-    has_backward = False
     graph_obstacle = "keeps its boxes from pass to pass while the sizes are the same"
 
     def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
