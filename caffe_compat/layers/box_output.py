@@ -10,19 +10,13 @@ from torch import Tensor
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared import suppression
+from caffe_compat.layers.shared.box_rows import MODES, box_tops, overlap_part, read_mode, read_normalisation
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.suppression import Array
 
-MODES = ("IOU", "IOMU", "IOFU")
-
 
 def _overlap(first: Array, second: Array, mode: str) -> Array:
-    """What boxes share over the area of their union, of the smaller one (IOMU), or of the better one (IOFU)."""
-    shared = suppression.common_area(first, second)
-    if mode == "IOU":
-        return suppression.over_union(shared, first, second)
-    part: Array = shared / (np.minimum(first[4], second[4]) if mode == "IOMU" else first[4])
-    return part
+    return overlap_part(suppression.common_area(first, second), first, second, mode)
 
 
 @register("BoxOutput")
@@ -47,7 +41,7 @@ class BoxOutput(Layer):
     graph_obstacle = "has tops whose sizes depend on the data"
 
     def setup(self, *maps: Shape) -> None:
-        param, box = self.param.box_output_param, self.param.bbox_reg_param
+        param = self.param.box_output_param
         self.fields = [
             (float(w), float(h), float(rate))
             for w, h, rate in zip(param.field_w, param.field_h, param.downsample_rate, strict=False)
@@ -57,18 +51,12 @@ class BoxOutput(Layer):
             self.fail(
                 f"has {len(maps)} bottoms, and field_w, field_h, downsample_rate {lengths} times; expected as many"
             )
-        if param.nms_type not in MODES:
-            self.fail(f'box_output_param.nms_type is "{param.nms_type}"; expected {", ".join(MODES)}')
-        self.overlap = partial(_overlap, mode=str(param.nms_type))
+        self.overlap = partial(_overlap, mode=read_mode(self, str(param.nms_type)))
         self.least_score, self.most_overlap = float(param.fg_thr), float(param.iou_thr)
         self.least_size = float(param.min_size)
         self.before, self.after = int(param.max_nms_num) or -1, int(param.max_post_nms_num) or None
         self.most_move, self.most_scale = 1 / param.field_xyr, math.log(param.field_whr)
-        given = len(box.bbox_mean) > 0 and len(box.bbox_std) > 0
-        self.mean = [float(value) for value in box.bbox_mean] if given else [0.0] * 4
-        self.std = [float(value) for value in box.bbox_std] if given else [1.0] * 4
-        if len(self.mean) != 4 or len(self.std) != 4:
-            self.fail(f"bbox_reg_param has bbox_mean {self.mean} and bbox_std {self.std}; expected 4 of each, or none")
+        self.mean, self.std = read_normalisation(self)
 
     def infer_shapes(self, *maps: Shape) -> list[Shape]:
         """One row, as the fork gives: how many there are, only the data knows."""
@@ -79,19 +67,13 @@ class BoxOutput(Layer):
                 )
         return [(1, 5 + i, 1, 1) for i in range(self.num_tops)]
 
-    def forward(self, *maps: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        rows = suppression.on_host(self._detect, *(values.detach() for values in maps))
-        regions, scored = rows[:, :5, None, None], rows[:, :, None, None]
-        if len(rows) == 1 and bool((rows[0, 3:5] == 0).all()):  # no box
-            regions = rows.new_tensor([0, 1, 1, 10, 10]).view(1, 5, 1, 1)
-        return (regions, scored) if self.num_tops > 1 else regions
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        return suppression.on_host(self._detect, *(values.detach() for values in maps))
 
-    def _detect(self, *maps: Tensor) -> Tensor:
+    def _detect(self, *maps: Tensor) -> tuple[Tensor, ...]:
         decoded = [self._decode(values, *field) for values, field in zip(maps, self.fields, strict=True)]
         found = torch.cat(decoded, 1).cpu().numpy()  # (N, boxes, 5): x, y, w, h, score
-        rows = np.concatenate([self._rows(i, found[i]) for i in range(len(found))])
-        rows = rows if len(rows) else np.zeros((1, 6))
-        return torch.from_numpy(rows).to(maps[0])
+        return box_tops([self._rows(i, found[i]) for i in range(len(found))], self.num_tops, maps[0])
 
     def _decode(self, values: Tensor, field_w: float, field_h: float, rate: float) -> Tensor:
         """(N, H W, 5): x, y, w, h in pixels, clipped, and the score."""

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.box_rows import read_normalisation
 from caffe_compat.layers.shared.example import Dice, Example
 
 
@@ -24,12 +25,7 @@ class DecodeBBox(Layer):
     graph_obstacle = "has a top whose size depends on the data, in training"
 
     def setup(self, offsets: Shape, rois: Shape, labelled: Shape | None = None) -> None:
-        param = self.param.bbox_reg_param
-        self.mean, self.std = [float(value) for value in param.bbox_mean], [float(value) for value in param.bbox_std]
-        if not self.mean or not self.std:
-            self.mean, self.std = [0.0] * 4, [1.0] * 4
-        if len(self.mean) != 4 or len(self.std) != 4 or min(self.std) <= 0:
-            self.fail(f"bbox_reg_param has bbox_mean {self.mean} and bbox_std {self.std}; expected 4 each, std above 0")
+        self.mean, self.std = read_normalisation(self)
         self.most_overlap = float(self.param.decode_bbox_param.gt_iou_thr)
         self.tops_depend_on_data = self.phase == "TRAIN"  # type: ignore[misc]
         if labelled is not None and self.phase != "TRAIN":

@@ -5,7 +5,7 @@ xmax, ymax and the area, best first; K: boxes.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ Indices = npt.NDArray[np.int64]
 #: overlaps of two sets of boxes with their five numbers along axis 0 and otherwise shapes that broadcast; ``first`` has
 #: the better boxes
 Overlap = Callable[[Array, Array], Array]
+
+Result = TypeVar("Result")
 
 # As many boxes are compared with each other at a time, before the rest is compared with those of them that stay.
 BLOCK = 128
@@ -143,10 +145,10 @@ def best_first(scores: Array, most: int = -1) -> Indices:
     return order if most < 0 else order[:most]
 
 
-def on_host(work: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+def on_host(work: Callable[..., Result], *tensors: Tensor) -> Result:
     """``work(*tensors)``, which looks at values: a graph break under ``torch.compile``."""
     if torch.compiler.is_compiling():
         # Not as a decorator: that would load torch._dynamo, two seconds for every program.
-        result: Tensor = torch.compiler.disable(work)(*tensors)
+        result: Result = torch.compiler.disable(work)(*tensors)
         return result
     return work(*tensors)
