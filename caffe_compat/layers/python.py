@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -30,9 +31,13 @@ from torch import Tensor
 from caffe_compat.errors import NetError, reason
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.python_proposal import ProposalLayer
 from caffe_compat.proto import caffe_pb2
 
 Array = npt.NDArray[Any]
+
+#: layers that come with us, by module and class: code of ours, which needs no permission
+BUILT_IN: dict[tuple[str, str], Any] = {("rpn.proposal_layer", "ProposalLayer"): ProposalLayer}
 
 #: what makes a class a layer; without ``backward`` it can still run forward
 _METHODS = ("setup", "reshape", "forward")
@@ -173,6 +178,13 @@ class _Run(torch.autograd.Function):
         return (None, None, *grads)
 
 
+def _is_there(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of a parent
+        return False
+
+
 def _copy(data: Array, tensor: Tensor) -> None:
     tensor.copy_(torch.from_numpy(data))
 
@@ -180,6 +192,8 @@ def _copy(data: Array, tensor: Tensor) -> None:
 @register("Python")
 class Python(Layer):
     """Runs an instance of ``python_param.layer`` from ``python_param.module`` on the CPU, in NumPy.
+
+    py-faster-rcnn's ``rpn.proposal_layer`` is built in.
 
     Without bottoms it is a source of data.  ``bottom.data`` is read-only, unless the layer works in
     place; a parameter's ``diff`` is zero before each backward, and what it holds afterwards is added
@@ -223,8 +237,14 @@ class Python(Layer):
         return self
 
     def _user_class(self) -> Any:
-        """The class that the file names; NetError before anything of its module runs where that is not allowed."""
+        """The class that the file names; NetError before anything of its module runs where that is not allowed.
+
+        One that comes with us is ours, unless the user allows modules and has one of that name.
+        """
         param = self.param.python_param
+        built_in = BUILT_IN.get((param.module, param.layer))
+        if built_in is not None and not (self.context.allow_python_layers and _is_there(param.module)):
+            return built_in
         if not self.context.allow_python_layers:
             self.fail(
                 f'would import module "{param.module}" and run its "{param.layer}", which can do whatever you can; '

@@ -1,8 +1,10 @@
 """Builds one layer from prototxt text and checks what every layer promises."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
@@ -20,6 +22,9 @@ on_devices = pytest.mark.parametrize(
 
 #: float32 against float64: a few roundings of numbers near 1
 FLOAT32_TOLERANCE = 1e-5
+
+#: what OpenCV 4.14 computed for layers of forks
+GOLDEN_OPENCV = Path(__file__).parent.parent / "golden" / "forks" / "opencv"
 
 AnyLayer = TypeVar("AnyLayer", bound=Layer)
 #: a layer, or its compiled form
@@ -105,3 +110,12 @@ def check_layer(layer: Layer, *bottoms: Tensor, differentiable: bool = True) -> 
     layer.double()
     for ours, exact in zip(single, tops, strict=True):
         torch.testing.assert_close(ours.double(), exact, rtol=FLOAT32_TOLERANCE, atol=FLOAT32_TOLERANCE)
+
+
+def opencv_case(layer_class: type[AnyLayer], name: str) -> tuple[AnyLayer, list[Tensor], Tensor]:
+    """A float32 layer, its bottoms, and the top that OpenCV computed; see tests/golden/forks/opencv."""
+    with np.load(GOLDEN_OPENCV / f"{name}.npz") as case:
+        bottoms = [torch.from_numpy(case[f"bottom{i}"]) for i in range(sum(key.startswith("bottom") for key in case))]
+        assert case["type"] == layer_class.type
+        layer = make_layer(layer_class, str(case["fields"]), *(tuple(bottom.shape) for bottom in bottoms))
+        return layer.float(), bottoms, torch.from_numpy(case["top"])

@@ -4,9 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from caffe_compat import Net
 from caffe_compat.errors import NetError
 from caffe_compat.layers.python import Python, PythonBlob
+from caffe_compat.proto import parse_net
 from tests.layers.harness import make_layer, noise, on_devices, run
 
 MODULE = '''
@@ -208,3 +211,55 @@ def test_train_and_eval_set_the_phase() -> None:
         layer.train(mode)
         seen.append(layer.user.phase)
     assert seen == [1, 0, 1]
+
+
+PROPOSALS = """
+    input: "scores" input_shape { dim: 1 dim: 18 dim: 3 dim: 4 }
+    input: "offsets" input_shape { dim: 1 dim: 36 dim: 3 dim: 4 }
+    input: "im_info" input_shape { dim: 1 dim: 3 }
+    layer { name: "proposal" type: "Python" bottom: "scores" bottom: "offsets" bottom: "im_info" top: "rois" top: "best"
+      python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "'feat_stride': 16" } }
+"""
+
+
+def proposal_bottoms() -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "scores": torch.rand(1, 18, 3, 4, generator=generator),
+        "offsets": torch.randn(1, 36, 3, 4, generator=generator) / 4,
+        "im_info": torch.tensor([[48.0, 64.0, 1.0]]),
+    }
+
+
+def test_the_proposal_layer_of_faster_rcnn_is_built_in() -> None:
+    """It finds what our Proposal layer finds with the same anchors, where nothing is too small."""
+    net = Net(parse_net(PROPOSALS), phase="TEST")
+    found = net(proposal_bottoms())
+    fields = "ratio: 0.5 ratio: 1 ratio: 2 scale: 8 scale: 16 scale: 32 min_size: 16"
+    text = f'{PROPOSALS.split("layer {")[0]} layer {{ name: "p" type: "Proposal" bottom: "scores" bottom: "offsets" '
+    ours = Net(
+        parse_net(f'{text} bottom: "im_info" top: "rois" top: "best" proposal_param {{ {fields} }} }}'), phase="TEST"
+    )
+    expected = ours(proposal_bottoms())
+    kept = expected["best"] > 0  # the C++ layer keeps those that are too small, with score 0
+    assert torch.equal(found["rois"], expected["rois"][kept])
+    assert torch.equal(found["best"][:, 0], expected["best"][kept])
+
+
+def test_the_users_own_proposal_layer_comes_first_where_it_is_allowed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rpn").mkdir()
+    (tmp_path / "rpn" / "__init__.py").write_text("")
+    (tmp_path / "rpn" / "proposal_layer.py").write_text(
+        "class ProposalLayer:\n"
+        "    def __init__(self, param): pass\n"
+        "    def setup(self, bottom, top): pass\n"
+        "    def reshape(self, bottom, top): [blob.reshape(1, 5) for blob in top]\n"
+        "    def forward(self, bottom, top): top[0].data[...] = 7\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert (Net(parse_net(PROPOSALS), phase="TEST", allow_python_layers=True)(proposal_bottoms())["rois"] == 7).all()
+    assert (Net(parse_net(PROPOSALS), phase="TEST")(proposal_bottoms())["rois"][:, 0] == 0).all()
+    for name in ("rpn", "rpn.proposal_layer"):
+        monkeypatch.delitem(sys.modules, name)

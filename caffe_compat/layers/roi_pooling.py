@@ -1,0 +1,113 @@
+"""ROIPooling: the largest value in each bin of a region of interest (Fast R-CNN, Girshick 2015)."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.fields import refuse_fields
+from caffe_compat.layers.shared.rois import Bins, check_rois, images_of, random_rois, round_half_away
+
+
+@register("ROIPooling")
+class ROIPooling(Layer):
+    """Bottoms features (N, C, H, W) and regions (R, 5): image, x1, y1, x2, y2 -> top (R, C, pooled_h, pooled_w).
+
+    Corners times ``spatial_scale`` are rounded, halves away from zero; both belong to the region, which has at least
+    one pixel.  Bin i begins at floor(i size / pooled) and ends before ceil((i + 1) size / pooled), in the bottom's
+    dtype; what is outside the features does not count, and a bin without pixels is 0.  ``pad_ratio`` (mscnn) makes the
+    region wider and higher by that part of its size on each side first.
+
+    The gradient goes to each bin's first largest pixel, row by row, and none to the regions.
+    """
+
+    param_fields = ("roi_pooling_param",)
+    bottom_count = (2, 2)
+    graph_obstacle = "has bins whose sizes depend on the data"
+
+    def setup(self, features: Shape, rois: Shape) -> None:
+        refuse_fields(self, "roi_pooling_param", "pooled_size", because="use pooled_h and pooled_w")
+        param = self.param.roi_pooling_param
+        self.pooled = int(param.pooled_h), int(param.pooled_w)
+        self.spatial_scale, self.pad_ratio = float(param.spatial_scale), float(param.pad_ratio)
+        if min(self.pooled) < 1:
+            self.fail(f"roi_pooling_param.pooled_h and pooled_w are {self.pooled}; expected at least 1 each")
+
+    def infer_shapes(self, features: Shape, rois: Shape) -> list[Shape]:
+        check_rois(self, features, rois)
+        return [(rois[0], features[1], *self.pooled)]
+
+    def forward(self, features: Tensor, rois: Tensor) -> Tensor:
+        rois = rois.detach().reshape(-1, 5)
+        images = images_of(self, rois, features.shape[0])
+        start, size = self._corners(rois)
+        if features.device.type == "cpu" and not torch.compiler.is_compiling():
+            return self._crop_by_crop(features, images, start, size)
+        return self._bin_by_bin(features, images, start, size)
+
+    def _corners(self, rois: Tensor) -> tuple[Tensor, Tensor]:
+        """First pixel and size, each (R, 2): y, x."""
+        first, last = rois[:, [2, 1]], rois[:, [4, 3]]
+        if self.pad_ratio:
+            pad = (last - first + 1) * self.pad_ratio
+            first, last = first - pad, last + pad
+        start = round_half_away(first * self.spatial_scale)
+        return start, (round_half_away(last * self.spatial_scale) - start + 1).clamp(min=1)
+
+    def _edges(self, start: Tensor, size: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """Where bins along one axis begin and end, (R, pooled)."""
+        number = self.pooled[axis]
+        steps = torch.arange(number + 1, dtype=size.dtype, device=size.device) * (size[:, axis : axis + 1] / number)
+        return steps[:, :-1].floor() + start[:, axis : axis + 1], steps[:, 1:].ceil() + start[:, axis : axis + 1]
+
+    def _bin_by_bin(self, features: Tensor, images: Tensor, start: Tensor, size: Tensor) -> Tensor:
+        channels, height, width = features.shape[1:]
+        bins = Bins(self._edges(start, size, 0), self._edges(start, size, 1), height, width)
+        owner, pixels, starts = bins.pixels()
+        pixels = pixels + images[owner // (self.pooled[0] * self.pooled[1])] * (height * width)
+        # rows of channels; an embedding bag's maximum is the first largest one, and 0 for no pixel
+        table = features.permute(0, 2, 3, 1).reshape(-1, channels)
+        top = functional.embedding_bag(pixels, table, starts, mode="max")
+        return top.view(-1, *self.pooled, channels).permute(0, 3, 1, 2)
+
+    def _crop_by_crop(self, features: Tensor, images: Tensor, start: Tensor, size: Tensor) -> Tensor:
+        """The same for each region by PyTorch's adaptive pooling, many times faster on a CPU; a region is padded with
+        the smallest number where it is partly outside."""
+        exact = self._adaptive_bins_agree(size)
+        height, width = features.shape[2:]
+        # With channels last, each step of a bin takes all channels at once.
+        table = features.contiguous(memory_format=torch.channels_last)
+        tops: list[Tensor] = []
+        for i, (image, (y, x), (h, w)) in enumerate(
+            zip(images.tolist(), start.long().tolist(), size.long().tolist(), strict=True)
+        ):
+            rows, columns = (max(y, 0), min(y + h, height)), (max(x, 0), min(x + w, width))
+            one = slice(i, i + 1)
+            if not exact[i] or rows[0] >= rows[1] or columns[0] >= columns[1]:
+                tops.append(self._bin_by_bin(features, images[one], start[one], size[one]))
+                continue
+            crop = table[image : image + 1, :, rows[0] : rows[1], columns[0] : columns[1]]
+            outside = (columns[0] - x, x + w - columns[1], rows[0] - y, y + h - rows[1])
+            if any(outside):
+                crop = functional.pad(crop, outside, value=-torch.inf).contiguous(memory_format=torch.channels_last)
+            top = functional.adaptive_max_pool2d(crop, self.pooled)
+            tops.append(torch.where(top == -torch.inf, 0, top) if any(outside) else top)
+        return torch.cat(tops) if tops else features.new_empty(0, features.shape[1], *self.pooled)
+
+    def _adaptive_bins_agree(self, size: Tensor) -> list[bool]:
+        """Whether the bins of each region, rounded in its dtype, are those of exact numbers, (R,)."""
+        agree = torch.ones(len(size), dtype=torch.bool)
+        for axis, number in enumerate(self.pooled):
+            first, end = self._edges(torch.zeros_like(size), size, axis)
+            steps = torch.arange(number + 1) * size[:, axis : axis + 1].long()
+            agree &= (first.long() == steps[:, :-1] // number).all(1)
+            agree &= (end.long() == -(-steps[:, 1:] // number)).all(1)
+        return agree.tolist()
+
+    @classmethod
+    def example(cls, dice: Dice) -> Example:
+        shape = dice.image()
+        fields = f"pooled_h: {dice.integer(1, 4)} pooled_w: {dice.integer(1, 4)} spatial_scale: 0.5"
+        return Example(f"roi_pooling_param {{ {fields} }}", [dice.normal(*shape), random_rois(dice, shape)])

@@ -1,0 +1,99 @@
+"""Prior boxes: the same boxes around the centre of each cell of a feature map, as parts of the image.
+
+H W: cells of the feature map; P: boxes per cell.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.proto import caffe_pb2
+
+#: width and height of a box, in pixels of the image
+Size = tuple[float, float]
+
+
+class PriorBoxLayer(Layer):
+    """Bottoms feature map (N, C, H, W) and image (N, C', H', W'), only for their sizes -> top (1, 2, H W P 4).
+
+    Row 0 has xmin, ymin, xmax, ymax of each box over the image's width and height (``img_w``, ``img_h`` or
+    ``img_size`` instead of the bottom's), row 1 what their offsets are multiplied by (``variance``, once or for each
+    edge; 0.1).  Cells are ``step_w`` and ``step_h`` pixels wide and high, by default the image's size over the map's;
+    a box's centre is ``offset`` of a cell from the cell's start.  ``clip``: edges are moved into the image.
+
+    Numbers are rounded where SSD's prior_box_layer.cpp rounds: centres and sizes to float32, edges once at the end.
+    A subclass gives the boxes' sizes.
+    """
+
+    param_fields = ("prior_box_param",)
+    bottom_count = (2, 2)
+    graph_obstacle = "keeps its boxes from pass to pass while the sizes are the same"
+
+    def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
+        super().__init__(param, context)
+        self._made_for: tuple[object, ...] = ()
+        self._made = torch.empty(0)
+
+    def box_sizes(self) -> list[Size]:
+        """Subclasses: the sizes of a cell's boxes, in their order."""
+        raise TypeError(f"{type(self).__name__} lacks box_sizes")
+
+    def setup(self, feature_map: Shape, image: Shape) -> None:
+        param = self.param.prior_box_param
+        self.sizes = self.box_sizes()
+        self.clip, self.offset = bool(param.clip), float(param.offset)
+        self.variance = [float(value) for value in param.variance] or [0.1]
+        if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
+            self.fail(f"prior_box_param.variance is {self.variance}; expected 1 or 4 numbers above 0")
+        self.image = self._pair("img_size", "img_h", "img_w")
+        self.step = self._pair("step", "step_h", "step_w")
+
+    def _pair(self, both: str, height: str, width: str) -> tuple[float, float] | None:
+        """A (height, width) of ``prior_box_param``: one field for both or one each; None where neither is given."""
+        param = self.param.prior_box_param
+        if param.HasField(height) or param.HasField(width):
+            if param.HasField(both):
+                self.fail(f"prior_box_param has {both} and also {height} or {width}; remove one of them")
+            pair = float(getattr(param, height)), float(getattr(param, width))
+        elif param.HasField(both):
+            pair = float(getattr(param, both)), float(getattr(param, both))
+        else:
+            return None
+        if min(pair) <= 0:
+            self.fail(f"prior_box_param.{both} is {pair} as height and width; expected numbers above 0")
+        return pair
+
+    def infer_shapes(self, feature_map: Shape, image: Shape) -> list[Shape]:
+        for shape in (feature_map, image):
+            if len(shape) != 4:
+                self.fail(f"a bottom has shape {shape}; expected (N, C, H, W)")
+        return [(1, 2, feature_map[2] * feature_map[3] * len(self.sizes) * 4)]
+
+    def forward(self, feature_map: Tensor, image: Tensor) -> Tensor:
+        cells, dtype, device = tuple(feature_map.shape[2:]), feature_map.dtype, feature_map.device
+        pixels = self.image or (float(image.shape[2]), float(image.shape[3]))
+        sizes = (cells, pixels, dtype, device)
+        if sizes != self._made_for:
+            self._made_for, self._made = sizes, self._make(cells, pixels, device).to(dtype)
+        # Whoever runs the net on blobs may write into a top.
+        return self._made.clone()
+
+    def _make(self, cells: Sequence[int], pixels: Sequence[float], device: torch.device) -> Tensor:
+        """The top, in float64."""
+        steps = self.step or [image / number for image, number in zip(pixels, cells, strict=True)]
+        centers = [  # y (H,) and x (W,)
+            (torch.arange(number, dtype=torch.float32, device=device) + self.offset) * step
+            for number, step in zip(cells, steps, strict=True)
+        ]
+        y, x = torch.meshgrid(*(center.double() for center in centers), indexing="ij")
+        # (H, W, 1, 2) and (P, 2): x, y
+        center = torch.stack((x, y), -1).unsqueeze(2)
+        half = torch.tensor(self.sizes, dtype=torch.float32, device=device).double() / 2
+        image = torch.tensor([pixels[1], pixels[0]], dtype=torch.float64, device=device)
+        boxes = torch.cat(((center - half) / image, (center + half) / image), -1)
+        if self.clip:
+            boxes = boxes.clamp(0, 1)
+        variance = torch.tensor(self.variance, dtype=torch.float32, device=device).double().expand(boxes.shape)
+        return torch.stack((boxes.flatten(), variance.flatten())).unsqueeze(0)
