@@ -1,38 +1,14 @@
 """SoftmaxWithLoss: multinomial logistic loss of the softmax of the bottom."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
+from caffe_compat.layers.shared.log_loss import floored_log_loss
 from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
-
-# Caffe floors probabilities at the smallest normal float before the logarithm.
-LOG_FLT_MIN = float(torch.log(torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float64)))
-
-
-class _FlooredLogLoss(torch.autograd.Function):
-    """-log(max(p, FLT_MIN)) per place; its gradient is p - onehot, floored or not, as in Caffe."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-        # scores (outer, classes, inner); labels and counted (outer, inner)
-        log_p = functional.log_softmax(scores, 1)
-        ctx.save_for_backward(log_p, labels, counted)
-        picked = log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
-        return -picked.clamp(min=LOG_FLT_MIN) * counted
-
-    @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None]:
-        log_p, labels, counted = ctx.saved_tensors
-        weight = (top_diff * counted).unsqueeze(1)
-        diff = log_p.exp() * weight
-        return diff.scatter_add_(1, labels.unsqueeze(1), -weight), None, None
 
 
 @register("SoftmaxWithLoss")
@@ -81,7 +57,7 @@ class SoftmaxWithLoss(Layer):
             counted = (~ignored).to(scores.dtype)
             flat_labels = torch.where(ignored, torch.zeros_like(flat_labels), flat_labels)
         label = to_indices(self, flat_labels, classes, "label")
-        losses = _FlooredLogLoss.apply(flat, label, counted)
+        losses = floored_log_loss(flat, label, counted)
         top: Tensor = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
         return top
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from caffe_compat.errors import NetError
-from caffe_compat.layers.softmax_with_loss import LOG_FLT_MIN, SoftmaxWithLoss
+from caffe_compat.layers.shared.log_loss import LOG_FLT_MIN
+from caffe_compat.layers.softmax_with_loss import SoftmaxWithLoss
 from tests.layers.harness import check_layer, make_layer, noise, on_devices, run, tensor
 
 #: float64 exponentials and sums
