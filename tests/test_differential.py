@@ -70,8 +70,7 @@ def run(
     random.set_seed(number)
     tops = layer(*bottoms)
     tops = (tops,) if isinstance(tops, Tensor) else tops
-    # Filter's tops have as many items as it keeps.
-    if layer_type != "Filter":
+    if not layer.tops_depend_on_data:
         assert [tuple(t.shape) for t in tops] == layer.infer_shapes(*map(np.shape, example.bottoms))
     diffs = [as_tensor(noise.normal(*top.shape)).to(device, dtype) for top in tops]
     leaves = {f"gradient of bottom {i}": bottom for i, bottom in enumerate(bottoms)}

@@ -81,6 +81,8 @@ class Layer(nn.Module):
     is_source: ClassVar[bool] = False
     #: layers that Caffe cannot differentiate (Accuracy, ArgMax, Threshold, ...)
     has_backward: ClassVar[bool] = True
+    #: how long the tops are, only the data tells: ``infer_shapes`` gives what Caffe's Reshape does before a forward
+    tops_depend_on_data: ClassVar[bool] = False
     #: bottoms that never receive a gradient (labels)
     no_gradient_bottoms: ClassVar[tuple[int, ...]] = ()
     #: those of them that force_backward asks for all the same, so that backward refuses, as in Caffe

@@ -18,6 +18,7 @@ class Filter(Layer):
     bottom_count = (2, None)
     top_count = (1, None)
     keeps_forward = True
+    tops_depend_on_data = True
     graph_obstacle = "has tops whose sizes depend on the data"
 
     def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:

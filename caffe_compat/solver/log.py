@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 from caffe_compat.errors import printable
 from caffe_compat.glog_settings import SETTINGS
+from caffe_compat.solver.average_precision import Precision
 from caffe_compat.solver.events import (
     DoneEvent,
     Event,
@@ -266,6 +267,22 @@ class Log(Glog):
         for i, score in enumerate(scores):
             self.line("solver.cpp:414", f"    Test net output #{i}: {format_score(score)}")
         self._emit(TestEvent, iteration, net=net, loss=loss, outputs=_as_dict(scores))
+
+    def test_detection(
+        self, iteration: int, net: int, loss: float | None, found: dict[str, Precision], *, per_class: bool
+    ) -> None:
+        """A test pass of SSD's ``eval_type: detection`` has ended: the mean average precision of each output."""
+        if loss is not None:
+            self.line("solver.cpp:499", f"Test loss: {loss:g}")
+        for i, (name, precision) in enumerate(found.items()):
+            for label, value in precision.labels.items():
+                if value is None:
+                    self.line("solver.cpp:524", f"Missing true_pos for label: {label}", severity="W")
+                elif per_class:
+                    self.line("solver.cpp:540", f"class{label}: {value:g}")
+            self.line("solver.cpp:546", f"    Test net output #{i}: {name} = {precision.mean:g}")
+        outputs = {name: precision.mean for name, precision in found.items()}
+        self._emit(TestEvent, iteration, net=net, loss=loss, outputs=outputs)
 
     def test_interrupted(self) -> None:
         """A test pass ends at somebody's request."""
