@@ -14,16 +14,24 @@ from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode
 @register("SoftmaxWithLoss")
 class SoftmaxWithLoss(Layer):
     """Scores (N, C, ...) and labels (N, ...) -> scalar loss.  ``loss_param``: ignore_label,
-    normalization; ``softmax_param``: axis."""
+    normalization; ``softmax_param``: axis.
+
+    SegNet's ``weight_by_label_freqs`` multiplies each loss by its label's ``class_weighting``; the normaliser does not
+    count weights.
+    """
 
     param_fields = ("loss_param", "softmax_param")
+    fork_fields = ("loss_param.weight_by_label_freqs", "loss_param.class_weighting")
     bottom_count = (2, 2)
     top_count = (1, 2)
     is_loss = True
     keeps_forward = True
     reads_again = (1,)
     no_gradient_bottoms = (1,)
+    constant_buffers = ("class_weights",)
     graph_safe = True
+
+    class_weights: Tensor | None  # (C)
 
     def setup(self, scores: Shape, labels: Shape) -> None:
         if self.num_tops > 1:
@@ -33,6 +41,11 @@ class SoftmaxWithLoss(Layer):
         self.axis = int(self.param.softmax_param.axis)
         self.ignore_label = int(loss_param.ignore_label) if loss_param.HasField("ignore_label") else None
         self.mode = normalization_mode(loss_param)
+        weights = torch.tensor(list(loss_param.class_weighting), dtype=self.context.dtype)
+        weighted = bool(loss_param.weight_by_label_freqs)
+        if len(weights) and not weighted:
+            self.warn("loss_param.class_weighting has no effect without weight_by_label_freqs: true, as in SegNet")
+        self.register_buffer("class_weights", weights if weighted else None, persistent=False)
 
     def infer_shapes(self, scores: Shape, labels: Shape) -> list[Shape]:
         check_same_batch(self, scores, labels)
@@ -42,6 +55,10 @@ class SoftmaxWithLoss(Layer):
             self.fail(
                 f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, "
                 f"class axis {axis}); expected one label per prediction, from 0 to {scores[axis] - 1}"
+            )
+        if self.class_weights is not None and len(self.class_weights) != scores[axis]:
+            self.fail(
+                f"{len(self.class_weights)} loss_param.class_weighting for {scores[axis]} classes; expected one each"
             )
         return [()]
 
@@ -57,7 +74,8 @@ class SoftmaxWithLoss(Layer):
             counted = (~ignored).to(scores.dtype)
             flat_labels = torch.where(ignored, torch.zeros_like(flat_labels), flat_labels)
         label = to_indices(self, flat_labels, classes, "label")
-        losses = floored_log_loss(flat, label, counted)
+        weights = counted if self.class_weights is None else counted * self.class_weights.to(counted.dtype)[label]
+        losses = floored_log_loss(flat, label, weights)
         top: Tensor = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
         return top
 

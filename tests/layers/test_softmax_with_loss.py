@@ -118,3 +118,25 @@ def test_labels_get_no_gradient() -> None:
 def test_refusals(text: str, shapes: tuple[tuple[int, ...], ...], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(SoftmaxWithLoss, text, *shapes)
+
+
+SEGNET = "loss_param { weight_by_label_freqs: true class_weighting: 0.5 class_weighting: 2 class_weighting: 1 }"
+
+
+@on_devices
+def test_segnets_class_weights(device: str) -> None:
+    """Each loss times its label's weight, over the number of labels as ever."""
+    layer = make_layer(SoftmaxWithLoss, SEGNET, (2, 3, 2), (2, 2), device=device)
+    scores = noise(2, 3, 2, device=device)
+    labels = torch.tensor([[0.0, 1.0], [2.0, 1.0]], device=device)
+    log_p = scores.detach().log_softmax(1)
+    each = [-log_p[0, 0, 0] * 0.5, -log_p[0, 1, 1] * 2, -log_p[1, 2, 0], -log_p[1, 1, 1] * 2]
+    assert run(layer, scores, labels)[0].item() == pytest.approx(float(sum(each)) / 4)
+    assert torch.autograd.gradcheck(lambda x: layer(x, labels), (scores,))
+
+
+def test_class_weights_that_do_not_fit() -> None:
+    with pytest.raises(NetError, match=r"3 loss_param.class_weighting for 4 classes"):
+        make_layer(SoftmaxWithLoss, SEGNET, (2, 4), (2,))
+    with pytest.warns(UserWarning, match="class_weighting has no effect without weight_by_label_freqs"):
+        make_layer(SoftmaxWithLoss, "loss_param { class_weighting: 2 }", (2, 4), (2,))
