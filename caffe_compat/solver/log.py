@@ -490,7 +490,7 @@ class ExtractFeaturesLog(Glog):
 
 
 class ConvertImagesetLog(Glog):
-    """``convert_imageset``."""
+    """``convert_imageset`` and SSD's ``convert_annoset``."""
 
     def shuffling(self, seed: int) -> None:
         """The order is drawn, from a seed that repeats it."""
@@ -507,6 +507,10 @@ class ConvertImagesetLog(Glog):
     def left_out(self, problem: Exception) -> None:
         """An image that cannot be read."""
         self.line("io.cpp:80", f"{problem}; left out", severity="E")
+
+    def odd_annotation(self, problem: str) -> None:
+        """Something in a file of boxes that is taken as it stands."""
+        self.line("io.cpp:274", problem, severity="W")
 
     def progress(self, files: int) -> None:
         """So many files so far."""
