@@ -1,8 +1,8 @@
 """Convert images and the boxes in them to a database for SSD's AnnotatedData.
 
-    caffe-compat convert_annoset --anno_type=detection --label_map_file=FILE [FLAGS] ROOTFOLDER/ LISTFILE DB_NAME
+    caffe-compat convert_annoset --anno_type detection --label_map_file labels.prototxt VOCdevkit/ list.txt train_lmdb
 
-LISTFILE has a line `image.jpg annotation.xml` for each image (with --anno_type=classification, `image.jpg LABEL`).
+The list has a line `image.jpg annotation.xml` for each image (with --anno_type classification, `image.jpg LABEL`).
 """
 
 import argparse
