@@ -11,7 +11,8 @@ from caffe_compat.random import generator
 
 @register("ImageSegData")
 class ImageSegData(SourceLayer):
-    """Tops: data (N, C, H, W), labels (N, 1, H, W), and sizes (N, 1, 1, 2): how much of the height and width is image.
+    """Tops: data (N, C, H, W), labels (N, 1, H, W), and optionally sizes (N, 1, 1, 2): how much of the height and width
+    is image.
 
     A line of ``source`` is `image label`: with ``label_type`` PIXEL a label image, IMAGE (the default) one label for
     all pixels, NONE nothing (all pixels have the ``ignore_label``).  Images are resized by one of
@@ -26,7 +27,7 @@ class ImageSegData(SourceLayer):
         "transform_param.crop_width",
         "transform_param.crop_height",
     )
-    top_count = (3, 3)
+    top_count = (2, 3)
 
     def setup(self, *bottom_shapes: Shape) -> None:
         """Read the list; take as many draws of the random stream as DeepLab does."""
@@ -77,7 +78,8 @@ class ImageSegData(SourceLayer):
 
     def _shapes(self, image: Shape) -> list[Shape]:
         batch = self.param.image_data_param.batch_size
-        return [(batch, *image), (batch, 1, *image[1:]), (batch, 1, 1, 2)]
+        shapes: list[Shape] = [(batch, *image), (batch, 1, *image[1:]), (batch, 1, 1, 2)]
+        return shapes[: len(self.param.top)]
 
     def source_identity(self) -> dict[str, str]:
         """With the list, but not the image files."""

@@ -68,3 +68,9 @@ def test_shapes_without_data(tmp_path: Path, make_layer: MakeLayer) -> None:
 def test_refusals(fields: str, more: str, message: str, tmp_path: Path, make_layer: MakeLayer) -> None:
     with pytest.raises(CaffeCompatError, match=message):
         make_layer(text(write_pairs(tmp_path), fields, more))
+
+
+def test_two_tops(tmp_path: Path, make_layer: MakeLayer) -> None:
+    layer = make_layer(text(write_pairs(tmp_path)).replace("top: 'sizes'", ""))
+    assert layer.infer_shapes() == [(2, 3, 12, 14), (2, 1, 12, 14)]
+    assert len(layer.next_batch()) == 2
