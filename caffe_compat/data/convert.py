@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -45,10 +45,10 @@ class Conversion:
 
 
 class Entries(Protocol):
-    """Names and labels by number; an ImageList or a list of pairs."""
+    """Names and labels by number; an ImageList, or a list of pairs.  What a label is, the maker of records knows."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, number: int, /) -> tuple[str, int]: ...
+    def __getitem__(self, number: int, /) -> tuple[str, Any]: ...
 
 
 def convert_images(
@@ -61,14 +61,16 @@ def convert_images(
     report: Callable[[int, DataError | None], None] | None = None,
     threads: int | None = None,
     read: Callable[[str], bytes] = read_file,
+    make: Callable[..., tuple[bytes, int]] | None = None,
 ) -> Conversion:
     """Write the images ``root + name`` and their labels to a new database ``output``.
 
     Decodes in ``threads`` threads (default: all cores), writes in order.  ``order``: numbers of
-    entries; ``read``: gives the bytes of a ``root + name``.  An image that cannot be read is left
-    out, as in Caffe; ``report(done, problem)`` is called after each image.  An interrupted LMDB
-    conversion goes on where it stopped when it is started again with the same arguments.  Raises
-    DataError when ``output`` exists, no image can be read, or, with ``check_size``, sizes differ.
+    entries; ``read``: gives the bytes of a ``root + name``; ``make``: makes a record in place of
+    ``make_record``.  An image that cannot be read is left out, as in Caffe; ``report(done, problem)``
+    is called after each image.  An interrupted LMDB conversion goes on where it stopped when it is
+    started again with the same arguments.  Raises DataError when ``output`` exists, no image can be
+    read, or, with ``check_size``, sizes differ.
     """
     if options.backend not in ("lmdb", "leveldb"):
         raise DataError(f"backend is {options.backend!r}; expected lmdb or leveldb")
@@ -83,7 +85,16 @@ def convert_images(
     problem: DataError | None = None  # of the first image that is left out
     skipped = start - records
     with writer:
-        made = _records(root, entries, order, options, start=start, threads=threads or usable_cores(), read=read)
+        made = _records(
+            root,
+            entries,
+            order,
+            options,
+            start=start,
+            threads=threads or usable_cores(),
+            read=read,
+            make=make or make_record,
+        )
         for number, (name, record, values) in enumerate(made, start):
             if isinstance(record, DataError):
                 skipped += 1
@@ -130,9 +141,9 @@ def make_record(
         encoding = path.rpartition(".")[2].lower()
     if not encoding:
         return encode_datum(np.ascontiguousarray(image.transpose(2, 0, 1)), label), image.size
-    if not height and not width and _is_extension(path, encoding):
+    if not height and not width and is_extension(path, encoding):
         return encode_image(data, label), 0
-    return encode_image(_encode_file(image, encoding, path), label), 0
+    return encode_image(encode_file(image, encoding, path), label), 0
 
 
 def _records(
@@ -144,20 +155,21 @@ def _records(
     start: int,
     threads: int,
     read: Callable[[str], bytes],
+    make: Callable[..., tuple[bytes, int]],
 ) -> Iterator[tuple[str, _Record | DataError, int]]:
-    def make(name: str, label: int) -> tuple[str, _Record | DataError, int]:
+    def make_one(name: str, label: Any) -> tuple[str, _Record | DataError, int]:
         try:
-            value, values = make_record(root + name, label, options, read)
+            value, values = make(root + name, label, options, read)
             return name, _Record(value), values
         except DataError as error:
             return name, error, 0
 
-    def start_making(name: str, label: int) -> Future[tuple[str, _Record | DataError, int]]:
+    def start_making(name: str, label: Any) -> Future[tuple[str, _Record | DataError, int]]:
         try:
-            return pool.submit(make, name, label)
+            return pool.submit(make_one, name, label)
         except RuntimeError:  # no more threads for this process
             made: Future[tuple[str, _Record | DataError, int]] = Future()
-            made.set_result(make(name, label))
+            made.set_result(make_one(name, label))
             return made
 
     ahead = 4 * threads  # how many images wait in memory
@@ -209,7 +221,8 @@ def _check_size(size: int | None, record: _Record, values: int, name: str) -> in
     return size
 
 
-def _is_extension(path: str, encoding: str) -> bool:
+def is_extension(path: str, encoding: str) -> bool:
+    """Whether a file's name says that it is of this encoding."""
     extension, wanted = path.rpartition(".")[2].lower(), encoding.lower()
     return extension == wanted or (wanted == "jpg" and extension == "jpeg")
 
@@ -221,7 +234,8 @@ def _check_encoding(encoding: str) -> None:
         raise DataError(f"encode_type is {encoding!r}, which OpenCV cannot write; expected a type such as png or jpg")
 
 
-def _encode_file(image: np.ndarray, encoding: str, path: str) -> bytes:
+def encode_file(image: np.ndarray, encoding: str, path: str) -> bytes:
+    """The bytes of an image file; DataError, which names ``path``, for an encoding that OpenCV does not know."""
     import cv2
 
     try:

@@ -79,12 +79,17 @@ class DatabaseSource:
 
         ``use`` is called again, with the batch read anew, where another process may have written over it meanwhile.
         """
+        return self.undisturbed(lambda: use(*self._read()))
+
+    def undisturbed(self, work: Callable[[], T]) -> T:
+        """What ``work`` makes of the next records, from the same place again where another process may have written
+        over them meanwhile."""
         while True:
             cursor = self._keep_up()
             offset, position, bad_records = self._offset, cursor.position(), self.bad_records.count
-            random = self.transformer.get_state()
+            random = self.random_state()
             try:
-                result = use(*self._read())
+                result = work()
             except DataError:
                 if not self.database.overtaken():
                     raise
@@ -93,7 +98,7 @@ class DatabaseSource:
                     return result
             cursor.go_back(position)
             self._offset, self.bad_records.count = offset, bad_records
-            self.transformer.set_state(random)
+            self.set_random_state(random)
 
     def _keep_up(self) -> Any:
         """The cursor, in the present state of the database."""
@@ -118,7 +123,7 @@ class DatabaseSource:
         return {
             "offset": self._offset,
             "position": self._cursor.position() if self._cursor is not None else None,
-            "random": self.transformer.get_state(),
+            "random": self.random_state(),
             "bad_records": self.bad_records.count,
         }
 
@@ -130,8 +135,16 @@ class DatabaseSource:
             cursor.keep_up()
             cursor.seek(state["position"])
         self._offset, self._cursor = index(state["offset"]), cursor
-        self.transformer.set_state(state["random"])
+        self.set_random_state(state["random"])
         self.bad_records.count = state["bad_records"]
+
+    def random_state(self) -> str | None:
+        """Where the random streams stand."""
+        return self.transformer.get_state()
+
+    def set_random_state(self, state: str | None) -> None:
+        """Continue from a ``random_state``."""
+        self.transformer.set_state(state)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_cursor": None, "_resume": self.state()}

@@ -1,53 +1,41 @@
 """SoftmaxWithLoss: multinomial logistic loss of the softmax of the bottom."""
 
-from typing import Any
+import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from caffe_compat.errors import NetError, reading
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
+from caffe_compat.layers.shared.log_loss import floored_log_loss
 from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
-
-# Caffe floors probabilities at the smallest normal float before the logarithm.
-LOG_FLT_MIN = float(torch.log(torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float64)))
-
-
-class _FlooredLogLoss(torch.autograd.Function):
-    """-log(max(p, FLT_MIN)) per place; its gradient is p - onehot, floored or not, as in Caffe."""
-
-    @staticmethod
-    def forward(ctx: Any, scores: Tensor, labels: Tensor, counted: Tensor) -> Tensor:
-        # scores (outer, classes, inner); labels and counted (outer, inner)
-        log_p = functional.log_softmax(scores, 1)
-        ctx.save_for_backward(log_p, labels, counted)
-        picked = log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
-        return -picked.clamp(min=LOG_FLT_MIN) * counted
-
-    @staticmethod
-    def backward(ctx: Any, top_diff: Tensor) -> tuple[Tensor, None, None]:
-        log_p, labels, counted = ctx.saved_tensors
-        weight = (top_diff * counted).unsqueeze(1)
-        diff = log_p.exp() * weight
-        return diff.scatter_add_(1, labels.unsqueeze(1), -weight), None, None
 
 
 @register("SoftmaxWithLoss")
 class SoftmaxWithLoss(Layer):
     """Scores (N, C, ...) and labels (N, ...) -> scalar loss.  ``loss_param``: ignore_label,
-    normalization; ``softmax_param``: axis."""
+    normalization; ``softmax_param``: axis.
 
-    param_fields = ("loss_param", "softmax_param")
+    SegNet's ``weight_by_label_freqs`` multiplies each loss by its label's ``class_weighting``; the normaliser does not
+    count weights.  DeepLab 1's ``softmaxloss_param``: any number of ``ignore_label``, and ``weight_source``, a file of
+    weights of the classes; the loss is then divided by the sum of the weights of all labels that count.
+    """
+
+    param_fields = ("loss_param", "softmax_param", "softmaxloss_param")
+    fork_fields = ("loss_param.weight_by_label_freqs", "loss_param.class_weighting")
     bottom_count = (2, 2)
     top_count = (1, 2)
     is_loss = True
     keeps_forward = True
     reads_again = (1,)
     no_gradient_bottoms = (1,)
+    constant_buffers = ("class_weights",)
     graph_safe = True
+
+    class_weights: Tensor | None  # (C)
 
     def setup(self, scores: Shape, labels: Shape) -> None:
         if self.num_tops > 1:
@@ -55,8 +43,30 @@ class SoftmaxWithLoss(Layer):
             self.fail("a second top (the probabilities) is refused by Caffe 1.0 too; add a Softmax layer for them")
         loss_param = self.param.loss_param
         self.axis = int(self.param.softmax_param.axis)
-        self.ignore_label = int(loss_param.ignore_label) if loss_param.HasField("ignore_label") else None
+        ignored = [loss_param.ignore_label] if loss_param.HasField("ignore_label") else []
+        self.ignored = sorted({*map(int, ignored), *map(int, self.param.softmaxloss_param.ignore_label)})
         self.mode = normalization_mode(loss_param)
+        self.by_weights = self.param.HasField("softmaxloss_param")
+        weights = self._read_weights()
+        tensor = None if weights is None else torch.tensor(weights, dtype=self.context.dtype)
+        self.register_buffer("class_weights", tensor, persistent=False)
+
+    def _read_weights(self) -> list[float] | None:
+        loss_param, source = self.param.loss_param, self.param.softmaxloss_param.weight_source
+        weighted = bool(loss_param.weight_by_label_freqs)
+        if loss_param.class_weighting and not weighted:
+            self.warn("loss_param.class_weighting has no effect without weight_by_label_freqs: true, as in SegNet")
+        if not source:
+            return list(loss_param.class_weighting) if weighted else None
+        if weighted:
+            self.fail(
+                "has weight_by_label_freqs (SegNet) and softmaxloss_param.weight_source (DeepLab); keep one of them"
+            )
+        with reading(source, "a list of weights", NetError), open(source, encoding="utf-8") as file:
+            weights = [float(word) for word in file.read().split()]
+        if any(not 0 <= weight < math.inf for weight in weights):
+            self.fail(f"{source}: has weights below 0, or not finite; expected at least 0")
+        return weights
 
     def infer_shapes(self, scores: Shape, labels: Shape) -> list[Shape]:
         check_same_batch(self, scores, labels)
@@ -67,6 +77,8 @@ class SoftmaxWithLoss(Layer):
                 f"{count(labels)} labels (shape {labels}) for {expected} predictions (shape {scores}, "
                 f"class axis {axis}); expected one label per prediction, from 0 to {scores[axis] - 1}"
             )
+        if self.class_weights is not None and len(self.class_weights) != scores[axis]:
+            self.fail(f"{len(self.class_weights)} class weights for {scores[axis]} classes; expected one for each")
         return [()]
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
@@ -76,12 +88,19 @@ class SoftmaxWithLoss(Layer):
         inner = flat.shape[2]
         flat_labels = labels.detach().reshape(outer, inner)
         counted = torch.ones_like(flat_labels, dtype=scores.dtype)
-        if self.ignore_label is not None:
-            ignored = flat_labels.long() == self.ignore_label
+        if self.ignored:
+            whole = flat_labels.long()
+            ignored = torch.zeros_like(whole, dtype=torch.bool)
+            for value in self.ignored:
+                ignored |= whole == value
             counted = (~ignored).to(scores.dtype)
             flat_labels = torch.where(ignored, torch.zeros_like(flat_labels), flat_labels)
         label = to_indices(self, flat_labels, classes, "label")
-        losses = _FlooredLogLoss.apply(flat, label, counted)
+        weights = counted if self.class_weights is None else counted * self.class_weights.to(counted.dtype)[label]
+        losses = floored_log_loss(flat, label, weights)
+        if self.by_weights:
+            total = weights.sum()
+            return losses.sum() / torch.where(total > 0, total, torch.ones_like(total))
         top: Tensor = losses.sum() / normalizer(self.mode, outer, inner, counted.sum())
         return top
 

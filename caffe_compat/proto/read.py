@@ -191,6 +191,10 @@ def _check_strings(message: Message, place: str) -> None:
                 _check_strings(child, place)
 
 
+#: fields of forks that the solver reads: SSD's average precision
+_READ_FIELDS = {"SolverParameter": ("eval_type", "ap_version", "show_per_class_result")}
+
+
 def _settle_fork_fields(message: Message, name: str) -> None:
     """Take out what only says how a fork computes.  ProtoError for other fields that forks added to NetParameter or
     SolverParameter itself; layers see to their own.
@@ -199,7 +203,7 @@ def _settle_fork_fields(message: Message, name: str) -> None:
     kind = message.DESCRIPTOR.name
     caffes, forks = (s.names[kind].DESCRIPTOR.fields_by_name for s in (load_caffe_schema(), load_schema()))
     for field, _ in message.ListFields():
-        if field.name in forks and field.name not in caffes:
+        if field.name in forks and field.name not in caffes and field.name not in _READ_FIELDS.get(kind, ()):
             raise ProtoError(
                 f"{name}: {field.name} is no field of Caffe 1.0 but of a fork, and nothing here reads it in a {kind}; "
                 "remove it"

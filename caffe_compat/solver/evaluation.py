@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from caffe_compat.errors import NetError
 from caffe_compat.net import Net
 from caffe_compat.precision import autocast
 from caffe_compat.proto import caffe_pb2
+from caffe_compat.solver.average_precision import COLUMNS, Precision, Verdicts
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.scores import make_scores
 
@@ -42,6 +44,8 @@ class Evaluation:
         self._log.testing(iteration, number)
         compute_loss = self._param.test_compute_loss
         net, batches = self._nets[number], self._param.test_iter[number]
+        if self._param.eval_type == "detection":
+            return self._run_detection(iteration, number)
         result = evaluate(net, batches, self._run_net, compute_loss=compute_loss, interrupted=self._interrupted)
         if result is None:
             self._log.test_interrupted()
@@ -49,6 +53,56 @@ class Evaluation:
         mean_loss, scores = result
         self._log.test(iteration, number, mean_loss, scores)
         return scores
+
+    def _run_detection(self, iteration: int, number: int) -> list[Score]:
+        """SSD's test: the mean average precision of each output, all made by DetectionEvaluate."""
+        param, net = self._param, self._nets[number]
+        result = evaluate_detections(
+            net,
+            param.test_iter[number],
+            self._run_net,
+            version=param.ap_version,
+            compute_loss=param.test_compute_loss,
+            interrupted=self._interrupted,
+        )
+        if result is None:
+            self._log.test_interrupted()
+            return []
+        loss, found = result
+        self._log.test_detection(iteration, number, loss, found, per_class=param.show_per_class_result)
+        return [Score(name, precision.mean) for name, precision in found.items()]
+
+
+def evaluate_detections(
+    net: Net,
+    batches: int,
+    run_net: Callable[[Net], Result],
+    *,
+    version: str,
+    compute_loss: bool,
+    interrupted: Callable[[], bool],
+) -> tuple[float | None, dict[str, Precision]] | None:
+    """(mean loss or None, {output: average precision of ``version``}) over ``batches`` forward passes.
+
+    NetError where an output is not DetectionEvaluate's.  None when ``interrupted``, asked before each batch, says yes.
+    """
+    verdicts = {name: Verdicts() for name in net.outputs}
+    loss = 0.0
+    for _ in range(batches):
+        if interrupted():
+            return None
+        outputs, batch_loss = run_net(net)
+        loss += float(batch_loss) if compute_loss else 0.0
+        for name, own in verdicts.items():
+            shape = outputs[name].shape
+            if len(shape) != 4 or shape[3] != COLUMNS:
+                raise NetError(
+                    f'{net.source}: output "{name}" has shape {tuple(shape)}; eval_type "detection" expects outputs of '
+                    f"DetectionEvaluate, (1, 1, rows, {COLUMNS}); send others to a Silence layer"
+                )
+            own.add(outputs[name].detach().float().cpu().reshape(-1, COLUMNS).numpy())
+    found = {name: own.precision(version) for name, own in verdicts.items()}
+    return loss / batches if compute_loss and batches else None, found
 
 
 def evaluate(
@@ -67,11 +121,22 @@ def evaluate(
         outputs, batch_loss = run_net(net)
         values = [outputs[name].detach().reshape(-1) for name in net.outputs]
         flat = torch.cat(values) if values else torch.zeros(0)
+        check_same_size(net, outputs, flat, total)
         total = flat.clone() if total is None else total + flat
         if compute_loss:
             loss = loss.to(batch_loss.device) + batch_loss.detach()
     means = [] if total is None else (total / batches).tolist()
     return float(loss) / batches if compute_loss and batches else None, make_scores(net, outputs, means)
+
+
+def check_same_size(net: Net, outputs: Mapping[str, Tensor], values: Tensor, total: Tensor | None) -> None:
+    """NetError where a batch has another number of ``values`` than those in ``total``: they have no mean."""
+    if total is not None and len(values) != len(total):
+        shapes = ", ".join(f"{name} {tuple(outputs[name].shape)}" for name in net.outputs)
+        raise NetError(
+            f"{net.source}: a batch has {len(values)} output values ({shapes}), the one before {len(total)}; outputs "
+            'of DetectionEvaluate need a solver with eval_type: "detection"'
+        )
 
 
 def forward(net: Net, precision: str) -> Result:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TextIO
 
 from caffe_compat.errors import printable
 from caffe_compat.glog_settings import SETTINGS
+from caffe_compat.solver.average_precision import Precision
 from caffe_compat.solver.events import (
     DoneEvent,
     Event,
@@ -267,6 +268,22 @@ class Log(Glog):
             self.line("solver.cpp:414", f"    Test net output #{i}: {format_score(score)}")
         self._emit(TestEvent, iteration, net=net, loss=loss, outputs=_as_dict(scores))
 
+    def test_detection(
+        self, iteration: int, net: int, loss: float | None, found: dict[str, Precision], *, per_class: bool
+    ) -> None:
+        """A test pass of SSD's ``eval_type: detection`` has ended: the mean average precision of each output."""
+        if loss is not None:
+            self.line("solver.cpp:499", f"Test loss: {loss:g}")
+        for i, (name, precision) in enumerate(found.items()):
+            for label, value in precision.labels.items():
+                if value is None:
+                    self.line("solver.cpp:524", f"Missing true_pos for label: {label}", severity="W")
+                elif per_class:
+                    self.line("solver.cpp:540", f"class{label}: {value:g}")
+            self.line("solver.cpp:546", f"    Test net output #{i}: {name} = {precision.mean:g}")
+        outputs = {name: precision.mean for name, precision in found.items()}
+        self._emit(TestEvent, iteration, net=net, loss=loss, outputs=outputs)
+
     def test_interrupted(self) -> None:
         """A test pass ends at somebody's request."""
         self.line("solver.cpp:396", "Test interrupted.")
@@ -473,7 +490,7 @@ class ExtractFeaturesLog(Glog):
 
 
 class ConvertImagesetLog(Glog):
-    """``convert_imageset``."""
+    """``convert_imageset`` and SSD's ``convert_annoset``."""
 
     def shuffling(self, seed: int) -> None:
         """The order is drawn, from a seed that repeats it."""
@@ -490,6 +507,10 @@ class ConvertImagesetLog(Glog):
     def left_out(self, problem: Exception) -> None:
         """An image that cannot be read."""
         self.line("io.cpp:80", f"{problem}; left out", severity="E")
+
+    def odd_annotation(self, problem: str) -> None:
+        """Something in a file of boxes that is taken as it stands."""
+        self.line("io.cpp:274", problem, severity="W")
 
     def progress(self, files: int) -> None:
         """So many files so far."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from caffe_compat.errors import SolverError, seen_from
 from caffe_compat.proto import caffe_pb2
+from caffe_compat.solver.average_precision import VERSIONS
 from caffe_compat.solver.rules import RULES
 from caffe_compat.solver.rules.base import REGULARIZATIONS
 
@@ -25,6 +26,9 @@ def check_solver(param: caffe_pb2.SolverParameter, source: str) -> None:
             raise SolverError(f"{source}: test_iter (entry {i + 1}) is {count}; expected at least 0")
     if param.regularization_type not in REGULARIZATIONS:
         raise SolverError(f'{source}: regularization_type is "{param.regularization_type}"; expected L2 or L1')
+    for field, choices in (("eval_type", ("classification", "detection")), ("ap_version", VERSIONS)):
+        if getattr(param, field) not in choices:
+            raise SolverError(f'{source}: {field} is "{getattr(param, field)}"; expected {" or ".join(choices)}')
 
 
 def _check_least(param: caffe_pb2.SolverParameter, field: str, least: int, source: str) -> None:

@@ -16,7 +16,7 @@ from caffe_compat.progress import show_progress
 from caffe_compat.solver.log import ConvertImagesetLog
 from caffe_compat.tools._values import int32, whole
 
-_LINES_EVERY = 1000
+LINES_EVERY = 1000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert; returns the exit status."""
     log = ConvertImagesetLog()
     images = ImageList(args.list_file)
-    order = _shuffled(len(images), args.seed, log) if args.shuffle else None
+    order = shuffled(len(images), args.seed, log) if args.shuffle else None
     log.total(len(images))
     if args.encode_type and not args.encoded:
         log.assuming_encoded()
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             update(done)
             if problem is not None:
                 log.left_out(problem)
-            if done % _LINES_EVERY == 0:
+            if done % LINES_EVERY == 0:
                 log.progress(done)
 
         made = convert_images(
@@ -85,7 +85,7 @@ def _warn(args: argparse.Namespace, images: ImageList) -> None:
         warnings.warn(problem, stacklevel=2)
 
 
-def _shuffled(count: int, seed: int | None, log: ConvertImagesetLog) -> list[int]:
+def shuffled(count: int, seed: int | None, log: ConvertImagesetLog) -> list[int]:
     from caffe_compat.random import CaffeGenerator
 
     seed = secrets.randbits(32) if seed is None else seed

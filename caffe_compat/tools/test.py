@@ -11,6 +11,7 @@ from caffe_compat.errors import NetError
 from caffe_compat.net import Net
 from caffe_compat.solver.copy_weights import copy_weights
 from caffe_compat.solver.devices import device_of, parse_gpus
+from caffe_compat.solver.evaluation import check_same_size
 from caffe_compat.solver.log import CaffeTestLog, Score
 from caffe_compat.solver.scores import score_names
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
@@ -60,6 +61,7 @@ def score(net: Net, iterations: int, log: CaffeTestLog) -> list[Score]:
         outputs, loss = net.forward_with_loss()
         names = score_names(net, outputs)
         values = [float(v) for name in net.outputs for v in outputs[name].reshape(-1)]
+        check_same_size(net, outputs, torch.tensor(values), torch.tensor(total) if batch else None)
         for (name, _), value in zip(names, values, strict=True):
             log.batch(batch, name, value)
         total = [a + b for a, b in zip(total, values, strict=True)] if batch else values

@@ -24,6 +24,8 @@ from rich.console import Console
 from caffe_compat import random
 from caffe_compat.atomic_file import write_bytes
 from caffe_compat.data import Loader, Transformer, encode_datum, write_lmdb
+from caffe_compat.data.annotated_transformer import AnnotatedTransformer
+from caffe_compat.data.annotations import encode_annotated, parse_annotated
 from caffe_compat.data.convert import ConvertOptions, convert_images
 from caffe_compat.data.datum import decode_image, encode_image, parse_datum
 from caffe_compat.data.image_list import ImageList
@@ -32,6 +34,8 @@ from caffe_compat.data.layers.hdf5_data import HDF5Source
 from caffe_compat.data.leveldb import LevelDBReader, LevelDBWriter
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.data.mean import read_mean, write_mean
+from caffe_compat.data.pair_list import PairList
+from caffe_compat.data.voc_annotation import read_label_map, read_voc
 from caffe_compat.data.window_file import WindowFile
 from caffe_compat.errors import DataError
 from caffe_compat.net import Net
@@ -408,6 +412,44 @@ def lmdbs(folder: Path) -> list[bytes]:
         write_lmdb(path, lmdb_records(count, size))
         made.append((path / "data.mdb").read_bytes())
     return made
+
+
+def annotated_records(_: Path) -> list[bytes]:
+    boxes = [(1, (0.25, 0.25, 0.5, 0.75), False), (2, (0.5, 0.0, 1.0, 0.5), True)]
+    return [encode_annotated(record, boxes) for _, record in lmdb_records(2)]
+
+
+ANNOTATED = (
+    """mirror: true expand_param { max_expand_ratio: 2 } emit_constraint { emit_type: MIN_OVERLAP emit_overlap: 0.5 }"""
+)
+
+
+@reader("annotated_datum", annotated_records, "wire", ".bin", names_file=False)
+def _annotated_datum(path: Path) -> None:
+    record = parse_annotated(path.read_bytes())
+    transformer = AnnotatedTransformer(parse_message(ANNOTATED, caffe_pb2.TransformationParameter()), "TRAIN")
+    image = transformer.image_of(record)
+    with random.scope(1):
+        transformer.apply(image, transformer.plan(record, image))
+
+
+VOC = b"""<annotation><size><width>20</width><height>10</height></size><object><name>cat</name><difficult>1</difficult>
+<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>13</xmax><ymax>9</ymax></bndbox></object></annotation>"""
+
+
+@reader("voc", lambda _: [VOC], "text", ".xml")
+def _voc(path: Path) -> None:
+    read_voc(path, (10, 20), {"cat": 1}, lambda _: None)
+
+
+@reader("label_map", lambda _: [b'item { name: "cat" label: 1 display_name: "a cat" } item { }'], "text", ".prototxt")
+def _label_map(path: Path) -> None:
+    read_label_map(path, unique=True)
+
+
+@reader("pair_list", lambda _: [b"a.jpg a.png\nb.jpg b.png\n"], "text", ".txt")
+def _pair_list(path: Path) -> None:
+    PairList(path)
 
 
 @reader("lmdb", lmdbs, "bytes", ".mdb")

@@ -1,11 +1,13 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from caffe_compat.errors import NetError
-from caffe_compat.layers.softmax_with_loss import LOG_FLT_MIN, SoftmaxWithLoss
+from caffe_compat.layers.shared.log_loss import LOG_FLT_MIN
+from caffe_compat.layers.softmax_with_loss import SoftmaxWithLoss
 from tests.layers.harness import check_layer, make_layer, noise, on_devices, run, tensor
 
 #: float64 exponentials and sums
@@ -117,3 +119,49 @@ def test_labels_get_no_gradient() -> None:
 def test_refusals(text: str, shapes: tuple[tuple[int, ...], ...], message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_layer(SoftmaxWithLoss, text, *shapes)
+
+
+SEGNET = "loss_param { weight_by_label_freqs: true class_weighting: 0.5 class_weighting: 2 class_weighting: 1 }"
+
+
+@on_devices
+def test_segnets_class_weights(device: str) -> None:
+    """Each loss times its label's weight, over the number of labels as ever."""
+    layer = make_layer(SoftmaxWithLoss, SEGNET, (2, 3, 2), (2, 2), device=device)
+    scores = noise(2, 3, 2, device=device)
+    labels = torch.tensor([[0.0, 1.0], [2.0, 1.0]], device=device)
+    log_p = scores.detach().log_softmax(1)
+    each = [-log_p[0, 0, 0] * 0.5, -log_p[0, 1, 1] * 2, -log_p[1, 2, 0], -log_p[1, 1, 1] * 2]
+    assert run(layer, scores, labels)[0].item() == pytest.approx(float(sum(each)) / 4)
+    assert torch.autograd.gradcheck(lambda x: layer(x, labels), (scores,))
+
+
+def test_class_weights_that_do_not_fit() -> None:
+    with pytest.raises(NetError, match=r"3 class weights for 4 classes"):
+        make_layer(SoftmaxWithLoss, SEGNET, (2, 4), (2,))
+    with pytest.warns(UserWarning, match="class_weighting has no effect without weight_by_label_freqs"):
+        make_layer(SoftmaxWithLoss, "loss_param { class_weighting: 2 }", (2, 4), (2,))
+
+
+def test_deeplabs_labels_and_weights(tmp_path: Path) -> None:
+    """Several labels are ignored; the loss is divided by the sum of the weights."""
+    (tmp_path / "weights.txt").write_text("0.5 2\n1 4")
+    fields = f'softmaxloss_param {{ ignore_label: 255 ignore_label: 1 weight_source: "{tmp_path}/weights.txt" }}'
+    layer = make_layer(SoftmaxWithLoss, fields, (1, 4, 5), (1, 5))
+    scores, labels = noise(1, 4, 5), torch.tensor([[255.0, 0.0, 1.0, 3.0, 2.0]])
+    log_p = scores.detach().log_softmax(1)[0]
+    expected = -(0.5 * log_p[0, 1] + 4 * log_p[3, 3] + log_p[2, 4]) / 5.5
+    assert run(layer, scores, labels)[0].item() == pytest.approx(float(expected))
+    assert torch.autograd.gradcheck(lambda x: layer(x, labels), (scores,))
+    assert run(layer, scores, torch.full((1, 5), 255.0))[0].item() == 0
+
+
+def test_weights_of_both_forks_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "weights.txt").write_text("1 -1 1")
+    source = f'softmaxloss_param {{ weight_source: "{tmp_path}/weights.txt" }}'
+    with pytest.raises(NetError, match="weights below 0"):
+        make_layer(SoftmaxWithLoss, source, (2, 3), (2,))
+    with pytest.raises(NetError, match=r"weight_by_label_freqs .* and softmaxloss_param.weight_source"):
+        make_layer(SoftmaxWithLoss, source + SEGNET, (2, 3), (2,))
+    with pytest.raises(NetError, match="No such file"):
+        make_layer(SoftmaxWithLoss, 'softmaxloss_param { weight_source: "/no/such/file" }', (2, 3), (2,))

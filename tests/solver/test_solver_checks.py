@@ -36,6 +36,18 @@ REFUSALS = [
     ('type: "SGD"', 'type: "AdaGrad"', SolverError, "momentum is 0.9; AdaGrad takes no momentum"),
     ('type: "SGD" base_lr: 0.05 momentum: 0.9', 'type: "RMSProp" rms_decay: 1.5', SolverError, "rms_decay is 1.5"),
     ('type: "SGD"', 'type: "SGD" regularization_type: "L3"', SolverError, 'regularization_type is "L3"'),
+    (
+        "max_iter: 12",
+        'eval_type: "segmentation"',
+        SolverError,
+        'eval_type is "segmentation"; expected classif',
+    ),
+    (
+        "max_iter: 12",
+        'ap_version: "12point"',
+        SolverError,
+        'ap_version is "12point"; expected 11point or Max',
+    ),
     ('"snap"', '"nowhere/snap"', SolverError, 'cannot write to snapshot_prefix "nowhere/snap"'),
 ]
 

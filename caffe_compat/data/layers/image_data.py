@@ -1,6 +1,5 @@
 """ImageData: images and labels from files named in a list."""
 
-import operator
 from typing import Any
 
 import numpy as np
@@ -10,16 +9,14 @@ from torch import Tensor
 from caffe_compat.data.bad_records import BadRecords
 from caffe_compat.data.batch import IMAGE_FILE_CURES, BatchMaker
 from caffe_compat.data.image_list import ImageList, read_image
+from caffe_compat.data.list_order import ListOrder
 from caffe_compat.data.source_layer import SourceLayer, draw_as_thread_starts, image_shape_without_data
 from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.proto import caffe_pb2
-from caffe_compat.random import CaffeGenerator, generator
-
-_SHUFFLE_COST = 25  # of a shuffle, beside that of each image, in images
-_MOST_REPEATED = 2**31 - 1  # images that are shuffled again to go on from a saved state: about ten minutes
+from caffe_compat.random import generator
 
 
 @register("ImageData")
@@ -100,13 +97,11 @@ class ImageListSource:
         self.transformer = transformer
         self.maker = BatchMaker(transformer, cures=IMAGE_FILE_CURES)
         self.bad_records = BadRecords(skip_bad_records)
-        self._seed = shuffle_seed
-        self._restart()
-        self._next = skip
+        self._order = ListOrder(images.path, len(images), shuffle_seed, skip)
 
     def peek_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the first image, transformed; DataError when it is unusable."""
-        image = self._read(self.images[int(self._order[self._next])][0])
+        image = self._read(self.images[self._order.peek()][0])
         if isinstance(image, DataError):
             raise image
         return self.transformer.output_shape(*image.shape)
@@ -116,7 +111,7 @@ class ImageListSource:
         entries: list[tuple[str, int]] = []
         images: list[np.ndarray | DataError] = []
         while True:
-            new = [self._next_entry() for _ in range(self.batch_size - len(entries))]
+            new = [self.images[self._order.next()] for _ in range(self.batch_size - len(entries))]
             entries += new
             images += self.maker.map(self._read, [name for name, _ in new])
             batch, problems = self.maker.open_images(images)
@@ -131,61 +126,18 @@ class ImageListSource:
 
     def state(self) -> dict[str, Any]:
         """Position and random state after the batches loaded so far."""
-        return {
-            "seed": self._seed,
-            "shuffles": self._shuffles,
-            "next": self._next,
-            "random": self.transformer.get_state(),
-            "bad_records": self.bad_records.count,
-        }
+        random = self.transformer.get_state()
+        return {**self._order.state(), "random": random, "bad_records": self.bad_records.count}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from a ``state``; repeats its shuffles.  DataError when it is that of another list."""
-        if (state["seed"] is None) != (self._seed is None):
-            raise DataError(f"{self.images.path}: the saved state is {'un' if self._seed is not None else ''}shuffled")
-        if not 0 <= state["next"] < len(self.images):
-            raise DataError(
-                f"{self.images.path}: has {len(self.images)} images; the saved state stood at {state['next']}"
-            )
-        shuffles = operator.index(state["shuffles"])
-        if shuffles * (len(self.images) + _SHUFFLE_COST) > _MOST_REPEATED:
-            raise DataError(
-                f"{self.images.path}: the saved state stood behind {shuffles} shuffles of {len(self.images)} images, "
-                "more than a training makes; damaged, start from another snapshot"
-            )
-        self._seed = state["seed"]
-        self._restart()
-        while self._shuffles < shuffles:
-            self._shuffle()
-        self._next = state["next"]
+        self._order.set_state(state)
         self.transformer.set_state(state["random"])
         self.bad_records.count = state["bad_records"]
 
     def close(self) -> None:
         """End the threads."""
         self.maker.close()
-
-    def _restart(self) -> None:
-        self._order = np.arange(len(self.images))
-        self._next = 0
-        self._shuffles = 0
-        self._shuffler = CaffeGenerator(self._seed) if self._seed is not None else None
-        self._shuffle()
-
-    def _shuffle(self) -> None:
-        if self._shuffler is not None:
-            order = self._order.tolist()
-            self._shuffler.shuffle(order)
-            self._order = np.array(order)
-            self._shuffles += 1
-
-    def _next_entry(self) -> tuple[str, int]:
-        entry = self.images[int(self._order[self._next])]
-        self._next += 1
-        if self._next == len(self._order):
-            self._next = 0
-            self._shuffle()
-        return entry
 
     def _read(self, name: str) -> np.ndarray | DataError:
         try:

@@ -32,10 +32,11 @@ def areas(boxes: Tensor, pixels: bool = False) -> Tensor:
     return torch.where(turned, 0, sides[..., 0] * sides[..., 1])
 
 
-def overlaps(first: Tensor, second: Tensor, pixels: bool = False) -> Tensor:
+def overlaps(first: Tensor, second: Tensor, pixels: bool = False, areas_in_pixels: bool | None = None) -> Tensor:
     """Intersection over union of boxes, (..., 4) and (..., 4) that broadcast -> (...).
 
     For all pairs of (A, 4) and (B, 4): ``overlaps(a.unsqueeze(1), b.unsqueeze(0))``.  Boxes that only touch have 0.
+    ``areas_in_pixels``: ``pixels`` for the boxes' own areas, where SSD counts these otherwise than what they share.
     """
     apart = ((second[..., :2] > first[..., 2:]) | (second[..., 2:] < first[..., :2])).any(-1)
     sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
@@ -43,7 +44,8 @@ def overlaps(first: Tensor, second: Tensor, pixels: bool = False) -> Tensor:
     sides = torch.where(apart.unsqueeze(-1), 0, sides)
     sides = sides + 1 if pixels else sides
     shared = sides[..., 0] * sides[..., 1]
-    union = areas(first, pixels) + areas(second, pixels) - shared
+    whole = pixels if areas_in_pixels is None else areas_in_pixels
+    union = areas(first, whole) + areas(second, whole) - shared
     return torch.where((sides > 0).all(-1), shared / union, 0)
 
 
@@ -51,6 +53,21 @@ def clip(boxes: Tensor, width: float = 1.0, height: float = 1.0) -> Tensor:
     """Boxes with their edges moved into (0, 0, width, height)."""
     limits = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes, limits).clamp(min=0)
+
+
+def project(boxes: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
+    """Boxes (..., 4) as parts of a ``frame`` (4), clipped to it, and (...): whether something of each is inside."""
+    sides = (frame[2:] - frame[:2]).repeat(2)
+    inside = clip((boxes - frame[:2].repeat(2)) / sides)
+    meets = ((boxes[..., :2] < frame[2:]) & (boxes[..., 2:] > frame[:2])).all(-1)
+    return inside, meets & (areas(inside) > 0)
+
+
+def coverage(boxes: Tensor, others: Tensor) -> Tensor:
+    """The part of each box (..., 4) that lies in the other (..., 4), which broadcast -> (...)."""
+    sides = torch.minimum(boxes[..., 2:], others[..., 2:]) - torch.maximum(boxes[..., :2], others[..., :2])
+    shared = torch.where((sides > 0).all(-1), sides[..., 0] * sides[..., 1], 0)
+    return torch.where(shared > 0, shared / areas(boxes), 0)
 
 
 def encode(boxes: Tensor, priors: Tensor, variances: Tensor | None, code_type: str) -> Tensor:

@@ -62,6 +62,16 @@ def test_clip() -> None:
     assert boxes.clip(box * 10, width=12, height=7).tolist() == [0, 2.5, 12, 7]
 
 
+def test_project_and_coverage() -> None:
+    frame = torch.tensor([0.2, 0.0, 0.6, 0.8])
+    given = torch.tensor([[0.1, 0.2, 0.4, 0.4], [0.7, 0.1, 0.9, 0.3], [0.2, 0.4, 0.6, 0.9], [0.6, 0.0, 0.8, 0.8]])
+    inside, meets = boxes.project(given, frame)
+    assert meets.tolist() == [True, False, True, False]
+    torch.testing.assert_close(inside[0], torch.tensor([0, 0.25, 0.5, 0.5]))
+    torch.testing.assert_close(inside[2], torch.tensor([0, 0.5, 1, 1]))
+    torch.testing.assert_close(boxes.coverage(given, frame), torch.tensor([2 / 3, 0, 0.8, 0]))
+
+
 def corner(box: Array, prior: Array) -> list[np.float32]:
     return [box[i] - prior[i] for i in range(4)]
 
