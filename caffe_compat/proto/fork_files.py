@@ -2,7 +2,7 @@
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import cache
 
 from caffe_compat.errors import ProtoError
@@ -71,45 +71,51 @@ def translate_net(data: bytes, place: str) -> bytes:
     refused with a ProtoError.  One that fits none is taken for one of Caffe 1.0, and a warning lists what is left out.
     Bytes that are no message at all come back as they are.
     """
-    fits = _fits().strange
+    layers = _layer_fields()
     try:
         for numbering in caffe_pb2.current_schema().numberings:
-            reading = read_numbers(data, numbering, fits)
-            if not reading.problems:
+            reading = read_numbers(data, numbering, layers)
+            if reading.fits:
                 return reading.data
-        caffe = read_numbers(data, CAFFE, fits)
-        if not caffe.problems:
+        caffe = read_numbers(data, CAFFE, layers)
+        if caffe.fits:
             return data
-        found: dict[bytes, list[tuple[Numbering, Reading]]] = {}
-        for numbering in built_in():
-            reading = read_numbers(data, numbering, fits)
-            if not reading.problems:
-                found.setdefault(reading.meaning, []).append((numbering, reading))
+        readings = [(numbering, read_numbers(data, numbering, layers)) for numbering in built_in()]
     except ProtoError:
         return data  # protobuf says what it is not
+    found = _by_meaning(reading for reading in readings if reading[1].fits)
+    if not found and caffe.problems:
+        # A field may stand in a layer that does not read it, if others tell the fork.
+        found = _by_meaning(reading for reading in readings if reading[1].own and not reading[1].problems)
     if len(found) > 1:
-        forks = " or ".join(" = ".join(numbering.name for numbering, _ in same) for same in found.values())
+        forks = " or ".join(" = ".join(numbering.name for numbering, _ in same) for same in found)
         raise ProtoError(
-            f"{place}: a binary net with numbers that Caffe 1.0 does not have ({_some(caffe.problems)}), and they mean "
-            f"different things in {forks}; give the net as prototxt, or the fork's caffe.proto with --schema (weights "
-            "can be read from the file as it is)"
+            f"{place}: a binary net with numbers that Caffe 1.0 does not have "
+            f"({_some(caffe.problems + caffe.strays)}), and they mean different things in {forks}; give the net as "
+            "prototxt, or the fork's caffe.proto with --schema (weights can be read from the file as it is)"
         )
-    for readings in found.values():
-        numbering, reading = readings[0]
+    if found:
+        numbering, reading = found[0][0]
         if reading.left_out:
             _warn(
                 f"{place}: its numbers are those of {numbering.name}; left out, as not known here: "
                 f"{_some(reading.left_out)}"
             )
         return reading.data
-    unknown = [problem for problem in caffe.problems if "number " in problem]
-    if unknown and not caffe.broken:
+    if caffe.problems and not caffe.broken:
         _warn(
             f"{place}: read as a net of Caffe 1.0; left out, as neither Caffe nor one fork known here has them: "
-            f"{_some(unknown)}; if it is a fork's, give its caffe.proto with --schema"
+            f"{_some(caffe.problems)}; if it is a fork's, give its caffe.proto with --schema"
         )
         return caffe.data
     return data  # of Caffe 1.0, with fields that have no effect; or damaged, as protobuf will say
+
+
+def _by_meaning(readings: Iterable[tuple[Numbering, Reading]]) -> list[list[tuple[Numbering, Reading]]]:
+    found: dict[bytes, list[tuple[Numbering, Reading]]] = {}
+    for numbering, reading in readings:
+        found.setdefault(reading.meaning, []).append((numbering, reading))
+    return list(found.values())
 
 
 def _warn(text: str) -> None:
@@ -123,12 +129,12 @@ def _some(notes: Iterable[str], most: int = 6) -> str:
 
 
 @cache
-def _fits() -> "Fits":
-    return Fits()
+def _layer_fields() -> "KnownFields":
+    return KnownFields()
 
 
-class Fits:
-    """Which fields belong to a layer of a type."""
+class KnownFields:
+    """Which fields belong to a layer of a type, as far as Caffe and the forks known here go."""
 
     def __init__(self) -> None:
         caffes = load_caffe_schema().names["LayerParameter"].DESCRIPTOR.fields
@@ -136,6 +142,8 @@ class Fits:
         forks = {*load_schema().names["LayerParameter"].DESCRIPTOR.fields_by_name}
         forks.update(itertools.chain.from_iterable(table.values() for table in tables))
         forks -= {item.name for item in caffes}
+        self._forks = forks
+        self._names_only = forks - {*load_schema().names["LayerParameter"].DESCRIPTOR.fields_by_name} - _OF_ANY_TYPE
         clashing = {item.name for item in caffes if item.number >= _FIRST_CLASHING_NUMBER} | forks
         self._checked = {name for name in clashing if name.endswith("_param")}
         self._forks_types = {_bare(name) for name in forks if name.endswith("_param")} | {
@@ -143,7 +151,12 @@ class Fits:
         }
         self._typed = {_bare(name) for name in {*forks, *(item.name for item in caffes)} if name.endswith("_param")}
 
-    def strange(self, kind: str, names: Iterable[str]) -> list[str]:
+    def own(self, kind: str, names: Collection[str]) -> bool:
+        """Whether one of a layer's fields is a fork's, and for this type."""
+        current = v1.TYPES.get(kind, kind)
+        return any(name in self._forks and _bare(name) == current.lower() for name in names)
+
+    def strange(self, kind: str, names: Collection[str]) -> list[str]:
         """Those of a layer's fields that its type does not have, and what it lacks; ``kind``: the type, or a V1 one."""
         needed = _NEEDED.get(kind)
         missing = [f"without {needed}"] if needed is not None and needed not in names else []
@@ -152,7 +165,8 @@ class Fits:
         if bare not in self._forks_types:
             own = own | _OF_ANY_TYPE
         if current not in _OWN_FIELDS and bare not in self._typed:
-            return missing  # a type that nobody knows may have any
+            # A type that nobody knows may have any; but of some only name and number are known.
+            return missing + [name for name in names if name in self._names_only]
         return missing + [name for name in names if name in self._checked and name not in own and _bare(name) != bare]
 
 

@@ -5,11 +5,11 @@ has those of the forks that are built in, ``--schema`` adds that of the user's f
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import FieldDescriptor
@@ -31,8 +31,6 @@ from caffe_compat.proto.wire import (
 
 #: the descriptor of a message, of either implementation of protobuf
 MessageType = Any
-#: the fields of a layer of a type that do not belong to it, and what it lacks
-StrangeFields = Callable[[str, Iterable[str]], list[str]]
 #: message -> number -> field, and the same of enums (``LossParameter.NormalizationMode``) and their values
 Table = dict[str, dict[int, str]]
 
@@ -90,18 +88,36 @@ def _numbers(enum: Any) -> dict[int, str]:
     return {value.number: value.name for value in enum.value}
 
 
+class LayerFields(Protocol):
+    """Knows which fields belong to a layer of a type."""
+
+    def strange(self, kind: str, names: Collection[str]) -> list[str]:
+        """Those of ``names`` that do not belong to it, and what it lacks."""
+
+    def own(self, kind: str, names: Collection[str]) -> bool:
+        """Whether one of them is a fork's, and for this type."""
+
+
 @dataclass
 class Reading:
-    """A net's bytes in our numbers, ``problems`` that speak against the numbering, and what it has to leave out.
+    """A net's bytes in our numbers, and what it has to leave out.
 
-    ``pieces`` make up the bytes; arrays among them are views.  ``broken``: one of the problems is a part that is no
-    message.
+    ``problems`` and ``strays`` speak against the numbering: what it does not know, and fields that do not belong to
+    their layer's type.  ``own``: how many layers have just the fork's field of their type.  ``pieces`` make up the
+    bytes; arrays among them are views.  ``broken``: one of the problems is a part that is no message.
     """
 
     pieces: list[bytes | memoryview] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    strays: list[str] = field(default_factory=list)
+    own: int = 0
     left_out: list[str] = field(default_factory=list)
     broken: bool = False
+
+    @property
+    def fits(self) -> bool:
+        """Whether nothing speaks against the numbering."""
+        return not self.problems and not self.strays
 
     @property
     def data(self) -> bytes:
@@ -177,14 +193,14 @@ def _caffes_enum(enum: Any) -> Any:
     return owner.DESCRIPTOR.enum_types_by_name.get(enum.name) if owner else None
 
 
-def read_numbers(data: bytes, numbering: Numbering, strange: StrangeFields) -> Reading:
+def read_numbers(data: bytes, numbering: Numbering, layers: LayerFields) -> Reading:
     """A NetParameter's bytes in our numbers; ProtoError where they are no protobuf message."""
-    return _Reader(data, numbering, strange).read_net()
+    return _Reader(data, numbering, layers).read_net()
 
 
 class _Reader:
-    def __init__(self, data: bytes, numbering: Numbering, strange: StrangeFields) -> None:
-        self.data, self.names, self.strange = data, _Names(numbering), strange
+    def __init__(self, data: bytes, numbering: Numbering, layers: LayerFields) -> None:
+        self.data, self.names, self.layers = data, _Names(numbering), layers
         self.reading = Reading()
         self.layer = ""
 
@@ -211,8 +227,9 @@ class _Reader:
                 names.add(known.name)
                 yield from self._value(item, known)
         if kind is not None:
-            for name in self.strange(kind, names):
-                self._note(self.reading.problems, message, None, name)
+            self.reading.own += self.layers.own(kind, names)
+            for name in self.layers.strange(kind, names):
+                self._note(self.reading.strays, message, None, name)
 
     def _value(self, item: Field, known: Any) -> Iterator[bytes | memoryview]:
         tag = encode_tag(known.number, item.wire_type)

@@ -22,7 +22,7 @@ from caffe_compat.proto import (
     write_binary_message,
     write_caffemodel,
 )
-from caffe_compat.proto.fork_files import Fits, net_writer, translate_net
+from caffe_compat.proto.fork_files import KnownFields, net_writer, translate_net
 from caffe_compat.proto.fork_numbers import CAFFE, built_in, write_numbers
 
 NETS = json.loads((Path(__file__).parents[1] / "golden" / "forks" / "nets.json").read_text())
@@ -133,6 +133,16 @@ def test_other_layers_tell_what_one_does_not() -> None:
     assert translate_net(in_numbers(segnet, "SegNet"), "f") == net(segnet).SerializeToString()
 
 
+def test_a_stray_field_where_another_layer_tells_the_fork() -> None:
+    # As in a model of NormFace: InnerProduct with the field of InnerDistance, and a layer of caffe-windows alone.
+    stray = 'layer { name: "ip" type: "InnerProduct" inner_distance_param { num_output: 2 } } '
+    own = 'layer { name: "d" type: "InnerDistance" inner_distance_param { num_output: 3 } }'
+    data = in_numbers(stray + own, "caffe-windows")
+    assert translate_net(data, "f") == net(stray + own).SerializeToString()
+    with pytest.warns(UserWarning, match=r'left out, .*: layer "ip" \(InnerProduct\): number 213 of LayerParameter'):
+        translate_net(in_numbers(stray, "caffe-windows"), "f")
+
+
 def test_numbers_of_nobody_are_left_out_with_a_line() -> None:
     data = bytes.fromhex("a2060f0a0161120154e2a60102080150ac02")  # layer { name: "a" type: "T" 2668 { 1: 1 } 10: 300 }
     with pytest.warns(UserWarning, match="read as a net of Caffe 1.0; left out, as neither Caffe nor one fork") as said:
@@ -180,11 +190,12 @@ def test_fields_of_several_forks_in_one_net(tmp_path: Path) -> None:
 
 
 def test_fields_that_belong_to_a_type() -> None:
-    strange = Fits().strange
+    strange = KnownFields().strange
     assert strange("Embed", ["embed_param", "python_param", "loss_param"]) == []
     assert strange("Embed", ["upsample_param"]) == ["upsample_param"]
     assert strange("Upsample", ["embed_param", "upsample_param"]) == ["embed_param"]
     assert strange("NobodysType", ["embed_param", "upsample_param"]) == []
+    assert strange("NobodysType", ["insanity_param"]) == ["insanity_param"]
     assert strange("BoxOutput", ["bbox_reg_param", "box_output_param"]) == []
     assert strange("CROP", []) == []
     assert strange("DECONVOLUTION", ["image_data_param"]) == ["without convolution_param"]
