@@ -20,7 +20,7 @@ Overlap = Callable[[Array, Array], Array]
 
 Result = TypeVar("Result")
 
-# As many boxes are compared with each other at a time, before the rest is compared with those of them that stay.
+# As many boxes are compared at a time, with those that stay of the better ones and then with each other.
 BLOCK = 128
 
 
@@ -98,17 +98,17 @@ def suppress(
 
 
 def _suppress_in_blocks(columns: Array, limit: Any, overlap: Overlap, most: int, fits: Any) -> Indices:
-    places, kept, room = np.arange(columns.shape[1]), [np.empty(0, np.int64)], most
-    while len(places) and room > 0:
-        block, places = places[:BLOCK], places[BLOCK:]
-        here = columns[:, block]
-        stays = _first_stays(fits(overlap(here[:, :, None], here[:, None, :]), limit), room)
-        kept.append(block[stays])
-        room -= len(stays)
-        if len(places) and room > 0:
-            rest = columns[:, None, places]
-            places = places[fits(overlap(here[:, stays, None], rest), limit).all(0)]
-    return np.concatenate(kept)
+    kept = np.empty(0, np.int64)
+    for start in range(0, columns.shape[1], BLOCK):
+        if len(kept) >= most:
+            break
+        places = np.arange(start, min(start + BLOCK, columns.shape[1]))
+        if len(kept):
+            places = places[fits(overlap(columns[:, kept, None], columns[:, None, places]), limit).all(0)]
+        here = columns[:, places]
+        stays = _first_stays(fits(overlap(here[:, :, None], here[:, None, :]), limit), most - len(kept))
+        kept = np.concatenate((kept, places[stays]))
+    return kept
 
 
 def _first_stays(fits: npt.NDArray[np.bool_], most: int) -> list[int]:
