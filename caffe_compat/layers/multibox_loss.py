@@ -12,7 +12,7 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.box_matching import UNMATCHED, match, suppress
 from caffe_compat.layers.shared.boxes import decode, encode, overlaps
 from caffe_compat.layers.shared.example import Dice, Example
-from caffe_compat.layers.shared.log_loss import floored_log_loss
+from caffe_compat.layers.shared.log_loss import LOG_FLT_MIN, floored_log_loss
 from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, random_normalization
 from caffe_compat.proto import caffe_pb2
 
@@ -283,10 +283,10 @@ class MultiBoxLoss(Layer):
         return 0.5 * (found - target).square()
 
     def _conf_losses(self, conf: Tensor, labels: Tensor) -> Tensor:
-        """(N, P) losses of the scores (N, P, C) for ``labels`` (N, P)."""
+        """(N, P) losses of the scores (N, P, C) for ``labels`` (N, P), to choose by; without a gradient."""
         if self.conf_type == "SOFTMAX":
-            flat, ones = conf.flatten(0, 1).unsqueeze(2), conf.new_ones(labels.numel(), 1)
-            return floored_log_loss(flat, labels.reshape(-1, 1), ones).view(labels.shape)
+            picked = conf.log_softmax(-1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+            return -picked.clamp(min=LOG_FLT_MIN)
         targets = (labels.unsqueeze(-1) == torch.arange(self.classes, device=conf.device)).to(conf.dtype)
         return functional.binary_cross_entropy_with_logits(conf, targets, reduction="none").sum(-1)
 

@@ -41,7 +41,8 @@ def match(shared: Tensor, threshold: float | None, ignored: Tensor | None = None
         free[prediction] = 0
         free[:, truth] = 0
     if threshold is not None:
-        near = (places == UNMATCHED) & (shared.amax(1) >= threshold) & (shared.amax(1) > 0)
+        most = shared.amax(1)
+        near = (places == UNMATCHED) & (most >= threshold) & (most > 0)
         places = torch.where(near, nearest, places)
     return places, largest
 

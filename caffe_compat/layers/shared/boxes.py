@@ -38,15 +38,18 @@ def overlaps(first: Tensor, second: Tensor, pixels: bool = False, areas_in_pixel
     For all pairs of (A, 4) and (B, 4): ``overlaps(a.unsqueeze(1), b.unsqueeze(0))``.  Boxes that only touch have 0.
     ``areas_in_pixels``: ``pixels`` for the boxes' own areas, where SSD counts these otherwise than what they share.
     """
-    apart = ((second[..., :2] > first[..., 2:]) | (second[..., 2:] < first[..., :2])).any(-1)
-    sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(first[..., :2], second[..., :2])
-    # SSD's intersection of boxes that are apart is (0, 0, 0, 0), which is one pixel in pixels.
-    sides = torch.where(apart.unsqueeze(-1), 0, sides)
-    sides = sides + 1 if pixels else sides
-    shared = sides[..., 0] * sides[..., 1]
+    left, top, right, bottom = first.unbind(-1)  # edge by edge: pairs of numbers would be slow
+    other_left, other_top, other_right, other_bottom = second.unbind(-1)
+    width = torch.minimum(right, other_right) - torch.maximum(left, other_left)
+    height = torch.minimum(bottom, other_bottom) - torch.maximum(top, other_top)
+    if pixels:
+        # SSD's intersection of boxes that are apart is (0, 0, 0, 0), which is one pixel.
+        apart = (other_left > right) | (other_right < left) | (other_top > bottom) | (other_bottom < top)
+        width, height = torch.where(apart, 0, width) + 1, torch.where(apart, 0, height) + 1
+    shared = width * height
     whole = pixels if areas_in_pixels is None else areas_in_pixels
     union = areas(first, whole) + areas(second, whole) - shared
-    return torch.where((sides > 0).all(-1), shared / union, 0)
+    return torch.where((width > 0) & (height > 0), shared / union, 0)
 
 
 def clip(boxes: Tensor, width: float = 1.0, height: float = 1.0) -> Tensor:
