@@ -15,6 +15,8 @@ from caffe_compat.proto.fork_numbers import (
     Numbering,
     Reading,
     built_in,
+    knows,
+    numbers_in,
     read_numbers,
     write_numbers,
 )
@@ -74,13 +76,15 @@ def translate_net(data: bytes, place: str) -> bytes:
     layers = _layer_fields()
     try:
         for numbering in caffe_pb2.current_schema().numberings:
-            reading = read_numbers(data, numbering, layers)
+            reading = read_numbers(data, numbering, layers, give_up=True)
             if reading.fits:
                 return reading.data
         caffe = read_numbers(data, CAFFE, layers)
         if caffe.fits:
             return data
-        readings = [(numbering, read_numbers(data, numbering, layers)) for numbering in built_in()]
+        numbers = numbers_in(data)
+        candidates = [numbering for numbering in built_in() if knows(numbering, numbers)]
+        readings = [(numbering, read_numbers(data, numbering, layers, give_up=True)) for numbering in candidates]
     except ProtoError:
         return data  # protobuf says what it is not
     found = _by_meaning(reading for reading in readings if reading[1].fits)

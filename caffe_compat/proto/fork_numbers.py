@@ -6,6 +6,7 @@ has those of the forks that are built in, ``--schema`` adds that of the user's f
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -193,19 +194,51 @@ def _caffes_enum(enum: Any) -> Any:
     return owner.DESCRIPTOR.enum_types_by_name.get(enum.name) if owner else None
 
 
-def read_numbers(data: bytes, numbering: Numbering, layers: LayerFields) -> Reading:
-    """A NetParameter's bytes in our numbers; ProtoError where they are no protobuf message."""
-    return _Reader(data, numbering, layers).read_net()
+def numbers_in(data: bytes) -> dict[str, set[int]]:
+    """The numbers in a NetParameter and its layers, by message; ProtoError where the bytes are no message."""
+    found: dict[str, set[int]] = {}
+
+    def visit(start: int, stop: int, message: MessageType) -> None:
+        numbers, position = found.setdefault(message.name, set()), start
+        while position < stop:
+            item = read_field(data, position, stop, "")
+            position = item.stop
+            numbers.add(item.number)
+            known = message.fields_by_number.get(item.number)
+            if item.wire_type == BYTES and known is not None and known.name in ("layer", "layers"):
+                visit(item.start, item.stop, known.message_type)
+
+    visit(0, len(data), caffe_pb2.NetParameter.DESCRIPTOR)
+    return found
+
+
+def knows(numbering: Numbering, found: dict[str, set[int]]) -> bool:
+    """Whether a numbering has all numbers of ``numbers_in``."""
+    names, schema = _Names(numbering), caffe_pb2.current_schema()
+    return all(numbers <= names.fields(schema.names[kind].DESCRIPTOR).keys() for kind, numbers in found.items())
+
+
+def read_numbers(data: bytes, numbering: Numbering, layers: LayerFields, *, give_up: bool = False) -> Reading:
+    """A NetParameter's bytes in our numbers; ProtoError where they are no protobuf message.
+
+    ``give_up``: stop at the first problem, without the bytes.
+    """
+    return _Reader(data, numbering, layers, give_up).read_net()
+
+
+class _GivenUp(Exception):
+    """There is a problem, and nobody wants to know of more."""
 
 
 class _Reader:
-    def __init__(self, data: bytes, numbering: Numbering, layers: LayerFields) -> None:
-        self.data, self.names, self.layers = data, _Names(numbering), layers
+    def __init__(self, data: bytes, numbering: Numbering, layers: LayerFields, give_up: bool) -> None:
+        self.data, self.names, self.layers, self.give_up = data, _Names(numbering), layers, give_up
         self.reading = Reading()
         self.layer = ""
 
     def read_net(self) -> Reading:
-        self.reading.pieces = list(self._read(0, len(self.data), caffe_pb2.NetParameter.DESCRIPTOR))
+        with suppress(_GivenUp):
+            self.reading.pieces = list(self._read(0, len(self.data), caffe_pb2.NetParameter.DESCRIPTOR))
         return self.reading
 
     def _read(self, start: int, stop: int, message: MessageType) -> Iterator[bytes | memoryview]:
@@ -288,6 +321,8 @@ class _Reader:
         )
         if len(notes) < _MOST_NOTES:
             notes.append(place + what)
+        if self.give_up and notes is self.reading.problems:
+            raise _GivenUp
 
 
 def _fits_wire_type(known: FieldDescriptor, wire_type: int) -> bool:

@@ -12,7 +12,9 @@ from caffe_compat.proto.fork_numbers import (
     OURS,
     Numbering,
     built_in,
+    knows,
     numbering_of,
+    numbers_in,
     read_numbers,
     write_numbers,
 )
@@ -141,11 +143,23 @@ def test_what_speaks_against_a_numbering() -> None:
     assert damaged.problems == ['layer "a" (T): number 106 of LayerParameter (damaged)']
     assert damaged.broken
     assert read("5803").problems == ["number 11 of NetParameter"]
+    assert len(read("58036003").problems) == 2
+    short = read_numbers(bytes.fromhex("58036003"), CAFFE, any_type, give_up=True)
+    assert (short.problems, short.data) == (["number 11 of NetParameter"], b"")
     known = read(layer.format(6 + 5) + "e212020801", MINE)
     assert (known.problems, known.left_out) == ([], ['layer "a" (T): number 300 of LayerParameter nobody_knows'])
     assert read("a206021003").problems == ['layer "" (): number 2 of LayerParameter']  # type: 3
     with pytest.raises(ProtoError, match="needs 9 bytes"):
         read("a20609")
+
+
+def test_numbers_in_a_net() -> None:
+    data = bytes.fromhex("0a016ea206080a0161f20802080312022803")  # name, layer { name, 142 }, layers { type }
+    found = numbers_in(data)
+    assert found == {"NetParameter": {1, 2, 100}, "LayerParameter": {1, 142}, "V1LayerParameter": {5}}
+    assert [knows(numbering, found) for numbering in (CAFFE, MINE)] == [True, True]
+    assert not knows(CAFFE, {"LayerParameter": {160}})
+    assert knows(MINE, {"LayerParameter": {160}})
 
 
 def test_the_numbers_of_a_file() -> None:
