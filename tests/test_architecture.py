@@ -26,6 +26,7 @@ ROOMS += [
     "pycaffe",
     "tools",
     "cli",
+    "completion",
 ]
 FILES = sorted((ROOT / "caffe_compat").rglob("*.py"))
 REPRODUCE = sorted((ROOT / "reproduce").rglob("*.py"))

@@ -235,7 +235,7 @@ def test_is_hdf5(tmp_path: Path) -> None:
         is_hdf5(tmp_path / "c")
 
 
-@pytest.mark.parametrize("text", ["min_lr: 1", 'eval_type: "detection"'])
+@pytest.mark.parametrize("text", ["min_lr: 1", "rampup_lr: 0.1"])
 def test_fields_of_a_fork_that_no_solver_reads(text: str, tmp_path: Path) -> None:
     path = tmp_path / "solver.prototxt"
     path.write_text("base_lr: 1\n" + text)

@@ -22,7 +22,7 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ImportError:
         raise CaffeCompatError("completion needs shtab; run pip install caffe-compat[completion]") from None
-    from caffe_compat.cli import complete_parser  # which lists this command, too
+    from caffe_compat.cli import complete_parser
 
     print(shtab.complete(complete_parser(), args.shell))
     return 0
