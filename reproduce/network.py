@@ -35,3 +35,8 @@ class Network:
     def test_data(self) -> str:
         """The data set that it is tested on: a reduced set has the test images of all classes."""
         return WHOLE if self.images_per_class else self.data
+
+    @property
+    def mean_data(self) -> str:
+        """The data set whose mean image it subtracts: its own, and in a transfer network its base network's."""
+        return f"half{self.split}{self.base}" if self.base_network else self.data

@@ -83,7 +83,7 @@ def _net(network: Network, settings: RunSettings, phase: str) -> Any:
     data = network.data if phase == "train" else network.test_data
     source = net.layers[0].layer
     source.source = f"../data/{data}_{'train' if phase == 'train' else 'valid'}_lmdb"
-    source.meanfile = f"../data/{network.data}_mean.binaryproto"
+    source.meanfile = f"../data/{network.mean_data}_mean.binaryproto"
     new = LEARNED[network.n :] if network.base_network else ()
     for connection in net.layers:
         layer = connection.layer

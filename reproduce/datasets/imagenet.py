@@ -55,9 +55,9 @@ def prepare(root: Path, networks: Iterable[Network], folder: Path) -> int:
     for network in networks:
         _put(prepared, network.data, "train", folder)
         _put(prepared, network.test_data, "valid", folder)
-        mean = folder / f"{network.data}_mean.binaryproto"
+        mean = folder / f"{network.mean_data}_mean.binaryproto"
         if not mean.exists():
-            _link(prepared / "means" / f"{_subset(network.data)}.binaryproto", mean)
+            _link(prepared / "means" / f"{_subset(network.mean_data)}.binaryproto", mean)
     return len((prepared / "synsets.txt").read_text().split())
 
 

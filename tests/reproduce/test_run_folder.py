@@ -10,7 +10,7 @@ from caffe_compat.proto import caffe_pb2, read_message, read_net, read_solver
 from reproduce.network import Network
 from reproduce.plan import paper_networks
 from reproduce.run_folder import LEARNED, PROTOTXT, RunSettings, write_run_folder
-from reproduce.treatments import NETBASE, RANDOM, REDUCED, transfer
+from reproduce.treatments import NETBASE, RANDOM, REDUCED, base_half, transfer
 
 
 def layers_of(network: Network, folder: Path, phase: str = "train") -> dict[str, Any]:
@@ -56,7 +56,23 @@ def test_a_transfer_starts_from_its_base_and_trains_on_its_target(tmp_path: Path
     assert list(solver.weights) == ["../halfnatmanA/caffe_train_iter_450000.caffemodel"]
     data = read_net(folder / "train.prototxt").layer[0]
     assert data.data_param.source == "../data/halfnatmanB_train_lmdb"
-    assert data.transform_param.mean_file == "../data/halfnatmanB_mean.binaryproto"
+    assert data.transform_param.mean_file == "../data/halfnatmanA_mean.binaryproto"
+
+
+def test_mean_images_are_those_of_the_base_networks_data(tmp_path: Path) -> None:
+    """As the checksums of the authors' mean files say: a transfer network, frozen or not, subtracts its base half's."""
+    cases = {
+        base_half("0", "B"): "half0B",
+        transfer("0", "A", "B", 4): "half0A",
+        transfer("0", "B", "A", 4, fine_tuned=True): "half0B",
+        transfer("1", "A", "A", 2): "half1A",
+        RANDOM.network(3): "whole",
+        NETBASE.network(): "whole",
+    }
+    for network, name in cases.items():
+        for phase in ("train", "val"):
+            data = layers_of(network, tmp_path, phase)["data"]
+            assert data.transform_param.mean_file == f"../data/{name}_mean.binaryproto"
 
 
 def test_solvers_are_the_papers(tmp_path: Path) -> None:
