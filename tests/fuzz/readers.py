@@ -63,11 +63,13 @@ from caffe_compat.tools.compare import _read_npz
 from reproduce import experiment
 from reproduce.datasets.cifar100 import load_cifar100
 from reproduce.datasets.fashion_mnist import load_fashion_mnist
+from reproduce.folder_networks import read_network, write_network
 from reproduce.imagenet.ilsvrc import find_valid
 from reproduce.imagenet.tar_images import TarImages
 from reproduce.options import Options
 from reproduce.plan import paper_networks
 from reproduce.results import read_result
+from reproduce.settings import note_settings, noted_mode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = Path(__file__).parent.parent / "cases"
@@ -371,13 +373,27 @@ def _result(path: Path) -> None:
 
 
 def run_settings(folder: Path) -> list[bytes]:
-    experiment._check_same_run(Options(out=folder))  # noqa: SLF001
+    note_settings(Options(out=folder), 1)
     return [(folder / "settings.json").read_bytes()]
 
 
 @reader("settings", run_settings, "json", "settings.json", names_file=False)
 def _settings(path: Path) -> None:
-    experiment._check_same_run(Options(out=path.parent))  # noqa: SLF001
+    note_settings(Options(out=path.parent), 1)
+    noted_mode(path.parent)
+
+
+def run_network(folder: Path) -> list[bytes]:
+    write_network(paper_networks()[20], folder)
+    return [(folder / "network.json").read_bytes()]
+
+
+@reader("network", run_network, "json", "network.json", names_file=False)
+def _network(path: Path) -> None:
+    folder = path.parent / "out" / paper_networks()[20].name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder)
+    read_network(folder)
 
 
 PREPARED = {"made": sorted({n.data for n in paper_networks()}), "classes": 3, "size": 16, "test_images": {"x": 4}}
