@@ -16,13 +16,14 @@ from rich.console import Console
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
+from reproduce.comparisons import verdicts
 from reproduce.dataset import Prepared, find_data_set
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.network import DEPTHS, Network
 from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
-from reproduce.publish import FIGURES, REPORT_PAGE, TABLE, publish
+from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
 from reproduce.runners import Failure, NetworksFailed, is_done, run_local
@@ -44,7 +45,8 @@ def chosen_networks(options: Options) -> list[Network]:
         if n not in depths:
             raise DataError(f"--layers {n}: expected numbers from {depths[0]} to {depths[-1]}")
     find_data_set(options.data)
-    return planned_networks(options.split, options.treatments, options.layers or depths)
+    more_seeds = range(options.seed + 1, options.seed + options.seeds)
+    return planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
 
 
 def _depths(options: Options) -> Sequence[int]:
@@ -90,6 +92,8 @@ def run(options: Options, console: Console) -> None:
         failed = _work(options, console)
     if options.step in (WHOLE_JOB, REPORT) and not (failed and not _any_done(options.out)):
         results = publish(options.out)
+        for verdict in verdicts(results):
+            console.print(f"{verdict.claim}: {verdict.text()}", **_PLAIN)
         console.print(f"{options.out / TABLE}: {len(results)} networks; see {options.out / REPORT_PAGE}", **_PLAIN)
     if failed:
         raise failed
@@ -180,7 +184,7 @@ def _remove_run(out: Path) -> None:
     folders = {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
     for folder in [*folders, out / "data", out / FIGURES]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in (SETTINGS, TABLE, REPORT_PAGE):
+    for name in (SETTINGS, TABLE, DIFFERENCES, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from caffe_compat.atomic_file import atomic_path
+from reproduce.comparisons import Difference, lines
 from reproduce.network import DEPTHS
 from reproduce.results import Result, comparable
 from reproduce.splits import NATURAL_SPLIT, RANDOM_SPLITS
@@ -87,7 +88,7 @@ def fig2_points(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | Non
 
 
 def fig2_lines(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
-    """Lines through the means, bands for what lies between them; halves as in ``fig2_points``."""
+    """Lines through the means, bands for what lies between them, bars for intervals; halves as in ``fig2_points``."""
     return _beside(ours, paper, _lines) if _on_halves(ours) else None
 
 
@@ -182,6 +183,7 @@ def _lines(axis: Axes, results: Sequence[Result]) -> None:
         axis.axhline(level, color="black", ls="--", lw=1)
         axis.plot([0], [level], "o", mfc="white", mec="black", label=BASE.label)
     curves: dict[str, Curve] = {}
+    intervals = {(line.treatment, line.n): line.difference for line in lines(results)}
     for treatment, mark in _drawn():
         rows = treatment.of(results)
         if not rows or not mark.line:
@@ -190,11 +192,20 @@ def _lines(axis: Axes, results: Sequence[Result]) -> None:
         start = ([0], [level]) if level is not None else ([], [])
         axis.plot(start[0] + depths, start[1] + values, color=mark.edge, lw=1.2, alpha=0.6 if mark.plus else 1)
         axis.plot(depths, values, mark.marker, mfc=mark.fill, mec=mark.edge, label=treatment.label)
+        for n, value in zip(depths, values, strict=True):
+            _error_bar(axis, n + mark.shift / 2, value, intervals.get((treatment.name, n)), mark.edge)
     if level is not None:
         for gap in GAPS:
             _shade(axis, gap, curves, level)
     _as_in_the_paper(axis)
     _finish(axis)
+
+
+def _error_bar(axis: Axes, x: float, value: float, difference: Difference | None, colour: str) -> None:
+    """The interval of the mean difference from base, around the mean."""
+    if difference and difference.low is not None and difference.high is not None:
+        low, high = value + difference.low - difference.mean, value + difference.high - difference.mean
+        axis.vlines(x, low, high, color=colour, lw=1)
 
 
 def _shade(axis: Axes, gap: Gap, curves: Mapping[str, Curve], level: float) -> None:

@@ -128,6 +128,9 @@ class Options:
         metadata=_read(_scale, "length of training against the solver file's", same=True, group=LENGTH),
     )
     seed: int = field(default=0, metadata=_read(int, "decides initial weights, crops and dropout", same=True))
+    seeds: int = field(
+        default=1, metadata=_read(_positive, "how many seeds, from --seed on: each network that often, for intervals")
+    )
     devices: tuple[str, ...] = field(
         default=("cpu",), metadata=_read(_devices, "cpu, or GPUs as cuda:0,1", steps=(WHOLE_JOB, PREPARE, TRAIN))
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from caffe_compat.errors import DataError, reading
+from reproduce.comparisons import lines, write_comparisons
 from reproduce.dataset import data_sets
 from reproduce.folder_networks import networks_in
 from reproduce.network import Network
@@ -13,11 +14,11 @@ from reproduce.results import DONE, FAILED, Result, paper_results, results_in, w
 from reproduce.runners import is_done
 from reproduce.settings import SETTINGS, read_noted
 
-TABLE, FIGURES, REPORT_PAGE = "results.csv", "figures", "report.html"
+TABLE, DIFFERENCES, FIGURES, REPORT_PAGE = "results.csv", "differences.csv", "figures", "report.html"
 
 
 def publish(out: Path) -> list[Result]:
-    """Write ``results.csv``, ``figures/`` and ``report.html`` from what is finished in ``out``; returns the table.
+    """Write table, differences, figures and report from what is finished in ``out``; returns the table.
 
     Raises DataError when no network is finished, or a file of one is damaged.
     """
@@ -30,6 +31,7 @@ def publish(out: Path) -> list[Result]:
     if not results:
         raise DataError(f"{out}: no network is finished here; `status {out}` says where each is")
     write_results(results, out / TABLE)
+    write_comparisons(lines(results), out / DIFFERENCES)
     paper = paper_results()
     noted = read_noted(out / SETTINGS) if (out / SETTINGS).exists() else {}
     report = Report(

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup, escape
 
 from caffe_compat.atomic_file import write_text
+from reproduce.comparisons import lines, verdicts
 from reproduce.network import DEPTHS
 from reproduce.results import COLUMNS, Result, of_kind
 from reproduce.treatments import TREATMENTS
@@ -33,12 +34,17 @@ def write_report(report: Report, file: Path) -> None:
     loader = PackageLoader("reproduce", package_path="")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     ours = report.results
+    paper = {(line.halves, line.treatment, line.n): line for line in lines(report.paper)}
     text = environment.get_template(TEMPLATE).render(
         report=report,
         figures={title: Markup(_inline(path, title)) for title, path in report.figures.items()},
         columns=COLUMNS,
         rows=[[_cell(getattr(result, column)) for column in COLUMNS] for result in ours],
         depths=sorted({*DEPTHS, *(result.n for result in ours if result.n and result.base)}),
+        claims=list(zip(verdicts(ours), verdicts(report.paper), strict=True)),
+        differences=[
+            (line, paper.get((line.halves, line.treatment, line.n))) for line in lines(ours) if line.difference
+        ],
         groups=[(title, _curves(rows, same)) for title, rows, same in _groups(ours, report.paper)],
     )
     write_text(file, text)

@@ -10,9 +10,11 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reproduce.comparisons import lines
 from reproduce.figures import GAPS, draw_all, fig2_lines, fig2_points, fig3, save
 from reproduce.plan import split_networks
 from reproduce.results import Result, paper_results
@@ -142,3 +144,21 @@ def test_random_features_are_compared_with_the_network_of_all_classes() -> None:
     other = fig3(halves, halves)
     assert other is not None
     assert "random features (minus the halves' base)" in named(other.axes[2])
+
+
+def test_bars_are_the_intervals_of_differences_from_base() -> None:
+    figure = fig2_lines(paper_results(), paper_results())
+    assert figure is not None
+    bars = [
+        path.vertices for c in figure.axes[0].collections if isinstance(c, LineCollection) for path in c.get_paths()
+    ]
+    cross = [line for line in lines(paper_results()) if (line.halves, line.treatment) == ("random", "AnB")]
+    ends = {tuple(np.asarray(bar)[:, 1]) for bar in bars}
+    for line in cross:
+        found = line.difference
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        low, high = line.mean + found.low - found.mean, line.mean + found.high - found.mean
+        assert any(end == pytest.approx((low, high)) for end in ends)
+    assert len(bars) == 7  # selffers and fine-tuned networks: four halves at most, too few

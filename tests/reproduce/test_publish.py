@@ -40,6 +40,12 @@ def test_two_splits_in_one_folder_are_one_table(tmp_path: Path) -> None:
     assert [(r.network, r.accuracy) for r in results] == [(name, 0.5 + i / 64) for i, name in enumerate(names)]
     rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert [row["network"] for row in rows] == names
+    differences = {
+        (row["halves"], row["treatment"]): row for row in csv.DictReader((tmp_path / "differences.csv").open())
+    }
+    assert list(differences) == [(h, t) for h in ("random", "natural") for t in ("base", "AnB")]
+    # each against the base of the half that it is trained on: B is the other one's number less by one
+    assert float(differences["random", "AnB"]["difference"]) == (2 / 64 - 1 / 64 + 3 / 64 - 0) / 2
     made = sorted(path.name for path in (tmp_path / "figures").glob("*.svg"))
     assert made == ["fig2_lines.svg", "fig2_points.svg", "fig3.svg"]
 

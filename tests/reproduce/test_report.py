@@ -34,6 +34,11 @@ def test_the_report_needs_no_other_file(tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
     assert re.findall(r'<svg role="img" aria-label="(.*?)"', text) == list(figures)
     assert text.index("This run.") < text.index("Yosinski, Clune")
+    claim = (
+        "<td>features grow specific: AnB at n = 7 is below base</td><td>open: 6 pairs or more are needed (--seeds)</td>"
+    )
+    assert claim in text
+    assert "-8.3 (" in text  # the authors' AnB at n = 7
     assert "<tr><td>half1A</td><td>failed: for a reason</td></tr>" in text
 
 
