@@ -22,6 +22,16 @@ class Prepared:
     classes: int
     size_px: int  # height and width of the images
     test_images: dict[str, int] = field(default_factory=dict)  # {half0A: 1550, ...}; empty: tests as in the prototxt
+    same_numbers: bool = False  # a test is shortened to one pass over them only where its numbers stay the same
+    checks: dict[str, str] = field(default_factory=dict)  # {what: how it compares with the authors'}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """In what form a data set keeps its databases, where it has a choice."""
+
+    encode_type: str = ""  # as files of this type (jpg); "": raw pixels
+    separate: bool = False  # a database for each half and reduced set, in place of one and index files
 
 
 class DataSet(ABC):
@@ -35,6 +45,7 @@ class DataSet(ABC):
     size_px: int  # height and width of the images, as far as one can know without reading them
     channels: int = 3
     needs_path: bool = False
+    has_storage: bool = False  # whether it has a choice of Storage
 
     def prototxt_folder(self, size_px: int) -> str:
         """The folder below prototxt/ for images of ``size_px``; DataError when none suits."""
@@ -45,11 +56,19 @@ class DataSet(ABC):
 
     @abstractmethod
     def prepare(
-        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+        self,
+        path: str,
+        networks: Iterable[Network],
+        folder: Path,
+        *,
+        download: bool,
+        tell: Callable[[str], None],
+        storage: Storage = Storage(),
     ) -> Prepared:
         """Write into ``folder`` what ``networks`` train and test on.
 
-        ``path`` is what follows the colon of --data, "" for nothing; ``tell`` gets a line for each database.
+        ``path`` is what follows the colon of --data, "" for nothing; ``tell`` gets a line for each database;
+        ``storage`` is for those that have a choice.
         Raises DataError when the images are not there, damaged, or too few.
         """
 
@@ -62,7 +81,14 @@ class LoadedDataSet(DataSet):
         """The images; DataError when they are not there or damaged."""
 
     def prepare(
-        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+        self,
+        path: str,
+        networks: Iterable[Network],
+        folder: Path,
+        *,
+        download: bool,
+        tell: Callable[[str], None],
+        storage: Storage = Storage(),
     ) -> Prepared:
         """See DataSet."""
         networks = list(networks)

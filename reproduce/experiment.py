@@ -17,7 +17,7 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.comparisons import verdicts
-from reproduce.dataset import Prepared, find_data_set
+from reproduce.dataset import Prepared, Storage, find_data_set
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.network import DEPTHS, Network
 from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
@@ -27,7 +27,7 @@ from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
 from reproduce.runners import Failure, NetworksFailed, is_done, run_local
-from reproduce.settings import SETTINGS, is_bound, note_settings, noted_mode, read_noted
+from reproduce.settings import IMAGES, SETTINGS, is_bound, is_text, note_settings, noted_checks, noted_mode, read_noted
 from reproduce.treatments import TREATMENTS
 
 _INT_MAX = 2**31 - 1
@@ -44,7 +44,11 @@ def chosen_networks(options: Options) -> list[Network]:
     for n in options.layers or ():
         if n not in depths:
             raise DataError(f"--layers {n}: expected numbers from {depths[0]} to {depths[-1]}")
-    find_data_set(options.data)
+    data_set, _ = find_data_set(options.data)
+    if (options.encode_type or options.separate) and not data_set.has_storage:
+        raise DataError(
+            f"--data {options.data}: has no choice of storage; --encode-type and --separate are for imagenet"
+        )
     more_seeds = range(options.seed + 1, options.seed + options.seeds)
     return planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
 
@@ -92,6 +96,9 @@ def run(options: Options, console: Console) -> None:
         failed = _work(options, console)
     if options.step in (WHOLE_JOB, REPORT) and not (failed and not _any_done(options.out)):
         results = publish(options.out)
+        unlike = [what for what, text in noted_checks(options.out).items() if "equals the authors'" not in text]
+        if unlike:
+            console.print(f"images unlike the authors', see the report: {', '.join(unlike)}", **_PLAIN)
         for verdict in verdicts(results):
             console.print(f"{verdict.claim}: {verdict.text()}", **_PLAIN)
         console.print(f"{options.out / TABLE}: {len(results)} networks; see {options.out / REPORT_PAGE}", **_PLAIN)
@@ -195,6 +202,8 @@ def _tells_of_images(noted: dict[str, Any]) -> bool:
         isinstance(made, list)
         and all(isinstance(name, str) for name in made)
         and all(type(number) is int and 0 < number < _INT_MAX for number in numbers)
+        and type(noted.get("same_numbers")) is bool
+        and is_text(noted.get("checks"))
     )
 
 
@@ -209,11 +218,18 @@ def _jobs(options: Options) -> int:
 def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> Prepared:
     """The databases of all networks: made, or found from an earlier run, which has noted them in ``images.json``."""
     folder = options.out / "data"
-    file = folder / "images.json"
+    file = options.out / IMAGES
     needed = {network.data for network in networks} | {network.test_data for network in networks}
-    known: dict[str, Any] = {"made": [], "classes": 0, "size": 0, "test_images": {}}
+    known: dict[str, Any] = {
+        "made": [],
+        "classes": 0,
+        "size": 0,
+        "test_images": {},
+        "same_numbers": False,
+        "checks": {},
+    }
     if file.exists():
-        known = read_noted(file)
+        known |= read_noted(file)
         if not _tells_of_images(known):
             raise DataError(f"{file}: is not what was noted of the images; remove {folder}, or choose another --out")
     if not needed <= set(known["made"]):
@@ -224,13 +240,15 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
             networks,
             folder,
             download=options.download,
-            tell=lambda text: console.print(text, highlight=False, markup=False),
+            tell=lambda text: console.print(text, **_PLAIN),
+            storage=Storage(options.encode_type or "", options.separate),
         )
-        known["classes"], known["size"] = made.classes, made.size_px
+        known["classes"], known["size"], known["same_numbers"] = made.classes, made.size_px, made.same_numbers
+        known["checks"] |= made.checks
         known["test_images"] |= made.test_images
         known["made"] = sorted({*known["made"], *needed})
         write_text(file, json.dumps(known, indent=1) + "\n")
-    return Prepared(known["classes"], known["size"], known["test_images"])
+    return Prepared(known["classes"], known["size"], known["test_images"], known["same_numbers"], known["checks"])
 
 
 def _settings(options: Options, data: Prepared | None) -> RunSettings:
@@ -248,6 +266,7 @@ def _settings(options: Options, data: Prepared | None) -> RunSettings:
         scale=scale,
         seed=options.seed,
         test_images=tuple(data.test_images.items()) if data else (),
+        same_numbers=bool(data and data.same_numbers),
         solver_mode="CPU" if options.devices[0] == "cpu" else "GPU",
         channels=data_set.channels,
         size_px=size_px,

@@ -156,6 +156,21 @@ class Options:
     )
     resume: bool = field(default=True, metadata=_read(None, "continue, or start anew"))
     download: bool = field(default=False, metadata=_read(None, "let torchvision fetch fashion-mnist or cifar100"))
+    encode_type: str | None = field(
+        default=None,
+        metadata=_read(
+            str,
+            "store ImageNet as files of this type: a tenth of the disk (default: raw pixels)",
+            same=True,
+            one_of=("jpg", "png"),
+        ),
+    )
+    separate: bool = field(
+        default=False,
+        metadata=_read(
+            None, "a database for each half of ImageNet, for Caffe itself, in place of index files", same=True
+        ),
+    )
     prototxt: Path | None = field(
         default=None,
         metadata=_read(Path, "folder with base/{train,val,solver}.prototxt of another network", same=True),

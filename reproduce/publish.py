@@ -12,7 +12,7 @@ from reproduce.folder_networks import networks_in
 from reproduce.network import Network
 from reproduce.results import DONE, FAILED, Result, paper_results, results_in, write_results
 from reproduce.runners import is_done
-from reproduce.settings import SETTINGS, read_noted
+from reproduce.settings import SETTINGS, noted_checks, read_noted
 
 TABLE, DIFFERENCES, FIGURES, REPORT_PAGE = "results.csv", "differences.csv", "figures", "report.html"
 
@@ -41,6 +41,7 @@ def publish(out: Path) -> list[Result]:
         figures=draw_all(results, paper, out / FIGURES),
         settings=provenance(noted, results),
         unfinished=unfinished(networks, out),
+        checks=noted_checks(out),
     )
     write_report(report, out / REPORT_PAGE)
     return results

@@ -27,6 +27,7 @@ class Report:
     figures: Mapping[str, Path] = field(default_factory=dict)  # {title: SVG file}
     settings: Mapping[str, object] = field(default_factory=dict)
     unfinished: Sequence[tuple[str, str]] = ()  # (network, why it has no result)
+    checks: Mapping[str, str] = field(default_factory=dict)  # {what of the images: how it compares with the authors'}
 
 
 def write_report(report: Report, file: Path) -> None:

@@ -44,6 +44,7 @@ class RunSettings:
     scale: float = 1.0  # of max_iter; the schedule, tests, displays and snapshots shrink with it
     seed: int | None = None  # each network's random_seed follows from it and from the name
     test_images: tuple[tuple[str, int], ...] = ()  # (data set, test images): one test passes over them once
+    same_numbers: bool = False  # one pass only where a test of the solver's length is whole passes
     solver_mode: str = "GPU"
     channels: int = 3  # of the images
     size_px: int = 256  # of the images
@@ -170,7 +171,11 @@ def _solver(network: Network, settings: RunSettings, val: Any) -> Any:
     solver.MergeFrom(caffe_pb2.SolverParameter(solver_mode=settings.solver_mode))
     images = dict(settings.test_images).get(network.test_data)
     if images is not None:
-        solver.test_iter[:] = [-(-images // _batch_size(val))]
+        batches, rest = divmod(images, _batch_size(val))
+        if not settings.same_numbers:
+            solver.test_iter[:] = [batches + bool(rest)]
+        elif batches and not rest and solver.test_iter[0] % batches == 0:
+            solver.test_iter[:] = [batches]
     if settings.seed is not None:
         solver.random_seed = _random_seed(network, settings.seed)
     if network.base_network:

@@ -10,6 +10,7 @@ from reproduce.mode import Mode
 from reproduce.options import PRECISIONS, Options
 
 SETTINGS = "settings.json"
+IMAGES = "data/images.json"  # what is known of the databases
 _CURE = "remove it, or choose another --out"
 
 
@@ -41,12 +42,12 @@ def note_settings(options: Options, threads: int) -> int:
 
 
 #: what a folder of before an option was there means by not naming it
-_UNSAID: dict[str, str] = {}
+_UNSAID = {"encode_type": "None", "separate": "False"}
 
 
 def is_bound(out: Path) -> bool:
     """Whether anything was made with the settings that ``out`` notes: a database or a network's folder."""
-    made = (out / "data" / "images.json").exists(), any((out / "data").rglob("data.mdb"))
+    made = (out / IMAGES).exists(), any((out / "data").rglob("data.mdb"))
     return any(made) or any(out.glob("*/solver.prototxt"))
 
 
@@ -67,6 +68,20 @@ def read_noted(file: Path) -> dict[str, Any]:
     if not isinstance(noted, dict):
         raise DataError(f"{file}: is no JSON object; {_CURE}")
     return noted
+
+
+def noted_checks(out: Path) -> dict[str, str]:
+    """How the images of a run compare with the authors': {what: in words}; {} where that is not known."""
+    file = out / IMAGES
+    checks = read_noted(file).get("checks", {}) if file.exists() else {}
+    if not is_text(checks):
+        raise DataError(f"{file}: checks are no texts; {_CURE}")
+    return dict(checks)
+
+
+def is_text(noted: object) -> bool:
+    """Whether it is {text: text}."""
+    return isinstance(noted, dict) and all(isinstance(text, str) for text in (*noted, *noted.values()))
 
 
 def _threads(noted: dict[str, Any], file: Path, default: int) -> int:

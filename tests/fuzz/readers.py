@@ -65,6 +65,7 @@ from reproduce.datasets.cifar100 import load_cifar100
 from reproduce.datasets.fashion_mnist import load_fashion_mnist
 from reproduce.folder_networks import read_network, write_network
 from reproduce.imagenet.ilsvrc import find_valid
+from reproduce.imagenet.mat_file import read_mat
 from reproduce.imagenet.tar_images import TarImages
 from reproduce.options import Options
 from reproduce.plan import paper_networks
@@ -396,7 +397,14 @@ def _network(path: Path) -> None:
     read_network(folder)
 
 
-PREPARED = {"made": sorted({n.data for n in paper_networks()}), "classes": 3, "size": 16, "test_images": {"x": 4}}
+PREPARED = {
+    "made": sorted({n.data for n in paper_networks()}),
+    "classes": 3,
+    "size": 16,
+    "test_images": {"x": 4},
+    "same_numbers": True,
+    "checks": {"list": "equals"},
+}
 
 
 @reader("prepared", lambda _: [json.dumps(PREPARED).encode()], "json", "images.json")
@@ -626,6 +634,16 @@ def cifar_files(folder: Path) -> list[bytes]:
 @reader("cifar", cifar_files, "bytes", "train")
 def _cifar(path: Path) -> None:
     load_cifar100(path.parent)
+
+
+def mat_files(_: Path) -> list[bytes]:
+    folder = Path(__file__).parent.parent / "golden" / "devkit"
+    return [(folder / name).read_bytes() for name in ("meta.mat", "meta_plain.mat")]
+
+
+@reader("mat", mat_files, "bytes", ".mat")
+def _mat(path: Path) -> None:
+    read_mat(path)
 
 
 def imagenet_folder(folder: Path) -> None:

@@ -24,6 +24,8 @@ def test_a_name_that_is_none_is_refused() -> None:
         Options(treatments=("base", "XnX")): "--treatments XnX: there is no such treatment; choose from base, BnB",
         Options(layers=(0,)): "--layers 0: expected numbers from 1 to 7",
         Options(data="folder"): "--data folder: says no path",
+        Options(encode_type="jpg"): "--data glyphs: has no choice of storage; --encode-type and --separate are for im",
+        Options(separate=True): "--data glyphs: has no choice of storage",
     }
     for options, message in cases.items():
         with pytest.raises(DataError, match=message):

@@ -70,6 +70,8 @@ def test_options_that_decide_the_numbers() -> None:
         "seed": "3",
         "fast": "False",
         "precision": "fp32",
+        "encode_type": "None",
+        "separate": "False",
         "prototxt": "None",
     }
 

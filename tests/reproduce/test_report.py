@@ -22,6 +22,7 @@ def test_the_report_needs_no_other_file(tmp_path: Path) -> None:
         settings=settings,
         headline="This run.",
         unfinished=unfinished,
+        checks={"list half0A.train": "600 images, MD5 x, the authors' is y"},
     )
     write_report(report, tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
@@ -39,6 +40,7 @@ def test_the_report_needs_no_other_file(tmp_path: Path) -> None:
     )
     assert claim in text
     assert "-8.3 (" in text  # the authors' AnB at n = 7
+    assert "<tr><td>list half0A.train</td><td>600 images, MD5 x, the authors&#39; is y</td></tr>" in text
     assert "<tr><td>half1A</td><td>failed: for a reason</td></tr>" in text
 
 

@@ -118,6 +118,17 @@ def test_scale_shrinks_the_whole_schedule(tmp_path: Path) -> None:
     assert read_net(folder / "train.prototxt").layer[-2].inner_product_param.num_output == 7
 
 
+@pytest.mark.parametrize(
+    ("images", "batches"),
+    [(25000, 500), (50000, 1000), (100, 2), (22450, 1000), (25001, 1000), (49, 1000)],
+)
+def test_a_test_is_one_pass_where_its_numbers_stay_the_same(tmp_path: Path, images: int, batches: int) -> None:
+    """The paper's 1000 batches of 50 are two passes over a half's 25,000 images, but 2.2 over a natural half's."""
+    settings = RunSettings(test_images=(("half0A", images),), same_numbers=True)
+    folder = write_run_folder(base_half("0", "A"), settings, tmp_path)
+    assert list(read_solver(folder / "solver.prototxt").test_iter) == [batches]
+
+
 def test_each_network_has_a_seed_of_its_own(tmp_path: Path) -> None:
     seeds = set()
     for seed in (0, 1):

@@ -8,7 +8,9 @@ import pytest
 from caffe_compat.errors import DataError
 from reproduce.mode import Mode
 from reproduce.options import Options
-from reproduce.settings import is_bound, note_settings, noted_mode, read_noted
+from reproduce.settings import is_bound, note_settings, noted_checks, noted_mode, read_noted
+
+NEWER = ("encode_type", "separate")
 
 
 def test_how_networks_are_computed_is_noted(tmp_path: Path) -> None:
@@ -41,3 +43,23 @@ def test_other_fields_are_kept(tmp_path: Path) -> None:
     note_settings(Options(out=tmp_path), 2)
     noted = json.loads((tmp_path / "settings.json").read_text())
     assert read_noted(tmp_path / "settings.json") == noted == {**Options().settings_that_decide(), "threads": 2}
+
+
+def test_a_folder_of_before_an_option_was_there_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "half0A").mkdir()
+    (tmp_path / "half0A" / "solver.prototxt").touch()
+    older = {name: value for name, value in Options().settings_that_decide().items() if name not in NEWER}
+    (tmp_path / "settings.json").write_text(json.dumps({**older, "threads": 1}))
+    assert note_settings(Options(out=tmp_path), 1) == 1
+    with pytest.raises(DataError, match="was begun with --encode-type None, not jpg"):
+        note_settings(Options(out=tmp_path, encode_type="jpg"), 1)
+
+
+def test_checks_are_texts(tmp_path: Path) -> None:
+    assert noted_checks(tmp_path) == {}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images.json").write_text('{"checks": {"list x": "equal"}}')
+    assert noted_checks(tmp_path) == {"list x": "equal"}
+    (tmp_path / "data" / "images.json").write_text('{"checks": {"list x": 3}}')
+    with pytest.raises(DataError, match="checks are no texts"):
+        noted_checks(tmp_path)
