@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from caffe_compat.errors import DataError
-from reproduce.databases import write_databases
+from reproduce.databases import count_records, stored_bytes, write_databases
 from reproduce.images import Images
 from reproduce.network import Network
 from reproduce.splits import half_classes
@@ -72,6 +72,10 @@ class DataSet(ABC):
         Raises DataError when the images are not there, damaged, or too few.
         """
 
+    @abstractmethod
+    def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
+        """How much disk ``prepare`` needs, about.  Raises DataError when the images are not there."""
+
 
 class LoadedDataSet(DataSet):
     """A data set that can hand out its images one by one; its databases are written from them."""
@@ -97,6 +101,12 @@ class LoadedDataSet(DataSet):
             half_classes(split, len(images.classes), images.natural)
         tests = write_databases(images, networks, folder, tell)
         return Prepared(len(images.classes), images.size, tests)
+
+    def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
+        """See DataSet."""
+        images = self.load(path, download=False)
+        count = count_records(images, networks)
+        return float(count * stored_bytes(len(images.record("train", 0, 0))))
 
 
 @cache

@@ -27,7 +27,16 @@ from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
 from reproduce.runners import Failure, NetworksFailed, is_done, run_local
-from reproduce.settings import IMAGES, SETTINGS, is_bound, is_text, note_settings, noted_checks, noted_mode, read_noted
+from reproduce.settings import (
+    IMAGES,
+    SETTINGS,
+    is_bound,
+    is_text,
+    note_settings,
+    noted_checks,
+    noted_mode,
+    read_noted,
+)
 from reproduce.treatments import TREATMENTS
 
 _INT_MAX = 2**31 - 1
@@ -55,29 +64,7 @@ def chosen_networks(options: Options) -> list[Network]:
 
 def _depths(options: Options) -> Sequence[int]:
     """At which learned layers the network can be cut; ours are CaffeNet's, all of them."""
-    return DEPTHS if options.prototxt is None else cut_depths(_settings(options, None))
-
-
-def show_plan(options: Options, console: Console) -> None:
-    """Print the networks, their order and what they cost; nothing is written."""
-    from reproduce.cost import training_flops  # loads torch, which --help does without
-
-    networks = chosen_networks(options)
-    data_set, _ = find_data_set(options.data)
-    total = 0.0
-    console.print(f"{'':4}{'network':24}{'treatment':10} {'starts from':14}{'trained on':14}{'TFLOP':>9}")
-    with tempfile.TemporaryDirectory() as folder:
-        for number, network in enumerate(networks, 1):
-            run_folder = write_run_folder(network, _settings(options, None), Path(folder))
-            cost = training_flops(run_folder, data_set.channels, data_set.size_px) / 1e12
-            total += cost
-            console.print(
-                f"{number:<4}{network.name:24}{network.treatment:10} {network.base_network or '-':14}{network.data:14}"
-                f"{cost:9.3f}",
-                highlight=False,
-                markup=False,
-            )
-    console.print(f"{len(networks)} networks, {total:.2f} TFLOP of training; tests come on top")
+    return DEPTHS if options.prototxt is None else cut_depths(run_settings(options, None))
 
 
 def run(options: Options, console: Console) -> None:
@@ -115,7 +102,7 @@ def _work(options: Options, console: Console) -> NetworksFailed | None:
         _check_before_anything_is_written(options, networks)
         out.mkdir(parents=True, exist_ok=True)
     else:
-        _check_devices(options)
+        check_devices(options)
         networks_in(out)  # is there such a folder?
     with _locked(out):
         if options.step != TRAIN:
@@ -135,14 +122,14 @@ def _prepare(options: Options, networks: Sequence[Network], console: Console) ->
     out = options.out
     if not options.resume:
         _remove_run(out)
-    note_settings(options, max(1, _cores() // _jobs(options)))
+    note_settings(options, max(1, cores() // jobs_of(options)))
     try:
         data = _prepare_data(options, networks, console)
     except CaffeCompatError:
         if not is_bound(out):
             (out / SETTINGS).unlink()  # nothing was made with them, so that others may be chosen
         raise
-    settings = _settings(options, data)
+    settings = run_settings(options, data)
     for network in networks:
         write_run_folder(network, settings, out)
 
@@ -154,15 +141,15 @@ def _any_done(out: Path) -> bool:
 def _check_before_anything_is_written(options: Options, networks: Sequence[Network]) -> None:
     """DataError or ProtoError for devices, images or prototxts that are not there."""
     if options.step != PREPARE:  # the machine that prepares need not be the one that trains
-        _check_devices(options)
+        check_devices(options)
     data_set, path = find_data_set(options.data)
     data_set.check(path)
     with tempfile.TemporaryDirectory() as folder:
         for network in {network.family: network for network in networks}.values():
-            write_run_folder(network, _settings(options, None), Path(folder))
+            write_run_folder(network, run_settings(options, None), Path(folder))
 
 
-def _check_devices(options: Options) -> None:
+def check_devices(options: Options) -> None:
     """DataError for GPUs that are not there."""
     numbers = [int(device.removeprefix("cuda:")) for device in options.devices if device != "cpu"]
     if numbers:
@@ -207,12 +194,14 @@ def _tells_of_images(noted: dict[str, Any]) -> bool:
     )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def _jobs(options: Options) -> int:
-    return options.jobs or (_cores() if options.devices == ("cpu",) else len(options.devices))
+def jobs_of(options: Options) -> int:
+    """How many networks are trained at a time."""
+    return options.jobs or (cores() if options.devices == ("cpu",) else len(options.devices))
 
 
 def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> Prepared:
@@ -251,7 +240,7 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
     return Prepared(known["classes"], known["size"], known["test_images"], known["same_numbers"], known["checks"])
 
 
-def _settings(options: Options, data: Prepared | None) -> RunSettings:
+def run_settings(options: Options, data: Prepared | None) -> RunSettings:
     """``data`` None: before the images have been looked at, for the plan only."""
     data_set, _ = find_data_set(options.data)
     size_px = data.size_px if data else data_set.size_px
@@ -275,10 +264,10 @@ def _settings(options: Options, data: Prepared | None) -> RunSettings:
 
 def _train(options: Options, networks: Sequence[Network], console: Console) -> NetworksFailed | None:
     """Train what is not done; returns what failed, None when everything is trained."""
-    from reproduce.cost import training_flops
+    from reproduce.cost import cost_of
 
     out = options.out
-    jobs = _jobs(options)
+    jobs = jobs_of(options)
     devices = list(islice(cycle(options.devices), jobs))
     left = [network for network in networks if not is_done(network, out)]
     done = len(networks) - len(left)
@@ -286,7 +275,7 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
         f"{len(networks)} networks, {done} of them done; {jobs} at a time on {', '.join(options.devices)}", **_PLAIN
     )
     data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))
-    costs = {n.name: training_flops(out / n.name, data_set.channels, data_set.size_px) for n in left}
+    costs = {n.name: cost_of(out / n.name, data_set.channels, data_set.size_px).all for n in left}
     with Progress(costs, done, out, console) as progress:
 
         def finish(network: Network) -> None:

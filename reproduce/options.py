@@ -176,7 +176,8 @@ class Options:
         metadata=_read(Path, "folder with base/{train,val,solver}.prototxt of another network", same=True),
     )
     dry_run: bool = field(
-        default=False, metadata=_read(None, "list the networks, their order and cost, and stop", steps=(WHOLE_JOB,))
+        default=False,
+        metadata=_read(None, "list the networks, their order and cost, hours and disk, and stop", steps=(WHOLE_JOB,)),
     )
     step: str = field(default=WHOLE_JOB, metadata={"same": False, "group": None})
 

@@ -20,7 +20,8 @@ import sys
 from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, printable
-from reproduce.experiment import run, show_plan
+from reproduce.dry_run import show_plan
+from reproduce.experiment import run
 from reproduce.options import parse
 from reproduce.runners import NetworksFailed
 

@@ -55,6 +55,18 @@ class ImageNet(DataSet):
         checks = compare(prepared, {network.data for network in networks} | set(tests))
         return Prepared(classes, self.size_px, tests, same_numbers=True, checks=checks)
 
+    def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
+        """See DataSet.  Nothing more for what is prepared already."""
+        from reproduce.imagenet.prepare import Preparation, needed_bytes
+
+        root = Path(path)
+        self.check(path)
+        if _is_prepared(root):
+            return 0.0
+        only = _names(networks)
+        job = Preparation(root=root, out=root, only=only, encode_type=storage.encode_type, separate=storage.separate)
+        return needed_bytes(job)
+
 
 DATA_SET = ImageNet()
 
@@ -71,15 +83,14 @@ def prepare(
     Returns the number of classes, and where lists, databases and means lie.  Raises DataError.
     """
     networks = list(networks)
-    if (root / "synsets.txt").is_file() and (root / "train_lmdb").exists():
+    if _is_prepared(root):
         if storage != Storage():
             raise DataError(
                 f"{root}: is prepared already; leave out --encode-type and --separate, or give them to prepare_imagenet"
             )
         prepared = root
     else:
-        names = {name for network in networks for name in (network.data, network.test_data, network.mean_data)}
-        prepared = _prepare(root, folder, frozenset(map(_subset, names)), storage)
+        prepared = _prepare(root, folder, _names(networks), storage)
     for network in networks:
         _put(prepared, network.data, "train", folder)
         _put(prepared, network.test_data, "valid", folder)
@@ -87,6 +98,16 @@ def prepare(
         if not mean.exists():
             _link(prepared / "means" / f"{_subset(network.mean_data)}.binaryproto", mean)
     return len((prepared / "synsets.txt").read_text().split()), prepared
+
+
+def _is_prepared(root: Path) -> bool:
+    return (root / "synsets.txt").is_file() and (root / "train_lmdb").exists()
+
+
+def _names(networks: Iterable[Network]) -> frozenset[str]:
+    """The subsets that networks need."""
+    names = {name for network in networks for name in (network.data, network.test_data, network.mean_data)}
+    return frozenset(map(_subset, names))
 
 
 def compare(prepared: Path, names: Iterable[str]) -> dict[str, str]:

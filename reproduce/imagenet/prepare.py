@@ -19,14 +19,13 @@ from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
 from caffe_compat.file_lock import FileLock
 from caffe_compat.progress import show_progress
+from reproduce.databases import stored_bytes
 from reproduce.imagenet.ilsvrc import ListedImages, find_train, find_valid
 from reproduce.imagenet.lists import compare_list, list_text, paper_subsets, parse_list_line
 from reproduce.imagenet.means import subset_means
 from reproduce.network import WHOLE
 
 _SAMPLE = 32  # images read for the estimate
-_PAGE_BYTES = 4096  # LMDB keeps a large record in whole pages
-_KEY_BYTES = 16  # of a record's key and header, about
 
 #: (name, training lines, validation lines or None)
 Subset = tuple[str, list[str], list[str] | None]
@@ -61,7 +60,7 @@ def prepare_imagenet(job: Preparation, *, only_estimate: bool = False) -> bool:
     subsets: list[Subset] = list(paper_subsets(train.lines, valid.lines, len(synsets)))
     print(f"{len(train.lines)} training and {len(valid.lines)} validation images of {len(synsets)} classes")
     _check_wanted(job, subsets, len(synsets))
-    options = ConvertOptions(resize_height=job.size_px, resize_width=job.size_px, encode_type=job.encode_type)
+    options = _options(job)
     need_bytes, free_bytes = _estimate(job, train, valid, subsets, options)
     if only_estimate:
         return True
@@ -118,20 +117,42 @@ def _check_wanted(job: Preparation, subsets: list[Subset], classes: int) -> None
         )
 
 
-def _estimate(
-    job: Preparation, train: ListedImages, valid: ListedImages, subsets: list[Subset], options: ConvertOptions
-) -> tuple[float, float]:
-    """(bytes needed, bytes free); prints them and the time, measured on a few images."""
+def needed_bytes(job: Preparation) -> float:
+    """The disk that ``prepare_imagenet`` would fill, from a few images.  Raises DataError as it does."""
+    train, synsets = find_train(job.root, job.train_list)
+    valid = find_valid(job.root, synsets, job.val_list)
+    subsets: list[Subset] = list(paper_subsets(train.lines, valid.lines, len(synsets)))
+    return _count_images(job, train, valid, subsets) * _sample(train, _options(job))[0]
+
+
+def _options(job: Preparation) -> ConvertOptions:
+    return ConvertOptions(resize_height=job.size_px, resize_width=job.size_px, encode_type=job.encode_type)
+
+
+def _count_images(job: Preparation, train: ListedImages, valid: ListedImages, subsets: list[Subset]) -> int:
+    """How many images are stored."""
+    images = len(train.lines) + len(valid.lines)
+    if job.separate:
+        images += sum(len(t) + len(v or ()) for name, t, v in subsets if name != WHOLE and _wants(job, name))
+    return images
+
+
+def _sample(train: ListedImages, options: ConvertOptions) -> tuple[float, float]:
+    """(bytes, seconds) of an image, on average of a few."""
     sample = train.lines[:: max(1, len(train.lines) // _SAMPLE)][:_SAMPLE]
     start_s, size = time.perf_counter(), 0
     for line in sample:
         name, label = parse_list_line(line)
-        record = make_record(train.root + name, label, options, train.read)[0]
-        size += -(-(len(record) + _KEY_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
-    seconds_each, bytes_each = (time.perf_counter() - start_s) / len(sample), size / len(sample)
-    images = len(train.lines) + len(valid.lines)
-    if job.separate:
-        images += sum(len(t) + len(v or ()) for name, t, v in subsets if name != WHOLE and _wants(job, name))
+        size += stored_bytes(len(make_record(train.root + name, label, options, train.read)[0]))
+    return size / len(sample), (time.perf_counter() - start_s) / len(sample)
+
+
+def _estimate(
+    job: Preparation, train: ListedImages, valid: ListedImages, subsets: list[Subset], options: ConvertOptions
+) -> tuple[float, float]:
+    """(bytes needed, bytes free); prints them and the time, measured on a few images."""
+    bytes_each, seconds_each = _sample(train, options)
+    images = _count_images(job, train, valid, subsets)
     need_bytes = images * bytes_each
     threads = job.threads or usable_cores()
     place = next(p for p in (job.out, *job.out.absolute().parents) if p.exists())

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, DataError
 from reproduce.dataset import Prepared
-from reproduce.experiment import _prepare_data, chosen_networks, run, show_plan
+from reproduce.experiment import _prepare_data, chosen_networks, run
 from reproduce.mode import Mode
 from reproduce.options import Options
 from reproduce.runners import Failure
@@ -30,15 +30,6 @@ def test_a_name_that_is_none_is_refused() -> None:
     for options, message in cases.items():
         with pytest.raises(DataError, match=message):
             chosen_networks(options)
-
-
-@pytest.mark.parametrize(
-    ("data", "total"), [("glyphs", "7.37"), ("fashion-mnist", "10.33"), ("imagenet:x", "22823133.62")]
-)
-def test_the_cost_of_a_plan(data: str, total: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show_plan(Options(data=data), Console(soft_wrap=True))
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"65 networks, {total} TFLOP")
 
 
 def test_depths_of_another_net_are_its_own(tmp_path: Path) -> None:
@@ -121,7 +112,7 @@ def test_what_an_earlier_run_noted_is_checked(tmp_path: Path, text: str) -> None
 def threads_of(monkeypatch: pytest.MonkeyPatch, options: Options, cores: int) -> int:
     """With how many threads each network of a run is computed on a machine with so many cores; nothing is trained."""
     modes: list[Mode] = []
-    monkeypatch.setattr("reproduce.experiment._cores", lambda: cores)
+    monkeypatch.setattr("reproduce.experiment.cores", lambda: cores)
     monkeypatch.setattr("reproduce.experiment._prepare_data", lambda *_: Prepared(3, 16, {}))
 
     def note(networks: object, out: Path, devices: object, mode: Mode, **callbacks: object) -> list[Failure]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from reproduce import experiment
+from reproduce.measure import Timing
 from reproduce.run_paper import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -222,7 +223,10 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "settings.json: No space left on device; free some space or choose another --out" in capsys.readouterr().err
 
 
-def test_dry_run_lists_the_networks_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_lists_the_networks_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reproduce.measure.measure", lambda folders, device, mode: [Timing(1.0, 1.0)] * 2)
     assert main(["--dry-run", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "65 networks" in said
