@@ -82,15 +82,22 @@ def run(options: Options, console: Console) -> None:
     if options.step in (WHOLE_JOB, PREPARE, TRAIN):
         failed = _work(options, console)
     if options.step in (WHOLE_JOB, REPORT) and not (failed and not _any_done(options.out)):
-        results = publish(options.out)
-        unlike = [what for what, text in noted_checks(options.out).items() if "equals the authors'" not in text]
-        if unlike:
-            console.print(f"images unlike the authors', see the report: {', '.join(unlike)}", **_PLAIN)
-        for verdict in verdicts(results):
-            console.print(f"{verdict.claim}: {verdict.text()}", **_PLAIN)
-        console.print(f"{options.out / TABLE}: {len(results)} networks; see {options.out / REPORT_PAGE}", **_PLAIN)
+        _publish(options.out, console)
     if failed:
         raise failed
+
+
+def _publish(out: Path, console: Console) -> None:
+    """Table, figures and report, and what they say; DataError at the end for results that cannot be read."""
+    results, problems = publish(out)
+    unlike = [what for what, text in noted_checks(out).items() if "equals the authors'" not in text]
+    if unlike:
+        console.print(f"images unlike the authors', see the report: {', '.join(unlike)}", **_PLAIN)
+    for verdict in verdicts(results):
+        console.print(f"{verdict.claim}: {verdict.text()}", **_PLAIN)
+    console.print(f"{out / TABLE}: {len(results)} networks; see {out / REPORT_PAGE}", **_PLAIN)
+    if problems:
+        raise DataError(f"{next(iter(problems.values()))} (results that cannot be read: {len(problems)})")
 
 
 def _work(options: Options, console: Console) -> NetworksFailed | None:
@@ -279,7 +286,10 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
     with Progress(costs, done, out, console) as progress:
 
         def finish(network: Network) -> None:
-            progress.done(network, read_result(network, out).accuracy)
+            try:
+                progress.done(network, read_result(network, out).accuracy)
+            except DataError as error:  # said again at the end; the other networks go on
+                progress.failed(network, str(error), again=False)
 
         def fail(failure: Failure, again: bool) -> None:
             progress.failed(failure.network, failure.why, again)

@@ -17,17 +17,21 @@ from reproduce.settings import SETTINGS, noted_checks, read_noted
 TABLE, DIFFERENCES, FIGURES, REPORT_PAGE = "results.csv", "differences.csv", "figures", "report.html"
 
 
-def publish(out: Path) -> list[Result]:
-    """Write table, differences, figures and report from what is finished in ``out``; returns the table.
+def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
+    """Write table, differences, figures and report from what is finished in ``out``.
 
-    Raises DataError when no network is finished, or a file of one is damaged.
+    Returns the table, and {network: why its result cannot be read}.
+
+    Raises DataError when no network is finished, or a folder cannot be read.
     """
     # Imported here: matplotlib takes a second that --dry-run and a wrong option need not wait for.
     from reproduce.figures import draw_all
     from reproduce.report import Report, write_report
 
     networks = networks_in(out)
-    results = results_in(out)
+    results, problems = results_in(out)
+    if not results and problems:
+        raise DataError(next(iter(problems.values())))
     if not results:
         raise DataError(f"{out}: no network is finished here; `status {out}` says where each is")
     write_results(results, out / TABLE)
@@ -40,11 +44,11 @@ def publish(out: Path) -> list[Result]:
         paper=paper,
         figures=draw_all(results, paper, out / FIGURES),
         settings=provenance(noted, results),
-        unfinished=unfinished(networks, out),
+        unfinished=[*problems.items(), *unfinished(networks, out)],
         checks=noted_checks(out),
     )
     write_report(report, out / REPORT_PAGE)
-    return results
+    return results, problems
 
 
 def headline(noted: Mapping[str, object], results: Sequence[Result], networks: int) -> str:

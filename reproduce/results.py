@@ -96,9 +96,16 @@ def read_result(network: Network, out: Path) -> Result:
     )
 
 
-def results_in(out: Path) -> list[Result]:
-    """The rows of all networks that are finished in a folder, in the plan's order.  Raises DataError."""
-    return [read_result(network, out) for network in networks_in(out) if (out / network.name / DONE).exists()]
+def results_in(out: Path) -> tuple[list[Result], dict[str, str]]:
+    """(rows of all networks that are finished in a folder, in the plan's order, {network: why it cannot be read})."""
+    results, problems = list[Result](), dict[str, str]()
+    for network in networks_in(out):
+        if (out / network.name / DONE).exists():
+            try:
+                results.append(read_result(network, out))
+            except DataError as error:
+                problems[network.name] = str(error)
+    return results, problems
 
 
 def write_results(results: Sequence[Result], file: Path) -> None:

@@ -13,7 +13,7 @@ from reproduce.options import Options
 from reproduce.plan import planned_networks
 from reproduce.publish import publish
 from reproduce.settings import note_settings
-from reproduce.treatments import base_half, transfer
+from reproduce.treatments import RANDOM, base_half, transfer
 
 
 def put(network: Network, out: Path, accuracy: float | None = None, failed: str = "") -> None:
@@ -34,7 +34,8 @@ def put(network: Network, out: Path, accuracy: float | None = None, failed: str 
 def test_two_splits_in_one_folder_are_one_table(tmp_path: Path) -> None:
     for i, network in enumerate(planned_networks("0,natman", ["AnB"], [4])):
         put(network, tmp_path, 0.5 + i / 64)
-    results = publish(tmp_path)
+    results, problems = publish(tmp_path)
+    assert problems == {}
     names = ["half0A", "half0B", "transfer0A0B_1_4", "transfer0B0A_1_4"]
     names += ["halfnatmanA", "halfnatmanB", "transfernatmanAB_1_4", "transfernatmanBA_1_4"]
     assert [(r.network, r.accuracy) for r in results] == [(name, 0.5 + i / 64) for i, name in enumerate(names)]
@@ -56,11 +57,16 @@ def test_what_is_not_finished_is_named_with_its_reason(tmp_path: Path) -> None:
     put(base_half("0", "B"), tmp_path, failed="2026-11-26 21:00:00 half0B: no space left")
     put(transfer("0", "A", "B", 1), tmp_path)
     put(transfer("0", "B", "A", 1), tmp_path)
-    publish(tmp_path)
+    put(RANDOM.network(3), tmp_path, 0.25)
+    (tmp_path / "nolearn_1_3" / "train.jsonl").write_text("")  # damaged: the others are drawn all the same
+    _, problems = publish(tmp_path)
+    assert list(problems) == ["nolearn_1_3"]
     text = (tmp_path / "report.html").read_text()
-    said = "This run trained 1 of 4 networks of split 0 on glyphs: letters and digits, drawn on the spot."
+    said = "This run trained 1 of 5 networks of split 0 on glyphs: letters and digits, drawn on the spot."
     assert f"<strong>{said}</strong>" in text
     assert "<tr><td>half0B</td><td>failed: 2026-11-26 21:00:00 half0B: no space left</td></tr>" in text
+    assert "<tr><td>nolearn_1_3</td><td>" in text
+    assert "no test in it" in text
     assert "<tr><td>transfer0B0A_1_1</td><td>waits for half0B</td></tr>" in text
     assert "<tr><td>transfer0A0B_1_1</td><td>not finished</td></tr>" in text
 

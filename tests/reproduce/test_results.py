@@ -107,5 +107,12 @@ def test_the_table_of_a_folder_has_what_is_finished_of_every_split(tmp_path: Pat
         (tmp_path / network.name / "train.jsonl").write_text(json.dumps(scored(0, number / 4, 1.0)) + "\n")
     for network in networks[:3]:
         (tmp_path / network.name / "done").touch()
-    table = [(result.network, result.accuracy) for result in results_in(tmp_path)]
+    results, problems = results_in(tmp_path)
+    table = [(result.network, result.accuracy) for result in results]
     assert table == [("half0A", 0.5), ("transfer0A0B_1_4", 0.25), ("half1A", 0.0)]
+    assert problems == {}
+    (tmp_path / "half0A" / "train.jsonl").write_text("")
+    results, problems = results_in(tmp_path)
+    assert [result.network for result in results] == ["transfer0A0B_1_4", "half1A"]
+    assert list(problems) == ["half0A"]
+    assert "no test in it; remove the folder" in problems["half0A"]
