@@ -12,6 +12,7 @@ from reproduce.dry_run import show_plan
 from reproduce.measure import Timing
 from reproduce.mode import Mode
 from reproduce.options import Options
+from tests.reproduce.test_cost import CONV1, IMAGES, PRODUCTS
 
 
 @pytest.fixture
@@ -28,16 +29,26 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return names
 
 
-@pytest.mark.parametrize(
-    ("data", "training", "tests"),
-    [("glyphs", "7.37", "4.49"), ("fashion-mnist", "10.33", "2.50"), ("imagenet:x", "22823133.62", "2123598.58")],
-)
-def test_the_cost_of_a_plan(data: str, training: str, tests: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show_plan(Options(data=data, devices=("cuda:998",)), Console(soft_wrap=True))
-    said = capsys.readouterr().out.splitlines()
-    assert f"65 networks, {training} TFLOP of training and {tests} of tests" in said
+def said_of(data: str, layers: tuple[int, ...] | None, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    show_plan(Options(data=data, layers=layers, devices=("cuda:998",)), Console(soft_wrap=True))
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_cost_of_the_default_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    said = said_of("glyphs", None, capsys)
+    assert "65 networks, 7.37 TFLOP of training and 4.49 of tests" in said
     assert said[-2].startswith(
         "hours: not measured, as this machine has no such device; --devices cuda:998: there is no"
+    )
+
+
+def test_the_cost_of_the_papers_networks_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    """Two bases and four fine-tuned networks pay for everything; four frozen ones and random features for fc8 alone."""
+    whole, frozen = 2 * (3 * sum(PRODUCTS) - CONV1) * IMAGES, 2 * (sum(PRODUCTS[:7]) + 2 * PRODUCTS[7]) * IMAGES
+    tests = 11 * 2 * sum(PRODUCTS) * 451 * 50000
+    training = f"{(6 * whole + 5 * frozen) / 1e12:.2f}"
+    assert f"11 networks, {training} TFLOP of training and {tests / 1e12:.2f} of tests" in said_of(
+        "imagenet:x", (7,), capsys
     )
 
 

@@ -95,6 +95,26 @@ def test_images_that_turn_out_to_be_wrong_do_not_bind_the_folder(tmp_path: Path)
     assert not (tmp_path / "settings.json").exists()
 
 
+def test_a_mistyped_path_to_imagenet_does_not_bind_the_folder(tmp_path: Path) -> None:
+    """Folders that are there, but hold no images, or too few classes for the split."""
+    out = tmp_path / "out"
+    for c in range(4):
+        (tmp_path / "tiny" / "train" / f"n0000000{c}").mkdir(parents=True)
+        (tmp_path / "tiny" / "train" / f"n0000000{c}" / "a.JPEG").touch()
+    (tmp_path / "tiny" / "val").mkdir()
+    (tmp_path / "tiny" / "val.txt").touch()
+    cases = (
+        (made(tmp_path / "empty"), "0", "neither a folder"),
+        (tmp_path / "tiny", "natman", "halfnatmanA: 4 classes here"),
+    )
+    for path, split, message in cases:
+        options = Options(data=f"imagenet:{path}", split=split, treatments=("base",), out=out)
+        with pytest.raises(DataError, match=message):
+            run(options, Console(quiet=True))
+        assert not (out / "settings.json").exists()
+        assert not list((out / "data").iterdir())
+
+
 def made(folder: Path) -> Path:
     """The folder, which is there now."""
     folder.mkdir()
