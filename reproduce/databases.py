@@ -18,6 +18,8 @@ from reproduce.splits import half_classes
 #: the training records are shuffled once, as Caffe's ImageNet example does
 SHUFFLE_SEED = 0
 FULL_DISK_BYTES = 1 << 20
+PAGE_BYTES = 4096  # LMDB keeps a large record in whole pages
+KEY_BYTES = 16  # of a record's key and header, about
 
 
 def write_databases(
@@ -44,6 +46,19 @@ def write_databases(
             reader.close()
     names = {network.test_data: network for network in networks}
     return {name: len(_chosen(images, network, name, "valid")[0]) for name, network in names.items()}
+
+
+def count_records(images: Images, networks: Iterable[Network]) -> int:
+    """How many records ``write_databases`` writes for ``networks``."""
+    networks = list(networks)
+    parts = {(n.data, "train"): n for n in networks} | {(n.test_data, "valid"): n for n in networks}
+    return sum(len(_chosen(images, network, name, part)[0]) for (name, part), network in parts.items())
+
+
+def stored_bytes(record_bytes: int) -> int:
+    """What a record takes in an LMDB, about: a large one whole pages, a small one little more than itself."""
+    size = record_bytes + KEY_BYTES
+    return -(-size // PAGE_BYTES) * PAGE_BYTES if size > PAGE_BYTES // 2 else size
 
 
 def _write_part(images: Images, network: Network, name: str, part: str, folder: Path) -> int:

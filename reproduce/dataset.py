@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from caffe_compat.errors import DataError
-from reproduce.databases import write_databases
+from reproduce.databases import count_records, stored_bytes, write_databases
 from reproduce.images import Images
 from reproduce.network import Network
 from reproduce.splits import half_classes
@@ -22,6 +22,16 @@ class Prepared:
     classes: int
     size_px: int  # height and width of the images
     test_images: dict[str, int] = field(default_factory=dict)  # {half0A: 1550, ...}; empty: tests as in the prototxt
+    same_numbers: bool = False  # a test is shortened to one pass over them only where its numbers stay the same
+    checks: dict[str, str] = field(default_factory=dict)  # {what: how it compares with the authors'}
+
+
+@dataclass(frozen=True)
+class Storage:
+    """In what form a data set keeps its databases, where it has a choice."""
+
+    encode_type: str = ""  # as files of this type (jpg); "": raw pixels
+    separate: bool = False  # a database for each half and reduced set, in place of one and index files
 
 
 class DataSet(ABC):
@@ -35,6 +45,7 @@ class DataSet(ABC):
     size_px: int  # height and width of the images, as far as one can know without reading them
     channels: int = 3
     needs_path: bool = False
+    has_storage: bool = False  # whether it has a choice of Storage
 
     def prototxt_folder(self, size_px: int) -> str:
         """The folder below prototxt/ for images of ``size_px``; DataError when none suits."""
@@ -45,13 +56,25 @@ class DataSet(ABC):
 
     @abstractmethod
     def prepare(
-        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+        self,
+        path: str,
+        networks: Iterable[Network],
+        folder: Path,
+        *,
+        download: bool,
+        tell: Callable[[str], None],
+        storage: Storage = Storage(),
     ) -> Prepared:
         """Write into ``folder`` what ``networks`` train and test on.
 
-        ``path`` is what follows the colon of --data, "" for nothing; ``tell`` gets a line for each database.
+        ``path`` is what follows the colon of --data, "" for nothing; ``tell`` gets a line for each database;
+        ``storage`` is for those that have a choice.
         Raises DataError when the images are not there, damaged, or too few.
         """
+
+    @abstractmethod
+    def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
+        """How much disk ``prepare`` needs, about.  Raises DataError when the images are not there."""
 
 
 class LoadedDataSet(DataSet):
@@ -62,7 +85,14 @@ class LoadedDataSet(DataSet):
         """The images; DataError when they are not there or damaged."""
 
     def prepare(
-        self, path: str, networks: Iterable[Network], folder: Path, *, download: bool, tell: Callable[[str], None]
+        self,
+        path: str,
+        networks: Iterable[Network],
+        folder: Path,
+        *,
+        download: bool,
+        tell: Callable[[str], None],
+        storage: Storage = Storage(),
     ) -> Prepared:
         """See DataSet."""
         networks = list(networks)
@@ -71,6 +101,12 @@ class LoadedDataSet(DataSet):
             half_classes(split, len(images.classes), images.natural)
         tests = write_databases(images, networks, folder, tell)
         return Prepared(len(images.classes), images.size, tests)
+
+    def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
+        """See DataSet."""
+        images = self.load(path, download=False)
+        count = count_records(images, networks)
+        return float(count * stored_bytes(len(images.record("train", 0, 0))))
 
 
 @cache

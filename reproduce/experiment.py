@@ -1,15 +1,12 @@
-"""The main job: images, databases, run folders, training, table, figures, report."""
+"""The main job in its steps: images, databases and run folders; training; table, figures and report."""
 
 import fcntl
 import json
 import os
-import platform
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -17,95 +14,150 @@ from typing import Any
 from rich.console import Console
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import CaffeCompatError, DataError, reading
+from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
-from reproduce.dataset import Prepared, find_data_set
-from reproduce.mode import Mode
+from reproduce.comparisons import verdicts
+from reproduce.dataset import Prepared, Storage, find_data_set
+from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.network import DEPTHS, Network
-from reproduce.options import Options
-from reproduce.plan import paper_networks, split_networks
+from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
+from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
-from reproduce.results import Result, paper_results, read_result, write_results
-from reproduce.run_folder import PROTOTXT, RunSettings, write_run_folder
-from reproduce.runners import is_done, run_local
-from reproduce.splits import SPLITS, check_split
+from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
+from reproduce.results import read_result
+from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
+from reproduce.runners import Failure, NetworksFailed, is_done, run_local
+from reproduce.settings import (
+    IMAGES,
+    SETTINGS,
+    is_bound,
+    is_text,
+    note_settings,
+    noted_checks,
+    noted_mode,
+    read_noted,
+)
 from reproduce.treatments import TREATMENTS
 
-#: in a run's folder: the options that decide the numbers
-SETTINGS = "settings.json"
 _INT_MAX = 2**31 - 1
+_PLAIN: Any = {"highlight": False, "markup": False}
 
 
 def chosen_networks(options: Options) -> list[Network]:
     """The networks to train, in order.  Raises DataError for an option that names nothing."""
-    check_split(options.split)
-    for name in options.treatments:
+    splits_of(options.split)
+    for name in options.treatments or ():
         if name not in TREATMENTS:
             raise DataError(f"--treatments {name}: there is no such treatment; choose from {', '.join(TREATMENTS)}")
-    for n in options.layers:
-        if n not in DEPTHS:
-            raise DataError(f"--layers {n}: expected numbers from {DEPTHS[0]} to {DEPTHS[-1]}")
-    find_data_set(options.data)
-    return split_networks(options.split, options.treatments, options.layers)
-
-
-def show_plan(options: Options, console: Console) -> None:
-    """Print the networks, their order and what they cost; nothing is written."""
-    from reproduce.cost import training_flops  # loads torch, which --help does without
-
-    networks = chosen_networks(options)
+    depths = _depths(options)
+    for n in options.layers or ():
+        if n not in depths:
+            raise DataError(f"--layers {n}: expected numbers from {depths[0]} to {depths[-1]}")
     data_set, _ = find_data_set(options.data)
-    total = 0.0
-    console.print(f"{'':4}{'network':24}{'treatment':10} {'starts from':14}{'trained on':14}{'TFLOP':>9}")
-    with tempfile.TemporaryDirectory() as folder:
-        for number, network in enumerate(networks, 1):
-            run_folder = write_run_folder(network, _settings(options, None), Path(folder))
-            cost = training_flops(run_folder, data_set.channels) / 1e12
-            total += cost
-            console.print(
-                f"{number:<4}{network.name:24}{network.treatment:10} {network.base_network or '-':14}{network.data:14}"
-                f"{cost:9.3f}",
-                highlight=False,
-                markup=False,
-            )
-    console.print(f"{len(networks)} networks, {total:.2f} TFLOP of training; tests come on top")
+    if (options.encode_type or options.separate) and not data_set.has_storage:
+        raise DataError(
+            f"--data {options.data}: has no choice of storage; --encode-type and --separate are for imagenet"
+        )
+    more_seeds = range(options.seed + 1, options.seed + options.seeds)
+    return planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
 
 
-def run(options: Options, console: Console) -> list[Result]:
-    """Do the whole job, or what is left of it, in ``options.out``; returns the table.
+def _depths(options: Options) -> Sequence[int]:
+    """At which learned layers the network can be cut; ours are CaffeNet's, all of them."""
+    return DEPTHS if options.prototxt is None else cut_depths(run_settings(options, None))
 
-    Raises CaffeCompatError for wrong input and OSError where the system refuses.
+
+def run(options: Options, console: Console) -> None:
+    """Do the step that the options name, or the whole job, or what is left of it, in ``options.out``.
+
+    Raises NetworksFailed when all others are trained, other CaffeCompatErrors for wrong input and OSError where the
+    system refuses.
     """
-    began = time.monotonic()
-    networks = chosen_networks(options)
-    _check_before_anything_is_written(options, networks)
+    if options.step == STATUS:
+        from reproduce.status import show_status
+
+        show_status(options.out, console)
+        return
+    failed: NetworksFailed | None = None
+    if options.step in (WHOLE_JOB, PREPARE, TRAIN):
+        failed = _work(options, console)
+    if options.step in (WHOLE_JOB, REPORT) and not (failed and not _any_done(options.out)):
+        _publish(options.out, console)
+    if failed:
+        raise failed
+
+
+def _publish(out: Path, console: Console) -> None:
+    """Table, figures and report, and what they say; DataError at the end for results that cannot be read."""
+    results, problems = publish(out)
+    unlike = [what for what, text in noted_checks(out).items() if "equals the authors'" not in text]
+    if unlike:
+        console.print(f"images unlike the authors', see the report: {', '.join(unlike)}", **_PLAIN)
+    for verdict in verdicts(results):
+        console.print(f"{verdict.claim}: {verdict.text()}", **_PLAIN)
+    console.print(f"{out / TABLE}: {len(results)} networks; see {out / REPORT_PAGE}", **_PLAIN)
+    if problems:
+        raise DataError(f"{next(iter(problems.values()))} (results that cannot be read: {len(problems)})")
+
+
+def _work(options: Options, console: Console) -> NetworksFailed | None:
+    """Prepare and train, as far as the step goes; returns what failed, where the rest went well."""
     out = options.out
-    out.mkdir(parents=True, exist_ok=True)
+    networks: list[Network] = []
+    if options.step != TRAIN:
+        networks = chosen_networks(options)
+        _check_before_anything_is_written(options, networks)
+        out.mkdir(parents=True, exist_ok=True)
+    else:
+        check_devices(options)
+        networks_in(out)  # is there such a folder?
     with _locked(out):
-        if not options.resume:
-            _remove_run(out)
-        begins = not (out / SETTINGS).exists()
-        threads = _check_same_run(options)
-        try:
-            data = _prepare_data(options, networks, console)
-        except CaffeCompatError:
-            if begins and not any((out / "data").glob("*")):
-                (out / SETTINGS).unlink()  # nothing was made with them, so that others may be chosen
-            raise
-        settings = _settings(options, data)
-        for network in networks:
-            write_run_folder(network, settings, out)
-        results = _train(options, networks, threads, console)
-        write_results(results, out / "results.csv")
-        _show(options, results, time.monotonic() - began)
-    console.print(
-        f"{out / 'results.csv'}: {len(results)} networks; see {out / 'report.html'}", highlight=False, markup=False
-    )
-    return results
+        if options.step != TRAIN:
+            _prepare(options, networks, console)
+        if options.step == PREPARE:
+            console.print(f"{out}: {len(networks)} networks are prepared; train them with `train {out}`", **_PLAIN)
+            return None
+        if options.step == TRAIN:
+            networks = networks_in(out)
+            if not networks:
+                raise DataError(f"{out}: no network is prepared here; do `prepare {out}` first")
+        return _train(options, networks, console)
+
+
+def _prepare(options: Options, networks: Sequence[Network], console: Console) -> None:
+    """Databases and run folders, or what an earlier call has left of them."""
+    out = options.out
+    if not options.resume:
+        _remove_run(out)
+    note_settings(options, max(1, cores() // jobs_of(options)))
+    try:
+        data = _prepare_data(options, networks, console)
+    except CaffeCompatError:
+        if not is_bound(out):
+            (out / SETTINGS).unlink()  # nothing was made with them, so that others may be chosen
+        raise
+    settings = run_settings(options, data)
+    for network in networks:
+        write_run_folder(network, settings, out)
+
+
+def _any_done(out: Path) -> bool:
+    return any(is_done(network, out) for network in networks_in(out))
 
 
 def _check_before_anything_is_written(options: Options, networks: Sequence[Network]) -> None:
     """DataError or ProtoError for devices, images or prototxts that are not there."""
+    if options.step != PREPARE:  # the machine that prepares need not be the one that trains
+        check_devices(options)
+    data_set, path = find_data_set(options.data)
+    data_set.check(path)
+    with tempfile.TemporaryDirectory() as folder:
+        for network in {network.family: network for network in networks}.values():
+            write_run_folder(network, run_settings(options, None), Path(folder))
+
+
+def check_devices(options: Options) -> None:
+    """DataError for GPUs that are not there."""
     numbers = [int(device.removeprefix("cuda:")) for device in options.devices if device != "cpu"]
     if numbers:
         import torch  # loaded here: --dry-run and a wrong option need not wait for it
@@ -116,11 +168,6 @@ def _check_before_anything_is_written(options: Options, networks: Sequence[Netwo
                 f"--devices cuda:{max(numbers)}: there is no such GPU; PyTorch finds {count}; choose others, or leave "
                 "--devices out to use the CPU"
             )
-    data_set, path = find_data_set(options.data)
-    data_set.check(path)
-    with tempfile.TemporaryDirectory() as folder:
-        for network in networks[:1]:
-            write_run_folder(network, _settings(options, None), Path(folder))
 
 
 @contextmanager
@@ -135,50 +182,11 @@ def _locked(out: Path) -> Iterator[None]:
 
 def _remove_run(out: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    names = {network.name for network in paper_networks()}
-    names |= {network.name for split in SPLITS for network in split_networks(split, TREATMENTS)}
-    for name in [*names, "data", "figures"]:
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in (SETTINGS, "results.csv", "report.html"):
+    folders = {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
+    for folder in [*folders, out / "data", out / FIGURES]:
+        shutil.rmtree(folder, ignore_errors=True)
+    for name in (SETTINGS, TABLE, DIFFERENCES, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
-
-
-def _check_same_run(options: Options) -> int:
-    """Note the options that decide the numbers; DataError when the folder was begun with others.
-
-    Returns the threads of each network, which decide numbers too, as they order sums: those that the run was begun
-    with, whatever --jobs and the machine are now.
-    """
-    file = options.out / SETTINGS
-    ours = options.settings_that_decide()
-    threads = max(1, _cores() // _jobs(options))
-    if not file.exists():
-        write_text(file, json.dumps({**ours, "threads": threads}, indent=1) + "\n")
-        return threads
-    theirs = _read_noted(file)
-    begun_with = theirs.get("threads", threads)  # a folder of before they were noted
-    if not isinstance(begun_with, int) or begun_with < 1:
-        raise DataError(
-            f"{file}: threads is {begun_with!r}; expected a number from 1; remove it, or choose another --out"
-        )
-    for name, value in ours.items():
-        if theirs.get(name) != value:
-            raise DataError(
-                f"{options.out}: was begun with --{name} {theirs.get(name)}, not {value}; "
-                "choose another --out, or add --no-resume to start anew"
-            )
-    if "threads" not in theirs:
-        write_text(file, json.dumps({**theirs, "threads": threads}, indent=1) + "\n")
-    return begun_with
-
-
-def _read_noted(file: Path) -> dict[str, Any]:
-    """What an earlier run has noted in a JSON file."""
-    with reading(file, "what an earlier run has noted; remove it, or choose another --out"):
-        noted = json.loads(file.read_text())
-    if not isinstance(noted, dict):
-        raise DataError(f"{file}: is no JSON object; remove it, or choose another --out")
-    return noted
 
 
 def _tells_of_images(noted: dict[str, Any]) -> bool:
@@ -188,25 +196,36 @@ def _tells_of_images(noted: dict[str, Any]) -> bool:
         isinstance(made, list)
         and all(isinstance(name, str) for name in made)
         and all(type(number) is int and 0 < number < _INT_MAX for number in numbers)
+        and type(noted.get("same_numbers")) is bool
+        and is_text(noted.get("checks"))
     )
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def _jobs(options: Options) -> int:
-    return options.jobs or (_cores() if options.devices == ("cpu",) else len(options.devices))
+def jobs_of(options: Options) -> int:
+    """How many networks are trained at a time."""
+    return options.jobs or (cores() if options.devices == ("cpu",) else len(options.devices))
 
 
 def _prepare_data(options: Options, networks: Sequence[Network], console: Console) -> Prepared:
     """The databases of all networks: made, or found from an earlier run, which has noted them in ``images.json``."""
     folder = options.out / "data"
-    file = folder / "images.json"
+    file = options.out / IMAGES
     needed = {network.data for network in networks} | {network.test_data for network in networks}
-    known: dict[str, Any] = {"made": [], "classes": 0, "size": 0, "test_images": {}}
+    known: dict[str, Any] = {
+        "made": [],
+        "classes": 0,
+        "size": 0,
+        "test_images": {},
+        "same_numbers": False,
+        "checks": {},
+    }
     if file.exists():
-        known = _read_noted(file)
+        known |= read_noted(file)
         if not _tells_of_images(known):
             raise DataError(f"{file}: is not what was noted of the images; remove {folder}, or choose another --out")
     if not needed <= set(known["made"]):
@@ -217,16 +236,18 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
             networks,
             folder,
             download=options.download,
-            tell=lambda text: console.print(text, highlight=False, markup=False),
+            tell=lambda text: console.print(text, **_PLAIN),
+            storage=Storage(options.encode_type or "", options.separate),
         )
-        known["classes"], known["size"] = made.classes, made.size_px
+        known["classes"], known["size"], known["same_numbers"] = made.classes, made.size_px, made.same_numbers
+        known["checks"] |= made.checks
         known["test_images"] |= made.test_images
         known["made"] = sorted({*known["made"], *needed})
         write_text(file, json.dumps(known, indent=1) + "\n")
-    return Prepared(known["classes"], known["size"], known["test_images"])
+    return Prepared(known["classes"], known["size"], known["test_images"], known["same_numbers"], known["checks"])
 
 
-def _settings(options: Options, data: Prepared | None) -> RunSettings:
+def run_settings(options: Options, data: Prepared | None) -> RunSettings:
     """``data`` None: before the images have been looked at, for the plan only."""
     data_set, _ = find_data_set(options.data)
     size_px = data.size_px if data else data_set.size_px
@@ -241,48 +262,48 @@ def _settings(options: Options, data: Prepared | None) -> RunSettings:
         scale=scale,
         seed=options.seed,
         test_images=tuple(data.test_images.items()) if data else (),
+        same_numbers=bool(data and data.same_numbers),
         solver_mode="CPU" if options.devices[0] == "cpu" else "GPU",
+        channels=data_set.channels,
+        size_px=size_px,
     )
 
 
-def _train(options: Options, networks: Sequence[Network], threads: int, console: Console) -> list[Result]:
-    """Train what is not done; returns all rows in the plan's order."""
-    from reproduce.cost import training_flops
+def _train(options: Options, networks: Sequence[Network], console: Console) -> NetworksFailed | None:
+    """Train what is not done; returns what failed, None when everything is trained."""
+    from reproduce.cost import cost_of
 
     out = options.out
-    jobs = _jobs(options)
+    jobs = jobs_of(options)
     devices = list(islice(cycle(options.devices), jobs))
-    results = {network.name: read_result(network, out) for network in networks if is_done(network, out)}
-    channels = find_data_set(options.data)[0].channels
-    costs = {n.name: training_flops(out / n.name, channels) for n in networks if n.name not in results}
+    left = [network for network in networks if not is_done(network, out)]
+    done = len(networks) - len(left)
     console.print(
-        f"{len(networks)} networks, {len(results)} of them done; {jobs} at a time on {', '.join(options.devices)}",
-        highlight=False,
-        markup=False,
+        f"{len(networks)} networks, {done} of them done; {jobs} at a time on {', '.join(options.devices)}", **_PLAIN
     )
-    mode = Mode(threads, options.fast, options.precision)
-    with Progress(costs, len(results), out, console) as progress:
+    data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))
+    costs = {n.name: cost_of(out / n.name, data_set.channels, data_set.size_px).all for n in left}
+    with Progress(costs, done, out, console) as progress:
 
         def finish(network: Network) -> None:
-            results[network.name] = read_result(network, out)
-            progress.done(network, results[network.name].accuracy)
+            try:
+                progress.done(network, read_result(network, out).accuracy)
+            except DataError as error:  # said again at the end; the other networks go on
+                progress.failed(network, str(error), again=False)
 
-        run_local(networks, out, devices, mode, on_start=progress.start, on_done=finish, on_poll=progress.poll)
-    return [results[network.name] for network in networks]
+        def fail(failure: Failure, again: bool) -> None:
+            progress.failed(failure.network, failure.why, again)
 
-
-def _show(options: Options, results: Sequence[Result], wall_s: float) -> None:
-    """Figures and report."""
-    # Imported here: matplotlib takes a second that --dry-run and a wrong option need not wait for.
-    from reproduce.figures import draw_all
-    from reproduce.report import write_report
-
-    paper = paper_results()
-    figures = draw_all(results, paper, options.out / "figures")
-    settings = {name: value for name, value in asdict(options).items() if name != "dry_run"} | {
-        "networks": len(results),
-        "training time of all networks": f"{sum(r.seconds for r in results) / 60:.1f} min",
-        "this command": f"{wall_s / 60:.1f} min",
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-    }
-    write_report(results, paper, figures, settings, options.out / "report.html")
+        failures = run_local(
+            networks,
+            out,
+            devices,
+            noted_mode(out),
+            retries=options.retries,
+            on_start=progress.start,
+            on_done=finish,
+            on_failure=fail,
+            on_poll=progress.poll,
+        )
+    waiting = sum(not is_done(network, out) for network in networks) - len(failures)
+    return NetworksFailed(failures, waiting, out) if failures else None

@@ -1,14 +1,19 @@
 """The paper's figures, from our results or from the authors'."""
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean
+from typing import Any, NamedTuple
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from caffe_compat.atomic_file import atomic_path
+from reproduce.comparisons import Difference, lines
+from reproduce.network import DEPTHS
 from reproduce.results import Result, comparable
 from reproduce.splits import NATURAL_SPLIT, RANDOM_SPLITS
 from reproduce.treatments import (
@@ -26,12 +31,24 @@ from reproduce.treatments import (
 
 #: how the halves of the natural/man-made split are labelled and drawn
 HALVES = (("A", "trained on A (natural)", "#2e7d32"), ("B", "trained on B (man-made)", "#6d4c41"))
-#: what the gap between two curves of Fig. 2 means: (upper, lower, colour, meaning)
+
+
+class Gap(NamedTuple):
+    """What it means that one curve of Fig. 2 lies above another."""
+
+    lower: Treatment
+    upper: Treatment
+    colour: str
+    meaning: str
+
+
 GAPS = (
-    (BASE, CROSS_TUNED, "#f0a8a0", "fine-tuning improves generalisation"),
-    (BASE, SELFFER, "#9cc3ee", "fragile co-adaptation"),
-    (SELFFER, CROSS, "#d8a0d0", "features specific to their task"),
+    Gap(BASE, CROSS_TUNED, "#f0a8a0", "fine-tuning improves generalisation"),
+    Gap(SELFFER, BASE, "#9cc3ee", "fragile co-adaptation"),
+    Gap(CROSS, SELFFER, "#d8a0d0", "features specific to their task"),
 )
+#: the accuracies that the paper's Fig. 2 shows; taken wherever all points lie between them
+PAPER_RANGE = (0.52, 0.66)
 #: the same results give the same file: ids in an SVG follow from this and what is drawn
 SVG_SALT = "caffe_compat"
 #: a treatment's depths n, and its mean accuracy at each
@@ -39,7 +56,7 @@ Curve = tuple[list[int], list[float]]
 
 
 def draw_all(ours: Sequence[Result], paper: Sequence[Result], folder: Path) -> dict[str, Path]:
-    """Draw each figure that the results allow as SVG and PNG; {title: SVG file}."""
+    """Draw each figure that the results allow as SVG, PNG and PDF; {title: SVG file}."""
     makers = (
         ("fig2_points", "Accuracy of each network (Fig. 2, top)", fig2_points),
         ("fig2_lines", "Means and their interpretation (Fig. 2, bottom)", fig2_lines),
@@ -48,31 +65,35 @@ def draw_all(ours: Sequence[Result], paper: Sequence[Result], folder: Path) -> d
     )
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    with rc_context({"svg.hashsalt": SVG_SALT}):
-        for name, title, make in makers:
-            figure = make(ours, paper)
-            if figure is not None:
-                _save(figure, folder, name)
-                files[title] = folder / f"{name}.svg"
+    for name, title, make in makers:
+        figure = make(ours, paper)
+        if figure is not None:
+            save(figure, folder / name)
+            files[title] = folder / f"{name}.svg"
     return files
 
 
-def _save(figure: Figure, folder: Path, name: str) -> None:
-    for suffix in ("png", "svg"):
-        with atomic_path(folder / f"{name}.{suffix}") as temporary:
-            # The date would make each drawing of the same results another file.
-            metadata = {"Date": None} if suffix == "svg" else None
+def save(figure: Figure, stem: Path) -> None:
+    """Write a figure as SVG, PNG and PDF; the same drawing gives the same files."""
+    # The date would make each drawing of the same results another file.
+    dates: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    for suffix, metadata in dates.items():
+        with atomic_path(stem.with_suffix(f".{suffix}")) as temporary, rc_context({"svg.hashsalt": SVG_SALT}):
             figure.savefig(temporary, format=suffix, dpi=130, bbox_inches="tight", metadata=metadata)
 
 
 def fig2_points(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
-    """One marker per network at x = n."""
-    return _beside(ours, paper, _points) if BASE.of(ours) else None
+    """One marker per network at x = n; random halves where there are any, else natural/man-made ones."""
+    return _beside(ours, paper, _points) if _on_halves(ours) else None
 
 
 def fig2_lines(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
-    """Lines through the means, bands for what lies between them."""
-    return _beside(ours, paper, _lines) if BASE.of(ours) else None
+    """Lines through the means, bands for what lies between them, bars for intervals; halves as in ``fig2_points``."""
+    return _beside(ours, paper, _lines) if _on_halves(ours) else None
+
+
+def _on_halves(rows: Iterable[Result]) -> bool:
+    return any(row.split for row in rows)
 
 
 def fig3(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
@@ -96,14 +117,19 @@ def reduced(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
     if not REDUCED.of(ours):
         return None
 
-    def draw(axis: Axes, results: Sequence[Result]) -> None:
-        rows = sorted((r.n, r.accuracy) for r in REDUCED.of(results))
-        axis.plot([n for n, _ in rows], [a for _, a in rows], "o-", color="#1f3b8c")
-        axis.set_xscale("log")
-        axis.set_xlabel("images per class")
-        axis.set_ylabel("top-1 accuracy")
-
-    return _beside(ours, paper, draw)
+    figure = Figure(figsize=(13, 9.6))
+    for row, scale in zip(figure.subplots(2, 2, squeeze=False), ("linear", "log"), strict=True):
+        for axis, results, who in zip(row, (ours, paper), ("this run", "paper"), strict=True):
+            points = sorted((r.n, r.accuracy) for r in REDUCED.of(results))
+            axis.plot([n for n, _ in points], [a for _, a in points], "o-", color="#1f3b8c")
+            axis.set_xscale(scale)
+            axis.set_yscale(scale)
+            axis.set_xlabel("images per class")
+            axis.set_ylabel("top-1 accuracy")
+            axis.set_title(who, fontsize=10)
+            axis.grid(alpha=0.2)
+    figure.tight_layout()
+    return figure
 
 
 # -- parts of figures -------------------------------------------------------------------
@@ -113,8 +139,8 @@ def _beside(ours: Sequence[Result], paper: Sequence[Result], draw: Callable[[Axe
     """The same drawing of our results and the authors'."""
     figure = Figure(figsize=(13, 4.8))
     axes = figure.subplots(1, 2)
-    for axis, results, who in zip(axes, (ours, comparable(paper, ours)), ("this run", "paper"), strict=True):
-        draw(axis, results)
+    for axis, results, who in zip(axes, (ours, paper), ("this run", "paper"), strict=True):
+        draw(axis, comparable(results, ours))
         axis.set_title(who, fontsize=10)
     figure.tight_layout()
     return figure
@@ -139,13 +165,14 @@ def _curve(rows: Sequence[Result]) -> Curve:
 
 def _points(axis: Axes, results: Sequence[Result]) -> None:
     for treatment, mark in _drawn():
-        rows = treatment.of(results)
+        rows = [row for row in treatment.of(results) if row.split]  # random features have Fig. 3
         if not rows:
             continue
         x, y = [r.n + mark.shift for r in rows], [r.accuracy for r in rows]
         axis.plot(x, y, mark.marker, mfc=mark.fill, mec=mark.edge, ms=6, label=treatment.label)
         if mark.plus:
             axis.plot(x, y, "+", color=mark.edge, ms=5)
+    _as_in_the_paper(axis)
     _finish(axis)
 
 
@@ -156,6 +183,7 @@ def _lines(axis: Axes, results: Sequence[Result]) -> None:
         axis.axhline(level, color="black", ls="--", lw=1)
         axis.plot([0], [level], "o", mfc="white", mec="black", label=BASE.label)
     curves: dict[str, Curve] = {}
+    intervals = {(line.treatment, line.n): line.difference for line in lines(results)}
     for treatment, mark in _drawn():
         rows = treatment.of(results)
         if not rows or not mark.line:
@@ -164,15 +192,40 @@ def _lines(axis: Axes, results: Sequence[Result]) -> None:
         start = ([0], [level]) if level is not None else ([], [])
         axis.plot(start[0] + depths, start[1] + values, color=mark.edge, lw=1.2, alpha=0.6 if mark.plus else 1)
         axis.plot(depths, values, mark.marker, mfc=mark.fill, mec=mark.edge, label=treatment.label)
-    for upper, lower, colour, meaning in GAPS:
-        if lower.name not in curves:
-            continue
-        depths, values = curves[lower.name]
-        level_line: Curve | None = None if level is None else (depths, [level] * len(depths))
-        edge = level_line if upper is BASE else curves.get(upper.name)
-        if edge is not None and len(edge[1]) == len(values):
-            axis.fill_between(depths, edge[1], values, color=colour, alpha=0.3, lw=0, label=meaning)
+        for n, value in zip(depths, values, strict=True):
+            _error_bar(axis, n + mark.shift / 2, value, intervals.get((treatment.name, n)), mark.edge)
+    if level is not None:
+        for gap in GAPS:
+            _shade(axis, gap, curves, level)
+    _as_in_the_paper(axis)
     _finish(axis)
+
+
+def _error_bar(axis: Axes, x: float, value: float, difference: Difference | None, colour: str) -> None:
+    """The interval of the mean difference from base, around the mean."""
+    if difference and difference.low is not None and difference.high is not None:
+        low, high = value + difference.low - difference.mean, value + difference.high - difference.mean
+        axis.vlines(x, low, high, color=colour, lw=1)
+
+
+def _shade(axis: Axes, gap: Gap, curves: Mapping[str, Curve], level: float) -> None:
+    """Colour a gap, from n = 0 on, where the upper curve is above; the base is a line at ``level``."""
+    at = {name: dict(zip(*curve, strict=True)) for name, curve in curves.items()}
+    every = {n: level for curve in at.values() for n in curve}
+    lower, upper = (every if t is BASE else at.get(t.name, {}) for t in (gap.lower, gap.upper))
+    depths = sorted(lower.keys() & upper.keys())
+    if not any(upper[n] > lower[n] for n in depths):
+        return
+    low, high = np.array([level, *(lower[n] for n in depths)]), np.array([level, *(upper[n] for n in depths)])
+    look: dict[str, Any] = {"color": gap.colour, "alpha": 0.3, "lw": 0, "label": gap.meaning}
+    axis.fill_between([0, *depths], low, high, where=high >= low, interpolate=True, **look)
+
+
+def _as_in_the_paper(axis: Axes) -> None:
+    """The paper's own range, where all that is drawn lies in it."""
+    low, high = axis.dataLim.intervaly
+    if PAPER_RANGE[0] <= low and high <= PAPER_RANGE[1]:
+        axis.set_ylim(*PAPER_RANGE)
 
 
 def _natural(axis: Axes, results: Sequence[Result]) -> None:
@@ -203,11 +256,12 @@ def _minus_base(axis: Axes, results: Sequence[Result]) -> None:
     halves = [r for r in results if r.split in RANDOM_SPLITS]
     natural = [r for r in results if r.split == NATURAL_SPLIT]
     # Random features are trained on all classes; where no network of all classes is at hand, the halves' stand in.
-    whole = NETBASE.of(results) or BASE.of(results)
+    stand_in = BASE.of(halves) or BASE.of(natural)
+    whole, label = (NETBASE.of(results), "") if NETBASE.of(results) else (stand_in, " (minus the halves' base)")
     groups = (
         ("random halves", CROSS.of(halves), BASE.of(halves), "#8c1f1f"),
         ("natural / man-made", CROSS.of(natural), BASE.of(natural), "#2e7d32"),
-        ("random features", RANDOM.of(results), whole, "#505050"),
+        (f"random features{label}", RANDOM.of(results), whole, "#505050"),
     )
     for label, rows, base, colour in groups:
         depths, values = _curve(rows)
@@ -221,7 +275,8 @@ def _minus_base(axis: Axes, results: Sequence[Result]) -> None:
 def _finish(axis: Axes, label: str = "top-1 accuracy") -> None:
     axis.set_xlabel("layer n at which the network is cut and retrained")
     axis.set_ylabel(label)
-    axis.set_xticks(range(8))
+    deepest = max([DEPTHS[-1], *(round(x) for x in axis.dataLim.intervalx if math.isfinite(x))])
+    axis.set_xticks(range(deepest + 1))
     axis.grid(alpha=0.2)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=7)

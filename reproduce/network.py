@@ -5,7 +5,7 @@ The names are the authors' own.  ``half0A`` is trained from scratch on half A of
 ``transfer-ft0A0B_1_4`` trains all of them; ``nolearn_1_4`` freezes them as they were drawn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 #: at which of the eight learned layers a network can be cut
 DEPTHS = tuple(range(1, 8))
@@ -30,8 +30,19 @@ class Network:
     base_network: str = ""  # name of the network that must be trained before; "" for none
     frozen: bool = False  # whether the first n layers stay as they are
     images_per_class: int = 0  # training images of each class, the first ones; 0 for all
+    seed: int | None = None  # its own, where a run has several; None: the run's
 
     @property
     def test_data(self) -> str:
         """The data set that it is tested on: a reduced set has the test images of all classes."""
         return WHOLE if self.images_per_class else self.data
+
+    @property
+    def mean_data(self) -> str:
+        """The data set whose mean image it subtracts: its own, and in a transfer network its base network's."""
+        return f"half{self.split}{self.base}" if self.base_network else self.data
+
+    def with_seed(self, seed: int) -> "Network":
+        """The same network once more with another seed, beside the first: ``half0A-seed1``."""
+        base = f"{self.base_network}-seed{seed}" if self.base_network else ""
+        return replace(self, name=f"{self.name}-seed{seed}", base_network=base, seed=seed)

@@ -4,16 +4,27 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from reproduce.dataset import choices, data_sets
-from reproduce.network import DEPTHS
+from reproduce.plan import ALL, PAPER
 from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
 
 LENGTH = "length"
+#: the parts of the job: each can be done by itself, and without one of these words all are done but the last
+PREPARE, TRAIN, REPORT, STATUS = "prepare", "train", "report", "status"
+STEPS = {
+    PREPARE: "write databases and networks' folders, and train nothing",
+    TRAIN: "train what is prepared in a folder",
+    REPORT: "table, figures and report.html of every network that is finished in a folder, at any time",
+    STATUS: "say where each network of a folder is",
+}
+WHOLE_JOB = ""
+EVERY_STEP = (WHOLE_JOB, *STEPS)
+PRECISIONS = ("fp32", "tf32", "bf16")
 #: of iterations and other counts in a solver file
 MOST = 2**31 - 1
 
@@ -25,13 +36,15 @@ def _read(
     same: bool = False,
     one_of: tuple[str, ...] | None = None,
     group: str = "",
+    steps: tuple[str, ...] = (WHOLE_JOB, PREPARE),
 ) -> dict[str, Any]:
     """How a field is read from the command line, where it is an option of the same name; ``read`` None: a switch.
 
     ``help_text`` may be a function, for what is known only when all data sets are loaded.  ``same``: decides the
-    numbers, so that a run is continued only with the same.  Of the options of a ``group`` one can be given.
+    numbers, so that a run is continued only with the same.  Of the options of a ``group`` one can be given.  ``steps``:
+    those that it belongs to.
     """
-    return {"read": read, "help": help_text, "same": same, "one_of": one_of, "group": group}
+    return {"read": read, "help": help_text, "same": same, "one_of": one_of, "group": group, "steps": steps}
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -80,20 +93,31 @@ def _devices(text: str) -> tuple[str, ...]:
     return devices
 
 
+def _count(text: str) -> int:
+    if not re.fullmatch(r"\d{1,4}", text):
+        raise _wrong(text, "a whole number from 0 to 9999")
+    return int(text)
+
+
 def _treatments_help() -> str:
-    return f"from {', '.join(TREATMENTS)} (default: the first {len(default_treatments())})"
+    first = len(default_treatments())
+    return f"from {', '.join(TREATMENTS)} (default: the first {first}; with --split {PAPER} all)"
+
+
+def _split_help() -> str:
+    return f"one of {', '.join(SPLITS)}, several with commas, {ALL} of them, or {PAPER}, the authors' own 170 networks"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line says."""
 
-    split: str = field(default="0", metadata=_read(str, f"one of {', '.join(SPLITS)}"))
+    split: str = field(default="0", metadata=_read(str, _split_help))
     data: str = field(default="glyphs", metadata=_read(str, choices, same=True))
-    out: Path = field(default=Path("paper_run"), metadata=_read(Path, "folder for everything"))
-    treatments: tuple[str, ...] = field(default_factory=default_treatments, metadata=_read(_names, _treatments_help))
-    layers: tuple[int, ...] = field(
-        default=DEPTHS, metadata=_read(_numbers, "depths n to cut at, as 1,3,5-7 (default: 1-7)")
+    out: Path = field(default=Path("paper_run"), metadata=_read(Path, "folder for everything", steps=EVERY_STEP))
+    treatments: tuple[str, ...] | None = field(default=None, metadata=_read(_names, _treatments_help))
+    layers: tuple[int, ...] | None = field(
+        default=None, metadata=_read(_numbers, "depths n to cut at, as 1,3,5-7 (default: all of the network, 1-7)")
     )
     iters: int | None = field(
         default=None,
@@ -104,9 +128,23 @@ class Options:
         metadata=_read(_scale, "length of training against the solver file's", same=True, group=LENGTH),
     )
     seed: int = field(default=0, metadata=_read(int, "decides initial weights, crops and dropout", same=True))
-    devices: tuple[str, ...] = field(default=("cpu",), metadata=_read(_devices, "cpu, or GPUs as cuda:0,1"))
+    seeds: int = field(
+        default=1, metadata=_read(_positive, "how many seeds, from --seed on: each network that often, for intervals")
+    )
+    devices: tuple[str, ...] = field(
+        default=("cpu",), metadata=_read(_devices, "cpu, or GPUs as cuda:0,1", steps=(WHOLE_JOB, PREPARE, TRAIN))
+    )
     jobs: int | None = field(
-        default=None, metadata=_read(_positive, "networks trained at a time (default: one per core or GPU)")
+        default=None,
+        metadata=_read(
+            _positive,
+            "networks trained at a time (default: one per core or GPU)",
+            steps=(WHOLE_JOB, PREPARE, TRAIN),
+        ),
+    )
+    retries: int = field(
+        default=1,
+        metadata=_read(_count, "further tries of a network whose process died", steps=(WHOLE_JOB, TRAIN)),
     )
     fast: bool = field(
         default=False,
@@ -114,15 +152,34 @@ class Options:
     )
     precision: str = field(
         default="fp32",
-        metadata=_read(str, "of products on the GPU", same=True, one_of=("fp32", "tf32", "bf16")),
+        metadata=_read(str, "of products on the GPU", same=True, one_of=PRECISIONS),
     )
     resume: bool = field(default=True, metadata=_read(None, "continue, or start anew"))
     download: bool = field(default=False, metadata=_read(None, "let torchvision fetch fashion-mnist or cifar100"))
+    encode_type: str | None = field(
+        default=None,
+        metadata=_read(
+            str,
+            "store ImageNet as files of this type: a tenth of the disk (default: raw pixels)",
+            same=True,
+            one_of=("jpg", "png"),
+        ),
+    )
+    separate: bool = field(
+        default=False,
+        metadata=_read(
+            None, "a database for each half of ImageNet, for Caffe itself, in place of index files", same=True
+        ),
+    )
     prototxt: Path | None = field(
         default=None,
         metadata=_read(Path, "folder with base/{train,val,solver}.prototxt of another network", same=True),
     )
-    dry_run: bool = field(default=False, metadata=_read(None, "list the networks, their order and cost, and stop"))
+    dry_run: bool = field(
+        default=False,
+        metadata=_read(None, "list the networks, their order and cost, hours and disk, and stop", steps=(WHOLE_JOB,)),
+    )
+    step: str = field(default=WHOLE_JOB, metadata={"same": False, "group": None})
 
     def settings_that_decide(self) -> dict[str, str]:
         """The options that decide the numbers, in words."""
@@ -138,28 +195,52 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: list[str] | None, description: str) -> Options:
     """The options of a command line (None: this process's); exits with one line when they cannot be read."""
-    return Options(**vars(make_parser(description).parse_args(arguments)))
+    parser = make_parser(description)
+    said = vars(_said_only(make_parser(description)).parse_args(arguments))
+    step, folder = said.pop("step") or WHOLE_JOB, said.pop("folder")
+    if folder is not None:
+        if "out" in said:
+            parser.error(f"{folder} and --out {said['out']}: both name the folder; expected one of them")
+        said["out"] = folder
+    for option in fields(Options):
+        if option.name in said and step not in option.metadata["steps"]:
+            name = option.name.replace("_", "-")
+            belongs = [word or "the whole job" for word in option.metadata["steps"]]
+            parser.error(f"--{name} is nothing that {step} asks for; it belongs to {', '.join(belongs)}")
+    return Options(step=step, **said)
 
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """The parser, whose help begins with ``description``."""
     parser = _Parser(
         prog="run_paper.py",
-        description=f"{description.strip()}\n\n{_data_sets_help()}",
+        description=f"{description.strip()}\n\n{_steps_help()}\n\n{_data_sets_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("step", nargs="?", choices=STEPS, help="a part of the job (default: all but status)")
+    parser.add_argument("folder", nargs="?", type=Path, help="the same as --out")
     groups: dict[str, Any] = {"": parser}
     for option in fields(Options):
         group = option.metadata["group"]
+        if group is None:
+            continue  # no option: the step
         if group not in groups:
             groups[group] = parser.add_mutually_exclusive_group()
         _add(groups[group], option)
     return parser
 
 
+def _said_only(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The parser without defaults of options: those that it gives are on the command line."""
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list of its options)
+        if action.option_strings:
+            action.default = argparse.SUPPRESS
+    return parser
+
+
 def _add(place: Any, option: "Field[Any]") -> None:
     """Add an option to a parser; a default that the help does not explain is put behind it."""
-    default = option.default if option.default_factory is MISSING else option.default_factory()
+    default = option.default
     known = option.metadata
     text = known["help"]() if callable(known["help"]) else known["help"]
     keywords: dict[str, Any] = {"default": default, "help": text}
@@ -170,6 +251,10 @@ def _add(place: Any, option: "Field[Any]") -> None:
         if default is not None and "(default: " not in text:
             keywords["help"] = f"{text} (default: {','.join(default) if isinstance(default, tuple) else default})"
     place.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
+
+
+def _steps_help() -> str:
+    return "\n".join(["steps:", *(f"  {step:8} {about}" for step, about in STEPS.items())])
 
 
 def _data_sets_help() -> str:

@@ -1,7 +1,8 @@
-"""Which networks are trained, and in which order: the paper's own 170, or those of one split."""
+"""Which networks are trained, and in which order: those of some splits, or the paper's own 170."""
 
 from collections.abc import Iterable, Sequence
 
+from caffe_compat.errors import DataError
 from reproduce.network import DEPTHS, Network
 from reproduce.splits import NATURAL_SPLIT, RANDOM_SPLITS, SPLITS
 from reproduce.treatments import (
@@ -14,6 +15,9 @@ from reproduce.treatments import (
     default_treatments,
     transfer,
 )
+
+#: what --split can say besides splits: each of them, or the paper's own choice of networks
+ALL, PAPER = "all", "paper"
 
 
 def paper_networks() -> list[Network]:
@@ -28,6 +32,40 @@ def paper_networks() -> list[Network]:
     return halves + frozen + fine_tuned + rest
 
 
+def planned_networks(
+    split: str,
+    treatments: Iterable[str] | None = None,
+    depths: Sequence[int] = DEPTHS,
+    more_seeds: Sequence[int] = (),
+) -> list[Network]:
+    """The networks of ``--split``: one split, several with commas, ``all``, or ``paper``, the authors' own 170.
+
+    ``treatments`` None: the default ones, for ``paper`` all.  Each network comes again with each of ``more_seeds``.
+    In the order of training: seed by seed, split by split.  DataError for a split that there is not.
+    """
+    if split == PAPER:
+        networks = _with_bases(_of_paper(treatments, depths), paper_networks())
+    else:
+        networks = [n for name in splits_of(split) for n in split_networks(name, treatments, depths)]
+    once = list({network.name: network for network in networks}.values())
+    return sorted(once + [network.with_seed(seed) for seed in more_seeds for network in once], key=turn)
+
+
+def splits_of(split: str) -> tuple[str, ...]:
+    """The splits that ``--split`` names; DataError where one is none."""
+    if split in (ALL, PAPER):
+        return SPLITS
+    names = tuple(split.split(","))
+    for name in names:
+        if name not in SPLITS:
+            choices = ", ".join(SPLITS)
+            raise DataError(
+                f"--split {name}: there is no such split; choose one of {choices}, several with commas, {ALL}, or "
+                f"{PAPER} (the authors' 170 networks)"
+            )
+    return names
+
+
 def split_networks(
     split: str, treatments: Iterable[str] | None = None, depths: Sequence[int] = DEPTHS
 ) -> list[Network]:
@@ -38,13 +76,31 @@ def split_networks(
     """
     wanted = set(default_treatments() if treatments is None else treatments)
     made = [network for name in TREATMENTS if name in wanted for network in TREATMENTS[name].networks(split, depths)]
-    names, needed = {network.name for network in made}, {network.base_network for network in made}
-    made += [half for half in BASE.networks(split, depths) if half.name in needed - names]
-    return sorted(made, key=_turn)
+    return sorted(_with_bases(made, BASE.networks(split, depths)), key=turn)
 
 
-def _turn(network: Network) -> tuple[int, int]:
-    """Sorts networks into the order of their training."""
-    if network.base_network:
-        return 1, network.n
-    return (0, 0) if network.split else (2, 0)
+def turn(network: Network) -> tuple[object, ...]:
+    """Sorts networks into the order of their training, and of tables: by seed, split, depth and treatment."""
+    split = SPLITS.index(network.split) if network.split in SPLITS else len(SPLITS)
+    starts = bool(network.base_network)
+    kinds = [number for number, treatment in enumerate(TREATMENTS.values()) if treatment.of([network])]
+    kind = kinds[0] if kinds else len(TREATMENTS)
+    seed = -1 if network.seed is None else network.seed
+    n = network.n
+    return seed, split, starts, n if starts else 0, kind, n, network.base, network.target, network.name
+
+
+def _of_paper(treatments: Iterable[str] | None, depths: Sequence[int]) -> list[Network]:
+    """The authors' networks of these treatments, cut at these depths."""
+    wanted = TREATMENTS if treatments is None else set(treatments)
+    chosen = [TREATMENTS[name] for name in TREATMENTS if name in wanted]
+    uncut = {network.name for treatment in chosen for network in treatment.networks(SPLITS[0], ())}
+    uncut |= {network.name for split in SPLITS for network in BASE.networks(split, ())}
+    networks = [network for network in paper_networks() if any(t.of([network]) for t in chosen)]
+    return [network for network in networks if network.name in uncut or network.n in depths]
+
+
+def _with_bases(networks: Sequence[Network], bases: Iterable[Network]) -> list[Network]:
+    """The networks, and those of ``bases`` that one of them starts from."""
+    names, needed = {network.name for network in networks}, {network.base_network for network in networks}
+    return [*networks, *(base for base in bases if base.name in needed - names)]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +15,7 @@ from reproduce.results import METRICS
 
 PLAIN_INTERVAL_S = 15.0
 TAIL_BYTES = 4096
+_PLAIN: Any = {"highlight": False, "markup": False}
 
 
 class Progress:
@@ -61,28 +63,22 @@ class Progress:
         )
         self._printed = time.monotonic()
 
+    def failed(self, network: Network, why: str, again: bool) -> None:
+        """A network has ended without a result; ``again``: it is put back to be tried once more."""
+        self._running.pop(network.name)
+        self.console.print(f"{'':7}  {network.name:24s} {'tried again' if again else 'failed'}: {why}", **_PLAIN)
+        self._printed = time.monotonic()
+
     def poll(self) -> None:
         """Show where the running networks are."""
         if self._live:
-            lines = [Text(f"  {name:24s} {self._position(name)}") for name in self._running]
+            lines = [Text(f"  {name:24s} {position(self._out, name)}") for name in self._running]
             head = Text(f"{self._count} of {self._total} networks done  {self._time_left()}", style="bold")
             self._live.update(Group(head, *lines), refresh=True)
         elif time.monotonic() - self._printed > PLAIN_INTERVAL_S:
             self._printed = time.monotonic()
-            running = "; ".join(f"{name} {self._position(name)}" for name in self._running)
+            running = "; ".join(f"{name} {position(self._out, name)}" for name in self._running)
             self.console.print(f"{self._count:3d}/{self._total}  training {running}", highlight=False, soft_wrap=True)
-
-    def _position(self, name: str) -> str:
-        """Where a network is, by the last display that it has written."""
-        # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
-        from caffe_compat.solver.events import TrainEvent, read_events
-
-        try:
-            events = list(read_events(self._out / name / METRICS, tail_bytes=TAIL_BYTES))
-        except SolverError:
-            return "starting"  # no file yet
-        displays = [event for event in events if isinstance(event, TrainEvent)]
-        return f"iteration {displays[-1].iteration}, loss {displays[-1].loss:.3f}" if displays else "starting"
 
     def _time_left(self) -> str:
         left = sum(self._costs.values()) - self._finished_cost
@@ -90,3 +86,16 @@ class Progress:
             return ""
         wall_s = (time.monotonic() - self._began) * left / self._finished_cost
         return f"about {wall_s / 60:.0f} min left" if wall_s > 90 else f"about {wall_s:.0f} s left"
+
+
+def position(out: Path, name: str) -> str:
+    """Where the network in ``out/name`` is, by the last display that it has written."""
+    # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
+    from caffe_compat.solver.events import TrainEvent, read_events
+
+    try:
+        events = list(read_events(out / name / METRICS, tail_bytes=TAIL_BYTES))
+    except SolverError:
+        return "starting"  # no file yet
+    displays = [event for event in events if isinstance(event, TrainEvent)]
+    return f"iteration {displays[-1].iteration}, loss {displays[-1].loss:.3f}" if displays else "starting"

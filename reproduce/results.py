@@ -2,12 +2,15 @@
 
 import csv
 import io
+import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError, SolverError
+from reproduce.folder_networks import networks_in
 from reproduce.network import Network
 from reproduce.splits import NATURAL_SPLIT
 from reproduce.treatments import (
@@ -27,6 +30,8 @@ COLUMNS = (
     *("treatment", "accuracy", "accuracy_final", "loss", "seconds"),
 )
 METRICS = "train.jsonl"
+DONE = "done"  # the file that train_one leaves in a finished network's folder
+FAILED = "failed"  # the file that says why a network's last try ended without a result
 BEST_TESTS = 10
 PAPER_TABLE = Path(__file__).parent / "paper_results.csv"
 
@@ -91,6 +96,18 @@ def read_result(network: Network, out: Path) -> Result:
     )
 
 
+def results_in(out: Path) -> tuple[list[Result], dict[str, str]]:
+    """(rows of all networks that are finished in a folder, in the plan's order, {network: why it cannot be read})."""
+    results, problems = list[Result](), dict[str, str]()
+    for network in networks_in(out):
+        if (out / network.name / DONE).exists():
+            try:
+                results.append(read_result(network, out))
+            except DataError as error:
+                problems[network.name] = str(error)
+    return results, problems
+
+
 def write_results(results: Sequence[Result], file: Path) -> None:
     """Write ``results.csv``; whole or not at all."""
     text = io.StringIO()
@@ -107,10 +124,17 @@ def paper_results(file: Path = PAPER_TABLE) -> list[Result]:
     return [_paper_result(row) for row in rows]
 
 
-def comparable(paper: Iterable[Result], ours: Iterable[Result]) -> list[Result]:
-    """The authors' results on the same kind of halves as ours, natural/man-made or random, and on all classes."""
-    natural = {result.split for result in ours if result.split} == {NATURAL_SPLIT}
-    return [result for result in paper if not result.split or (result.split == NATURAL_SPLIT) == natural]
+def comparable(rows: Iterable[Result], ours: Iterable[Result]) -> list[Result]:
+    """Those results on the same kind of halves as ours, and those on all classes.
+
+    Ours are natural/man-made where they are of nothing else; beside random halves they do not count.
+    """
+    return of_kind(rows, {result.split for result in ours if result.split} == {NATURAL_SPLIT})
+
+
+def of_kind(rows: Iterable[Result], natural: bool) -> list[Result]:
+    """The results on random halves, or on natural/man-made ones, and those on all classes."""
+    return [row for row in rows if not row.split or (row.split == NATURAL_SPLIT) == natural]
 
 
 def _paper_result(row: dict[str, str]) -> Result:
@@ -137,3 +161,9 @@ def _paper_treatment(row: dict[str, str]) -> Treatment:
         return tuned if row["treatment"] == "finetuned" else frozen
     others: dict[str, Treatment] = {"base": BASE, "base1000": NETBASE, "random": RANDOM, "reduced": REDUCED}
     return others[experiment]
+
+
+def note_failure(folder: Path, why: str) -> None:
+    """Say in a network's folder why it has no result; where the disk is full, the message alone must do."""
+    with suppress(OSError):
+        write_text(folder / FAILED, f"{time.strftime('%Y-%m-%d %H:%M:%S')} {why}\n")

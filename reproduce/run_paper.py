@@ -4,8 +4,10 @@
     python reproduce/run_paper.py --split 0 --data fashion-mnist
     python reproduce/run_paper.py --split 0 --data imagenet:ILSVRC2012 --devices cuda:0,1
 
-Stopped at any moment and started again, it continues.  The results are in --out: a folder per
-network, results.csv, figures/ and report.html.  Where the package is installed, python -m
+    python reproduce/run_paper.py report paper_run                     # from what is finished, at any time
+
+Stopped at any moment and started again, it continues; several splits may share one --out.  The results
+are in --out: a folder per network, results.csv, figures/ and report.html.  Where the package is installed, python -m
 reproduce.run_paper is the same.
 """
 
@@ -18,13 +20,14 @@ import sys
 from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, printable
-from reproduce.experiment import run, show_plan
+from reproduce.dry_run import show_plan
+from reproduce.experiment import run
 from reproduce.options import parse
-from reproduce.runners import WorkerDied
+from reproduce.runners import NetworksFailed
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0; 2 for wrong input or a full disk, 1 for a process that died, 130 for Ctrl-C."""
+    """0; 2 for wrong input or a full disk, 1 for networks whose processes died, 130 for Ctrl-C."""
     options = parse(arguments, __doc__)
     console = Console(soft_wrap=True)
     try:
@@ -32,8 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
             show_plan(options, console)
         else:
             run(options, console)
-    except WorkerDied as error:
-        return _fail(str(error), 1)
+    except NetworksFailed as error:
+        return _fail(str(error), 1 if any(failure.died for failure in error.failures) else 2)
     except CaffeCompatError as error:
         return _fail(str(error), 2)
     except OSError as error:

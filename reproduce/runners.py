@@ -11,20 +11,22 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from multiprocessing.forkserver import ensure_running
 from pathlib import Path
 
-from caffe_compat.errors import CaffeCompatError, SolverError
+from caffe_compat.errors import CaffeCompatError
 from reproduce.mode import Mode
 from reproduce.network import Network
+from reproduce.results import DONE, note_failure
 
-DONE = "done"  # the file that train_one leaves in a finished network's folder
 POLL_S = 0.5
+WRONG_INPUT = 2  # exit code of a process that has said what is wrong
 
 
 def is_done(network: Network, out: Path) -> bool:
@@ -38,8 +40,27 @@ def ready(networks: Sequence[Network], out: Path) -> list[Network]:
     return [n for n in networks if n.name not in done and (not n.base_network or n.base_network in done)]
 
 
-class WorkerDied(CaffeCompatError):
-    """A network's process ended without saying why: it was killed, or was out of memory."""
+@dataclass(frozen=True)
+class Failure:
+    """A network without a result, after all its tries."""
+
+    network: Network
+    why: str  # one line
+    died: bool  # whether its process ended without saying why, or by a fault of the program
+
+
+class NetworksFailed(CaffeCompatError):
+    """Some networks have no result; the others are trained."""
+
+    def __init__(self, failures: Sequence[Failure], waiting: int, out: Path) -> None:
+        """``waiting``: how many networks start from one of them, and were not trained."""
+        self.failures = list(failures)
+        count = f"{len(failures)} network{'s' if len(failures) > 1 else ''} failed"
+        rest = f", {waiting} more wait for {'them' if len(failures) > 1 else 'it'}" if waiting else ""
+        more = f" (and {len(failures) - 1} more, named above)" if len(failures) > 1 else ""
+        super().__init__(
+            f"{out}: {count}{rest}: {failures[0].why}{more}; run the same command again to try them again and continue"
+        )
 
 
 @dataclass
@@ -50,40 +71,70 @@ class _Worker:
     device: str
 
 
+@dataclass
+class _Tries:
+    """How often each network was started, and what became of those that failed."""
+
+    most: int
+    started: Counter[str]
+    failures: list[Failure]
+    running: set[str]
+
+    def may_start(self, network: Network) -> bool:
+        """Whether it neither runs nor has failed for good."""
+        return network.name not in self.running and all(failure.network != network for failure in self.failures)
+
+    def again(self, network: Network, died: bool) -> bool:
+        """Whether a network that ended without a result is tried once more: what is wrong in a file stays wrong."""
+        return died and self.started[network.name] < self.most
+
+
 def run_local(
     networks: Sequence[Network],
     out: Path,
     devices: Sequence[str],
     mode: Mode = Mode(),  # noqa: B008 (it is frozen)
     *,
+    retries: int = 0,
     on_start: Callable[[Network], None] = lambda network: None,
     on_done: Callable[[Network], None] = lambda network: None,
+    on_failure: Callable[[Failure, bool], None] = lambda failure, again: None,
     on_poll: Callable[[], None] = lambda: None,
-) -> None:
+) -> list[Failure]:
     """Train on this machine, one process per entry of ``devices`` ("cpu", "cuda:0"; repeat to share one).
 
-    The callbacks run in this process.  Raises the first error of a network as SolverError, or
-    WorkerDied, after stopping the others; what they have saved is used when the run is started again.
+    A network that fails does not end the others: it is tried again, ``retries`` times, if its process died; what starts
+    from it is left out.  Returns the failures; why a network failed stands in its folder, too (``failed``).  The
+    callbacks run in this process; ``on_failure`` hears whether there is another try.
     """
     context = _fork_server()
     free, workers = list(devices), list[_Worker]()
-    started = set[str]()
+    tries = _Tries(1 + retries, Counter(), [], set())
     try:
         while True:
-            waiting = [network for network in ready(networks, out) if network.name not in started]
+            waiting = [network for network in ready(networks, out) if tries.may_start(network)]
             while free and waiting:
                 network = waiting.pop(0)
                 workers.append(_start(context, network, out, free.pop(0), mode))
-                started.add(network.name)
+                tries.started[network.name] += 1
+                tries.running.add(network.name)
                 on_start(network)
             if not workers:
-                return
+                return tries.failures
             wait([worker.process.sentinel for worker in workers], POLL_S)
             for worker in [w for w in workers if not w.process.is_alive()]:
                 workers.remove(worker)
-                _check(worker, out)
                 free.append(worker.device)
-                on_done(worker.network)
+                tries.running.discard(worker.network.name)
+                failure = _failure(worker, out)
+                if failure is None:
+                    on_done(worker.network)
+                    continue
+                again = tries.again(worker.network, failure.died)
+                if not again:
+                    tries.failures.append(failure)
+                note_failure(out / worker.network.name, failure.why)
+                on_failure(failure, again)
             on_poll()
     finally:
         for worker in workers:
@@ -135,7 +186,7 @@ def _work(connection: Connection, folder: Path, device: str, mode: Mode) -> None
         train(folder, device, mode)
     except (CaffeCompatError, OSError) as error:
         connection.send(_explain(error, folder))
-        sys.exit(2)
+        sys.exit(WRONG_INPUT)
     except Exception:
         traceback.print_exc()  # a fault of ours: all of it, not squeezed into one line
         connection.send(f"{folder.name}: ended by an error of the program; its traceback stands above")
@@ -158,16 +209,13 @@ def _end_with_parent(connection: Connection) -> None:
         os._exit(1)
 
 
-def _check(worker: _Worker, out: Path) -> None:
+def _failure(worker: _Worker, out: Path) -> Failure | None:
+    """Why a process that has ended left no result; None when it left one."""
     if is_done(worker.network, out):
-        return
-    if worker.connection.poll():
-        try:
-            raise SolverError(worker.connection.recv())
-        except EOFError:
-            pass
+        return None
     code = worker.process.exitcode or 0
+    if worker.connection.poll():
+        with suppress(EOFError):
+            return Failure(worker.network, worker.connection.recv(), code != WRONG_INPUT)
     what = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    raise WorkerDied(
-        f"{out / worker.network.name}: the process of this network {what}; run the same command again to continue"
-    )
+    return Failure(worker.network, f"{out / worker.network.name}: the process of this network {what}", True)

@@ -29,10 +29,11 @@ from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log
 from caffe_compat.solver.metrics import JsonLines
 from reproduce.mode import Mode
+from reproduce.results import DONE, FAILED, METRICS, note_failure
 
 #: how long to wait for a network that another process trains: those of a killed run end a moment after it
 LOCK_WAIT_S = 20.0
-LOG, METRICS, DONE = "train.log", "train.jsonl", "done"
+LOG = "train.log"
 
 
 def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # noqa: B008 (it is frozen)
@@ -47,6 +48,7 @@ def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # no
     with _locked(folder):
         if Path(DONE).exists():
             return
+        Path(FAILED).unlink(missing_ok=True)  # what an earlier try said
         with _appending(LOG) as stream:
             log = Log(stream, [JsonLines(METRICS)])
             log.start()  # from here the seconds of this process count
@@ -116,7 +118,7 @@ def _remove_old_states() -> None:
             path.unlink()
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Train one folder; 2 for wrong input."""
     parser = argparse.ArgumentParser(description="train one network of the experiment")
     parser.add_argument("folder", type=Path)
@@ -124,11 +126,13 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--fast", action="store_true", help="the solver's fast mode (docs/solver.md)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
+    folder = args.folder.absolute()
     try:
-        train(args.folder, args.device, Mode(args.threads, args.fast, args.precision))
+        train(folder, args.device, Mode(args.threads, args.fast, args.precision))
     except (CaffeCompatError, OSError) as error:
         print(f"train_one: {one_line(error)}", file=sys.stderr)
+        note_failure(folder, one_line(error))
         return 2
     return 0
 

@@ -235,6 +235,7 @@ RUNS = {
     "caffe_compat/tools/_extensions.py": {"importlib.import_module", "spec.loader.exec_module"},  # --import
     "caffe_compat/tools/draw.py": {"subprocess.run"},  # Graphviz's dot, by its name on the path
     "reproduce/dataset.py": {"import_module"},  # own data sets
+    "reproduce/measure.py": {"subprocess.run"},  # our own file
     "reproduce/datasets/cifar100.py": {"Unpickler"},  # lists, bytes and NumPy's arrays only
 }
 DANGEROUS = re.compile(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from caffe_compat.data.image_list import read_file
 from caffe_compat.errors import DataError, reading, seen_from
+from reproduce.imagenet.mat_file import read_mat
 from reproduce.imagenet.tar_images import TarImages
 
 _TRAIN_PLACES = ("ILSVRC2012_img_train", "train", "ILSVRC/Data/CLS-LOC/train")
@@ -120,10 +121,6 @@ def _label_valid(root: Path, names: Sequence[str], synsets: Sequence[str]) -> li
 
 def _read_identities(meta: Path) -> dict[int, str]:
     """ILSVRC2012_ID -> synset, from the development kit."""
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise DataError(f"{meta}: reading it needs scipy: pip install scipy, or give --val-list val.txt") from None
     with reading(meta, "the development kit's meta.mat"):
-        rows = loadmat(str(meta), squeeze_me=True)["synsets"]
-        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in rows}
+        rows = read_mat(meta)["synsets"]
+        return {int(row["ILSVRC2012_ID"][0]): str(row["WNID"]) for row in rows}

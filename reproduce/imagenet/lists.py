@@ -71,6 +71,14 @@ def list_md5(lines: Sequence[str]) -> str:
     return hashlib.md5(list_text(lines).encode()).hexdigest()
 
 
+def compare_list(name: str, part: str, lines: Sequence[str]) -> tuple[str, bool]:
+    """(how the list of a subset's part, train or valid, compares with the authors', whether it is equal)."""
+    found, expected = list_md5(lines), LIST_MD5.get(name, (None, None))[part == "valid"]
+    if found == expected:
+        return "equals the authors' list", True
+    return f"MD5 {found}, the authors' is {expected}", False
+
+
 def parse_list_line(line: str) -> tuple[str, int]:
     """``(name, label)`` of a list line; the label is what follows the last space.
 

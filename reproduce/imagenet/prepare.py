@@ -11,7 +11,6 @@ import numpy as np
 from caffe_compat.atomic_file import write_text
 from caffe_compat.data.convert import ConvertOptions, convert_images, make_record
 from caffe_compat.data.database import open_database
-from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.image_list import ImageList
 from caffe_compat.data.index_file import write_index_file
 from caffe_compat.data.lmdb import LMDBReader
@@ -20,13 +19,13 @@ from caffe_compat.data.thread_map import usable_cores
 from caffe_compat.errors import DataError
 from caffe_compat.file_lock import FileLock
 from caffe_compat.progress import show_progress
+from reproduce.databases import stored_bytes
 from reproduce.imagenet.ilsvrc import ListedImages, find_train, find_valid
-from reproduce.imagenet.lists import LIST_MD5, list_md5, list_text, paper_subsets, parse_list_line
+from reproduce.imagenet.lists import compare_list, list_text, paper_subsets, parse_list_line
+from reproduce.imagenet.means import subset_means
 from reproduce.network import WHOLE
 
 _SAMPLE = 32  # images read for the estimate
-_PAGE_BYTES = 4096  # LMDB keeps a large record in whole pages
-_KEY_BYTES = 16  # of a record's key and header, about
 
 #: (name, training lines, validation lines or None)
 Subset = tuple[str, list[str], list[str] | None]
@@ -45,6 +44,7 @@ class Preparation:
     seed: int = 0  # of the shuffle of the training images
     separate: bool = False  # a real LMDB for each subset instead of an index file
     means: bool = True
+    only: frozenset[str] | None = None  # subsets to make; None: all
     threads: int | None = None  # that decode; None: as many as cores
 
 
@@ -59,7 +59,8 @@ def prepare_imagenet(job: Preparation, *, only_estimate: bool = False) -> bool:
     valid = find_valid(job.root, synsets, job.val_list)
     subsets: list[Subset] = list(paper_subsets(train.lines, valid.lines, len(synsets)))
     print(f"{len(train.lines)} training and {len(valid.lines)} validation images of {len(synsets)} classes")
-    options = ConvertOptions(resize_height=job.size_px, resize_width=job.size_px, encode_type=job.encode_type)
+    _check_wanted(job, subsets, len(synsets))
+    options = _options(job)
     need_bytes, free_bytes = _estimate(job, train, valid, subsets, options)
     if only_estimate:
         return True
@@ -87,37 +88,71 @@ def _prepare(
             job, job.out / f"{kind}_lmdb", subset=WHOLE, kind=kind, images=images, options=options
         )
     (job.out / "subsets").mkdir(exist_ok=True)
-    (job.out / "means").mkdir(exist_ok=True)
     for name, train_lines, valid_lines in subsets:
         for kind, images, lines in (("train", train, train_lines), ("val", valid, valid_lines)):
-            if lines is None or name == WHOLE:
+            if lines is None or name == WHOLE or not _wants(job, name):
                 continue
             target = job.out / "subsets" / f"{name}.{kind}"
             if job.separate:
                 _convert(job, target, subset=name, kind=kind, images=images, options=options)
             elif not target.exists():
                 _write_index(target, databases[kind], lines)
-        if job.means:
-            source = databases["train"] if name == WHOLE else job.out / "subsets" / f"{name}.train"
-            _write_mean(job.out / "means" / f"{name}.binaryproto", source, job.threads)
+    if job.means:
+        _write_means(job, databases["train"], {name: lines for name, lines, _ in subsets if _wants(job, name)})
     print(f"done: {job.out}")
     return all_equal
+
+
+def _wants(job: Preparation, name: str) -> bool:
+    return job.only is None or name in job.only
+
+
+def _check_wanted(job: Preparation, subsets: list[Subset], classes: int) -> None:
+    """DataError for a subset that these images do not have, before hours are spent on the others."""
+    missing = sorted((job.only or set()) - {name for name, _, _ in subsets})
+    if missing:
+        raise DataError(
+            f"{job.root}: has no such subset as {missing[0]}: {classes} classes here; give all of ILSVRC12, or choose "
+            "another --split"
+        )
+
+
+def needed_bytes(job: Preparation) -> float:
+    """The disk that ``prepare_imagenet`` would fill, from a few images.  Raises DataError as it does."""
+    train, synsets = find_train(job.root, job.train_list)
+    valid = find_valid(job.root, synsets, job.val_list)
+    subsets: list[Subset] = list(paper_subsets(train.lines, valid.lines, len(synsets)))
+    return _count_images(job, train, valid, subsets) * _sample(train, _options(job))[0]
+
+
+def _options(job: Preparation) -> ConvertOptions:
+    return ConvertOptions(resize_height=job.size_px, resize_width=job.size_px, encode_type=job.encode_type)
+
+
+def _count_images(job: Preparation, train: ListedImages, valid: ListedImages, subsets: list[Subset]) -> int:
+    """How many images are stored."""
+    images = len(train.lines) + len(valid.lines)
+    if job.separate:
+        images += sum(len(t) + len(v or ()) for name, t, v in subsets if name != WHOLE and _wants(job, name))
+    return images
+
+
+def _sample(train: ListedImages, options: ConvertOptions) -> tuple[float, float]:
+    """(bytes, seconds) of an image, on average of a few."""
+    sample = train.lines[:: max(1, len(train.lines) // _SAMPLE)][:_SAMPLE]
+    start_s, size = time.perf_counter(), 0
+    for line in sample:
+        name, label = parse_list_line(line)
+        size += stored_bytes(len(make_record(train.root + name, label, options, train.read)[0]))
+    return size / len(sample), (time.perf_counter() - start_s) / len(sample)
 
 
 def _estimate(
     job: Preparation, train: ListedImages, valid: ListedImages, subsets: list[Subset], options: ConvertOptions
 ) -> tuple[float, float]:
     """(bytes needed, bytes free); prints them and the time, measured on a few images."""
-    sample = train.lines[:: max(1, len(train.lines) // _SAMPLE)][:_SAMPLE]
-    start_s, size = time.perf_counter(), 0
-    for line in sample:
-        name, label = parse_list_line(line)
-        record = make_record(train.root + name, label, options, train.read)[0]
-        size += -(-(len(record) + _KEY_BYTES) // _PAGE_BYTES) * _PAGE_BYTES
-    seconds_each, bytes_each = (time.perf_counter() - start_s) / len(sample), size / len(sample)
-    images = len(train.lines) + len(valid.lines)
-    if job.separate:
-        images += sum(len(t) + len(v or ()) for name, t, v in subsets if name != WHOLE)
+    bytes_each, seconds_each = _sample(train, options)
+    images = _count_images(job, train, valid, subsets)
     need_bytes = images * bytes_each
     threads = job.threads or usable_cores()
     place = next(p for p in (job.out, *job.out.absolute().parents) if p.exists())
@@ -135,14 +170,12 @@ def _write_lists(folder: Path, subsets: list[Subset]) -> bool:
     folder.mkdir(parents=True, exist_ok=True)
     all_equal = True
     for name, *lists in subsets:
-        for kind, lines, expected in zip(("train", "valid"), lists, LIST_MD5.get(name, (None, None)), strict=True):
+        for kind, lines in zip(("train", "valid"), lists, strict=True):
             if lines is None:
                 continue
             write_text(folder / f"{name}.{kind}.txt", list_text(lines))
-            found = list_md5(lines)
-            equal = found == expected
+            verdict, equal = compare_list(name, kind, lines)
             all_equal &= equal
-            verdict = "equals the authors' list" if equal else f"MD5 {found}, the authors' is {expected}"
             print(f"  {name}.{kind}: {len(lines)} images, {verdict}")
     return all_equal
 
@@ -186,10 +219,23 @@ def _write_index(path: Path, database: Path, lines: list[str]) -> None:
     print(f"{path}: {len(table)} records")
 
 
-def _write_mean(path: Path, source: Path, threads: int | None) -> None:
-    if path.exists():
+def _write_means(job: Preparation, source: Path, lines: dict[str, list[str]]) -> None:
+    """The means of these subsets that are not there yet, in one pass over all training images."""
+    folder = job.out / "means"
+    folder.mkdir(exist_ok=True)
+    names = [name for name in lines if not (folder / f"{name}.binaryproto").exists()]
+    if not names:
         return
+    within: dict[str, int] = {}  # image -> one bit for each subset that it is in
+    for bit, name in enumerate(names):
+        for line in lines[name]:
+            image = parse_list_line(line)[0]
+            within[image] = within.get(image, 0) | 1 << bit
     database = open_database(source)
-    with show_progress(f"mean of {path.stem}", len(database)) as update:
-        write_mean(path, compute_mean(database, update, threads))
+    keys = map(os.fsdecode, LMDBReader(source).keys())
+    bits = np.fromiter((within.get(key.split("_", 1)[1], 0) for key in keys), np.int64)
+    members = {name: (bits >> bit & 1).astype(bool) for bit, name in enumerate(names)}
+    with show_progress(f"means of {len(names)} sets", len(database)) as update:
+        for name, mean in subset_means(database, members, update, job.threads).items():
+            write_mean(folder / f"{name}.binaryproto", mean)
     database.close()

@@ -67,11 +67,14 @@ from caffe_compat.tools.compare import _read_npz
 from reproduce import experiment
 from reproduce.datasets.cifar100 import load_cifar100
 from reproduce.datasets.fashion_mnist import load_fashion_mnist
+from reproduce.folder_networks import read_network, write_network
 from reproduce.imagenet.ilsvrc import find_valid
+from reproduce.imagenet.mat_file import read_mat
 from reproduce.imagenet.tar_images import TarImages
 from reproduce.options import Options
 from reproduce.plan import paper_networks
 from reproduce.results import read_result
+from reproduce.settings import note_settings, noted_mode
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CASES = Path(__file__).parent.parent / "cases"
@@ -375,16 +378,37 @@ def _result(path: Path) -> None:
 
 
 def run_settings(folder: Path) -> list[bytes]:
-    experiment._check_same_run(Options(out=folder))  # noqa: SLF001
+    note_settings(Options(out=folder), 1)
     return [(folder / "settings.json").read_bytes()]
 
 
 @reader("settings", run_settings, "json", "settings.json", names_file=False)
 def _settings(path: Path) -> None:
-    experiment._check_same_run(Options(out=path.parent))  # noqa: SLF001
+    note_settings(Options(out=path.parent), 1)
+    noted_mode(path.parent)
 
 
-PREPARED = {"made": sorted({n.data for n in paper_networks()}), "classes": 3, "size": 16, "test_images": {"x": 4}}
+def run_network(folder: Path) -> list[bytes]:
+    write_network(paper_networks()[20], folder)
+    return [(folder / "network.json").read_bytes()]
+
+
+@reader("network", run_network, "json", "network.json", names_file=False)
+def _network(path: Path) -> None:
+    folder = path.parent / "out" / paper_networks()[20].name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder)
+    read_network(folder)
+
+
+PREPARED = {
+    "made": sorted({n.data for n in paper_networks()}),
+    "classes": 3,
+    "size": 16,
+    "test_images": {"x": 4},
+    "same_numbers": True,
+    "checks": {"list": "equals"},
+}
 
 
 @reader("prepared", lambda _: [json.dumps(PREPARED).encode()], "json", "images.json")
@@ -652,6 +676,16 @@ def cifar_files(folder: Path) -> list[bytes]:
 @reader("cifar", cifar_files, "bytes", "train")
 def _cifar(path: Path) -> None:
     load_cifar100(path.parent)
+
+
+def mat_files(_: Path) -> list[bytes]:
+    folder = Path(__file__).parent.parent / "golden" / "devkit"
+    return [(folder / name).read_bytes() for name in ("meta.mat", "meta_plain.mat")]
+
+
+@reader("mat", mat_files, "bytes", ".mat")
+def _mat(path: Path) -> None:
+    read_mat(path)
 
 
 def imagenet_folder(folder: Path) -> None:

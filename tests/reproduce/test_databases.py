@@ -9,9 +9,9 @@ from caffe_compat.data import read_mean
 from caffe_compat.data.datum import parse_datum
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.errors import DataError
-from reproduce.databases import write_databases
+from reproduce.databases import count_records, stored_bytes, write_databases
 from reproduce.images import ArrayImages
-from reproduce.treatments import RANDOM, REDUCED, base_half
+from reproduce.treatments import RANDOM, REDUCED, base_half, transfer
 
 
 def small_images(classes: int = 6, per_class: int = 3) -> ArrayImages:
@@ -64,3 +64,16 @@ def test_a_half_without_images_is_named(tmp_path: Path) -> None:
     images.part_labels["valid"] = np.zeros_like(images.part_labels["valid"])
     with pytest.raises(DataError, match=r"half0[AB]: no valid image has one of its 3 classes; give more images"):
         write_databases(images, [base_half("0", half) for half in "AB"], tmp_path, lambda text: None)
+
+
+def test_records_are_counted_before_they_are_written(tmp_path: Path) -> None:
+    networks = [base_half("0", "A"), transfer("0", "A", "A", 1), RANDOM.network(1), REDUCED.network(2)]
+    write_databases(small_images(), networks, tmp_path, lambda text: None)
+    written = sum(len(LMDBReader(path)) for path in tmp_path.glob("*_lmdb"))
+    assert count_records(small_images(), networks) == written == 9 + 9 + 18 + 18 + 12
+
+
+def test_large_records_take_whole_pages() -> None:
+    assert stored_bytes(196_608 + 16) == 49 * 4096
+    assert stored_bytes(3_100) == 4096
+    assert stored_bytes(800) == 816

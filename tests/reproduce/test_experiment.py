@@ -11,9 +11,11 @@ from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, DataError
 from reproduce.dataset import Prepared
-from reproduce.experiment import _prepare_data, _read_noted, chosen_networks, run, show_plan
+from reproduce.experiment import _prepare_data, chosen_networks, run
 from reproduce.mode import Mode
 from reproduce.options import Options
+from reproduce.runners import Failure
+from tests.reproduce.test_learned_layers import TOWERS
 
 
 def test_a_name_that_is_none_is_refused() -> None:
@@ -22,25 +24,33 @@ def test_a_name_that_is_none_is_refused() -> None:
         Options(treatments=("base", "XnX")): "--treatments XnX: there is no such treatment; choose from base, BnB",
         Options(layers=(0,)): "--layers 0: expected numbers from 1 to 7",
         Options(data="folder"): "--data folder: says no path",
+        Options(encode_type="jpg"): "--data glyphs: has no choice of storage; --encode-type and --separate are for im",
+        Options(separate=True): "--data glyphs: has no choice of storage",
     }
     for options, message in cases.items():
         with pytest.raises(DataError, match=message):
             chosen_networks(options)
 
 
-@pytest.mark.parametrize(
-    ("data", "total"), [("glyphs", "7.37"), ("fashion-mnist", "10.33"), ("imagenet:x", "22823133.62")]
-)
-def test_the_cost_of_a_plan(data: str, total: str, capsys: pytest.CaptureFixture[str]) -> None:
-    show_plan(Options(data=data), Console(soft_wrap=True))
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.startswith(f"65 networks, {total} TFLOP")
+def test_depths_of_another_net_are_its_own(tmp_path: Path) -> None:
+    for name, text in (
+        ("train", TOWERS),
+        ("val", TOWERS),
+        ("solver", 'max_iter: 9 test_interval: 3 snapshot_prefix: "x"'),
+    ):
+        (tmp_path / "base").mkdir(exist_ok=True)
+        (tmp_path / "base" / f"{name}.prototxt").write_text(text)
+    networks = chosen_networks(Options(prototxt=tmp_path, treatments=("AnB",)))
+    assert sorted({network.n for network in networks}) == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="--layers 4: expected numbers from 1 to 3"):
+        chosen_networks(Options(prototxt=tmp_path, layers=(4,)))
 
 
 def test_a_run_is_continued_only_with_the_same_settings(tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
-    (tmp_path / "data" / "made").mkdir(parents=True)
+    (tmp_path / "data" / "whole_train_lmdb").mkdir(parents=True)
+    (tmp_path / "data" / "whole_train_lmdb" / "data.mdb").touch()
     settings = Options(data=f"folder:{images}", seed=1, out=tmp_path)
     with pytest.raises(DataError, match="no class folders here"):
         run(settings, Console(quiet=True))
@@ -49,6 +59,14 @@ def test_a_run_is_continued_only_with_the_same_settings(tmp_path: Path) -> None:
     assert noted == settings.settings_that_decide()
     with pytest.raises(DataError, match="was begun with --fast False, not True"):
         run(Options(data=f"folder:{images}", seed=1, out=tmp_path, fast=True), Console(quiet=True))
+
+
+def test_settings_that_nothing_was_made_with_are_replaced(tmp_path: Path) -> None:
+    """A run killed before it had made anything from a mistyped path does not bind its folder."""
+    (tmp_path / "settings.json").write_text(json.dumps({**Options(data="folder:/mistyped").settings_that_decide()}))
+    with pytest.raises(DataError, match="no class folders here"):
+        run(Options(data=f"folder:{made(tmp_path / 'images')}", out=tmp_path), Console(quiet=True))
+    assert not (tmp_path / "settings.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -77,6 +95,26 @@ def test_images_that_turn_out_to_be_wrong_do_not_bind_the_folder(tmp_path: Path)
     assert not (tmp_path / "settings.json").exists()
 
 
+def test_a_mistyped_path_to_imagenet_does_not_bind_the_folder(tmp_path: Path) -> None:
+    """Folders that are there, but hold no images, or too few classes for the split."""
+    out = tmp_path / "out"
+    for c in range(4):
+        (tmp_path / "tiny" / "train" / f"n0000000{c}").mkdir(parents=True)
+        (tmp_path / "tiny" / "train" / f"n0000000{c}" / "a.JPEG").touch()
+    (tmp_path / "tiny" / "val").mkdir()
+    (tmp_path / "tiny" / "val.txt").touch()
+    cases = (
+        (made(tmp_path / "empty"), "0", "neither a folder"),
+        (tmp_path / "tiny", "natman", "halfnatmanA: 4 classes here"),
+    )
+    for path, split, message in cases:
+        options = Options(data=f"imagenet:{path}", split=split, treatments=("base",), out=out)
+        with pytest.raises(DataError, match=message):
+            run(options, Console(quiet=True))
+        assert not (out / "settings.json").exists()
+        assert not list((out / "data").iterdir())
+
+
 def made(folder: Path) -> Path:
     """The folder, which is there now."""
     folder.mkdir()
@@ -85,13 +123,8 @@ def made(folder: Path) -> Path:
 
 @pytest.mark.parametrize("text", ["", "[" * 100_000, "9" * 5000, "3", '{"made": 3}', '{"made": [], "classes": "x"}'])
 def test_what_an_earlier_run_noted_is_checked(tmp_path: Path, text: str) -> None:
-    for name, read in (("settings.json", _read_noted), ("data/images.json", None)):
-        file = tmp_path / name
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text)
-        if read and not text.startswith("{"):
-            with pytest.raises(DataError, match=r"settings\.json: "):
-                read(file)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images.json").write_text(text)
     with pytest.raises(DataError, match=r"data/images\.json: "):
         _prepare_data(Options(out=tmp_path), [], Console(quiet=True))
 
@@ -99,13 +132,15 @@ def test_what_an_earlier_run_noted_is_checked(tmp_path: Path, text: str) -> None
 def threads_of(monkeypatch: pytest.MonkeyPatch, options: Options, cores: int) -> int:
     """With how many threads each network of a run is computed on a machine with so many cores; nothing is trained."""
     modes: list[Mode] = []
-    monkeypatch.setattr("reproduce.experiment._cores", lambda: cores)
+    monkeypatch.setattr("reproduce.experiment.cores", lambda: cores)
     monkeypatch.setattr("reproduce.experiment._prepare_data", lambda *_: Prepared(3, 16, {}))
-    monkeypatch.setattr("reproduce.experiment._show", lambda *_: None)
-    monkeypatch.setattr(
-        "reproduce.experiment.run_local", lambda networks, out, devices, mode, **callbacks: modes.append(mode)
-    )
-    with pytest.raises(KeyError):  # no network has a result
+
+    def note(networks: object, out: Path, devices: object, mode: Mode, **callbacks: object) -> list[Failure]:
+        modes.append(mode)
+        return []
+
+    monkeypatch.setattr("reproduce.experiment.run_local", note)
+    with pytest.raises(DataError, match="no network is finished here"):
         run(options, Console(quiet=True))
     return modes[0].threads
 

@@ -3,12 +3,19 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from reproduce.figures import draw_all
+from reproduce.comparisons import lines
+from reproduce.figures import GAPS, draw_all, fig2_lines, fig2_points, fig3, save
 from reproduce.plan import split_networks
 from reproduce.results import Result, paper_results
 from tests.reproduce.test_treatments import result_of
@@ -30,17 +37,22 @@ def test_all_figures_that_the_results_allow(tmp_path: Path, split: str, extra: t
     for file in files.values():
         ElementTree.parse(file)
         assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+        assert file.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_same_results_give_the_same_drawing(tmp_path: Path) -> None:
     for name in ("one", "two"):
-        draw_all(results_of("0"), paper_results(), tmp_path / name)
-    assert (tmp_path / "one/fig2_lines.svg").read_bytes() == (tmp_path / "two/fig2_lines.svg").read_bytes()
+        figure = fig2_lines(results_of("0"), paper_results())
+        assert figure is not None
+        save(figure, tmp_path / name)
+    for suffix in (".svg", ".png", ".pdf"):
+        one, two = ((tmp_path / name).with_suffix(suffix) for name in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes()
 
 
 def test_drawing_changes_no_setting_of_matplotlib(tmp_path: Path) -> None:
     before = dict(matplotlib.rcParams)
-    draw_all(results_of("0"), paper_results(), tmp_path)
+    save(Figure(), tmp_path / "figure")
     assert dict(matplotlib.rcParams) == before
     code = "import sys, reproduce.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
@@ -49,3 +61,104 @@ def test_drawing_changes_no_setting_of_matplotlib(tmp_path: Path) -> None:
 def test_bases_alone_have_points_and_a_level(tmp_path: Path) -> None:
     files = draw_all([result for result in results_of("0") if result.treatment == "base"], [], tmp_path)
     assert sorted(file.name for file in files.values()) == ["fig2_lines.svg", "fig2_points.svg"]
+
+
+def points_of(line: Line2D) -> list[tuple[float, float]]:
+    return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
+
+
+def drawn(axis: Axes) -> dict[str, Any]:
+    """All that is drawn in one panel: lines, bands, limits, names."""
+    return {
+        "lines": [(points_of(line), line.get_marker(), line.get_label()) for line in axis.lines],
+        "bands": [[np.asarray(path.vertices).tolist() for path in band.get_paths()] for band in axis.collections],
+        "limits": (axis.get_xlim(), axis.get_ylim()),
+        "names": axis.get_legend_handles_labels()[1],
+    }
+
+
+def named(axis: Axes) -> dict[str, dict[float, float]]:
+    """{name: {x: y}} of the lines with a name of their own."""
+    return {str(line.get_label()): dict(points_of(line)) for line in axis.lines if str(line.get_label())[0] != "_"}
+
+
+def test_the_authors_own_table_as_ours_gives_two_equal_panels() -> None:
+    """Natural/man-made halves are no part of Fig. 2, on either side."""
+    paper = paper_results()
+    for make in (fig2_points, fig2_lines, fig3):
+        figure = make(paper, paper)
+        assert figure is not None
+        half = len(figure.axes) // 2
+        assert [drawn(axis) for axis in figure.axes[:half]] == [drawn(axis) for axis in figure.axes[half:]]
+
+
+def test_means_of_the_authors_table_are_the_papers() -> None:
+    figure = fig2_lines(paper_results(), paper_results())
+    assert figure is not None
+    means = named(figure.axes[0])
+    assert means["base"][0] == pytest.approx(0.625, abs=5e-4)
+    assert means["transfer AnB"][7] == pytest.approx(0.5425, abs=5e-5)
+    halves = [row for row in paper_results() if row.split not in ("", "natman")]
+    for label, treatment in (("selffer BnB", "BnB"), ("transfer AnB+", "AnB+")):
+        for n, value in means[label].items():
+            rows = [row.accuracy for row in halves if (row.treatment, row.n) == (treatment, n)]
+            assert value == pytest.approx(sum(rows) / len(rows), rel=1e-12)
+    assert figure.axes[0].get_ylim() == (0.52, 0.66)
+    assert figure.axes[0].get_legend_handles_labels()[1][-3:] == [gap.meaning for gap in GAPS]
+
+
+def test_fig2_has_a_point_for_each_of_the_papers_networks_on_random_halves() -> None:
+    figure = fig2_points(paper_results(), paper_results())
+    assert figure is not None
+    counts = {name: len(points) for name, points in named(figure.axes[0]).items()}
+    assert "random features" not in counts
+    assert figure.axes[0].get_ylim() == (0.52, 0.66)
+    points = sum(len(points_of(line)) for line in figure.axes[0].lines if line.get_marker() in ("o", "D"))
+    assert points == sum(row.split in ("0", "1", "2", "3") for row in paper_results())
+
+
+def test_bands_begin_at_the_base_and_are_named_where_they_exist() -> None:
+    """A selffer above its base shows no co-adaptation."""
+    networks = split_networks("0", ["base", "BnB", "AnB"], [1, 2])
+    levels = {"base": 0.5, "BnB": 0.6, "AnB": 0.4}
+    ours = [result_of(network, levels[network.treatment]) for network in networks]
+    figure = fig2_lines(ours, [])
+    assert figure is not None
+    axis = figure.axes[0]
+    assert axis.get_legend_handles_labels()[1][-1] == "features specific to their task"
+    assert "fragile co-adaptation" not in axis.get_legend_handles_labels()[1]
+    (band,) = axis.collections
+    corners = {tuple(vertex) for path in band.get_paths() for vertex in np.asarray(path.vertices).tolist()}
+    assert corners == {(0.0, 0.5), (1.0, 0.6), (2.0, 0.6), (1.0, 0.4), (2.0, 0.4)}
+
+
+def test_random_features_are_compared_with_the_network_of_all_classes() -> None:
+    """In the third panel of Fig. 3; where there is none, the halves' base stands in and is said to."""
+    figure = fig3(paper_results(), paper_results())
+    assert figure is not None
+    whole = next(row.accuracy for row in paper_results() if row.family == "netbase")
+    random = {row.n: row.accuracy for row in paper_results() if row.family == "nolearn"}
+    minus_base = named(figure.axes[2])
+    assert minus_base["random features"] == {0: 0, **{n: pytest.approx(a - whole) for n, a in random.items()}}
+    halves = [row for row in paper_results() if row.family != "netbase"]
+    other = fig3(halves, halves)
+    assert other is not None
+    assert "random features (minus the halves' base)" in named(other.axes[2])
+
+
+def test_bars_are_the_intervals_of_differences_from_base() -> None:
+    figure = fig2_lines(paper_results(), paper_results())
+    assert figure is not None
+    bars = [
+        path.vertices for c in figure.axes[0].collections if isinstance(c, LineCollection) for path in c.get_paths()
+    ]
+    cross = [line for line in lines(paper_results()) if (line.halves, line.treatment) == ("random", "AnB")]
+    ends = {tuple(np.asarray(bar)[:, 1]) for bar in bars}
+    for line in cross:
+        found = line.difference
+        assert found is not None
+        assert found.low is not None
+        assert found.high is not None
+        low, high = line.mean + found.low - found.mean, line.mean + found.high - found.mean
+        assert any(end == pytest.approx((low, high)) for end in ends)
+    assert len(bars) == 7  # selffers and fine-tuned networks: four halves at most, too few

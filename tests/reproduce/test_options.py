@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from caffe_compat.precision import PRECISIONS
-from reproduce.options import Options, parse
+from reproduce import options
+from reproduce.options import STEPS, Options, parse
 
 
 def test_options_of_the_command_line() -> None:
@@ -19,7 +20,34 @@ def test_options_of_the_command_line() -> None:
 def test_nothing_said_is_the_default() -> None:
     assert parse([], "") == Options()
     assert (Options().split, Options().data, Options().out) == ("0", "glyphs", Path("paper_run"))
-    assert (Options().layers, Options().devices) == ((1, 2, 3, 4, 5, 6, 7), ("cpu",))
+    assert (Options().layers, Options().treatments, Options().devices) == (None, None, ("cpu",))
+    assert Options().step == ""
+
+
+def test_a_step_and_its_folder() -> None:
+    assert parse(["report", "there"], "") == Options(step="report", out=Path("there"))
+    assert parse(["status", "--out", "there"], "") == Options(step="status", out=Path("there"))
+    training = parse(["train", "there", "--devices", "cuda:0", "--jobs", "2", "--retries", "0"], "")
+    assert training == Options(step="train", out=Path("there"), devices=("cuda:0",), jobs=2, retries=0)
+    assert parse(["prepare", "--split", "all"], "") == Options(step="prepare", split="all")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("report x --split 1", "--split is nothing that report asks for; it belongs to the whole job, prepare"),
+        ("status x --jobs 1", "--jobs is nothing that status asks for; it belongs to the whole job, prepare, train"),
+        ("train x --fast", "--fast is nothing that train asks for; it belongs to the whole job, prepare"),
+        ("train x --split 0", "--split is nothing that train asks for; it belongs to the whole job, prepare"),
+        ("prepare x --retries 1", "--retries is nothing that prepare asks for; it belongs to the whole job, train"),
+        ("report x --out y", "x and --out y: both name the folder; expected one of them"),
+    ],
+)
+def test_an_option_of_another_step_is_refused(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        parse(words.split(), "")
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"run_paper: {message}; see --help\n"
 
 
 def test_names_of_all_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +59,7 @@ def test_names_of_all_options(capsys: pytest.CaptureFixture[str]) -> None:
     assert "what it does" in text
     assert "imagenet:PATH" in text
     assert "(default: paper_run)" in text
+    assert all(f"  {step:8} {about}" in text for step, about in STEPS.items())
 
 
 def test_options_that_decide_the_numbers() -> None:
@@ -41,11 +70,14 @@ def test_options_that_decide_the_numbers() -> None:
         "seed": "3",
         "fast": "False",
         "precision": "fp32",
+        "encode_type": "None",
+        "separate": "False",
         "prototxt": "None",
     }
 
 
 def test_precisions_are_the_packages() -> None:
+    assert options.PRECISIONS == PRECISIONS
     for precision in PRECISIONS:
         assert parse(["--precision", precision], "").precision == precision
 

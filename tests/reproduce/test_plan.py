@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
+from caffe_compat.errors import DataError
 from reproduce.network import DEPTHS
-from reproduce.plan import paper_networks, split_networks
+from reproduce.plan import paper_networks, planned_networks, split_networks, splits_of, turn
 from reproduce.results import paper_results
 
 
@@ -68,3 +69,38 @@ def test_networks_of_one_depth_stand_together() -> None:
         *(f"{kind}_1_{n}" for n in (2, 5) for kind in kinds + tuned),
         *("nolearn_1_2", "nolearn_1_5"),
     ]
+
+
+def test_the_papers_choice_is_its_170_networks() -> None:
+    assert {n.name for n in planned_networks("paper")} == {n.name for n in paper_networks()}
+    some = Counter(n.treatment for n in planned_networks("paper", ["AnB", "reduced"], [4]))
+    assert some == {"base": 10 + 12, "AnB": 10}
+
+
+def test_several_splits_share_the_random_features() -> None:
+    networks = planned_networks("0,natman")
+    assert len({n.name for n in networks}) == len(networks) == 2 * 58 + 7
+    assert [n.split for n in networks] == ["0"] * 58 + ["natman"] * 58 + [""] * 7
+    assert len(planned_networks("all")) == 5 * 58 + 7
+    assert planned_networks("2") == split_networks("2")
+
+
+def test_a_split_that_is_none() -> None:
+    assert splits_of("all") == ("0", "1", "2", "3", "natman")
+    for text, name in (("0,9", "9"), ("", ""), ("0,", ""), ("0,all", "all")):
+        with pytest.raises(DataError, match=f"--split {name}: there is no such split; choose one of 0, 1, 2, 3, nat"):
+            splits_of(text)
+
+
+def test_each_seed_is_the_plan_once_more() -> None:
+    networks = planned_networks("0", ["AnB", "random"], [2], more_seeds=(4, 5))
+    once = ["half0A", "half0B", "transfer0A0B_1_2", "transfer0B0A_1_2", "nolearn_1_2"]
+    assert [n.name for n in networks] == once + [f"{name}-seed{seed}" for seed in (4, 5) for name in once]
+    assert (networks[7].base_network, networks[7].data, networks[7].seed) == ("half0A-seed4", "half0B", 4)
+    assert networks[7].mean_data == "half0A"
+
+
+def test_the_order_follows_from_each_network_alone() -> None:
+    networks = planned_networks("paper")
+    by_name = sorted(networks, key=lambda network: network.name)
+    assert sorted(by_name, key=turn) == networks

@@ -7,8 +7,17 @@ from pathlib import Path
 import pytest
 
 from caffe_compat.errors import DataError
-from reproduce.results import COLUMNS, comparable, paper_results, read_result, statistic, write_results
-from reproduce.treatments import transfer
+from reproduce.folder_networks import write_network
+from reproduce.results import (
+    COLUMNS,
+    comparable,
+    paper_results,
+    read_result,
+    results_in,
+    statistic,
+    write_results,
+)
+from reproduce.treatments import RANDOM, base_half, transfer
 
 NETWORK = transfer("0", "A", "B", 4)
 
@@ -86,3 +95,24 @@ def test_results_are_compared_with_the_same_kind_of_halves() -> None:
     for split, there in (("2", {"", "0", "1", "2", "3"}), ("natman", {"", "natman"})):
         ours = [row for row in paper if row.split == split]
         assert {row.split for row in comparable(paper, ours)} == there
+    assert {row.split for row in comparable(paper, paper)} == {"", "0", "1", "2", "3"}
+
+
+def test_the_table_of_a_folder_has_what_is_finished_of_every_split(tmp_path: Path) -> None:
+    networks = [base_half("1", "A"), transfer("0", "A", "B", 4), base_half("0", "A"), RANDOM.network(2)]
+    for number, network in enumerate(networks):
+        (tmp_path / network.name).mkdir()
+        write_network(network, tmp_path / network.name)
+        (tmp_path / network.name / "solver.prototxt").touch()
+        (tmp_path / network.name / "train.jsonl").write_text(json.dumps(scored(0, number / 4, 1.0)) + "\n")
+    for network in networks[:3]:
+        (tmp_path / network.name / "done").touch()
+    results, problems = results_in(tmp_path)
+    table = [(result.network, result.accuracy) for result in results]
+    assert table == [("half0A", 0.5), ("transfer0A0B_1_4", 0.25), ("half1A", 0.0)]
+    assert problems == {}
+    (tmp_path / "half0A" / "train.jsonl").write_text("")
+    results, problems = results_in(tmp_path)
+    assert [result.network for result in results] == ["transfer0A0B_1_4", "half1A"]
+    assert list(problems) == ["half0A"]
+    assert "no test in it; remove the folder" in problems["half0A"]

@@ -1,5 +1,6 @@
 """Run folders say what the authors' did: what is frozen, what is new, where it starts."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,12 @@ from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, read_message, read_net, read_solver
 from reproduce.network import Network
 from reproduce.plan import paper_networks
-from reproduce.run_folder import LEARNED, PROTOTXT, RunSettings, write_run_folder
-from reproduce.treatments import NETBASE, RANDOM, REDUCED, transfer
+from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
+from reproduce.treatments import NETBASE, RANDOM, REDUCED, base_half, transfer
+from tests.reproduce.test_learned_layers import TOWERS
+
+#: CaffeNet's eight learned layers, from the input
+LEARNED = ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8")
 
 
 def layers_of(network: Network, folder: Path, phase: str = "train") -> dict[str, Any]:
@@ -56,7 +61,23 @@ def test_a_transfer_starts_from_its_base_and_trains_on_its_target(tmp_path: Path
     assert list(solver.weights) == ["../halfnatmanA/caffe_train_iter_450000.caffemodel"]
     data = read_net(folder / "train.prototxt").layer[0]
     assert data.data_param.source == "../data/halfnatmanB_train_lmdb"
-    assert data.transform_param.mean_file == "../data/halfnatmanB_mean.binaryproto"
+    assert data.transform_param.mean_file == "../data/halfnatmanA_mean.binaryproto"
+
+
+def test_mean_images_are_those_of_the_base_networks_data(tmp_path: Path) -> None:
+    """As the checksums of the authors' mean files say: a transfer network, frozen or not, subtracts its base half's."""
+    cases = {
+        base_half("0", "B"): "half0B",
+        transfer("0", "A", "B", 4): "half0A",
+        transfer("0", "B", "A", 4, fine_tuned=True): "half0B",
+        transfer("1", "A", "A", 2): "half1A",
+        RANDOM.network(3): "whole",
+        NETBASE.network(): "whole",
+    }
+    for network, name in cases.items():
+        for phase in ("train", "val"):
+            data = layers_of(network, tmp_path, phase)["data"]
+            assert data.transform_param.mean_file == f"../data/{name}_mean.binaryproto"
 
 
 def test_solvers_are_the_papers(tmp_path: Path) -> None:
@@ -97,6 +118,17 @@ def test_scale_shrinks_the_whole_schedule(tmp_path: Path) -> None:
     assert read_net(folder / "train.prototxt").layer[-2].inner_product_param.num_output == 7
 
 
+@pytest.mark.parametrize(
+    ("images", "batches"),
+    [(25000, 500), (50000, 1000), (100, 2), (22450, 1000), (25001, 1000), (49, 1000)],
+)
+def test_a_test_is_one_pass_where_its_numbers_stay_the_same(tmp_path: Path, images: int, batches: int) -> None:
+    """The paper's 1000 batches of 50 are two passes over a half's 25,000 images, but 2.2 over a natural half's."""
+    settings = RunSettings(test_images=(("half0A", images),), same_numbers=True)
+    folder = write_run_folder(base_half("0", "A"), settings, tmp_path)
+    assert list(read_solver(folder / "solver.prototxt").test_iter) == [batches]
+
+
 def test_each_network_has_a_seed_of_its_own(tmp_path: Path) -> None:
     seeds = set()
     for seed in (0, 1):
@@ -119,7 +151,11 @@ def test_files_for_caffe_1_say_the_same_and_name_the_backend(tmp_path: Path) -> 
     ("text", "message"),
     [
         ('layers { layer { name: "x" kernel: 3 } }', r"train.prototxt:1.*kernel"),
-        ('layer { name: "data" type: "Data" }', "form of 2013"),
+        (
+            'layer { name: "data" type: "Input" top: "data" }',
+            "train.prototxt: the first layer is no Data layer with tops",
+        ),
+        ('layer { name: "data" type: "Data" top: "d" top: "l" data_param {} }', "no layer takes the labels"),
     ],
 )
 def test_wrong_base_prototxts_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -133,3 +169,106 @@ def test_wrong_base_prototxts_are_named(tmp_path: Path, text: str, message: str)
 def test_miniatures_exist_for_all_data() -> None:
     for name in ("glyphs", "photos", "fashion-mnist"):
         assert (PROTOTXT / "miniature" / name / "base" / "solver.prototxt").is_file()
+
+
+SOLVER = """
+net: "mine.prototxt" test_iter: 3 test_interval: 100 base_lr: 0.1 lr_policy: "multistep" gamma: 0.1
+stepvalue: 500 stepvalue: 800 max_iter: 1000 display: 20 snapshot_prefix: "mine" type: "Nesterov"
+"""
+
+
+@pytest.fixture
+def other_net(tmp_path: Path) -> RunSettings:
+    """A net in today's form, of other names than CaffeNet's, with its own solver for transfer networks."""
+    for family, solver in (("base", SOLVER), ("transfer", SOLVER.replace("max_iter: 1000", "max_iter: 600"))):
+        folder = tmp_path / "nets" / family
+        folder.mkdir(parents=True)
+        (folder / "solver.prototxt").write_text(solver)
+    for phase in ("train", "val"):
+        (tmp_path / "nets" / "base" / f"{phase}.prototxt").write_text(TOWERS)
+    return RunSettings(tmp_path / "nets", outputs=7, scale=0.1, channels=3, size_px=16)
+
+
+def test_another_net_is_cut_at_its_own_layers(tmp_path: Path, other_net: RunSettings) -> None:
+    assert cut_depths(other_net) == (1, 2, 3)
+    folder = write_run_folder(transfer("0", "A", "B", 2), other_net, tmp_path / "out")
+    layers = {layer.name: layer for layer in read_net(folder / "train.prototxt").layer}
+    learned = ["first", "norm", "stretch", "left", "bend", "aside-new", "right-new", "last-new", "gain-new"]
+    assert [name for name in layers if name in learned] == learned
+    frozen = {name: [(spec.lr_mult, spec.decay_mult) for spec in layers[name].param] for name in learned}
+    counts = {"first": 2, "norm": 3, "stretch": 2, "left": 1, "bend": 1}
+    assert frozen == {name: [(0, 0)] * counts.get(name, 0) for name in learned}
+    assert layers["last-new"].convolution_param.num_output == layers["aside-new"].inner_product_param.num_output == 7
+    assert layers["first"].convolution_param.num_output == 4
+    data = layers["data"]
+    assert (data.data_param.source, data.data_param.batch_size) == ("../data/half0B_train_lmdb", 2)
+    assert data.data_param.backend == caffe_pb2.DataParameter.LMDB
+    assert data.transform_param.mean_file == "../data/half0A_mean.binaryproto"
+    test = {layer.name: layer for layer in read_net(folder / "val.prototxt").layer}
+    assert test["data"].data_param.source == "../data/half0B_valid_lmdb"
+    assert "early_loss" not in test
+    assert "right_ones" not in layers
+    assert "last-new" in test
+
+
+def test_random_features_of_another_net(tmp_path: Path, other_net: RunSettings) -> None:
+    folder = write_run_folder(RANDOM.network(1), other_net, tmp_path / "out")
+    layers = {layer.name: layer for layer in read_net(folder / "train.prototxt").layer}
+    assert [spec.lr_mult for spec in layers["stretch"].param] == [0, 0]
+    assert not layers["left"].param
+    assert "last" in layers
+
+
+def test_a_family_may_have_a_solver_of_its_own(tmp_path: Path, other_net: RunSettings) -> None:
+    """Its length is its own; it starts from the last snapshot of its base network, whose length is another."""
+    base = read_solver(write_run_folder(base_half("0", "A"), other_net, tmp_path / "out") / "solver.prototxt")
+    frozen = read_solver(write_run_folder(transfer("0", "A", "B", 2), other_net, tmp_path / "out") / "solver.prototxt")
+    assert (base.max_iter, frozen.max_iter) == (100, 60)
+    assert list(frozen.weights) == ["../half0A/mine_iter_100.caffemodel"]
+    assert list(frozen.stepvalue) == [50, 80]
+    assert (frozen.train_net, list(frozen.test_net), frozen.HasField("net")) == (
+        "train.prototxt",
+        ["val.prototxt"],
+        False,
+    )
+    assert (frozen.snapshot, frozen.test_interval, frozen.display, list(frozen.test_iter)) == (0, 10, 2, [3])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"mine"', '"snapshots/mine"', 'snapshot_prefix is "snapshots/mine"; expected a plain name, as "caffe_train"'),
+        ("test_interval: 100", "", "test_interval is 0; expected at least 1: results come from tests"),
+        (
+            "max_iter: 1000",
+            "max_iter: 1000 snapshot_after_train: false",
+            "snapshot_after_train is false; expected true",
+        ),
+        ("stepvalue: 800", "stepvalue: 2147483647", "stepvalue would be 21474836470 by --scale or --iters"),
+    ],
+)
+def test_solvers_that_leave_no_results_are_refused(
+    tmp_path: Path, other_net: RunSettings, old: str, new: str, message: str
+) -> None:
+    file = other_net.prototxt / "base" / "solver.prototxt"
+    file.write_text(file.read_text().replace(old, new))
+    settings = replace(other_net, scale=10.0) if "stepvalue" in message else other_net
+    with pytest.raises(ProtoError, match=rf"base/solver\.prototxt: {message}"):
+        write_run_folder(base_half("0", "A"), settings, tmp_path / "out")
+
+
+def test_a_test_net_without_accuracy_is_refused_before_anything_is_trained(
+    tmp_path: Path, other_net: RunSettings
+) -> None:
+    file = other_net.prototxt / "base" / "val.prototxt"
+    file.write_text(TOWERS.replace('top: "accuracy"', 'top: "top1"'))
+    with pytest.raises(ProtoError, match=r"base/val\.prototxt: no output accuracy of one number"):
+        write_run_folder(base_half("0", "A"), other_net, tmp_path / "out")
+
+
+def test_a_run_has_the_same_random_seeds_whether_its_seed_stands_alone_or_among_others(tmp_path: Path) -> None:
+    among = write_run_folder(transfer("0", "A", "B", 1).with_seed(5), RunSettings(seed=0), tmp_path)
+    alone = write_run_folder(transfer("0", "A", "B", 1), RunSettings(seed=5), tmp_path)
+    among_solver, alone_solver = read_solver(among / "solver.prototxt"), read_solver(alone / "solver.prototxt")
+    assert among_solver.random_seed == alone_solver.random_seed
+    assert list(among_solver.weights) == ["../half0A-seed5/caffe_train_iter_450000.caffemodel"]

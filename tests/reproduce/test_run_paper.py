@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from reproduce import experiment
+from reproduce.measure import Timing
 from reproduce.run_paper import main
 
 ROOT = Path(__file__).parent.parent.parent
@@ -125,6 +126,26 @@ def test_a_finished_run_is_not_trained_again(images: Path, whole_run: tuple[Path
 
 
 @pytest.mark.slow
+def test_in_steps_and_split_by_split_the_table_is_the_same(
+    images: Path, whole_run: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Prepared and trained apart, with another split in the same folder afterwards: nothing is lost."""
+    out = tmp_path / "out"
+    script = [sys.executable, str(ROOT / "reproduce" / "run_paper.py")]
+    prepare = ["--data", f"folder:{images}", *ARGUMENTS, "--treatments", "base,AnB"]
+    for command in (["prepare", str(out), *prepare], ["train", str(out), "--jobs", "2"], ["report", str(out)]):
+        subprocess.run([*script, *command], check=True, capture_output=True, timeout=TIMEOUT_S)
+    ours = {row["network"]: row for row in table(out)}
+    theirs = {row["network"]: row for row in table(whole_run[0])}
+    assert list(ours) == ["half0A", "half0B", "transfer0A0B_1_3", "transfer0B0A_1_3"]
+    assert all(ours[name] == theirs[name] for name in ours)
+    finish(start(images, out, "--split", "1", "--treatments", "base"))
+    both = {row["network"]: row for row in table(out)}
+    assert list(both) == [*ours, "half1A", "half1B"]
+    assert all(both[name] == ours[name] for name in ours)
+
+
+@pytest.mark.slow
 def test_another_seed_in_the_same_folder_is_refused(images: Path, whole_run: tuple[Path, str]) -> None:
     process = start(images, whole_run[0], "--seed", "1")
     output, _ = process.communicate(timeout=TIMEOUT_S)
@@ -132,20 +153,20 @@ def test_another_seed_in_the_same_folder_is_refused(images: Path, whole_run: tup
     assert "was begun with --seed 0, not 1" in output
 
 
-@pytest.mark.slow
-def test_an_unknown_layer_in_a_worker_is_said_in_one_line(images: Path, tmp_path: Path) -> None:
+def test_an_unknown_layer_is_said_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     base = tmp_path / "nets" / "base"
     base.mkdir(parents=True)
     for name in ("train", "val", "solver"):
         text = (ROOT / "prototxt" / "miniature" / "photos" / "base" / f"{name}.prototxt").read_text()
         (base / f"{name}.prototxt").write_text(text.replace('type: "lrn"', 'type: "lnr"'))
-    process = start(images, tmp_path / "out", "--prototxt", str(base.parent))
-    output, _ = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode == 2
-    assert "Traceback" not in output
-    (line,) = [line for line in output.splitlines() if line.startswith("run_paper:")]
-    assert "lnr" in line
-    assert "train.prototxt" in line
+    assert main(["--out", str(tmp_path / "out"), "--prototxt", str(base.parent)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "lnr" in error
+    assert "train.prototxt" in error
+    assert not (tmp_path / "out").exists()
 
 
 # -- refusals and plans, without training ------------------------------------------------
@@ -202,7 +223,10 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert "settings.json: No space left on device; free some space or choose another --out" in capsys.readouterr().err
 
 
-def test_dry_run_lists_the_networks_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dry_run_lists_the_networks_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reproduce.measure.measure", lambda folders, device, mode: [Timing(1.0, 1.0)] * 2)
     assert main(["--dry-run", "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
     assert "65 networks" in said

@@ -10,8 +10,10 @@ import pytest
 
 from reproduce.databases import write_databases
 from reproduce.images import ArrayImages
+from reproduce.network import Network
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, write_run_folder
+from reproduce.train_one import main
 from reproduce.treatments import base_half, transfer
 
 ROOT = Path(__file__).parent.parent.parent
@@ -23,14 +25,13 @@ def train(folder: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder.parent).stderr
 
 
-@pytest.mark.slow
-def test_a_base_then_what_starts_from_it(tmp_path: Path) -> None:
+def small_run(networks: list[Network], out: Path) -> None:
+    """Databases and folders of networks that train for three iterations on 24 images of noise."""
     rng = np.random.default_rng(0)
     labels = np.arange(24) % 4
     pixels = {part: rng.integers(0, 256, (24, 3, 32, 32), np.uint8) for part in ("train", "valid")}
     images = ArrayImages(list("abcd"), pixels, {"train": labels, "valid": labels})
-    base, frozen = base_half("0", "A"), transfer("0", "A", "A", 7)
-    tests = write_databases(images, [base, frozen], tmp_path / "data", lambda text: None)
+    tests = write_databases(images, networks, out / "data", lambda text: None)
     settings = RunSettings(
         PROTOTXT / "miniature" / "photos",
         outputs=4,
@@ -39,14 +40,36 @@ def test_a_base_then_what_starts_from_it(tmp_path: Path) -> None:
         test_images=tuple(tests.items()),
         solver_mode="CPU",
     )
+    for network in networks:
+        write_run_folder(network, settings, out)
+
+
+@pytest.mark.slow
+def test_a_base_then_what_starts_from_it(tmp_path: Path) -> None:
+    base, frozen = base_half("0", "A"), transfer("0", "A", "A", 7)
+    small_run([base, frozen], tmp_path)
     for network in (base, frozen):
-        folder = write_run_folder(network, settings, tmp_path)
+        folder = tmp_path / network.name
+        (folder / "failed").write_text("an earlier reason")
         train(folder)
         snapshots = sorted(path.name for path in folder.glob("*_iter_*"))
         assert {name.split("_iter_")[1].split(".")[0] for name in snapshots} == {str(ITERATIONS)}  # the last only
         kinds = [json.loads(line)["event"] for line in (folder / "train.jsonl").read_text().splitlines()]
         assert (kinds[0], kinds[-1]) == ("start", "done")
+        assert not (folder / "failed").exists()
         assert 0 <= read_result(network, tmp_path).accuracy <= 1
         log = (folder / "train.log").read_bytes()
         train(folder)
         assert (folder / "train.log").read_bytes() == log  # done: nothing is trained again
+
+
+def test_why_it_failed_stays_in_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the networks that a cluster's queue trains, too."""
+    (tmp_path / "half0A").mkdir()
+    monkeypatch.chdir(tmp_path)  # and put back what training changes
+    assert main(["half0A"]) == 2
+    said = capsys.readouterr().err.removeprefix("train_one: ").strip()
+    assert "solver.prototxt: cannot be read" in said
+    assert said in (tmp_path / "half0A" / "failed").read_text()

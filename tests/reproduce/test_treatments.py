@@ -10,7 +10,7 @@ from reproduce.figures import draw_all
 from reproduce.network import WHOLE, Network
 from reproduce.options import parse
 from reproduce.plan import split_networks
-from reproduce.report import write_report
+from reproduce.report import Report, write_report
 from reproduce.results import Result, paper_results
 from reproduce.run_folder import RunSettings, write_run_folder
 from reproduce.treatments import (
@@ -113,7 +113,7 @@ def test_a_new_treatment_is_drawn_and_reported(tmp_path: Path) -> None:
     points = (tmp_path / "fig2_points.svg").read_text()
     assert "#123456" in points
     assert "#654321" in points
-    write_report(results, paper_results(), figures, {}, tmp_path / "report.html")
+    write_report(Report(results=results, paper=paper_results(), figures=figures), tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
     row = report[report.index("<td>toy</td><td>this run</td>") :].split("</tr>")[0]
     assert "<td>0.520</td><td></td><td>0.540</td>" in row
@@ -124,4 +124,4 @@ def test_a_new_treatment_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         parse(["--help"], "")
     assert "reduced, toy" in " ".join(capsys.readouterr().out.split())
-    assert "toy" not in parse([], "").treatments
+    assert "toy" not in default_treatments()

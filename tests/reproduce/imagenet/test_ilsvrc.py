@@ -1,5 +1,6 @@
 """Images and labels of ILSVRC 2012 are found in the forms that people have."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,15 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     touch(tmp_path / "val" / "v1.JPEG")
     with pytest.raises(DataError, match=r"no labels of the validation images; expected val\.txt"):
         find_valid(tmp_path, SYNSETS)
+
+
+def test_labels_of_the_development_kit(tmp_path: Path) -> None:
+    """Its numbers are those of meta.mat; labels are the synsets' places in order."""
+    synsets = ["n00000001", "n00000002", "n00000005", "n00000009"]
+    touch(*(tmp_path / "val" / f"v{i}.JPEG" for i in range(1, 6)))
+    kit = tmp_path / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    shutil.copy(Path(__file__).parents[2] / "golden" / "devkit" / "meta.mat", kit)
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("3\n1\n4\n2\n2\n")
+    lines = find_valid(tmp_path, synsets).lines
+    assert lines == ["v1.JPEG 3", "v2.JPEG 1", "v3.JPEG 0", "v4.JPEG 2", "v5.JPEG 2"]

@@ -7,6 +7,7 @@ import pytest
 from caffe_compat.errors import DataError
 from reproduce.imagenet.lists import (
     LIST_MD5,
+    compare_list,
     list_md5,
     paper_subsets,
     parse_list_line,
@@ -39,3 +40,14 @@ def test_authors_lists_are_all_known() -> None:
     names = [name for name, _, _ in paper_subsets(train, train)]
     assert names == list(LIST_MD5)
     assert list_md5(["a 0", "b 1"]) == hashlib.md5(b"a 0\nb 1\n").hexdigest()
+
+
+def test_a_list_is_held_against_the_authors() -> None:
+    found = hashlib.md5(b"a 3\n").hexdigest()
+    assert compare_list("half0A", "valid", ["a 3"]) == (f"MD5 {found}, the authors' is {LIST_MD5['half0A'][1]}", False)
+    assert compare_list("half0A", "train", ["a 3"])[0].endswith(str(LIST_MD5["half0A"][0]))
+
+
+def test_a_list_of_the_authors_is_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(LIST_MD5, "half0A", (hashlib.md5(b"a 3\n").hexdigest(), None))
+    assert compare_list("half0A", "train", ["a 3"]) == ("equals the authors' list", True)

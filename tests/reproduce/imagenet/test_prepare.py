@@ -1,6 +1,7 @@
 """On a made-up ILSVRC of six classes, as folders and as tar files."""
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,13 +9,16 @@ import numpy as np
 import pytest
 
 from caffe_compat.cli import main
-from caffe_compat.data import LMDBDataset, read_mean
+from caffe_compat.data import LMDBDataset, open_database, read_mean
+from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.errors import DataError
 from caffe_compat.file_lock import FileLock
+from reproduce.imagenet.prepare import Preparation, prepare_imagenet
 from reproduce.splits import random_half_classes
 
 SYNSETS = [f"n0000000{i}" for i in (1, 2, 4, 5, 7, 9)]
 PER_CLASS, VALID = 3, 12
+SIZES = (1, 2, 5, 10, 25, 50, 100, 250, 500, 750, 1000)
 
 
 @pytest.fixture
@@ -76,6 +80,24 @@ def test_labels_order_and_means(folders: Path, tmp_path: Path) -> None:
     assert labels != sorted(labels)  # shuffled
     mean = np.mean([subset[i][0].numpy() for i in range(len(subset))], axis=0)
     assert np.allclose(read_mean(tmp_path / "out/means/half0A.binaryproto"), mean)
+    made = {path.stem for path in (tmp_path / "out/means").iterdir()}
+    assert made == {"whole", *(f"half{s}{h}" for s in range(4) for h in "AB"), *(f"reduced-{k:04d}" for k in SIZES)}
+    for name in ("whole", "half3B", "reduced-0001"):
+        source = "train_lmdb" if name == "whole" else f"subsets/{name}.train"
+        expected = compute_mean(open_database(tmp_path / "out" / source))
+        assert read_mean(tmp_path / f"out/means/{name}.binaryproto").tobytes() == expected.tobytes()
+
+
+def test_only_what_is_wanted_is_made_and_more_later(folders: Path, tmp_path: Path) -> None:
+    job = Preparation(root=folders, out=tmp_path / "out", size_px=16, only=frozenset(["half0A", "whole"]))
+    prepare_imagenet(job)
+    assert {path.name for path in (tmp_path / "out/subsets").iterdir()} == {"half0A.train", "half0A.val"}
+    assert {path.name for path in (tmp_path / "out/means").iterdir()} == {"half0A.binaryproto", "whole.binaryproto"}
+    prepare_imagenet(replace(job, only=frozenset(["half1B"])))
+    assert len(list((tmp_path / "out/means").iterdir())) == 3
+    with pytest.raises(DataError, match="has no such subset as halfnatmanA: 6 classes here; give all of ILSVRC12"):
+        prepare_imagenet(replace(job, out=tmp_path / "other", only=frozenset(["halfnatmanA"])))
+    assert not (tmp_path / "other").exists()
 
 
 def test_tar_files_give_the_same(folders: Path, tmp_path: Path) -> None:

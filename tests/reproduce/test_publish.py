@@ -1,0 +1,87 @@
+"""Table, figures and report come from whatever is finished in a folder."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from caffe_compat.errors import DataError
+from reproduce.folder_networks import write_network
+from reproduce.network import Network
+from reproduce.options import Options
+from reproduce.plan import planned_networks
+from reproduce.publish import publish
+from reproduce.results import Result
+from reproduce.settings import note_settings
+from reproduce.treatments import RANDOM, base_half, transfer
+
+
+def put(network: Network, out: Path, accuracy: float | None = None, failed: str = "") -> None:
+    """The folder of a network, finished with an accuracy, or not."""
+    folder = out / network.name
+    folder.mkdir(parents=True)
+    write_network(network, folder)
+    (folder / "solver.prototxt").write_text("max_iter: 40")
+    if failed:
+        (folder / "failed").write_text(failed)
+    if accuracy is not None:
+        outputs = {"accuracy": accuracy, "loss": 1.0}
+        event = {"event": "test", "iteration": 0, "time": 1.0, "net": 0, "loss": None, "outputs": outputs}
+        (folder / "train.jsonl").write_text(json.dumps(event) + "\n")
+        (folder / "done").touch()
+
+
+def test_two_splits_in_one_folder_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[Result]] = []
+
+    def draw_all(ours: list[Result], *_: object) -> dict[str, Path]:
+        drawn.append(ours)
+        return {}
+
+    monkeypatch.setattr("reproduce.figures.draw_all", draw_all)
+    for i, network in enumerate(planned_networks("0,natman", ["AnB"], [4])):
+        put(network, tmp_path, 0.5 + i / 64)
+    results, problems = publish(tmp_path)
+    assert problems == {}
+    names = ["half0A", "half0B", "transfer0A0B_1_4", "transfer0B0A_1_4"]
+    names += ["halfnatmanA", "halfnatmanB", "transfernatmanAB_1_4", "transfernatmanBA_1_4"]
+    assert [(r.network, r.accuracy) for r in results] == [(name, 0.5 + i / 64) for i, name in enumerate(names)]
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
+    assert [row["network"] for row in rows] == names
+    differences = {
+        (row["halves"], row["treatment"]): row for row in csv.DictReader((tmp_path / "differences.csv").open())
+    }
+    assert list(differences) == [(h, t) for h in ("random", "natural") for t in ("base", "AnB")]
+    # each against the base of the half that it is trained on: B is the other one's number less by one
+    assert float(differences["random", "AnB"]["difference"]) == (2 / 64 - 1 / 64 + 3 / 64 - 0) / 2
+    assert drawn == [results]
+
+
+def test_what_is_not_finished_is_named_with_its_reason(tmp_path: Path) -> None:
+    note_settings(Options(out=tmp_path), 1)
+    put(base_half("0", "A"), tmp_path, 0.5)
+    put(base_half("0", "B"), tmp_path, failed="2026-11-26 21:00:00 half0B: no space left")
+    put(transfer("0", "A", "B", 1), tmp_path)
+    put(transfer("0", "B", "A", 1), tmp_path)
+    put(RANDOM.network(3), tmp_path, 0.25)
+    (tmp_path / "nolearn_1_3" / "train.jsonl").write_text("")  # damaged: the others are drawn all the same
+    _, problems = publish(tmp_path)
+    assert list(problems) == ["nolearn_1_3"]
+    made = sorted(path.name for path in (tmp_path / "figures").glob("*.svg"))
+    assert made == ["fig2_lines.svg", "fig2_points.svg"]
+    text = (tmp_path / "report.html").read_text()
+    said = "This run trained 1 of 5 networks of split 0 on glyphs: letters and digits, drawn on the spot."
+    assert f"<strong>{said}</strong>" in text
+    assert "<tr><td>half0B</td><td>failed: 2026-11-26 21:00:00 half0B: no space left</td></tr>" in text
+    assert "<tr><td>nolearn_1_3</td><td>" in text
+    assert "no test in it" in text
+    assert "<tr><td>transfer0B0A_1_1</td><td>waits for half0B</td></tr>" in text
+    assert "<tr><td>transfer0A0B_1_1</td><td>not finished</td></tr>" in text
+
+
+def test_nothing_finished_is_an_error(tmp_path: Path) -> None:
+    put(base_half("0", "A"), tmp_path)
+    with pytest.raises(DataError, match="no network is finished here; `status "):
+        publish(tmp_path)
+    assert not (tmp_path / "results.csv").exists()
