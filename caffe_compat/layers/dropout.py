@@ -65,6 +65,9 @@ class Dropout(Layer):
             return top
         return functional.dropout(bottom, self.ratio)
 
+    def is_identity(self) -> bool:
+        return not self.training
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.training:
             self.fail("Dropout in training has no ONNX form; use the TEST phase")
