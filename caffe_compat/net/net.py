@@ -235,7 +235,7 @@ class Net(nn.Module):
         convolution before them.  On the CPU in float32 the rest is one compiled program for each set of input sizes:
         channels last, memory planned, 3x3 and 5x5 kernels by Winograd's filtering where a trial at the first call with
         these sizes finds that faster.  Elsewhere PyTorch's operators run, channels last.  Outputs are those of the
-        plain net but for rounding: within 1e-5 of the largest value.
+        plain net but for rounding: within 1e-5 of the largest value (behind a Softmax over large values a little more).
 
         The result has **its own copy of the parameters, as they are now**: what is learned or loaded later does not
         reach it; call this again then.  Layers that nothing above is for, and layers with hooks, run as they are.
