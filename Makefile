@@ -54,6 +54,7 @@ bench: $(VENV)/ready ## all benchmarks on this machine, then docs/benchmarks.md:
 	mkdir -p $(BENCH_OUT)
 	for name in lrn pool conv fastconv linear data; do \
 		test ! -f benchmarks/bench_$$name.py || $(BIN)/python benchmarks/bench_$$name.py --json $(BENCH_OUT)/bench_$$name.json || exit; done
+	$(BIN)/python benchmarks/bench_inference.py --json $(BENCH_OUT)/bench_inference.json
 	$(BIN)/python benchmarks/bench_train.py --layers --json $(BENCH_OUT)/bench_train.json
 	$(BIN)/python benchmarks/make_report.py $(BENCH_OUT)
 

@@ -26,8 +26,9 @@ TITLES = {
     "fastconv": "Convolution for training on the CPU",
     "linear": "InnerProduct with few images",
     "data": "Data path",
+    "inference": "Running forward",
 }
-CPU_ONLY = ("fastconv", "linear")  # PyTorch's elsewhere
+CPU_ONLY = ("fastconv", "linear", "inference")  # PyTorch's elsewhere
 NOT_ON_GPU = "**Not measured on a GPU yet.** `make test-gpu`, on a machine with one, measures it."
 NOTES = ROOT / "benchmarks" / "notes.md"  # what bounds the numbers and what was tried, by hand
 Rows = Mapping[str, Mapping[str, float]]
@@ -134,6 +135,27 @@ def rows_section(run: Run, images: Path) -> Iterator[str]:
         yield table([precision, *names], lines)
 
 
+def inference_section(run: Run, images: Path) -> Iterator[str]:
+    """Ratios to for_inference() in the same run, by the least time of all rounds and by the median."""
+    yield (
+        "How many times as long as `Net.for_inference()` each contestant takes: by the least time of "
+        f"{run.results['rounds']} rounds, and by the median. onnxruntime runs this package's own export."
+    )
+    if run.results.get("beside"):
+        yield run.results["beside"]
+    for batch, rows in run.results["batches"].items():
+        names = [n for n in dict.fromkeys(name for row in rows.values() for name in row) if n != "for_inference"]
+        lines = []
+        for net, row in rows.items():
+            ours = row["for_inference"]
+            cells = [
+                " / ".join(f"{row[name][by] / ours[by]:.2f}" for by in ("least", "median")) if name in row else "-"
+                for name in names
+            ]
+            lines.append([net, *cells, f"{ours['difference']:.0e}"])
+        yield table([f"batch {batch}", *names, "largest difference from plain"], lines)
+
+
 def data_section(run: Run, images: Path) -> Iterator[str]:
     """Images per second; ratios to the common DataLoader and to the bound of the memory."""
     rows = run.results["rows"]
@@ -176,7 +198,7 @@ def report(runs: list[Run], images: Path, notes: str = "") -> str:
             ],
         ),
     ]
-    sections = {"train": train_section, "data": data_section}
+    sections = {"train": train_section, "data": data_section, "inference": inference_section}
     for kind, title in TITLES.items():
         own = [run for run in runs if run.kind == kind]
         parts.append(f"## {title}")

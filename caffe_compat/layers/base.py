@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe_compat.errors import NetError, printable
+from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.memory import no_memory, shortage
 from caffe_compat.proto import Source, caffe_pb2
@@ -186,6 +187,17 @@ class Layer(nn.Module):
     def flops(self, bottom_shapes: Sequence[Shape], top_shapes: Sequence[Shape]) -> int:
         """Multiplications and additions of the forward pass; 0 where they are no matrix products and add little."""
         return 0
+
+    def channel_form(self, *bottom_shapes: Any, **_: Any) -> ChannelForm | None:
+        """What the layer does in its present mode, where that is the same for all numbers of a channel; else None.
+
+        For nets that only run forward (``Net.for_inference``).  Tensors are float64 copies of the parameters.
+        """
+        return None
+
+    def is_identity(self) -> bool:
+        """Whether the tops are the bottom's own values in the present mode, in its own shape."""
+        return False
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         """Add the layer to an ONNX graph in its TEST form; returns the names of its tops' values.

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
@@ -107,6 +108,14 @@ class BatchNorm(Layer):
     def _update(self, mean: Tensor, variance: Tensor) -> None:
         for i, value in enumerate((mean, variance, torch.ones_like(self.blob(2)))):
             self.blob(i).mul_(self.fraction).add_(value)
+
+    def channel_form(self, bottom: Shape) -> ChannelForm | None:
+        if not self.use_global_stats:
+            return None
+        mean, variance, factor = (blob.detach().double() for blob in self.blobs)
+        part = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
+        scale = (variance * part + self.eps).rsqrt()
+        return ChannelForm(scale, -mean * part * scale)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if not self.use_global_stats:

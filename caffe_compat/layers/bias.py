@@ -6,7 +6,15 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.aligned import align, aligned_example, aligned_shape, check_aligned, onnx_operand
+from caffe_compat.layers.shared.aligned import (
+    align,
+    aligned_channels,
+    aligned_example,
+    aligned_shape,
+    check_aligned,
+    onnx_operand,
+)
+from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 
@@ -36,6 +44,11 @@ class Bias(Layer):
 
     def forward(self, bottom: Tensor, bias: Tensor | None = None) -> Tensor:
         return bottom + align(self.blob(0) if bias is None else bias, bottom, self.axis)
+
+    def channel_form(self, bottom: Shape, bias: Shape | None = None) -> ChannelForm | None:
+        if bias is not None or not aligned_channels(self.blob_shapes[0], bottom, self.axis):
+            return None
+        return ChannelForm(shift=self.blob(0).detach().double().reshape(-1))
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         bias = onnx_operand(graph, step, self.blob(0) if self.blobs else None, self.axis)

@@ -72,6 +72,9 @@ class Dropout(Layer):
             return functional.dropout(bottom, self.ratio)
         return bottom * (functional.dropout(torch.ones_like(bottom), self.ratio) > 0)
 
+    def is_identity(self) -> bool:
+        return not self.training
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.training:
             self.fail("Dropout in training has no ONNX form; use the TEST phase")

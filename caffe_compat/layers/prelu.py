@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.neuron import NeuronLayer, is_in_place
@@ -51,6 +52,9 @@ class PReLU(NeuronLayer):
 
     def forward(self, bottom: Tensor) -> Tensor:
         return functional.prelu(bottom, self.blob(0).reshape(-1))
+
+    def channel_form(self, bottom: Shape) -> ChannelForm:
+        return ChannelForm(slopes=self.blob(0).detach().double().reshape(-1))
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         trailing = [1] * (len(step.bottom_shapes[0]) - 2)

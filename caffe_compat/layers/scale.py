@@ -6,7 +6,15 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared.aligned import align, aligned_example, aligned_shape, check_aligned, onnx_operand
+from caffe_compat.layers.shared.aligned import (
+    align,
+    aligned_channels,
+    aligned_example,
+    aligned_shape,
+    check_aligned,
+    onnx_operand,
+)
+from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.layers.shared.neuron import is_in_place
@@ -57,6 +65,12 @@ class Scale(Layer):
         top = bottom * align(self.blob(0) if scale is None else scale, bottom, self.axis)
         # The bias is the last blob, whether or not the scale is one too.
         return top + align(self.blob(-1), bottom, self.axis) if self.bias_term else top
+
+    def channel_form(self, bottom: Shape, scale: Shape | None = None) -> ChannelForm | None:
+        if scale is not None or not aligned_channels(self.blob_shapes[0], bottom, self.axis):
+            return None
+        numbers = [blob.detach().double().reshape(-1) for blob in self.blobs]
+        return ChannelForm(numbers[0], numbers[1] if self.bias_term else None)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         scale = onnx_operand(graph, step, self.blob(0) if len(step.bottoms) == 1 else None, self.axis)

@@ -29,6 +29,9 @@ class Split(Layer):
     def shared_memory(self, need_backward: bool) -> SharedMemory | None:
         return SharedMemory(since="forward", diff="added")
 
+    def is_identity(self) -> bool:
+        return True
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return step.bottoms * len(step.top_shapes)
 

@@ -13,6 +13,7 @@ from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.net.chains import Fused, find_chains
 from caffe_compat.net.graph import Graph, Step
+from caffe_compat.net.inference import InferenceNet
 from caffe_compat.net.layer_checks import read_known_net
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
@@ -219,6 +220,33 @@ class Net(nn.Module):
             for index, value in zip(step.tops, self._next_batch(step), strict=True):
                 batch[self.blob_names[index]] = self._place(value)
         return batch
+
+    def take_inputs(self, inputs: Sequence[Any], blobs: Mapping[str, Any]) -> dict[int, Tensor]:
+        """{blob number: value} of every source, from the arguments of a call to ``forward``; the net has their shapes.
+
+        NetError for an unknown name or shapes that do not fit.
+        """
+        return self._source_values(self._given(inputs, blobs))
+
+    def for_inference(self) -> InferenceNet:
+        """This net for running forward only, as fast as can be: called like it, with the same outputs, no gradients.
+
+        BatchNorm, Scale and Bias become part of the weights beside them; ReLU, PReLU and Eltwise sums part of the
+        convolution before them.  On the CPU in float32 the rest is one compiled program for each set of input sizes:
+        channels last, memory planned, 3x3 and 5x5 kernels by Winograd's filtering where a trial at the first call with
+        these sizes finds that faster.  Elsewhere PyTorch's operators run, channels last.  Outputs are those of the
+        plain net but for rounding: within 1e-5 of the largest value (behind a Softmax over large values a little more).
+
+        The result has **its own copy of the parameters, as they are now**: what is learned or loaded later does not
+        reach it; call this again then.  Layers that nothing above is for, and layers with hooks, run as they are.
+        Blobs between the layers cannot be asked for.  See docs/inference.md.
+
+        NetError for a net in training mode (after ``.train()``, or of the TRAIN phase without ``.eval()``).
+
+        >>> fast = Net("deploy.prototxt", "weights.caffemodel", phase="TEST").for_inference()
+        >>> probabilities = fast(data=images)["prob"]
+        """
+        return InferenceNet(self)
 
     def _given(self, inputs: Sequence[Any], blobs: Mapping[str, Any]) -> Mapping[str, Any]:
         """Blobs by name, from the arguments of a call."""

@@ -56,6 +56,15 @@ struct Floats {
   friend CAFFE_COMPAT_SIMD_INLINE Floats max(Floats a, Floats b) {
     return {_mm512_max_ps(a.value, b.value)};
   }
+  friend CAFFE_COMPAT_SIMD_INLINE Floats min(Floats a, Floats b) {
+    return {_mm512_min_ps(a.value, b.value)};
+  }
+  // The larger one; NaN where a or b is NaN: of the two orders one gives it, and its bits stay.
+  friend CAFFE_COMPAT_SIMD_INLINE Floats max_or_nan(Floats a, Floats b) {
+    const __m512i either = _mm512_or_si512(_mm512_castps_si512(_mm512_max_ps(a.value, b.value)),
+                                           _mm512_castps_si512(_mm512_max_ps(b.value, a.value)));
+    return {_mm512_castsi512_ps(either)};
+  }
   // a * b + c, rounded once.
   friend CAFFE_COMPAT_SIMD_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {
     return {_mm512_fmadd_ps(a.value, b.value, c.value)};
@@ -105,6 +114,13 @@ struct Floats {
   // b where a or b is NaN.
   friend CAFFE_COMPAT_SIMD_INLINE Floats max(Floats a, Floats b) {
     return {_mm256_max_ps(a.value, b.value)};
+  }
+  friend CAFFE_COMPAT_SIMD_INLINE Floats min(Floats a, Floats b) {
+    return {_mm256_min_ps(a.value, b.value)};
+  }
+  // The larger one; NaN where a or b is NaN: of the two orders one gives it, and its bits stay.
+  friend CAFFE_COMPAT_SIMD_INLINE Floats max_or_nan(Floats a, Floats b) {
+    return {_mm256_or_ps(_mm256_max_ps(a.value, b.value), _mm256_max_ps(b.value, a.value))};
   }
   // a * b + c, rounded once.
   friend CAFFE_COMPAT_SIMD_INLINE Floats multiply_add(Floats a, Floats b, Floats c) {

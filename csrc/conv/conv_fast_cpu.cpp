@@ -13,6 +13,7 @@
 #include <torch/library.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "common/simd_level.h"
@@ -135,9 +136,10 @@ at::Tensor winograd_output(const WinogradPlan& plan, const at::Tensor& x,
   const WinogradOutput arrays = {
       .input = x.const_data_ptr<float>(),
       .transformed = u,
-      .bias = bias,
-      .relu = relu,
+      .epilogue = {.bias = bias, .floor = relu ? 0 : -std::numeric_limits<float>::infinity()},
       .out = y.mutable_data_ptr<float>(),
+      .input_stride = s.channels,
+      .out_stride = s.outputs,
   };
   share(kernels->output_tasks(s), [&](int64_t first, int64_t last) {
     const at::Tensor scratch = buffer(kernels->output_scratch(s));

@@ -25,6 +25,7 @@
 #include <cstdint>
 
 #include "common/task_range.h"
+#include "conv/epilogue.h"
 
 namespace caffe_compat {
 
@@ -60,12 +61,12 @@ struct WinogradWeights {
   }
 };
 
-// What the output is made from: out = conv(input, weights) + bias, cut at zero with `relu`.
+// What the output is made from: out = epilogue(conv(input, weights)).
 struct WinogradOutput {
   const float *input, *transformed;  // transformed: by transform_weights
-  const float* bias;                 // may be null
-  bool relu;
+  Epilogue epilogue;
   float* out;
+  int64_t input_stride, out_stride;  // numbers from one pixel to the next; dense: all channels
 };
 
 // Some tiles, in the order of the images, whose transforms are in memory at a time.

@@ -19,6 +19,7 @@
 #include <cstdint>
 
 #include "common/small_gemm_simd.h"
+#include "conv/epilogue_simd.h"
 #include "conv/winograd.h"
 #include "conv/winograd_matrices.h"
 
@@ -235,21 +236,21 @@ struct WinogradSimd {
     return s.group_channels() + kPositions * (input_stride(s) + product_stride(s)) + 3 * kSkew;
   }
 
-  static void transform_input(S s, const float* input, int64_t group, TaskRange tiles,
-                              const float* zeros, float* out) {
+  static void transform_input(S s, const float* input, int64_t pixel_stride, int64_t group,
+                              TaskRange tiles, const float* zeros, float* out) {
     const int64_t channels = s.group_channels(), stride = input_stride(s);
     for (int64_t tile = tiles.first; tile < tiles.last; ++tile) {
       const int64_t x = tile % s.tiles_w(), y = tile / s.tiles_w() % s.tiles_h();
       const int64_t n = tile / (s.tiles_w() * s.tiles_h());
-      const ImagePatch<t> pixels(input + n * s.height * s.width * s.channels + group * channels,
-                                 s.height, s.width, s.channels, y * m - s.pad_h, x * m - s.pad_w,
+      const ImagePatch<t> pixels(input + n * s.height * s.width * pixel_stride + group * channels,
+                                 s.height, s.width, pixel_stride, y * m - s.pad_h, x * m - s.pad_w,
                                  zeros);
       float* to = out + (tile - tiles.first) * channels;
       for_each_vector(channels, [&](int64_t c, int count, auto whole) {
         transform<W::kInput, t, t>(
             [&](int i, int j) __attribute__((always_inline)) {
               // The columns that the next tile adds.
-              if (j >= r - 1) _mm_prefetch(pixels.at[i][j] + m * s.channels + c, _MM_HINT_T0);
+              if (j >= r - 1) _mm_prefetch(pixels.at[i][j] + m * pixel_stride + c, _MM_HINT_T0);
               return load_some<whole>(pixels.at[i][j] + c, count);
             },
             [&](int i, int j, Floats value) __attribute__((always_inline)) {
@@ -270,30 +271,23 @@ struct WinogradSimd {
     const int64_t stride = product_stride(s);
     const int64_t outputs = std::min(columns, s.group_outputs() - first_output);
     first_output += group * s.group_outputs();
-    const Floats floor = Floats::all(p.relu ? 0.f : -__builtin_inff());
     for (int64_t tile = tiles.first; tile < tiles.last; ++tile) {
       const int64_t x = tile % s.tiles_w() * m, y = tile / s.tiles_w() % s.tiles_h() * m;
       const int64_t n = tile / (s.tiles_w() * s.tiles_h());
       const int64_t rows = s.out_height - y, row_columns = s.out_width - x;
-      float* to = p.out + ((n * s.out_height + y) * s.out_width + x) * s.outputs + first_output;
+      const int64_t first_pixel = (n * s.out_height + y) * s.out_width + x;
       const float* from = products + (tile - tiles.first) * columns;
       for_each_vector(outputs, [&](int64_t c, int count, auto whole) {
-        const Floats offset =
-            p.bias ? load_some<whole>(p.bias + first_output + c, count) : Floats::zero();
+        const Finish<whole> finish(p.epilogue, first_output + c, count);
         transform<W::kOutput, m, t>(
             [&](int i, int j) __attribute__((always_inline)) {
               return Floats::load(from + (i * t + j) * stride + c);
             },
             [&](int i, int j, Floats value) __attribute__((always_inline)) {
               if (i >= rows || j >= row_columns) return;
-              value =
-                  max(floor, value + offset);  // NaN comes through: max returns its second operand
-              float* pixel = to + (i * s.out_width + j) * s.outputs + c;
-              if constexpr (whole) {
-                value.store(pixel);
-              } else {
-                value.store(pixel, count);
-              }
+              const int64_t pixel = first_pixel + i * s.out_width + j;
+              store_some<whole>(finish(value, pixel),
+                                p.out + pixel * p.out_stride + first_output + c, count);
             });
       });
     }
@@ -310,7 +304,7 @@ struct WinogradSimd {
     for (int64_t task = tasks.first; task < tasks.last; ++task) {
       const int64_t group = task / blocks, first = task % blocks * block;
       const TaskRange tiles = {first, std::min(first + block, s.tiles())};
-      transform_input(s, p.input, group, tiles, zeros, inputs);
+      transform_input(s, p.input, p.input_stride, group, tiles, zeros, inputs);
       for (int64_t panel = 0; panel < panels.count(); ++panel) {
         const int width = panels.width(panel);
         const float* weights = p.transformed + panel_offset(s, panels, group, panel);

@@ -56,10 +56,31 @@ DATA = {
     "rows": [{"name": "raw/ours", "images_per_s": 4321.0, "to_baseline": 2.5, "of_bound": 0.4}],
 }
 
+INFERENCE = {
+    "machine": MACHINE,
+    "rounds": 8,
+    "beside": "Other work ran beside it.",
+    "batches": {
+        "1": {
+            "CaffeNet": {
+                "onnxruntime": {"least": 6.0, "median": 9.0, "difference": 2e-6},
+                "for_inference": {"least": 4.0, "median": 5.0, "difference": 3e-6},
+            }
+        }
+    },
+}
+
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    for name, content in (("train", TRAIN), ("lrn", LRN), ("pool", POOL), ("conv_h100", CONV), ("data", DATA)):
+    for name, content in (
+        ("train", TRAIN),
+        ("lrn", LRN),
+        ("pool", POOL),
+        ("conv_h100", CONV),
+        ("data", DATA),
+        ("inference", INFERENCE),
+    ):
         (tmp_path / f"bench_{name}.json").write_text(json.dumps(content))
     return tmp_path
 
@@ -78,6 +99,9 @@ def test_tables_ratios_and_targets(results: Path) -> None:
     assert "torch.compile could not run: RuntimeError: no compiler." in page
     assert "| norm1 (32, 96, 27, 27) forward | 1 | 12 (12.00) | 0.5 (0.50) |" in page
     assert "| conv2 output | 1.0e-04 | 2.0e-04 |" in page
+    assert "Other work ran beside it." in page
+    assert "| batch 1 | onnxruntime | largest difference from plain |" in page
+    assert "| CaffeNet | 1.50 / 1.80 | 3e-06 |" in page
     assert "| raw/ours | 4,321 | 2.50 | 40.0% |" in page
     # the worst of the layers counts; the better torch layout; both products together
     assert "| LRN forward, times faster than torch | cpu | at least 10 | 9.00 | missed: 0.90 of the goal |" in page

@@ -35,6 +35,18 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
+def test_bench_inference_compares_the_outputs(tmp_path: Path) -> None:
+    out = tmp_path / "bench_inference.json"
+    options = ("--nets", "SqueezeNet", "--batch", 1, "--rounds", 1, "--threads", 1, "--json", out)
+    done = run("bench_inference.py", *options, "--without", "onnxruntime", "fast")
+    assert done.returncode == 0, done.stderr
+    assert "no --opencv: OpenCV left out" in done.stdout
+    row = json.loads(out.read_text())["batches"]["1"]["SqueezeNet"]
+    assert set(row) == {"plain", "for_inference"}
+    assert row["plain"]["difference"] == 0
+    assert 0 < row["for_inference"]["difference"] < 1e-5
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="bfloat16 on the CPU needs oneDNN")
 def test_bench_train_measures_all_contestants(tmp_path: Path) -> None:
     model = tmp_path / "net.prototxt"

@@ -38,6 +38,11 @@ def align(blob: Tensor, bottom: Tensor, axis: int) -> Tensor:
     return blob.reshape(_broadcast_shape(tuple(blob.shape), bottom.dim(), axis))
 
 
+def aligned_channels(blob: Shape, bottom: Shape, axis: int) -> bool:
+    """Whether ``blob`` has one number for each channel (axis 1) of ``bottom``, or one for all."""
+    return blob == () or (len(bottom) > 1 and blob == bottom[1:2] and axis % len(bottom) == 1)
+
+
 def _broadcast_shape(blob: Shape, axes: int, axis: int) -> Shape:
     start = axis % axes if blob else 0
     return (*blob, *[1] * (axes - start - len(blob)))

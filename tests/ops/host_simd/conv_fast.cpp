@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -96,13 +97,15 @@ Floats winograd_output(const WinogradKernels& kernels, const WinogradShape& s, c
   Floats out = poisoned(s.batch * s.out_height * s.out_width * s.outputs);
   last_first(kernels.output_tasks(s), [&](TaskRange tasks) {
     Floats scratch = poisoned(kernels.output_scratch(s));
-    kernels.output(s,
-                   {.input = x.data(),
-                    .transformed = transformed.data(),
-                    .bias = bias,
-                    .relu = relu,
-                    .out = out.data()},
-                   scratch.data(), tasks);
+    kernels.output(
+        s,
+        {.input = x.data(),
+         .transformed = transformed.data(),
+         .epilogue = {.bias = bias, .floor = relu ? 0 : -std::numeric_limits<float>::infinity()},
+         .out = out.data(),
+         .input_stride = s.channels,
+         .out_stride = s.outputs},
+        scratch.data(), tasks);
   });
   return out;
 }
