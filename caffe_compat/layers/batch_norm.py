@@ -112,10 +112,13 @@ class BatchNorm(Layer):
     def channel_form(self, bottom: Shape) -> ChannelForm | None:
         if not self.use_global_stats:
             return None
-        mean, variance, factor = (blob.detach().double() for blob in self.blobs)
+        mean, variance, factor, *learned = (blob.detach().double() for blob in self.blobs)
         part = torch.where(factor == 0, torch.zeros_like(factor), 1 / factor)
         scale = (variance * part + self.eps).rsqrt()
-        return ChannelForm(scale, -mean * part * scale)
+        if not learned:
+            return ChannelForm(scale, -mean * part * scale)
+        weight, bias = learned
+        return ChannelForm(scale * weight, bias - mean * part * scale * weight)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if not self.use_global_stats:

@@ -73,7 +73,7 @@ class Dropout(Layer):
         return bottom * (functional.dropout(torch.ones_like(bottom), self.ratio) > 0)
 
     def is_identity(self) -> bool:
-        return not self.training
+        return not self.training and self.scale_train and not self.drops_in_test
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.training:

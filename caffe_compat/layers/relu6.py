@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import NeuronLayer
 
@@ -33,6 +34,11 @@ class ReLU6(NeuronLayer):
     def gradient_now(self, bottom: Tensor, top: Tensor, top_diff: Tensor, kept: Tensor) -> Tensor:
         below = torch.where(bottom > 0, top_diff, top_diff * self.negative_slope)
         return torch.where(bottom >= 6, 0, below)
+
+    def channel_form(self, bottom: Shape) -> ChannelForm:
+        if self.negative_slope == 0:
+            return ChannelForm(floor=0.0, ceiling=6.0)
+        return ChannelForm(slopes=torch.tensor([self.negative_slope], dtype=torch.float64), ceiling=6.0)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.negative_slope == 0:

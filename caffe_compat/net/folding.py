@@ -392,6 +392,8 @@ def _sum(layer: Layer, inputs: list[int], outputs: list[int], bottoms: list[Shap
 def _pool(layer: Layer, inputs: list[int], outputs: list[int], bottoms: list[Shape]) -> Node | None:
     if type(layer) is not Pooling or len(outputs) != 1 or layer.method not in ("MAX", "AVE"):
         return None
+    if layer.end_pad != layer.pad:
+        return None
     return PoolNode(inputs, outputs, layer)
 
 

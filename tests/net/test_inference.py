@@ -65,6 +65,8 @@ def randomise(net: Net) -> None:
                 step.layer.blob(0).normal_()
                 step.layer.blob(1).uniform_(0.5, 2)
                 step.layer.blob(2).fill_(1.5)
+                for blob in step.layer.blobs[3:]:
+                    blob.normal_()
             elif step.layer.type in ("Scale", "Bias", "PReLU"):
                 for blob in step.layer.blobs:
                     blob.normal_()
@@ -165,6 +167,16 @@ PATTERNS = {
     + layer("d", "Pooling", "x", "pooling_param { pool: AVE kernel_size: 2 stride: 3 }")
     + layer("e", "Pooling", "x", "pooling_param { pool: AVE global_pooling: true }")
     + layer("f", "Pooling", "x", "pooling_param { pool: MAX global_pooling: true }"),
+    "pooling of forks": layer("a", "Pooling", "x", "pooling_param { kernel_size: 3 stride: 2 ceil_mode: false }")
+    + layer("b", "Pooling", "x", "pooling_param { kernel_size: 3 stride: 2 pad_t: 1 pad_l: 2 }")
+    + layer("c", "Pooling", "x", "pooling_param { pool: AVE kernel_size: 3 stride: 2 pad_b: 1 pad_r: 1 }"),
+    "Dropout of Fast R-CNN": conv("a", "x")
+    + layer("d", "Dropout", "a", "dropout_param { scale_train: false }", top="a"),
+    "BatchNorm of NVCaffe, ReLU6": conv("c", "x")
+    + layer("n", "BatchNorm", "c", "batch_norm_param { scale_bias: true }", top="c")
+    + layer("r", "ReLU6", "c", top="c"),
+    "depthwise": layer("d", "DepthwiseConvolution", "x", "convolution_param { num_output: 3 group: 3 kernel_size: 3 }")
+    + relu("d"),
     "pooling with a mask": 'layer { name: "p" type: "Pooling" bottom: "x" top: "p" top: "mask" '
     "pooling_param { kernel_size: 2 stride: 2 } }\n" + conv("c", "p"),
     "inner products": fc("f", "x") + relu("f") + fc("g", "f") + layer("n", "BatchNorm", "g", top="g") + fc("h", "g"),

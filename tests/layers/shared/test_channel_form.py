@@ -71,7 +71,7 @@ def test_forms_of_layers_are_what_they_compute() -> None:
                 torch.testing.assert_close(
                     form.apply(bottoms[0]), layer(*bottoms).detach(), rtol=TOLERANCE, atol=TOLERANCE
                 )
-    assert found >= {"BatchNorm", "Scale", "Bias", "ReLU", "PReLU"}
+    assert found >= {"BatchNorm", "Scale", "Bias", "ReLU", "ReLU6", "PReLU"}
 
 
 @pytest.mark.parametrize(("axis", "shape"), [(1, "dim: 1"), (0, "")])
