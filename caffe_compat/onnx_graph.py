@@ -27,8 +27,8 @@ class Size(NamedTuple):
     axis: int
 
 
-#: of a shape that is written into the graph: a number, or a size that the run tells
-Dim = int | Size
+#: of a shape that is written into the graph: a number, a size that the run tells, or an int64 value of one element
+Dim = int | Size | str
 
 
 class OnnxStep(NamedTuple):
@@ -124,7 +124,7 @@ class OnnxGraph:
     def reshape(self, value: str, shape: Sequence[Dim]) -> str:
         """``value`` with another shape; one -1 in it is what is left over."""
         dims: list[Dim] = [0 if size == Size(value, i) else size for i, size in enumerate(shape)]
-        told = [i for i, size in enumerate(dims) if isinstance(size, Size)]
+        told = [i for i, size in enumerate(dims) if not isinstance(size, int)]
         if len(told) == 1 and -1 not in dims:
             dims[told[0]] = -1
         return self.add("Reshape", value, self.shape(dims))
@@ -142,6 +142,8 @@ class OnnxGraph:
 
     def size(self, size: Dim) -> str:
         """An int64 value with one element, the size."""
+        if isinstance(size, str):
+            return size
         if isinstance(size, int):
             return self.sizes([size])
         if size not in self._made:
@@ -152,9 +154,23 @@ class OnnxGraph:
         """``value`` with axes of size 1 at these places of the result; as it is for none."""
         return self.add("Unsqueeze", value, self.sizes(axes)) if axes else value
 
-    def resize(self, value: str, shape: Shape, **attributes: Any) -> str:
+    def work_out(self, size: Dim, *steps: tuple[str, int]) -> Dim:
+        """A size after operations on it, as ``("Add", -1), ("Div", 2)``: a number where it is one.  Div: of numbers of
+        at least 0."""
+        for operator, number in steps:
+            if isinstance(size, int):
+                size = {"Add": size + number, "Mul": size * number, "Div": size // number if number else 0}[operator]
+            elif number != (0 if operator == "Add" else 1):
+                size = self.add(operator, self.size(size), self.sizes([number]))
+        return size
+
+    def resize(self, value: str, shape: Sequence[Dim], **attributes: Any) -> str:
         """``value`` (N, C, H, W) interpolated to ``shape``; ``attributes``: those of ONNX's Resize."""
-        return self.add("Resize", value, "", "", self.sizes(shape), **attributes)
+        return self.add("Resize", value, "", "", self.shape(shape), **attributes)
+
+    def choose(self, value: str, flags: str) -> str:
+        """The rows of ``value`` whose ``flags`` (rows,), a bool each, are true.  (OpenCV has no Compress.)"""
+        return self.add("Gather", value, self.add("Reshape", self.add("NonZero", flags), self.sizes([-1])), axis=0)
 
     def to_float(self, value: str) -> str:
         """Cast to the graph's floats."""

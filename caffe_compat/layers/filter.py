@@ -55,7 +55,7 @@ class Filter(Layer):
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         *data, selector = step.bottoms
         flags = graph.to_bool(graph.reshape(selector, [-1]))
-        return [graph.add("Compress", bottom, flags, axis=0) for bottom in data]
+        return [graph.choose(bottom, flags) for bottom in data]
 
     def data_sized(self) -> dict[int, int]:
         return dict.fromkeys(range(self.num_tops), 0)

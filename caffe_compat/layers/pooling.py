@@ -279,7 +279,7 @@ class Pooling(Layer):
     def _end_pads_of_all_sizes(self) -> list[int]:
         """Pads at the end that give as many windows as Caffe's rule, rounded down, for every size of bottom.
 
-        With size, pads p and q, kernel k and stride s: ceil((size + p + q - k) / s) is floor((size + p + e - k) / s) for
+        Of size, pads p and q, kernel k, stride s: ceil((size + p + q - k) / s) is floor((size + p + e - k) / s) for
         e = q + s - 1; with padding a last window that would start at size + p or later is dropped: e is at most k - 1.
         """
         if not self.ceil_mode:

@@ -46,6 +46,20 @@ CONV = layer("Convolution", "convolution_param { num_output: 3 kernel_size: 3 st
         (layer("Reduction", "reduction_param { axis: 2 operation: MEAN }"), ALL),
         (layer("LRN", "lrn_param { norm_region: WITHIN_CHANNEL local_size: 3 }"), ALL),
         (CONV + layer("Crop", "crop_param { axis: 2 offset: 1 offset: 2 }", bottoms="x y", tops="z"), ALL),
+        (layer("Flip", "flip_param { flip_height: true }"), ALL),
+        (layer("Reorg", "reorg_param { stride: 2 reverse: true }"), ALL),
+        (layer("ShuffleChannel", "shuffle_channel_param { group: 2 }"), ALL),
+        (layer("Interp", "interp_param { shrink_factor: 2 zoom_factor: 3 pad_beg: -1 }"), ALL),
+        (layer("Interp", "interp_param { height: 5 width: 4 }"), ALL),
+        (layer("Upsample", "upsample_param { scale: 2 }"), ALL),
+        (
+            layer("Pooling", "pooling_param { kernel_size: 2 stride: 2 }", tops="y mask")
+            + layer("Upsample", "upsample_param { scale: 2 }", bottoms="y mask", tops="z"),
+            ["batch"],
+        ),
+        (CONV + layer("Accum", "accum_param { have_reference: true }", bottoms="y x", tops="z"), ALL),
+        (layer("Permute", "permute_param { order: 0 order: 2 }"), ALL),
+        (layer("Normalize", "norm_param { across_spatial: true }"), ALL),
         (layer("SPP", "spp_param { pyramid_height: 3 pool: MAX }"), ALL),
         (layer("SPP", "spp_param { pyramid_height: 3 pool: AVE }"), ALL),
         (layer("SPP", "spp_param { pyramid_height: 3 pool: MAX }"), BATCH),
@@ -55,7 +69,8 @@ CONV = layer("Convolution", "convolution_param { num_output: 3 kernel_size: 3 st
 )
 def test_other_sizes(text: str, dynamic: list[str]) -> None:
     inputs = {"x": (2, 4, 9, 11), "z": (2, 4)} if '"z"' in text and "Scale" in text else {"x": (2, 4, 9, 11)}
-    check_same(net_of(text, **inputs), dynamic=dynamic)
+    # At larger sizes the place between two values, which is computed in float32, moves by more.
+    check_same(net_of(text, **inputs), dynamic=dynamic, tolerance=1e-4 if "Interp" in text else 1e-5)
 
 
 @pytest.mark.parametrize("pool", ["MAX", "AVE"])
