@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,54 +86,73 @@ class Checker:
 CHECKERS = (Checker("onnxruntime", "onnxruntime", _ONNXRUNTIME), Checker("OpenCV", "cv2", _OPENCV))
 
 
-def check_onnx(
-    net: Net,
-    path: Path,
-    outputs: Sequence[str],
-    shapes: Sequence[Mapping[str, Shape]],
-    tolerance: float,
-    *,
-    choices: bool = True,
-) -> str:
-    """Run a file on inputs of each of ``shapes`` with each program that is installed; what to tell the user.
+@dataclass(frozen=True)
+class Trial:
+    """What a file is compared with.
 
-    ``outputs``: the net's, by their names in the file.  ``tolerance``: of a blob's largest value.  ``choices``: whether
-    blobs that a layer chooses by comparing (ArgMax: the largest) have to be equal, too; rounding tips the scales.
-    CaffeCompatError where the first program cannot run the file or gives other numbers; what a further one cannot run,
-    or computes otherwise, is told.
+    ``shapes``: of the inputs, for each run.  ``tolerance``: of a blob's largest value.  ``choices``: whether blobs that
+    a layer chooses by comparing (ArgMax: the largest) have to be equal, too; where values are rounded, one near
+    another may win.
     """
-    batches, expected = zip(*(_run_at(net, sizes) for sizes in shapes), strict=True)
-    chosen = set() if choices else _chosen(net)
+
+    net: Net
+    shapes: Sequence[Mapping[str, Shape]]
+    tolerance: float
+    choices: bool = True
+
+
+def check_onnx(path: Path, trial: Trial, outputs: Mapping[str, str]) -> str:
+    """Run a file with each program that is installed; what to tell the user.
+
+    ``outputs``: {blob: its name in the file}.  CaffeCompatError where the first program cannot run the file or gives
+    other numbers; what a further one cannot run, or computes otherwise, is told.
+    """
+    batches, expected = zip(*(_run_at(trial.net, sizes, outputs) for sizes in trial.shapes), strict=True)
     told, known = [], False
     for checker in CHECKERS:
         if not checker.installed:
             told.append(f"{checker.title} is not installed: not run with it")
             continue
         try:
-            version, results = checker.run(path, batches, outputs)
-            told.append(f"{checker.title} {version}: {_compared(net, results, expected, tolerance, chosen)}")
+            version, results = checker.run(path, batches, list(outputs.values()))
+            told.append(f"{checker.title} {version}: {_compared(trial, list(outputs), results, expected)}")
             known = True
         except CaffeCompatError as error:
             if not known:
                 raise CaffeCompatError(f"{checker.title}: {error}") from error
             told.append(f"{checker.title}: {error}")
-    sizes = f" at {len(shapes)} sizes of inputs" if len(shapes) > 1 else ""
-    equal = f"{len(outputs)} output(s) equal the source net's{sizes}" if known else "valid ONNX, but not run"
+    sizes = f" at {len(trial.shapes)} sizes of inputs" if len(trial.shapes) > 1 else ""
+    equal = "equal the source net's" if trial.choices else f"are the source net's within {trial.tolerance:g}"
+    equal = f"{len(outputs)} output(s) {equal}{sizes}" if known else "valid ONNX, but not run"
     return f"written; {equal}; {'; '.join(told)}"
 
 
-def _run_at(net: Net, shapes: Mapping[str, Shape]) -> tuple[Blobs, Blobs]:
-    """Noise of these shapes, and the net's outputs for it; a state that it carries on stays as it was."""
+def chosen_from(net: Net) -> list[str]:
+    """The blobs that layers choose from, by comparing values; each once, and none that is chosen itself."""
+    chosen = _chosen(net)
+    whole: dict[str, str] = {}  # what a Split's tops are
+    found: dict[str, None] = {}
+    for step in net.steps:
+        bottoms = [whole.get(net.blob_names[i], net.blob_names[i]) for i in step.bottoms]
+        if step.layer.is_split:
+            whole.update(dict.fromkeys((net.blob_names[i] for i in step.tops), bottoms[0]))
+        elif not step.layer.is_source and not step.layer.has_backward:
+            found.update(dict.fromkeys(bottoms))
+    return [name for name in found if name not in chosen and name not in (*net.inputs, *net.outputs)]
+
+
+def _run_at(net: Net, shapes: Mapping[str, Shape], blobs: Iterable[str]) -> tuple[Blobs, Blobs]:
+    """Noise of these shapes, and the net's blobs for it; a state that it carries on stays as it was."""
     net.reshape(**shapes)
     inputs = noise_inputs(net)
     held = [
         (module, name, value.clone()) for module in net.modules() for name, value in module.named_buffers(recurse=False)
     ]
     with torch.no_grad():
-        tops = net({name: torch.from_numpy(value) for name, value in inputs.items()})
+        found = net.extract(blobs, {name: torch.from_numpy(value) for name, value in inputs.items()})
     for module, name, value in held:
         setattr(module, name, value)
-    return inputs, {name: np.asarray(top) for name, top in tops.items()}
+    return inputs, {name: np.asarray(value) for name, value in found.items()}
 
 
 def _chosen(net: Net) -> set[str]:
@@ -146,17 +165,18 @@ def _chosen(net: Net) -> set[str]:
 
 
 def _compared(
-    net: Net, results: Sequence[Sequence[np.ndarray]], expected: Sequence[Blobs], tolerance: float, chosen: set[str]
+    trial: Trial, names: Sequence[str], results: Sequence[Sequence[np.ndarray]], expected: Sequence[Blobs]
 ) -> str:
     """The largest error in words; CaffeCompatError names the first difference."""
     worst, tipped = ("", 0.0), ""
+    chosen = set() if trial.choices else _chosen(trial.net)
     for values, wanted in zip(results, expected, strict=True):
-        found = dict(zip(net.outputs, values, strict=True))
+        found = dict(zip(names, values, strict=True))
         for name, value in found.items():
             if value.size == wanted[name].size:  # some drop axes of size 1
                 found[name] = value.reshape(wanted[name].shape)
-        for name in net.outputs:
-            mismatch, (blob, error) = compare(found, wanted, [name], tolerance, 0.0)
+        for name in names:
+            mismatch, (blob, error) = compare(found, wanted, [name], trial.tolerance, 0.0)
             if mismatch is not None and name not in chosen:
                 raise CaffeCompatError(f"differs from the source net at {mismatch.blob}{mismatch.text}")
             if mismatch is not None:

@@ -21,11 +21,12 @@ def has_onnx_form(layer: Layer) -> bool:
     return type(layer).to_onnx is not Layer.to_onnx
 
 
-def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False) -> Any:
+def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False, outputs: Sequence[str] | None = None) -> Any:
     """The ModelProto of a TEST net: its Input blobs are the inputs, its outputs the outputs, all float32.
 
     ``dynamic``: which axes of the inputs a run may change, of "batch" (0), "height" (2) and "width" (3); the others are
-    fixed as the net has them.  ``half``: weights and what is computed are float16.
+    fixed as the net has them.  ``half``: weights and what is computed are float16.  ``outputs``: blobs in place of the
+    net's outputs.
     Nodes have the layers' names, values the blobs'.  A blob that a layer overwrites in place is ``blob/layer`` as the
     layer before left it; the last one has the blob's name.  An output that has an input's name gets another, which the
     model's metadata tells (``OUTPUT_KEY``).  NetError names every layer whose type has no ONNX form.
@@ -37,7 +38,7 @@ def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False) -> Any
             f"{net.source}: no ONNX form for layer {named}; convert a deploy net, without data and loss layers: "
             "--deploy makes one"
         )
-    return _Writer(net, find_sizes(net, dynamic), half).model()
+    return _Writer(net, find_sizes(net, dynamic), half).model(net.outputs if outputs is None else outputs)
 
 
 class _Writer:
@@ -55,16 +56,16 @@ class _Writer:
         self.written: list[tuple[str, int, str]] = []
         self.inputs: list[Any] = []
 
-    def model(self) -> Any:
+    def model(self, outputs: Sequence[str]) -> Any:
         for step in self.net.steps:
             if step.layer.is_input:
                 self._add_inputs(step)
             else:
                 self._add_layer(step)
-        outputs, renamed = self._name_values()
+        ends, renamed = self._name_values(outputs)
         model = helper.make_model(
             helper.make_graph(
-                self.graph.nodes, self.net.name or "net", self.inputs, outputs, self.graph.read_initializers()
+                self.graph.nodes, self.net.name or "net", self.inputs, ends, self.graph.read_initializers()
             ),
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=min(10, onnx.IR_VERSION),  # readers lag behind the newest
@@ -104,12 +105,12 @@ class _Writer:
     def _value_info(self, name: str, blob: int) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.FLOAT, self.sizes.described(blob))
 
-    def _name_values(self) -> tuple[list[Any], dict[str, str]]:
+    def _name_values(self, blobs: Sequence[str]) -> tuple[list[Any], dict[str, str]]:
         """Give values the blobs' names; the outputs, and what their names stand for where it is not the blob's."""
         made = {value for value, _, _ in self.written}
         names: dict[str, str] = {}
         outputs, renamed = [], {}
-        for blob in self.net.outputs:
+        for blob in blobs:
             index, name = self.net.blob_names.index(blob), blob
             value = self.values[index]
             if blob in self.net.inputs or not blob:  # in place, or passed through: ONNX takes a name once

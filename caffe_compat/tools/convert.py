@@ -14,7 +14,7 @@ but for --dynamic: set them in the prototxt. A target that gives other numbers i
 import argparse
 import importlib.util
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from caffe_compat.net import Net
 from caffe_compat.net.deploy import deploy
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.write import write_text_message
-from caffe_compat.tools._checkers import check_onnx
+from caffe_compat.tools._checkers import Trial, check_onnx, chosen_from
 from caffe_compat.tools._exported import (
     Blobs,
     State,
@@ -176,17 +176,24 @@ def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
     if size_bytes >= ONNX_LIMIT_BYTES:
         raise CaffeCompatError(f"{net.source}: {size_bytes} bytes of parameters; an ONNX file holds less than 2 GiB")
     dynamic = [word for word in args.dynamic.split(",") if word]
-    model = to_onnx(net, dynamic, half=args.fp16)
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
     sizes = find_sizes(net, dynamic)
-    tried = range(min(len(sizes.trials), TRIED_SIZES if dynamic else 1))
-    names = [value.name for value in model.graph.output]
-    tolerance = HALF_TOLERANCE if args.fp16 else TOLERANCE
+    shapes = [sizes.inputs(i) for i in range(min(len(sizes.trials), TRIED_SIZES if dynamic else 1))]
+    trial = Trial(net, shapes, HALF_TOLERANCE if args.fp16 else TOLERANCE, choices=not args.fp16)
+
+    def write_and_check(outputs: Sequence[str]) -> str:
+        model = to_onnx(net, dynamic, half=args.fp16, outputs=outputs)
+        onnx.checker.check_model(model, full_check=True)
+        path.write_bytes(model.SerializeToString())
+        return check_onnx(path, trial, dict(zip(outputs, (value.name for value in model.graph.output), strict=True)))
+
+    compared = chosen_from(net) if args.fp16 else []
     try:
-        return check_onnx(net, path, names, [sizes.inputs(i) for i in tried], tolerance, choices=not args.fp16)
+        if compared:
+            write_and_check([*net.outputs, *compared])
+        said = write_and_check(net.outputs)
     except CaffeCompatError as error:
         raise CaffeCompatError(f"{args.out}: not written; {error}") from error
+    return said + (f"; so are the {len(compared)} blob(s) that layers choose from" if compared else "")
 
 
 def write_prototxt(net: Net, path: Path, args: argparse.Namespace) -> str:

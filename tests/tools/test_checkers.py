@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.tools import _checkers
-from caffe_compat.tools._checkers import CHECKERS, Checker, check_onnx
+from caffe_compat.tools._checkers import CHECKERS, Checker, Trial, check_onnx, chosen_from
 from caffe_compat.tools._onnx import to_onnx
 from tests.onnx_harness import net_of
 
@@ -46,19 +46,19 @@ def test_what_it_cannot_run_is_one_line(tmp_path: Path) -> None:
 
 def test_who_agrees_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first has to agree; what a second one does is told; one that is not there is named."""
-    net = net_of(NET, **{"a/1": (2, 3)})
+    trial = Trial(net_of(NET, **{"a/1": (2, 3)}), [{"a/1": (2, 3)}], 1e-5)
     good, other = CHECKERS[0], Checker("Other", "numpy", "version, results = '2', [[b['a/1']] for b in batches]\n")
     absent = Checker("Absent", "no_such_package", "")
     monkeypatch.setattr(_checkers, "CHECKERS", (good, other, absent))
-    said = check_onnx(net, path, ["b é"], [{"a/1": (2, 3)}], 1e-5)
+    said = check_onnx(path, trial, {"b é": "b é"})
     assert "written; 1 output(s) equal the source net's; onnxruntime" in said
     assert "; Other: differs from the source net at b é, index (" in said
     assert said.endswith("; Absent is not installed: not run with it")
     monkeypatch.setattr(_checkers, "CHECKERS", (other, good))
     with pytest.raises(CaffeCompatError, match=r"^Other: differs from the source net at b é"):
-        check_onnx(net, path, ["b é"], [{"a/1": (2, 3)}], 1e-5)
+        check_onnx(path, trial, {"b é": "b é"})
     monkeypatch.setattr(_checkers, "CHECKERS", (absent,))
-    assert "valid ONNX, but not run; Absent is not installed" in check_onnx(net, path, ["b é"], [{"a/1": (2, 3)}], 1e-5)
+    assert "valid ONNX, but not run; Absent is not installed" in check_onnx(path, trial, {"b é": "b é"})
 
 
 def test_choices_may_tip(tmp_path: Path) -> None:
@@ -69,7 +69,15 @@ def test_choices_may_tip(tmp_path: Path) -> None:
     path.write_bytes(to_onnx(net_of(text % 3, x=(3, 50))).SerializeToString())
     other = net_of(text % 2, x=(3, 50))
     with pytest.raises(CaffeCompatError, match="differs from the source net at index"):
-        check_onnx(other, path, ["index"], [{"x": (3, 50)}], 1e-5)
-    said = check_onnx(other, path, ["index"], [{"x": (3, 50)}], 1e-5, choices=False)
+        check_onnx(path, Trial(other, [{"x": (3, 50)}], 1e-5), {"index": "index"})
+    said = check_onnx(path, Trial(other, [{"x": (3, 50)}], 1e-5, choices=False), {"index": "index"})
     assert "onnxruntime" in said
     assert "index chooses between values that are near, index (" in said
+
+
+def test_what_is_chosen_from() -> None:
+    text = 'layer { name: "p" type: "Power" bottom: "x" top: "y" }'
+    text += 'layer { name: "am" type: "ArgMax" bottom: "y" top: "index" }'
+    text += 'layer { name: "t" type: "Threshold" bottom: "index" top: "high" }'
+    assert chosen_from(net_of(text, x=(3, 50))) == ["y"]
+    assert chosen_from(net_of(NET, **{"a/1": (2, 3)})) == []

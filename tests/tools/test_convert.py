@@ -98,6 +98,15 @@ def test_float16_onnx_is_half_the_size(model: Path, tmp_path: Path) -> None:
     assert 1.8 < sizes[0] / sizes[1] < 2.1
 
 
+def test_float16_compares_what_is_chosen_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, weights, out = tmp_path / "net.prototxt", tmp_path / "net.pt", tmp_path / "net.onnx"
+    model.write_text(NET + 'layer { name: "best" type: "ArgMax" bottom: "prob" top: "best" argmax_param { axis: 1 } }')
+    torch.save(Net(model, phase="TEST").state_dict(), weights)
+    assert main(["convert", str(model), str(weights), str(out), "--fp16"]) == 0
+    assert "; so are the 1 blob(s) that layers choose from" in capsys.readouterr().out
+    assert [value.name for value in onnx.load(out).graph.output] == ["best"]
+
+
 TRAIN_VAL = """
 layer { name: "data" type: "Data" top: "data" top: "label" transform_param { crop_size: 16 }
         data_param { source: "nowhere" batch_size: 2 } }
@@ -111,7 +120,7 @@ layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "acc
 def test_deploy(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, weights, out = tmp_path / "train.prototxt", tmp_path / "net.safetensors", tmp_path / f"out{ending}"
     model.write_text(TRAIN_VAL)
-    weight, bias = torch.rand(5, 768), torch.rand(5)
+    weight, bias = torch.rand(5, 768) / 768, torch.rand(5)
     save_file({"ip.weight": weight, "ip.bias": bias}, weights)
     words = ["convert", str(model), str(weights), str(out), "--deploy", "--shape", "data=2x3x16x16"]
     assert main(words) == 1

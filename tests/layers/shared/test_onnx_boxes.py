@@ -127,8 +127,8 @@ def faster_rcnn(regions: str) -> str:
     fields = "ratio: 0.5 ratio: 1 scale: 1 scale: 2 base_size: 8 feat_stride: 4 min_size: 2 "
     fields += "pre_nms_topn: 60 post_nms_topn: 9 nms_thresh: 0.6"
     text = conv("a", "data", 8, "kernel_size: 3 stride: 4") + conv("s", "a", 8) + conv("o", "a", 16)
-    text += f"""layer {{ name: "proposal" type: "Proposal" bottom: "s" bottom: "o" bottom: "info" top: "rois" top: "rated"
-                proposal_param {{ {fields} }} }}"""
+    text += f"""layer {{ name: "proposal" type: "Proposal" bottom: "s" bottom: "o" bottom: "info"
+                top: "rois" top: "rated" proposal_param {{ {fields} }} }}"""
     text += f'layer {{ name: "pool" bottom: "a" bottom: "rois" top: "pool" {regions} }}'
     return (
         text
