@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.layers.base import Shape
+from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.net import Net
 from caffe_compat.tools._exported import Blobs
 from caffe_compat.tools._noise import noise_inputs
@@ -136,7 +136,7 @@ def chosen_from(net: Net) -> list[str]:
         bottoms = [whole.get(net.blob_names[i], net.blob_names[i]) for i in step.bottoms]
         if step.layer.is_split:
             whole.update(dict.fromkeys((net.blob_names[i] for i in step.tops), bottoms[0]))
-        elif not step.layer.is_source and not step.layer.has_backward:
+        elif _chooses(step.layer):
             found.update(dict.fromkeys(bottoms))
     return [name for name in found if name not in chosen and name not in (*net.inputs, *net.outputs)]
 
@@ -155,11 +155,16 @@ def _run_at(net: Net, shapes: Mapping[str, Shape], blobs: Iterable[str]) -> tupl
     return inputs, {name: np.asarray(value) for name, value in found.items()}
 
 
+def _chooses(layer: Layer) -> bool:
+    """Whether a layer compares values: it has no gradient (ArgMax), or as many rows as it finds."""
+    return not layer.is_source and (not layer.has_backward or bool(layer.data_sized()))
+
+
 def _chosen(net: Net) -> set[str]:
-    """Blobs behind a layer that compares values, and so has no gradient."""
+    """Blobs behind a layer that compares values."""
     chosen: set[int] = set()
     for step in net.steps:
-        if not step.layer.is_source and (not step.layer.has_backward or chosen.intersection(step.bottoms)):
+        if _chooses(step.layer) or chosen.intersection(step.bottoms):
             chosen.update(step.tops)
     return {net.blob_names[i] for i in chosen}
 
