@@ -104,3 +104,13 @@ def test_what_only_trains_is_left_out() -> None:
     graph = Graph(insert_splits(param, Source("net.prototxt")), LayerContext(phase="TEST", shapes_only=True))
     _, a, b = deploy(param, graph).param.layer
     assert (len(a.param), len(a.include), b.param[0].name) == (0, 0, "w")
+
+
+def test_layers_that_train_detectors() -> None:
+    """An annotator of hard examples goes with the losses, and what stands for their probabilities stays."""
+    text = DATA + fc("score") + fc("box")
+    text += layer("SoftmaxWithLossOHEM", "each", "score label", "each")
+    text += layer("SegAccuracy", "measure", "score label")
+    layers, changes = deployed(text)
+    assert layers[-1] == "prob Softmax: score > prob"
+    assert "measure (SegAccuracy) is dropped" in changes
