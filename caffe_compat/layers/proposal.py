@@ -102,13 +102,13 @@ class Proposal(Layer):
             boxes = graph.add("GatherND", boxes, graph.unsqueeze(order, [2]), batch_dims=1)
         # NonMaxSuppression knows no pixels, which belong to a box.
         pixels = graph.add("Add", boxes, graph.constant([0.0, 0.0, 1.0, 1.0]))
-        order_of, least = scores, onnx_boxes.LOWEST
+        order_of, above = scores, onnx_boxes.LOWEST
         if rule.before >= 0:  # Best first: their places from the end, as OpenCV takes no threshold below 0.
             size = graph.size_at(scores, 1)
             places = graph.add("Sub", graph.to_float(graph.size(size)), onnx_boxes.numbers(graph, size))
-            order_of, least = graph.add("Expand", places, graph.add("Shape", scores)), 0.0
+            order_of, above = graph.add("Expand", places, graph.add("Shape", scores)), 0.0
         alone = graph.unsqueeze(order_of, [1])
-        kept = onnx_boxes.suppress(graph, pixels, alone, rule.threshold, least=least, most=rule.after)
+        kept = onnx_boxes.suppress(graph, pixels, alone, rule.threshold, least=above, most=rule.after)
         image = graph.to_float(graph.add("Gather", kept, graph.sizes([0]), axis=1))
         regions = graph.add("Concat", image, onnx_boxes.pick(graph, boxes, kept, [0, 2]), axis=1)
         return [regions, onnx_boxes.pick(graph, scores, kept, [0, 2])][: self.num_tops]
