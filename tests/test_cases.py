@@ -21,7 +21,7 @@ from caffe_compat.cli import main
 from caffe_compat.data.convert import ConvertOptions, convert_images
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
-from caffe_compat.proto import caffe_pb2, read_caffemodel, read_net
+from caffe_compat.proto import caffe_pb2, read_caffemodel
 from caffe_compat.solver import Log
 from caffe_compat.solver.snapshot import find_snapshot
 from tests.fuzz.__main__ import make_seeds
@@ -268,20 +268,21 @@ def test_onnx_name_clash(tool: Tool) -> None:
     assert [output.name for output in onnx.load("net.onnx").graph.output] == ["a/5"]
 
 
-def test_onnx_batch_is_fixed_today(tool: Tool) -> None:
-    """A batch of any size is not there yet."""
+def test_onnx_batch(tool: Tool) -> None:
+    """The batch is as in the prototxt, or of any size with --dynamic."""
     tool.enter("onnx_batch")
-    tool("convert", "net.prototxt", "net.caffemodel", "net.onnx")
-    (value,) = onnx.load("net.onnx").graph.input
-    assert (
-        value.type.tensor_type.shape.dim[0].dim_value == read_net("net.prototxt").layer[0].input_param.shape[0].dim[0]
-    )
+    for words, batch in (([], 1), (["--dynamic", "batch"], "batch")):
+        tool("convert", "net.prototxt", "net.caffemodel", "net.onnx", *words)
+        (value,) = onnx.load("net.onnx").graph.input
+        size = value.type.tensor_type.shape.dim[0]
+        assert (size.dim_param or size.dim_value) == batch
 
 
-def test_lstm_has_no_onnx_form_today(tool: Tool) -> None:
+def test_lstm_onnx(tool: Tool) -> None:
     tool.enter("lstm_onnx")
-    said = tool.refused("convert", "net.prototxt", "net.caffemodel", "net.onnx")
-    assert said.startswith('net.prototxt: no ONNX form for layer "lstm" (LSTM)')
+    assert "1 output(s) equal the source net's; onnxruntime" in tool(
+        "convert", "net.prototxt", "net.caffemodel", "net.onnx"
+    )
 
 
 def test_schema_ceil_mode(tool: Tool) -> None:

@@ -8,7 +8,8 @@ import torch
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
-from caffe_compat.onnx_graph import OPSET, OnnxGraph  # noqa: E402  (needs onnx)
+from caffe_compat.errors import NetError  # noqa: E402
+from caffe_compat.onnx_graph import OPSET, OnnxGraph, OnnxStep, Size  # noqa: E402  (needs onnx)
 
 X = np.array([[1.5, -2.0, 3.0], [0.0, 4.0, -1.0]], np.float32)
 
@@ -79,16 +80,49 @@ def test_sizes_are_int64() -> None:
 
 
 def test_names_bear_the_layer_and_never_repeat() -> None:
-    graph = OnnxGraph()
-    graph.start_layer("conv1")
-    first = graph.new_name(), graph.constant(1)
-    graph.start_layer("pool1")
-    second = graph.add_many("Split", ["x"], 2)
-    assert [name.split("/")[0] for name in (*first, *second)] == ["conv1", "conv1", "pool1", "pool1"]
-    assert len({*first, *second}) == 4
-
-
-def test_names_that_are_taken_are_left_out() -> None:
-    graph = OnnxGraph(["a/1", "a/2"])
+    graph = OnnxGraph(["a/Add"])
     graph.start_layer("a")
-    assert graph.new_name() == "a/3"
+    assert [graph.add("Add", "x", "x"), graph.add("Add", "x", "x"), graph.constant(1)] == [
+        "a/Add_2",
+        "a/Add_3",
+        "a/constant",
+    ]
+    graph.start_layer("b")
+    assert graph.add_many("Split", ["x"], 2) == ["b/Split", "b/Split_2"]
+    assert [node.name for node in graph.nodes] == ["a/Add", "a/Add_2", "b/Split"]
+    assert graph.unique("") == "unnamed"
+
+
+def test_a_size_that_the_run_tells() -> None:
+    """Written with 0 where the axis stays, with -1 where it is the only one, and computed else."""
+    graph = OnnxGraph()
+    graph.start_layer("it")
+    step = OnnxStep(["x"], [(2, 3)], [], [frozenset({0})])
+    assert step.dims() == (Size("x", 0), 3)
+    assert (step.varies(0), step.varies(0, [1]), OnnxStep(["x"], [(2, 3)], []).varies(0)) == (True, False, False)
+    for shape, written in (([*step.dims(), 1], [0, 3, 1]), ([3, step.size_of(0, 0)], [3, -1])):
+        graph.reshape("x", shape)
+        assert graph.known(graph.nodes[-1].input[1]).tolist() == written  # type: ignore[union-attr]
+    build: Callable[[OnnxGraph, str], str] = lambda g, x: g.reshape(x, [1, Size(x, 1), Size(x, 0)])  # noqa: E731
+    assert np.array_equal(evaluate(build), X.reshape(1, 3, 2))
+
+
+def test_floats_of_16_bits() -> None:
+    graph = OnnxGraph(half=True)
+    graph.wide.add("x")
+    graph.start_layer("narrow")
+    cast = graph.read("x")
+    assert graph.read("x") == cast != "x"
+    assert graph.read("x", index=True) == "x"
+    value = graph.known(graph.constant([1.0, -3.4028235e38]))
+    assert value is not None
+    assert value.dtype == np.float16
+    assert value.tolist() == [1.0, -65504.0]
+    graph.start_layer("wide", float32=True)
+    assert graph.read("x") == "x"
+    assert graph.known(graph.constant(1e5)) == 1e5
+    graph.make_wide(["y"])
+    assert "y" in graph.wide
+    graph.start_layer("narrow")
+    with pytest.raises(NetError, match='layer "narrow": holds 100000'):
+        graph.constant(1e5)

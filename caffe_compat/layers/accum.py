@@ -58,13 +58,17 @@ class Accum(Layer):
         return torch.cat(resized, 1)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        joined = range(len(step.bottoms) - self.has_reference)
+        varies = [step.varies(i, (2, 3)) for i in range(len(step.bottoms))]
+        if any(varies) and not self.has_reference:
+            self.fail("the largest of its bottoms' sizes has to be fixed; give a reference")
+        sizes = step.dims(len(step.bottoms) - 1)[2:] if self.has_reference else step.top_shapes[0][2:]
+        attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
         values = []
-        for bottom, shape in list(zip(step.bottoms, step.bottom_shapes, strict=True))[
-            : len(step.bottoms) - self.has_reference
-        ]:
-            target = (*shape[:2], *step.top_shapes[0][2:])
-            attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
-            values.append(bottom if shape == target else graph.resize(bottom, target, **attributes))
+        for i in joined:
+            same = not any(varies) and step.bottom_shapes[i][2:] == step.top_shapes[0][2:]
+            dims = [*step.dims(i)[:2], *sizes]
+            values.append(step.bottoms[i] if same else graph.resize(step.bottoms[i], dims, **attributes))
         return [graph.add("Concat", *values, axis=1)]
 
     @classmethod

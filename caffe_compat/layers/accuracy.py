@@ -66,6 +66,9 @@ class Accuracy(Layer):
     def index_limits(self, scores: Shape, labels: Shape) -> dict[int, int]:
         return {1: scores[self.axis % len(scores)]}
 
+    def deploy_form(self) -> None:
+        return None
+
     @classmethod
     def example(cls, dice: Dice) -> Example:
         n, c, h = dice.integer(1, 4), dice.integer(2, 6), dice.integer(1, 3)

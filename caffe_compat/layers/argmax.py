@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.base import MAX_COUNT, Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 
 if TYPE_CHECKING:
-    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
+    from caffe_compat.onnx_graph import Dim, OnnxGraph, OnnxStep
 
 
 @register("ArgMax")
@@ -63,14 +63,33 @@ class ArgMax(Layer):
         return values.narrow(axis, 0, self.top_k), indices.to(scores.dtype)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        if self.top_k > 1 or self.out_max_val:
-            self.fail("ArgMax with top_k above 1 or out_max_val has no ONNX form: TopK breaks ties the other way")
-        value, axis = step.bottoms[0], self.axis
-        if axis is None:
-            shape = step.bottom_shapes[0]
-            value, axis = graph.reshape(value, (shape[0], count(shape, 1))), 1
-        found = graph.add("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
-        return [graph.reshape(graph.to_float(found), step.top_shapes[0])]
+        shape = step.bottom_shapes[0]
+        if self.axis is not None:
+            axis = self.axis % len(shape)
+            values, indices = self._onnx_largest(graph, step.bottoms[0], axis, step.dims()[axis])
+            return [values if self.out_max_val else graph.to_float32(indices)]
+        items = graph.add("Flatten", step.bottoms[0], axis=1)
+        varies = step.varies(0, range(1, len(shape)))
+        values, indices = self._onnx_largest(graph, items, 1, graph.size_at(items, 1) if varies else count(shape, 1))
+        found = graph.unsqueeze(graph.to_float32(indices), [1])
+        if self.out_max_val:
+            found = graph.add("Concat", found, graph.unsqueeze(graph.to_float32(values), [1]), axis=1)
+        found = graph.unsqueeze(found, range(3, len(shape)))
+        graph.wide.add(found)
+        return [found]
+
+    def _onnx_largest(self, graph: "OnnxGraph", value: str, axis: int, size: "Dim") -> tuple[str, str]:
+        # values, which are made only where they are a top, and indices
+        if self.top_k == 1 and not self.out_max_val:
+            return "", graph.add("ArgMax", value, axis=axis, keepdims=1, select_last_index=1)
+        # TopK prefers the smaller index, so that it looks from the end.
+        bounds = [graph.sizes([number]) for number in (-1, -MAX_COUNT, axis, -1)]
+        backwards = graph.add("Slice", value, *bounds)
+        values, places = graph.add_many("TopK", [backwards, graph.sizes([self.top_k])], 2, axis=axis)
+        last = (
+            graph.sizes([size - 1]) if isinstance(size, int) else graph.add("Sub", graph.size(size), graph.sizes([1]))
+        )
+        return values, graph.add("Sub", last, places)
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -61,7 +61,8 @@ class Layer(nn.Module):
     ``forward`` goes through a ``torch.autograd.Function`` of its own.
 
     Whatever else the package wants to know of a type stands in its class, too: ``graph_safe``, ``shared_memory``,
-    ``index_limits``, ``flops``, ``to_onnx``, ``drawing_kind``, ``drawing_details``, ``example``.
+    ``index_limits``, ``flops``, ``to_onnx``, ``data_sized``, ``deploy_form``, ``drawing_kind``, ``drawing_details``,
+    ``example``.
     """
 
     type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
@@ -109,6 +110,8 @@ class Layer(nn.Module):
     graph_safe: ClassVar[bool] = False
     #: why not, for the log
     graph_obstacle: ClassVar[str] = "is of a class that does not say graph_safe = True"
+    #: computes with float32 in an ONNX file of float16, too: coordinates, sums of squares
+    onnx_float32: ClassVar[bool] = False
     #: what the layer does, as `caffe-compat draw` colours it: weights, shape, loss or other (sources tell themselves)
     drawing_kind: ClassVar[str] = "other"
 
@@ -200,11 +203,20 @@ class Layer(nn.Module):
         return False
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        """Add the layer to an ONNX graph in its TEST form; returns the names of its tops' values.
+        """Add the layer to an ONNX graph in its TEST form; returns the names of its tops' values (docs/onnx.md).
 
         A type that does not implement this has no ONNX form; a layer that has none (``self.fail``) raises NetError.
         """
         self.fail(f"{self.type} has no ONNX form")
+
+    def data_sized(self) -> dict[int, int]:
+        """Tops with as many rows as the data give (kept items, boxes found): {top: the axis of the rows}."""
+        return {}
+
+    def deploy_form(self) -> caffe_pb2.LayerParameter | None:
+        """The layer in a net that is deployed: its own message, another layer's in its place (SoftmaxWithLoss: a
+        Softmax), or None where such a net has none (losses, and what writes files).  Sources become Input layers."""
+        return None if self.is_loss or self.writes_files else self.param
 
     @classmethod
     def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:

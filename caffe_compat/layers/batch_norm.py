@@ -122,12 +122,25 @@ class BatchNorm(Layer):
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if not self.use_global_stats:
-            self.fail("BatchNorm on the batch's own statistics has no ONNX form; use the TEST phase")
+            return [self._onnx_of_batch(graph, step.bottoms[0], len(step.bottom_shapes[0]))]
         mean, variance, factor, *learned = (blob.detach().double().cpu().numpy() for blob in self.blobs)
         share = 0.0 if factor[0] == 0 else 1 / factor[0]
         scale, bias = learned or (np.ones_like(mean), np.zeros_like(mean))
-        parameters = [graph.constant(value) for value in (scale, bias, mean * share, variance * share)]
-        return [graph.add("BatchNormalization", step.bottoms[0], *parameters, epsilon=self.eps)]
+        parameters, eps = [scale, bias, mean * share, variance * share], self.eps
+        if graph.half:  # which may hold neither a large variance nor a small eps
+            gain = scale / np.sqrt(variance * share + self.eps)
+            parameters, eps = [gain, bias - mean * share * gain, np.zeros_like(mean), np.ones_like(mean)], 0.0
+        return [graph.add("BatchNormalization", step.bottoms[0], *map(graph.constant, parameters), epsilon=eps)]
+
+    def _onnx_of_batch(self, graph: "OnnxGraph", value: str, rank: int) -> str:
+        axes = graph.sizes([0, *range(2, rank)])
+        centred = graph.add("Sub", value, graph.add("ReduceMean", value, axes))
+        variance = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes)
+        top = graph.add("Div", centred, graph.add("Sqrt", graph.shift(variance, self.eps)))
+        scale, bias = (None if blob is None else blob.reshape(-1, *[1] * (rank - 2)) for blob in self._scale_and_bias())
+        if scale is None or bias is None:
+            return top
+        return graph.add("Add", graph.add("Mul", top, graph.constant(scale)), graph.constant(bias))
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -57,6 +57,9 @@ class BoxAnnotatorOHEM(Layer):
         ignored = torch.full_like(labels, self.ignore_label)
         return torch.where(kept, labels.view(shapes[0]), ignored.view(shapes[0])), weights.reshape(shapes[1]) * kept
 
+    def deploy_form(self) -> None:
+        return None
+
     @classmethod
     def example(cls, dice: Dice) -> Example:
         number, images, k = dice.integer(1, 9), dice.integer(1, 3), dice.integer(1, 8)

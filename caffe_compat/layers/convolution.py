@@ -11,7 +11,15 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
-from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, read_conv_window, window_details
+from caffe_compat.layers.shared.geometry import (
+    KernelWindow,
+    conv_sizes,
+    end_pads,
+    overhang,
+    read_conv_window,
+    window_details,
+)
+from caffe_compat.layers.shared.onnx_items import over_items
 from caffe_compat.ops import conv_choice
 from caffe_compat.ops.conv import conv
 from caffe_compat.ops.conv_window import ConvWindow
@@ -116,20 +124,26 @@ class Convolution(Layer):
         return sum(2 * count(top) * count(self.blob_shapes[0], 1) for top in top_shapes)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        if self.axis != 1 or self.spatial_axes < 1:
-            self.fail("ONNX convolves over axis 1 and at least one spatial axis only")
-        parameters = [graph.constant(blob) for blob in self.blobs]
+        weight = self.blobs[0] if self.spatial_axes else self.blob(0).unsqueeze(-1)
+        parameters = [graph.constant(blob) for blob in (weight, *self.blobs[1:])]
+        window = self.window if self.spatial_axes else KernelWindow((1,), (1,), (0,), (1,))
         attributes = {
-            "kernel_shape": self.window.kernel,
-            "strides": self.window.stride,
-            "pads": [*self.window.pad, *self._end_pads(step)],
-            "dilations": self.window.dilation,
+            "kernel_shape": window.kernel,
+            "strides": window.stride,
+            "pads": [*window.pad, *(self._end_pads(step) if self.spatial_axes else (0,))],
+            "dilations": window.dilation,
             "group": self.group,
         }
-        return [graph.add(self.onnx_operator, bottom, *parameters, **attributes) for bottom in step.bottoms]
+        return [
+            over_items(graph, step, j, self.axis, lambda x: graph.add(self.onnx_operator, x, *parameters, **attributes))
+            for j in range(len(step.bottoms))
+        ]
 
     def _end_pads(self, step: "OnnxStep") -> Sequence[int]:
-        return end_pads(step.bottom_shapes[0][2:], step.top_shapes[0][2:], self.window)
+        first = self.axis + 1
+        if step.varies(0, range(first, first + self.spatial_axes)):
+            return self.window.pad
+        return end_pads(step.bottom_shapes[0][first:], step.top_shapes[0][first:], self.window)
 
     @classmethod
     def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:

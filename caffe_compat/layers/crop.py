@@ -49,8 +49,12 @@ class Crop(Layer):
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         axes = range(self.axis, self.axis + len(self.offsets))
-        ends = [start + step.top_shapes[0][axis] for start, axis in zip(self.offsets, axes, strict=True)]
-        return [graph.add("Slice", step.bottoms[0], graph.sizes(self.offsets), graph.sizes(ends), graph.sizes(axes))]
+        starts = graph.sizes(self.offsets)
+        if step.varies(1, axes):
+            ends = graph.add("Add", graph.shape([step.dims(1)[axis] for axis in axes]), starts)
+        else:
+            ends = graph.sizes([o + step.top_shapes[0][axis] for o, axis in zip(self.offsets, axes, strict=True)])
+        return [graph.add("Slice", step.bottoms[0], starts, ends, graph.sizes(axes))]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -156,6 +156,9 @@ class DetectionEvaluate(Layer):
         edge = (net_width - net_height * aspect) / f(2) / net_width
         return torch.tensor([edge, 0, f(1) - edge, 1], dtype=torch.float32)
 
+    def deploy_form(self) -> None:
+        return None
+
     @classmethod
     def example(cls, dice: Dice) -> Example:
         images, classes = dice.integer(1, 3), dice.integer(2, 4)

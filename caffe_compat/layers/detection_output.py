@@ -1,15 +1,20 @@
 """DetectionOutput: SSD's boxes, from offsets, scores and prior boxes (Liu et al. 2016)."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
-from caffe_compat.layers.shared import boxes, suppression
+from caffe_compat.layers.shared import boxes, onnx_boxes, suppression
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fields import refuse_fields
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import Dim, OnnxGraph, OnnxStep
 
 # So many times keep_top_k candidates are tried first.
 ENOUGH = 4
@@ -38,6 +43,7 @@ class DetectionOutput(Layer):
     bottom_count = (3, 5)
     has_backward = False
     tops_depend_on_data = True
+    onnx_float32 = True
     graph_obstacle = "has a top whose size depends on the data"
 
     def setup(self, offsets: Shape, scores: Shape, priors: Shape, *refined: Shape) -> None:
@@ -137,6 +143,68 @@ class DetectionOutput(Layer):
             label_of, prior_of = label_of[best], prior_of[best]
         located = edges[prior_of, 0 if self.share_location else label_of]
         return np.column_stack((np.full(len(label_of), image), label_of, scores[label_of, prior_of], located))
+
+    def data_sized(self) -> dict[int, int]:
+        return {0: 2}
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.eta < 1:
+            self.fail("nms_param.eta below 1, a threshold that falls from box to box, has no ONNX form")
+        images, number = step.size_of(0, 0), step.size_of(2, 2)
+        priors = graph.work_out(number, ("Div", 4))
+        rows = graph.reshape(step.bottoms[2], [2, -1, 1, 4])
+        prior = graph.add("Gather", rows, graph.sizes([0]), axis=0)
+        variance = None if self.variance_in_target else graph.add("Gather", rows, graph.sizes([1]), axis=0)
+        scores = graph.reshape(step.bottoms[1], [images, -1, self.classes])
+        if len(step.bottoms) > 3:
+            objects = graph.reshape(step.bottoms[3], [images, -1, 2])
+            object_score = graph.add("Gather", objects, graph.sizes([1]), axis=2)
+            background = graph.add("Less", object_score, graph.constant(self.objectness))
+            only = graph.constant(np.arange(self.classes) == self.background)
+            scores = graph.add("Where", background, only, scores)
+            moves = graph.reshape(step.bottoms[4], [images, -1, 1, 4])
+            prior = onnx_boxes.decode(graph, moves, prior, variance, self.code_type)
+        locations = 1 if self.share_location else self.classes
+        offsets = graph.reshape(step.bottoms[0], [images, -1, locations, 4])
+        decoded = onnx_boxes.decode(graph, offsets, prior, variance, self.code_type)
+        scores = graph.add("Transpose", scores, perm=[0, 2, 1])  # (N, C, P)
+        if 0 <= self.background < self.classes:
+            allowed = graph.constant((np.arange(self.classes) != self.background)[:, None], np.bool_)
+            scores = graph.add("Where", allowed, scores, graph.constant(onnx_boxes.LOWEST))
+        best = scores if self.top_k < 0 else onnx_boxes.best_of_each(graph, scores, self.top_k, priors)
+        kept = self._onnx_suppressed(graph, decoded, best)
+        if self.keep_top_k >= 0:
+            values_kept = onnx_boxes.pick(graph, scores, kept, [0, 1, 2])
+            kept = onnx_boxes.best_of_image(graph, kept, values_kept, self.keep_top_k, images)
+        return [self._onnx_rows(graph, decoded, scores, kept, images)]
+
+    def _onnx_suppressed(self, graph: "OnnxGraph", decoded: str, scores: str) -> str:
+        threshold, least = self.nms_threshold, self.confidence_threshold
+        if self.share_location:
+            boxes = graph.add("Squeeze", decoded, graph.sizes([2]))
+            return onnx_boxes.suppress(graph, boxes, scores, threshold, least=least)
+        # Each class has boxes of its own, and is an image of its own here: number n C + c.
+        boxes = graph.reshape(graph.add("Transpose", decoded, perm=[0, 2, 1, 3]), [-1, graph.size_at(decoded, 1), 4])
+        alone = graph.unsqueeze(graph.reshape(scores, [-1, graph.size_at(scores, 2)]), [1])
+        kept = onnx_boxes.suppress(graph, boxes, alone, threshold, least=least)
+        owner, _, place = graph.add_many("Split", [kept, graph.sizes([1, 1, 1])], 3, axis=1)
+        classes = graph.sizes([self.classes])
+        return graph.add("Concat", graph.add("Div", owner, classes), graph.add("Mod", owner, classes), place, axis=1)
+
+    def _onnx_rows(self, graph: "OnnxGraph", decoded: str, scores: str, kept: str, images: "Dim") -> str:
+        names = graph.to_float(graph.add("Gather", kept, graph.sizes([0, 1]), axis=1))
+        values = graph.unsqueeze(onnx_boxes.pick(graph, scores, kept, [0, 1, 2]), [1])
+        if self.share_location:
+            edges = onnx_boxes.pick(graph, graph.add("Squeeze", decoded, graph.sizes([2])), kept, [0, 2])
+        else:
+            edges = onnx_boxes.pick(graph, decoded, kept, [0, 2, 1])
+        rows = graph.add("Concat", names, values, edges, axis=1)
+        # Where there are none, one row for each image.
+        image = graph.unsqueeze(onnx_boxes.numbers(graph, images), [1])
+        blank = graph.add("Pad", image, graph.sizes([0, 0, 0, ROW - 1]), graph.constant(-1.0))
+        none = graph.add("Equal", graph.size(graph.size_at(kept, 0)), graph.sizes([0]))
+        blank = graph.choose(blank, graph.add("Expand", none, graph.shape([images])))
+        return graph.reshape(graph.add("Concat", rows, blank, axis=0), [1, 1, -1, ROW])
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

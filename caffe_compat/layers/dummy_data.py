@@ -1,7 +1,7 @@
 """DummyData: blobs from fillers; constants stay, random ones are drawn anew for each batch."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -10,6 +10,9 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 _LEGACY_FIELDS = ("num", "channels", "height", "width")
 
@@ -90,6 +93,12 @@ class DummyData(Layer):
                 fill(value, filler)
                 values[i] = value
         return values
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        for filler in self._fillers:
+            if filler.type != "constant":
+                self.fail(f"its {filler.type} numbers are new in each run, which has no ONNX form; use an Input layer")
+        return [graph.constant(value) for value in self._values]
 
     def next_batch(self) -> tuple[Tensor, ...]:
         """The tops (CPU, the net's dtype); a random one is a new tensor."""

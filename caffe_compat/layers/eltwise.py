@@ -139,15 +139,16 @@ class Eltwise(Layer):
         return top
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        if self.in_place:
-            self.fail("Eltwise in place has no ONNX form; rename the top")
+        # In place SUM and MAX begin with 0 and -FLT_MAX in bottom 0.
+        lost = self.in_place and self.operation != "PROD"
+        bottoms, coeffs = step.bottoms[lost:], self.coeffs[lost:]
         if self.operation == "SUM":
-            terms = [graph.scale(bottom, coeff) for bottom, coeff in zip(step.bottoms, self.coeffs, strict=True)]
-            return [graph.add("Sum", *terms)]
+            return [graph.add("Sum", *(graph.scale(b, c) for b, c in zip(bottoms, coeffs, strict=True)))]
         if self.operation == "MAX":
-            return [graph.add("Max", *step.bottoms)]
-        top = step.bottoms[0]
-        for bottom in step.bottoms[1:]:
+            least = [graph.constant(torch.finfo(torch.float32).min)] if lost else []
+            return [graph.add("Max", *bottoms, *least)]
+        top = bottoms[0]
+        for bottom in bottoms[1:]:
             top = graph.add("Mul", top, bottom)
         return [top]
 

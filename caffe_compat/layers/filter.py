@@ -1,11 +1,16 @@
 """Filter: keep the items of each bottom whose selector is not zero."""
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("Filter")
@@ -46,6 +51,14 @@ class Filter(Layer):
 
     def index_limits(self, *bottoms: Shape) -> dict[int, int]:
         return {len(bottoms) - 1: 2}
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        *data, selector = step.bottoms
+        flags = graph.to_bool(graph.reshape(selector, [-1]))
+        return [graph.choose(bottom, flags) for bottom in data]
+
+    def data_sized(self) -> dict[int, int]:
+        return dict.fromkeys(range(self.num_tops), 0)
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

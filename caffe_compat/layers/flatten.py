@@ -27,11 +27,14 @@ class Flatten(Layer):
         self.end_axis = int(self.param.flatten_param.end_axis)
 
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
-        start = self.canonical_axis(self.axis, len(bottom), "flatten_param.axis")
-        stop = self.canonical_axis(self.end_axis, len(bottom), "flatten_param.end_axis") + 1
+        start, stop = self._merged_axes(len(bottom))
         if start > stop:
             self.fail(f"flatten_param.end_axis {self.end_axis} lies before axis {self.axis} of bottom {bottom}")
         return [(*bottom[:start], count(bottom, start, stop), *bottom[stop:])]
+
+    def _merged_axes(self, rank: int) -> tuple[int, int]:
+        start = self.canonical_axis(self.axis, rank, "flatten_param.axis")
+        return start, self.canonical_axis(self.end_axis, rank, "flatten_param.end_axis") + 1
 
     def forward(self, bottom: Tensor) -> Tensor:
         return bottom.reshape(self.infer_shapes(tuple(bottom.shape))[0])
@@ -41,7 +44,10 @@ class Flatten(Layer):
         return SharedMemory(since="forward", diff="backward")
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        return [graph.reshape(step.bottoms[0], step.top_shapes[0])]
+        dims = step.dims()
+        start, stop = self._merged_axes(len(dims))
+        merged = -1 if step.varies(0, range(start, stop)) else step.top_shapes[0][start]
+        return [graph.reshape(step.bottoms[0], [*dims[:start], merged, *dims[stop:]])]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

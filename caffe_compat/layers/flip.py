@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import MAX_COUNT, Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 
@@ -36,8 +36,7 @@ class Flip(Layer):
         value = step.bottoms[0]
         for axis in self.axes:
             # Backwards from the last to before the first, which ONNX writes as below any index.
-            size = step.bottom_shapes[0][axis]
-            ends = [graph.sizes([end]) for end in (-1, -size - 1, axis, -1)]
+            ends = [graph.sizes([end]) for end in (-1, -MAX_COUNT, axis, -1)]
             value = graph.add("Slice", value, *ends)
         return [value if self.axes else graph.add("Identity", value)]
 

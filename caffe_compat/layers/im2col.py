@@ -10,6 +10,7 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.geometry import conv_sizes, end_pads, overhang, read_conv_window
+from caffe_compat.layers.shared.onnx_items import over_items
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -51,19 +52,21 @@ class Im2col(Layer):
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         # A convolution with one-hot filters, one for each value of a window.
-        if self.axis != 1:
-            self.fail("ONNX convolves over axis 1 only")
-        channels, window = step.bottom_shapes[0][1], self.window
+        first = self.axis + 1
+        sizes, tops = step.bottom_shapes[0][first:], step.top_shapes[0][first:]
+        channels, window = step.bottom_shapes[0][self.axis], self.window
+        varies = step.varies(0, range(first, first + self.spatial_axes))
         values = count(window.kernel)
         filters = np.tile(np.eye(values).reshape(values, 1, *window.kernel), (channels, 1, *[1] * len(window.kernel)))
         attributes = {
             "kernel_shape": window.kernel,
             "strides": window.stride,
-            "pads": [*window.pad, *end_pads(step.bottom_shapes[0][2:], step.top_shapes[0][2:], window)],
+            "pads": [*window.pad, *(window.pad if varies else end_pads(sizes, tops, window))],
             "dilations": window.dilation,
             "group": channels,
         }
-        return [graph.add("Conv", step.bottoms[0], graph.constant(filters), **attributes)]
+        weight = graph.constant(filters)
+        return [over_items(graph, step, 0, self.axis, lambda x: graph.add("Conv", x, weight, **attributes))]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

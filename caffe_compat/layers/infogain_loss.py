@@ -12,7 +12,7 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
 from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
-from caffe_compat.proto import read_blob
+from caffe_compat.proto import caffe_pb2, read_blob
 
 
 class _WeightedLogLoss(torch.autograd.Function):
@@ -109,6 +109,11 @@ class InfogainLoss(Layer):
 
     def index_limits(self, scores: Shape, *others: Shape) -> dict[int, int]:
         return {1: scores[self.axis % len(scores)]}
+
+    def deploy_form(self) -> caffe_pb2.LayerParameter:
+        form = caffe_pb2.LayerParameter(name="prob", type="Softmax", bottom=self.param.bottom[:1], top=["prob"])
+        form.softmax_param.axis = self.axis
+        return form
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -55,10 +55,12 @@ class InnerProduct(Layer):
         return 2 * count(top_shapes[0]) * self.inputs
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        rows = graph.add("Reshape", step.bottoms[0], graph.sizes([-1, self.inputs]))
+        rows, dims = step.bottoms[0], step.dims()
+        if len(dims) != 2 or self.axis != 1:
+            rows = graph.add("Flatten", rows, axis=self.axis)
         parameters = [graph.constant(blob) for blob in self.blobs]
         product = graph.add("Gemm", rows, *parameters, transB=0 if self.transpose else 1)
-        return [graph.reshape(product, step.top_shapes[0])]
+        return [product if self.axis == 1 else graph.reshape(product, [*dims[: self.axis], self.num_output])]
 
     @classmethod
     def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:

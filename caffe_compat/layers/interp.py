@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.base import Layer, Shape
+from caffe_compat.layers.base import MAX_COUNT, Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 
@@ -64,9 +64,13 @@ class Interp(Layer):
         value = step.bottoms[0]
         if any(self.crops):
             begin, end = self.crops
-            ends = [size - end for size in step.bottom_shapes[0][2:]]
-            value = graph.add("Slice", value, graph.sizes([begin, begin]), graph.sizes(ends), graph.sizes([2, 3]))
-        return [graph.resize(value, step.top_shapes[0], mode="linear", coordinate_transformation_mode="align_corners")]
+            ends = graph.sizes([-end if end else MAX_COUNT] * 2)
+            value = graph.add("Slice", value, graph.sizes([begin, begin]), ends, graph.sizes([2, 3]))
+        change = ("Add", -sum(self.crops) - 1), ("Div", self.shrink), ("Mul", self.zoom), ("Add", 1)
+        batch, channels, *spatial = step.dims()
+        sizes = self.sizes or [graph.work_out(size, *change) for size in spatial]
+        attributes = {"mode": "linear", "coordinate_transformation_mode": "align_corners"}
+        return [graph.resize(value, [batch, channels, *sizes], **attributes)]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

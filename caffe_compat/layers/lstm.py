@@ -1,12 +1,17 @@
 """LSTM: long short-term memory over the steps of the bottom."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from caffe_compat.layers.lstm_unit import run_lstm_unit
+from caffe_compat.layers.lstm_unit import onnx_lstm_unit, run_lstm_unit
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph
 
 
 @register("LSTM")
@@ -19,6 +24,7 @@ class LSTM(Recurrent):
 
     state_names = ("h", "c")
     gates = 4
+    onnx_gates = (0, 2, 1, 3)  # i, o, f, c
     graph_safe = True
     keeps_forward = True
 
@@ -31,3 +37,9 @@ class LSTM(Recurrent):
             c, h = run_lstm_unit(c, gates, flag)
             tops.append(h)
         return torch.stack(tops), [h, c]
+
+    def onnx_step(self, graph: "OnnxGraph", part: str, flag: str, state: list[str], weight: str) -> list[str]:
+        h, c = state
+        gates = graph.add("Add", part, graph.add("MatMul", graph.add("Mul", h, flag), weight))
+        c, h = onnx_lstm_unit(graph, c, gates, flag, self.num_output)
+        return [h, c]

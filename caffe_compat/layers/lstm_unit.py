@@ -1,6 +1,6 @@
 """LSTMUnit: one step of an LSTM after its linear part (Hochreiter and Schmidhuber, 1997)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -8,6 +8,9 @@ from torch import Tensor
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 class _LSTMUnit(torch.autograd.Function):
@@ -44,6 +47,15 @@ def run_lstm_unit(c_prev: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, 
     return c, h
 
 
+def onnx_lstm_unit(graph: "OnnxGraph", c_prev: str, gates: str, flag: str, size: int) -> tuple[str, str]:
+    """``run_lstm_unit`` as nodes, for ``size`` hidden units; ``flag``: cont with an axis of 1 at its end."""
+    parts = graph.add_many("Split", [gates, graph.sizes([size] * 4)], 4, axis=-1)
+    i, f, o = (graph.add("Sigmoid", part) for part in parts[:3])
+    kept = graph.add("Mul", graph.add("Mul", f, flag), c_prev)
+    c = graph.add("Add", kept, graph.add("Mul", i, graph.add("Tanh", parts[3])))
+    return c, graph.add("Mul", o, graph.add("Tanh", c))
+
+
 @register("LSTMUnit")
 class LSTMUnit(Layer):
     """Bottoms c (1, N, H), gates (1, N, 4 H) in the order i, f, o, g, and cont (1, N): 0 where a
@@ -61,6 +73,11 @@ class LSTMUnit(Layer):
 
     def forward(self, c_prev: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
         return run_lstm_unit(c_prev, gates, cont.detach())
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        c_prev, gates, cont = step.bottoms
+        flag = graph.unsqueeze(graph.read(cont), [2])
+        return list(onnx_lstm_unit(graph, c_prev, gates, flag, step.bottom_shapes[0][2]))
 
     def index_limits(self, c_prev: Shape, gates: Shape, cont: Shape) -> dict[int, int]:
         return {2: 2}

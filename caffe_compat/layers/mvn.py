@@ -49,6 +49,7 @@ class MVN(Layer):
     param_fields = ("mvn_param",)
     graph_safe = True
     keeps_forward = True
+    onnx_float32 = True
 
     def setup(self, bottom: Shape) -> None:
         param = self.param.mvn_param
@@ -72,7 +73,7 @@ class MVN(Layer):
         return groups.reshape(x.shape)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        value = graph.reshape(step.bottoms[0], step.top_shapes[0])
+        value = graph.unsqueeze(step.bottoms[0], range(len(step.bottom_shapes[0]), 4))
         axes = graph.sizes([1, 2, 3] if self.across_channels else [2, 3])
         centred = graph.add("Sub", value, graph.add("ReduceMean", value, axes))
         if not self.normalize_variance:

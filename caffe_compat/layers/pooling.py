@@ -1,9 +1,8 @@
 """Pooling over two spatial axes: MAX, AVE and STOCHASTIC, with Caffe's sizes and divisors."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -259,35 +258,63 @@ class Pooling(Layer):
         return windows.gather(-1, chosen.clamp(max=windows.shape[-1] - 1)).squeeze(-1)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        # Pad, then pool without rounding: ONNX's own ceil_mode drops other windows than Caffe.
-        if self.num_tops > 1:
-            self.fail("the second top (mask) has no ONNX form; remove it")
+        # Pads with which rounding down gives Caffe's windows: ONNX's own ceil_mode drops others than Caffe.
         if self.method == "STOCHASTIC":
-            self.fail("STOCHASTIC pooling has no ONNX form")
+            self.fail("STOCHASTIC pooling has no ONNX form: it runs on CUDA only, so that no file could be checked")
         sizes, outputs = step.bottom_shapes[0][2:], step.top_shapes[0][2:]
+        varies = step.varies(0, (2, 3))
+        if self.global_pooling and (varies or self.num_tops == 1):
+            if self.num_tops > 1:
+                self.fail("a mask over the whole of a map needs a fixed height and width")
+            return [graph.add("GlobalMaxPool" if self.method == "MAX" else "GlobalAveragePool", step.bottoms[0])]
         kernel = sizes if self.global_pooling else self.kernel
-        ends = [(outputs[i] - 1) * self.stride[i] + kernel[i] - self.pad[i] - sizes[i] for i in (0, 1)]
-        pads = [0, 0, *self.pad, 0, 0, *(max(0, end) for end in ends)]
-        value = step.bottoms[0]
-        if any(pads):
-            fill = -FLT_MAX if self.method == "MAX" else 0.0
-            value = graph.add("Pad", value, graph.sizes(pads), graph.constant(fill), mode="constant")
+        if varies:
+            ends = self._end_pads_of_all_sizes()
+        else:
+            ends = [max(0, (outputs[i] - 1) * self.stride[i] + kernel[i] - self.pad[i] - sizes[i]) for i in (0, 1)]
         if self.method == "MAX":
-            return [graph.add("MaxPool", value, kernel_shape=kernel, strides=self.stride)]
-        top = graph.add("AveragePool", value, kernel_shape=kernel, strides=self.stride)
-        correction = self._average_correction(sizes, outputs, kernel)
-        return [top if np.all(correction == 1) else graph.add("Mul", top, graph.constant(correction))]
+            return self._onnx_max(graph, step, kernel, ends)
+        return [self._onnx_ave(graph, step.bottoms[0], kernel, ends)]
 
-    def _average_correction(self, sizes: Shape, outputs: Shape, kernel: Shape) -> np.ndarray:
-        """Kernel area over Caffe's divisor, the window clipped to the padded bottom; (1, 1, H', W')."""
-        factors = []
-        for i in (0, 1):
-            starts = np.arange(outputs[i]) * self.stride[i] - self.pad[i]
-            lengths = np.minimum(starts + kernel[i], sizes[i] + self.end_pad[i]) - starts
-            if lengths.min() < 1:
-                self.fail("an AVE window wholly outside the bottom (nan in Caffe) has no ONNX form")
-            factors.append(kernel[i] / lengths)
-        return np.outer(*factors)[None, None]
+    def _end_pads_of_all_sizes(self) -> list[int]:
+        """Pads at the end that give as many windows as Caffe's rule, rounded down, for every size of bottom.
+
+        Of size, pads p and q, kernel k, stride s: ceil((size + p + q - k) / s) is floor((size + p + e - k) / s) for
+        e = q + s - 1; with padding a last window that would start at size + p or later is dropped: e is at most k - 1.
+        """
+        if not self.ceil_mode:
+            return list(self.end_pad)
+        axes = zip(self.end_pad, self.stride, self.kernel, strict=True)
+        return [min(q + s - 1, k - 1) if self.padded else s - 1 for q, s, k in axes]
+
+    def _onnx_max(self, graph: "OnnxGraph", step: "OnnxStep", kernel: Shape, ends: Sequence[int]) -> list[str]:
+        value, pads = step.bottoms[0], [*self.pad, *ends]
+        if any(end >= k for end, k in zip(ends, kernel, strict=True)):
+            # A window wholly outside, which MaxPool itself refuses.
+            if self.num_tops > 1:
+                self.fail("a mask with a window wholly outside the bottom has no ONNX form")
+            value = graph.add("Pad", value, graph.sizes([0, 0, *self.pad, 0, 0, *ends]), graph.constant(-FLT_MAX))
+            pads = [0] * 4
+        window = {"kernel_shape": kernel, "strides": self.stride, "pads": pads}
+        if self.num_tops == 1:
+            return [graph.add("MaxPool", value, **window)]
+        top, places = graph.add_many("MaxPool", [value], 2, **window)
+        # ONNX counts through all planes, Caffe within one.
+        height, width = (graph.size(step.size_of(0, axis)) for axis in (2, 3))
+        return [top, graph.to_float32(graph.add("Mod", places, graph.add("Mul", height, width)))]
+
+    def _onnx_ave(self, graph: "OnnxGraph", value: str, kernel: Shape, ends: Sequence[int]) -> str:
+        # The divisor is the window clipped to the padded bottom: what lies beyond the pad does not count.
+        inner = [min(pad, end) for pad, end in zip(self.end_pad, ends, strict=True)]
+        beyond = [end - kept for end, kept in zip(ends, inner, strict=True)]
+        window = {"kernel_shape": kernel, "strides": self.stride}
+        if not any(beyond):
+            return graph.add("AveragePool", value, pads=[*self.pad, *inner], count_include_pad=1, **window)
+        if any(end >= k for end, k in zip(beyond, kernel, strict=True)):
+            self.fail("an AVE window wholly outside the bottom (nan in Caffe) has no ONNX form")
+        if any((*self.pad, *inner)):
+            value = graph.add("Pad", value, graph.sizes([0, 0, *self.pad, 0, 0, *inner]), graph.constant(0.0))
+        return graph.add("AveragePool", value, pads=[0, 0, *beyond], **window)
 
     @classmethod
     def drawing_details(cls, param: caffe_pb2.LayerParameter) -> list[str]:

@@ -1,6 +1,6 @@
 """Reorg: trade resolution for channels in darknet's order (YOLO v2)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -42,10 +42,11 @@ class Reorg(Layer):
         return [(n, c // (s * s), h * s, w * s) if self.reverse else (n, c * s * s, h // s, w // s)]
 
     def forward(self, bottom: Tensor) -> Tensor:
-        split, order = self._steps(tuple(bottom.shape))
+        n, c, h, w = bottom.shape
+        split, order = self._steps((n, c, h, w))
         return bottom.reshape(split).permute(order).reshape(self.infer_shapes(tuple(bottom.shape))[0])
 
-    def _steps(self, bottom: Shape) -> tuple[Shape, Shape]:
+    def _steps(self, bottom: tuple[Any, int, Any, Any]) -> tuple[tuple[Any, ...], Shape]:
         """The axes that the bottom's values are seen in, and their order in the top."""
         n, c, h, w = bottom
         s = self.stride
@@ -54,9 +55,12 @@ class Reorg(Layer):
         return (n, c // (s * s), h, s, w, s), (0, 3, 5, 1, 2, 4)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        split, order = self._steps(step.bottom_shapes[0])
+        n, _, h, w = step.dims()
+        split, order = self._steps((n, step.bottom_shapes[0][1], h, w))
         value = graph.add("Transpose", graph.reshape(step.bottoms[0], split), perm=list(order))
-        return [graph.reshape(value, step.top_shapes[0])]
+        change = ("Mul" if self.reverse else "Div", self.stride)
+        sizes = [graph.work_out(size, change) for size in (h, w)]
+        return [graph.reshape(value, [n, step.top_shapes[0][1], *sizes])]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -90,6 +90,8 @@ class Resample(Layer):
         return rows @ bottom @ columns.t()
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if step.varies(0, (2, 3)) or (len(step.bottoms) > 1 and step.varies(1, (2, 3))):
+            self.fail("its weights need a fixed height and width")
         rows, columns = self._weights(step.bottom_shapes[0][2:], step.top_shapes[0][2:], torch.device("cpu"))
         product = graph.add("MatMul", graph.constant(rows), step.bottoms[0])
         return [graph.add("MatMul", product, graph.constant(columns.t()))]

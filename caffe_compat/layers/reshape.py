@@ -11,7 +11,7 @@ from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.neuron import refuse_in_place
 
 if TYPE_CHECKING:
-    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
+    from caffe_compat.onnx_graph import Dim, OnnxGraph, OnnxStep
 
 
 @register("Reshape")
@@ -75,7 +75,15 @@ class Reshape(Layer):
         return SharedMemory()
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        return [graph.reshape(step.bottoms[0], step.top_shapes[0])]
+        dims = step.dims()
+        start, stop = self._replaced(step.bottom_shapes[0])
+        middle: list[Dim] = list(step.top_shapes[0][start : start + len(self.dims)])
+        for i, dim in enumerate(self.dims):
+            if dim == 0:
+                middle[i] = dims[start + i]
+            elif dim == -1 and step.varies(0):
+                middle[i] = -1
+        return [graph.reshape(step.bottoms[0], [*dims[:start], *middle, *dims[stop:]])]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

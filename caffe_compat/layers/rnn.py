@@ -1,5 +1,7 @@
 """RNN: a plain recurrent net over the steps of the bottom."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -7,6 +9,9 @@ from torch.nn import functional
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph
 
 
 @register("RNN")
@@ -35,3 +40,12 @@ class RNN(Recurrent):
             hidden.append(h)
         top = torch.tanh(functional.linear(torch.stack(hidden), self.blob(first + 1), self.blob(first + 2)))
         return top, [h]
+
+    def onnx_step(self, graph: "OnnxGraph", part: str, flag: str, state: list[str], weight: str) -> list[str]:
+        (h,) = state
+        return [graph.add("Tanh", graph.add("Add", part, graph.add("MatMul", graph.add("Mul", h, flag), weight)))]
+
+    def onnx_top(self, graph: "OnnxGraph", hidden: str) -> str:
+        weight, bias = self.blob(self.first_step_blob + 1), self.blob(self.first_step_blob + 2)
+        product = graph.add("MatMul", hidden, graph.constant(weight.t()))
+        return graph.add("Tanh", graph.add("Add", product, graph.constant(bias)))

@@ -1,5 +1,7 @@
 """ROIAlign: interpolated values in a region of interest (Mask R-CNN, He et al. 2017); two layers of one name."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,9 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fields import refuse_fields
 from caffe_compat.layers.shared.rois import check_rois, images_of, random_rois
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 # Regions that are computed at a time, to bound the memory.
 CHUNK = 64
@@ -31,6 +36,7 @@ class ROIAlign(Layer):
 
     param_fields = ("roi_align_param", "roi_pooling_param")
     bottom_count = (2, 2)
+    onnx_float32 = True
     graph_obstacle = "has regions whose images and sizes depend on the data"
 
     def setup(self, features: Shape, rois: Shape) -> None:
@@ -90,6 +96,22 @@ class ROIAlign(Layer):
         place = (start + torch.arange(bins + 1, device=first.device).unsqueeze(1) * (length / bins)).T
         counted = (place >= -0.5) & (place <= size - 0.5) & (length > 0).unsqueeze(1)
         return _linear_weights(place.clamp(0, size - 1), size) * counted.unsqueeze(2)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if self.is_grid:
+            self.fail("Cascade R-CNN's form (roi_pooling_param) has no ONNX form")
+        image, corners = graph.add_many(
+            "Split", [graph.reshape(step.bottoms[1], [-1, 5]), graph.sizes([1, 4])], 2, axis=1
+        )
+        image = graph.to_index(graph.add("Squeeze", image, graph.sizes([1])))
+        attributes = {
+            "output_height": self.pooled[0],
+            "output_width": self.pooled[1],
+            "sampling_ratio": max(self.ratio, 0),
+            "spatial_scale": self.spatial_scale,
+            "coordinate_transformation_mode": "output_half_pixel",
+        }
+        return [graph.add("RoiAlign", step.bottoms[0], corners, image, **attributes)]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

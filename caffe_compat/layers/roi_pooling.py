@@ -1,5 +1,7 @@
 """ROIPooling: the largest value in each bin of a region of interest (Fast R-CNN, Girshick 2015)."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -9,6 +11,9 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fields import refuse_fields
 from caffe_compat.layers.shared.rois import Bins, check_rois, images_of, random_rois, round_half_away
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("ROIPooling")
@@ -25,6 +30,7 @@ class ROIPooling(Layer):
 
     param_fields = ("roi_pooling_param",)
     bottom_count = (2, 2)
+    onnx_float32 = True
     graph_obstacle = "has bins whose sizes depend on the data"
 
     def setup(self, features: Shape, rois: Shape) -> None:
@@ -105,6 +111,16 @@ class ROIPooling(Layer):
             agree &= (first.long() == steps[:, :-1] // number).all(1)
             agree &= (end.long() == -(-steps[:, 1:] // number)).all(1)
         return agree.tolist()
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        rois = graph.reshape(step.bottoms[1], [-1, 5])
+        if self.pad_ratio:
+            image, first, last = graph.add_many("Split", [rois, graph.sizes([1, 2, 2])], 3, axis=1)
+            pad = graph.scale(graph.shift(graph.add("Sub", last, first), 1.0), self.pad_ratio)
+            rois = graph.add("Concat", image, graph.add("Sub", first, pad), graph.add("Add", last, pad), axis=1)
+        return [
+            graph.add("MaxRoiPool", step.bottoms[0], rois, pooled_shape=self.pooled, spatial_scale=self.spatial_scale)
+        ]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -67,6 +67,9 @@ class SegAccuracy(Layer):
     def index_limits(self, scores: Shape, labels: Shape) -> dict[int, int]:
         return {1: scores[1]}
 
+    def deploy_form(self) -> None:
+        return None
+
     @classmethod
     def example(cls, dice: Dice) -> Example:
         n, c, h, w = dice.image(dice.integer(2, 5))

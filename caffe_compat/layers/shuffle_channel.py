@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape, count
+from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 
@@ -35,10 +35,10 @@ class ShuffleChannel(Layer):
         return groups.transpose(1, 2).flatten(1, 2)
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        channels, inner = step.bottom_shapes[0][1], count(step.bottom_shapes[0], 2)
-        groups = graph.reshape(step.bottoms[0], (-1, self.group, channels // self.group, inner))
-        dealt = graph.add("Transpose", groups, perm=[0, 2, 1, 3])
-        return [graph.reshape(dealt, (-1, *step.top_shapes[0][1:]))]
+        batch, channels, *spatial = step.dims()
+        sizes = self.group, step.bottom_shapes[0][1] // self.group
+        dealt = graph.add("Transpose", graph.reshape(step.bottoms[0], [batch, *sizes, -1]), perm=[0, 2, 1, 3])
+        return [graph.reshape(dealt, [batch, channels, *spatial])]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

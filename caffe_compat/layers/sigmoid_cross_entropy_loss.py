@@ -8,6 +8,7 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
+from caffe_compat.proto import caffe_pb2
 
 
 @register("SigmoidCrossEntropyLoss")
@@ -48,6 +49,9 @@ class SigmoidCrossEntropyLoss(Layer):
             valid = counted.sum().to(scores.dtype)
         outer = scores.shape[0]
         return losses.sum() / normalizer(self.mode, outer, count(scores.shape, 1), valid)
+
+    def deploy_form(self) -> caffe_pb2.LayerParameter:
+        return caffe_pb2.LayerParameter(name="prob", type="Sigmoid", bottom=self.param.bottom[:1], top=["prob"])
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from caffe_compat.layers.base import Layer, Shape, SharedMemory
+from caffe_compat.layers.base import MAX_COUNT, Layer, Shape, SharedMemory
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 
@@ -64,8 +64,14 @@ class Slice(Layer):
         return SharedMemory() if self.num_tops == 1 else None
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        lengths = [shape[self.axis] for shape in step.top_shapes]
-        return graph.add_many("Split", [step.bottoms[0], graph.sizes(lengths)], len(lengths), axis=self.axis)
+        axis = self.axis % len(step.bottom_shapes[0])
+        lengths = [shape[axis] for shape in step.top_shapes]
+        if not step.varies(0, [axis]):
+            return graph.add_many("Split", [step.bottoms[0], graph.sizes(lengths)], len(lengths), axis=axis)
+        if not self.points:
+            return graph.add_many("Split", step.bottoms, len(lengths), axis=axis, num_outputs=len(lengths))
+        bounds = [map(graph.sizes, ([start], [stop])) for start, stop in pairwise((0, *self.points, MAX_COUNT))]
+        return [graph.add("Slice", step.bottoms[0], *bound, graph.sizes([axis])) for bound in bounds]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -1,5 +1,7 @@
 """SPP: pyramid of 1x1, 2x2, 4x4, ... bins over the whole bottom (He et al., ECCV 2014)."""
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -8,6 +10,9 @@ from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
 @register("SPP")
@@ -58,6 +63,42 @@ class SPP(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         tops = [pooling(bottom) for pooling in self._poolings(bottom.shape[2], bottom.shape[3])]
         return tops[0] if self.height == 1 else torch.cat([top.flatten(1) for top in tops], 1)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        if step.varies(0, (2, 3)):
+            tops = [self._onnx_bins(graph, step.bottoms[0], 2**i) for i in range(self.height)]
+        else:
+            tops = []
+            for pooling in self._poolings(*step.bottom_shapes[0][2:]):
+                shapes = pooling.infer_shapes(step.bottom_shapes[0])
+                tops += pooling.to_onnx(graph, step._replace(top_shapes=shapes))
+        if self.height == 1:
+            return tops
+        return [graph.add("Concat", *(graph.add("Flatten", top, axis=1) for top in tops), axis=1)]
+
+    def _onnx_bins(self, graph: "OnnxGraph", value: str, bins: int) -> str:
+        """``bins`` x ``bins`` windows over a map of any size, by the rule of ``_make_level``: rows, then columns."""
+        for axis in (2, 3):
+            value = self._onnx_bins_along(graph, value, bins, axis)
+        return value
+
+    def _onnx_bins_along(self, graph: "OnnxGraph", value: str, bins: int, axis: int) -> str:
+        size, number, axes = graph.size(graph.size_at(value, axis)), graph.sizes([bins]), graph.sizes([axis])
+        kernel = graph.add("Div", graph.add("Add", size, graph.sizes([bins - 1])), number)
+        over = graph.add("Sub", graph.add("Mul", kernel, number), size)
+        pad = graph.add("Div", graph.add("Add", over, graph.sizes([1])), graph.sizes([2]))
+        end, parts = graph.add("Add", size, pad), []
+        for place in range(bins):
+            start = graph.add("Sub", graph.add("Mul", kernel, graph.sizes([place])), pad)
+            stop = graph.add("Add", start, kernel)
+            inside = graph.add("Max", start, graph.sizes([0])), graph.add("Min", stop, size)
+            part = graph.add("Slice", value, *inside, axes)
+            if self.param.spp_param.pool == self.param.spp_param.MAX:
+                parts.append(graph.add("ReduceMax", part, axes, keepdims=1))
+                continue
+            length = graph.to_float(graph.add("Sub", graph.add("Min", stop, end), start))
+            parts.append(graph.add("Div", graph.add("ReduceSum", part, axes, keepdims=1), length))
+        return graph.add("Concat", *parts, axis=axis)
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

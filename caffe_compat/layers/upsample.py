@@ -90,15 +90,23 @@ class Upsample(Layer):
         return {} if mask is None else {1: count(self._output_sizes(bottom[2], bottom[3]))}
 
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
-        shape = step.top_shapes[0]
+        *before, height, width = step.dims()
+        height, width = self.sizes or (
+            graph.work_out(size, ("Mul", scale), ("Add", -pad))
+            for size, scale, pad in zip((height, width), self.scale, self.pad_out, strict=True)
+        )
         if not self.has_mask:
             attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-            return [graph.resize(step.bottoms[0], shape, **attributes)]
-        rows = (*shape[:2], count(step.bottom_shapes[0], 2))
-        values = graph.reshape(step.bottoms[0], rows)
-        places = graph.to_index(graph.reshape(step.bottoms[1], rows))
-        zeros = graph.constant(torch.zeros(*shape[:2], count(shape, 2)))
-        return [graph.reshape(graph.add("ScatterElements", zeros, places, values, axis=2), shape)]
+            return [graph.resize(step.bottoms[0], [*before, height, width], **attributes)]
+        values = graph.reshape(step.bottoms[0], [*before, -1])
+        places = graph.to_index(graph.reshape(step.bottoms[1], [*before, -1]))
+        if step.varies(0):
+            places_there = graph.add("Mul", graph.size(height), graph.size(width))
+            zeros = graph.add("Expand", graph.constant(0.0), graph.shape([*before, places_there]))
+        else:
+            zeros = graph.constant(torch.zeros(*step.top_shapes[0][:2], count(step.top_shapes[0], 2)))
+        top = graph.add("ScatterElements", zeros, places, values, axis=2)
+        return [graph.reshape(top, [*before, height, width])]
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -4,16 +4,17 @@
     caffe-compat convert deploy.prototxt net.caffemodel net.pt            # a state_dict, by torch.save
     caffe-compat convert deploy.prototxt net.caffemodel net.pt2           # a program, by torch.export
     caffe-compat convert deploy.prototxt net.caffemodel net.onnx          # a graph (pip install 'caffe-compat[onnx]')
+    caffe-compat convert --deploy train_val.prototxt net.caffemodel deploy.prototxt
 
 The net is as after .eval(). PyTorch alone opens a .pt2: torch.export.load("net.pt2").module()(data=images)["prob"]; an
-input whose name is not Python's (input.1) is the argument that is printed. Input shapes are fixed in .pt2 and .onnx:
-set them in the prototxt. A target that gives other numbers is not kept.
+input whose name is not Python's (input.1) is the argument that is printed. Input shapes are fixed in .pt2, and in .onnx
+but for --dynamic: set them in the prototxt. A target that gives other numbers is not kept.
 """
 
 import argparse
 import importlib.util
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,10 @@ from torch import Tensor
 from caffe_compat.atomic_file import atomic_path, check_target
 from caffe_compat.errors import CaffeCompatError, printable
 from caffe_compat.net import Net
+from caffe_compat.net.deploy import deploy
+from caffe_compat.proto import caffe_pb2
+from caffe_compat.proto.write import write_text_message
+from caffe_compat.tools._checkers import Trial, check_onnx, chosen_from
 from caffe_compat.tools._exported import (
     Blobs,
     State,
@@ -36,6 +41,7 @@ from caffe_compat.tools._exported import (
     run_exported,
     state_of,
 )
+from caffe_compat.tools._looking import add_shape_argument, look_at
 from caffe_compat.tools._net_arguments import (
     add_net_arguments,
     add_python_layers_argument,
@@ -44,10 +50,15 @@ from caffe_compat.tools._net_arguments import (
     reshape_of,
 )
 from caffe_compat.tools._noise import noise_inputs
+from caffe_compat.tools._onnx_sizes import AXES, find_sizes
 from caffe_compat.tools.compare import compare
 
 #: relative to a blob's largest value; other kernels add up in another order
 TOLERANCE = 1e-4
+#: the same for float16: each value is rounded to 5e-4 of itself, and errors add up from layer to layer
+HALF_TOLERANCE = 2e-2
+#: how many sizes of inputs a file with --dynamic is run on, the present one among them
+TRIED_SIZES = 3
 #: protobuf's limit on one message
 ONNX_LIMIT_BYTES = 2**31
 
@@ -56,7 +67,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, weights, target, and which layers."""
     parser.add_argument("model", help="the net's prototxt")
     parser.add_argument("weights", type=Path, help="caffemodel, HDF5, .pt or .safetensors")
-    parser.add_argument("out", type=Path, help="target: .pt, .safetensors, .pt2 or .onnx")
+    parser.add_argument("out", type=Path, help="target: .pt, .safetensors, .pt2, .onnx; with --deploy .prototxt")
+    parser.add_argument(
+        "--deploy",
+        action="store_true",
+        help="make a deploy net of it first: Input layers for data, Softmax for SoftmaxWithLoss, no losses or Accuracy",
+    )
+    parser.add_argument(
+        "--dynamic",
+        default="",
+        metavar="A,B",
+        help=f".onnx: which axes of the inputs each run chooses, of {', '.join(AXES)}; the others are fixed",
+    )
+    parser.add_argument(
+        "--fp16", action="store_true", help=".onnx: weights and values of 16 bits; inputs and outputs stay float32"
+    )
     parser.add_argument(
         "--batchnorm",
         default="caffe",
@@ -70,6 +95,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=".pt2: keep this package's operators: faster, but only where caffe_compat.ops is imported",
     )
     add_net_arguments(parser)
+    add_shape_argument(parser)
     add_weights_arguments(parser)
     add_python_layers_argument(parser)
 
@@ -82,8 +108,12 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, option) != default and args.out.suffix not in kinds:
             name = option.replace("_", "-")
             raise CaffeCompatError(f"{args.out}: --{name} is for {', '.join(kinds)}; leave it out")
+    if args.shape and not args.deploy:
+        raise CaffeCompatError(
+            "--shape is for the data layers that --deploy replaces; a deploy net says its own shapes"
+        )
     check_target(args.out)
-    net = open_net(args.model, None, args).eval()
+    net = (_open_deployed(args) if args.deploy else open_net(args.model, None, args)).eval()
     try:
         load_weights(net, args.weights, strict=args.strict, reshape=reshape_of(args))
         with atomic_path(args.out) as temporary:
@@ -135,7 +165,7 @@ def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
 
 
 def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """An ONNX graph of standard operators, which passes ONNX's own checker."""
+    """An ONNX graph of standard operators, which passes ONNX's own checker; others run it in fresh processes."""
     if importlib.util.find_spec("onnx") is None:
         raise CaffeCompatError("writing ONNX needs the onnx package; pip install 'caffe-compat[onnx]'")
     import onnx
@@ -145,13 +175,41 @@ def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
     size_bytes = sum(parameter.numel() * 4 for parameter in net.parameters())
     if size_bytes >= ONNX_LIMIT_BYTES:
         raise CaffeCompatError(f"{net.source}: {size_bytes} bytes of parameters; an ONNX file holds less than 2 GiB")
-    model = to_onnx(net)
-    onnx.checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
-    if importlib.util.find_spec("onnxruntime") is None:
-        return "written; valid ONNX, but not run (onnxruntime is not installed)"
+    dynamic = [word for word in args.dynamic.split(",") if word]
+    sizes = find_sizes(net, dynamic)
+    shapes = [sizes.inputs(i) for i in range(min(len(sizes.trials), TRIED_SIZES if dynamic else 1))]
+    trial = Trial(net, shapes, HALF_TOLERANCE if args.fp16 else TOLERANCE, choices=not args.fp16)
+
+    def write_and_check(outputs: Sequence[str]) -> str:
+        model = to_onnx(net, dynamic, half=args.fp16, outputs=outputs)
+        onnx.checker.check_model(model, full_check=True)
+        path.write_bytes(model.SerializeToString())
+        return check_onnx(path, trial, dict(zip(outputs, (value.name for value in model.graph.output), strict=True)))
+
+    compared = chosen_from(net) if args.fp16 else []
+    try:
+        if compared:
+            write_and_check([*net.outputs, *compared])
+        said = write_and_check(net.outputs)
+    except CaffeCompatError as error:
+        raise CaffeCompatError(f"{args.out}: not written; {error}") from error
+    return said + (f"; so are the {len(compared)} blob(s) that layers choose from" if compared else "")
+
+
+def write_prototxt(net: Net, path: Path, args: argparse.Namespace) -> str:
+    """The deploy net as text; its weights are those of the source."""
+    if not args.deploy:
+        raise CaffeCompatError(f"{args.out}: a prototxt is for --deploy; upgrade_net_proto_text writes a net as it is")
+    param = caffe_pb2.NetParameter()
+    param.CopyFrom(net.filtered_param)
+    param.ClearField("state")
+    write_text_message(path, param)
+    again = Net(path, phase=args.phase, allow_python_layers=args.allow_python_layers)
+    again.load_state_dict(net.state_dict())
     inputs = noise_inputs(net)
-    return _check_outputs(net, inputs, run_exported(path, inputs), args.out)
+    with torch.no_grad():
+        tops = again({name: torch.from_numpy(value) for name, value in inputs.items()})
+    return _check_outputs(net, inputs, {name: top.numpy() for name, top in tops.items()}, args.out)
 
 
 #: each writes its kind of file and checks it; returns what to tell the user
@@ -160,12 +218,22 @@ WRITERS: dict[str, Callable[[Net, Path, argparse.Namespace], str]] = {
     ".safetensors": write_safetensors,
     ".pt2": write_exported,
     ".onnx": write_onnx,
+    ".prototxt": write_prototxt,
 }
 #: options that only some kinds of target have: {option: its default, kinds}
 OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "batchnorm": ("caffe", (".pt", ".safetensors")),
     "keep_operators": (False, (".pt2",)),
+    "dynamic": ("", (".onnx",)),
+    "fp16": (False, (".onnx",)),
 }
+
+
+def _open_deployed(args: argparse.Namespace) -> Net:
+    looked = look_at(args.model, args)
+    deployed = deploy(looked.param, looked.graph(), looked.replaced)
+    print(printable(f"{args.model}: deployed: {'; '.join(deployed.changes) or 'as it is'}"))
+    return Net(deployed.param, phase=args.phase, source=looked.source, allow_python_layers=args.allow_python_layers)
 
 
 def _check_state(state: State, path: Path, target: Path) -> str:

@@ -2,15 +2,17 @@ import copy
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from caffe_compat import Net, extension, random
 from caffe_compat.cli import main
@@ -77,6 +79,90 @@ def test_onnx(model: Path, tmp_path: Path) -> None:
     assert [value.name for value in session.get_outputs()] == ["prob"]
 
 
+def test_onnx_says_who_ran_it(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.onnx"
+    assert main(["convert", str(model), str(model.with_suffix(".caffemodel")), str(out), "--dynamic", "batch"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"1 output\(s\) equal the source net's at 3 sizes of inputs; onnxruntime [\d.]+: largest", said)
+    assert re.search(r"; OpenCV [\d.]+: largest error", said)
+
+
+def test_float16_onnx_is_half_the_size(model: Path, tmp_path: Path) -> None:
+    whole, half = tmp_path / "whole.onnx", tmp_path / "half.onnx"
+    words = ["convert", str(model), str(model.with_suffix(".caffemodel"))]
+    assert main([*words, str(whole)]) == 0
+    assert main([*words, str(half), "--fp16"]) == 0
+    sizes = [
+        sum(len(c.raw_data) for c in onnx.load(path).graph.initializer if c.name[-2:] != "es") for path in (whole, half)
+    ]
+    assert 1.8 < sizes[0] / sizes[1] < 2.1
+
+
+def test_float16_compares_what_is_chosen_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, weights, out = tmp_path / "net.prototxt", tmp_path / "net.pt", tmp_path / "net.onnx"
+    model.write_text(NET + 'layer { name: "best" type: "ArgMax" bottom: "prob" top: "best" argmax_param { axis: 1 } }')
+    torch.save(Net(model, phase="TEST").state_dict(), weights)
+    assert main(["convert", str(model), str(weights), str(out), "--fp16"]) == 0
+    assert "; so are the 1 blob(s) that layers choose from" in capsys.readouterr().out
+    assert [value.name for value in onnx.load(out).graph.output] == ["best"]
+
+
+TRAIN_VAL = """
+layer { name: "data" type: "Data" top: "data" top: "label" transform_param { crop_size: 16 }
+        data_param { source: "nowhere" batch_size: 2 } }
+layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip" inner_product_param { num_output: 5 } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" }
+"""
+
+
+@pytest.mark.parametrize("ending", [".prototxt", ".onnx", ".pt2", ".safetensors"])
+def test_deploy(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, weights, out = tmp_path / "train.prototxt", tmp_path / "net.safetensors", tmp_path / f"out{ending}"
+    model.write_text(TRAIN_VAL)
+    weight, bias = torch.rand(5, 768) / 768, torch.rand(5)
+    save_file({"ip.weight": weight, "ip.bias": bias}, weights)
+    words = ["convert", str(model), str(weights), str(out), "--deploy", "--shape", "data=2x3x16x16"]
+    assert main(words) == 1
+    assert "give its shape" in capsys.readouterr().err
+    assert main([*words, "--shape", "label=2"]) == 0
+    assert (
+        "deployed: data (Data) is an Input, data 2x3x16x16; data (Data) has no label; loss (SoftmaxWithLoss) is prob "
+        "(Softmax); accuracy (Accuracy) is dropped"
+    ) in capsys.readouterr().out
+    data = torch.rand(2, 3, 16, 16)
+    if ending == ".prototxt":
+        net = Net(out, phase="TEST")
+        net.load_state_dict(load_file(weights))
+        found = net(data=data)["prob"]
+        assert "state" not in out.read_text()
+    elif ending == ".safetensors":
+        assert torch.equal(load_file(out)["ip.weight"], weight)
+        return
+    else:
+        found = torch.from_numpy(run_exported(out, {"data": data.numpy()}, trust=True)["prob"])
+    torch.testing.assert_close(found, torch.softmax(data.flatten(1) @ weight.T + bias, 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["out.pt", "--dynamic", "batch"], "out.pt: --dynamic is for .onnx; leave it out"),
+        (["out.pt2", "--fp16"], "out.pt2: --fp16 is for .onnx; leave it out"),
+        (["out.prototxt"], "out.prototxt: a prototxt is for --deploy"),
+        (["out.onnx", "--shape", "data=1x2"], "--shape is for the data layers that --deploy replaces"),
+        (["out.onnx", "--dynamic", "height"], "it needs a fixed size"),
+    ],
+)
+def test_options_that_do_not_fit(
+    words: list[str], message: str, model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(model.parent)
+    assert main(["convert", "net.prototxt", "net.caffemodel", *words]) == 1
+    assert message in capsys.readouterr().err
+    assert not Path(words[0]).exists()
+
+
 def test_without_onnx(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,7 +222,7 @@ def test_export_that_fails(
 
 def test_unknown_ending(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(model, Path("out.tflite")) == 1
-    assert "end the name in .pt, .safetensors, .pt2, .onnx" in capsys.readouterr().err
+    assert "end the name in .pt, .safetensors, .pt2, .onnx, .prototxt" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", [".pt", ".safetensors"])

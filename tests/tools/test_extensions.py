@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from caffe_compat.cli import main
+from caffe_compat.tools._exported import run_exported
 
 MODULE = """
 from torch import Tensor
@@ -29,7 +30,7 @@ class Plus(caffe_compat.Layer):
         return 77
 
     def to_onnx(self, graph, step):
-        return [graph.shift(step.bottoms[0], 3.0)]
+        return [graph.add("Add", step.bottoms[0], graph.constant(3.0))]
 
     @classmethod
     def drawing_details(cls, param):
@@ -77,3 +78,20 @@ def test_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--import nowhere: No module named 'nowhere'" in capsys.readouterr().err
     assert main(["summary", "net.prototxt", "--import", "nowhere.py"]) == 1
     assert "--import nowhere.py: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [[], ["--dynamic", "batch,height"], ["--fp16"]])
+def test_the_layer_of_the_docs(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Path(__file__).parent.parent.parent / "docs" / "onnx.md"
+    name = f"halves_{len(words)}_{len(words) and words[0].strip('-')}"
+    code = page.read_text().split("```python\n")[1].split("```")[0].replace('"Halves"', f'"{name}"')
+    (tmp_path / f"{name}.py").write_text(code)
+    shape = "shape { dim: 2 dim: 4 dim: 3 dim: 3 }"
+    text = f'layer {{ name: "in" type: "Input" top: "data" input_param {{ {shape} }} }}'
+    (tmp_path / "net.prototxt").write_text(f'{text} layer {{ name: "it" type: "{name}" bottom: "data" top: "top" }}')
+    monkeypatch.chdir(tmp_path)
+    torch.save({"it.factor": torch.tensor([2.0])}, "net.pt")
+    assert main(["convert", "net.prototxt", "net.pt", "net.onnx", "--import", f"{name}.py", *words]) == 0
+    data = np.random.default_rng(0).standard_normal((2, 4, 3, 3)).astype(np.float16).astype(np.float32)
+    found = run_exported(tmp_path / "net.onnx", {"data": data})["top"]
+    np.testing.assert_array_equal(found, 2 * data.reshape(2, 2, 2, 3, 3))

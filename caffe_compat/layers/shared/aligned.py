@@ -53,7 +53,9 @@ def onnx_operand(graph: "OnnxGraph", step: "OnnxStep", blob: Tensor | None, axis
     axes = len(step.bottom_shapes[0])
     if blob is not None:
         return graph.constant(blob.reshape(_broadcast_shape(tuple(blob.shape), axes, axis)))
-    return graph.reshape(step.bottoms[1], _broadcast_shape(step.bottom_shapes[1], axes, axis))
+    rank = len(step.bottom_shapes[1])
+    start = axis % axes if rank else axes - rank
+    return graph.unsqueeze(step.bottoms[1], range(rank, axes - start))
 
 
 def aligned_example(dice: Dice, message: str, more_fields: str = "") -> Example:

@@ -4,12 +4,18 @@ H W: cells of the feature map; P: boxes per cell.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from caffe_compat.layers.base import Layer, LayerContext, Shape
+from caffe_compat.layers.shared import onnx_boxes
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 #: width and height of a box, in pixels of the image
 Size = tuple[float, float]
@@ -29,6 +35,7 @@ class PriorBoxLayer(Layer):
 
     param_fields = ("prior_box_param",)
     bottom_count = (2, 2)
+    onnx_float32 = True
     graph_obstacle = "keeps its boxes from pass to pass while the sizes are the same"
 
     def __init__(self, param: caffe_pb2.LayerParameter, context: LayerContext | None = None) -> None:
@@ -79,6 +86,34 @@ class PriorBoxLayer(Layer):
             self._made_for, self._made = sizes, self._make(cells, pixels, device).to(dtype)
         # Whoever runs the net on blobs may write into a top.
         return self._made.clone()
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        feature_map, image = step.bottom_shapes
+        if not step.varies(0, (2, 3)) and (self.image or not step.varies(1, (2, 3))):
+            pixels = self.image or (float(image[2]), float(image[3]))
+            return [graph.constant(self._make(feature_map[2:], pixels, torch.device("cpu")))]
+        cells = [step.size_of(0, axis) for axis in (2, 3)]
+        if self.image:
+            limits = [graph.constant([size]) for size in self.image]
+        else:
+            limits = [graph.to_float(graph.size(step.size_of(1, axis))) for axis in (2, 3)]
+        centers = []
+        for i, place in enumerate(onnx_boxes.places(graph, cells)):
+            number = graph.to_float(graph.size(cells[i]))
+            width = graph.constant([self.step[i]]) if self.step else graph.add("Div", limits[i], number)
+            centers.append(graph.add("Mul", graph.shift(place, self.offset), width))
+        # (H, W, 1, 1) and (1, 1, P, 1): edges (H, W, P, 1) each
+        halves = [graph.constant(np.array(sides)[None, None, :, None] / 2) for sides in zip(*self.sizes, strict=True)]
+        edges = [
+            graph.add("Div", graph.add(operator, center, half), limit)
+            for operator in ("Sub", "Add")
+            for center, half, limit in zip(centers[::-1], halves, limits[::-1], strict=True)
+        ]
+        boxes = graph.add("Concat", *edges, axis=3)
+        if self.clip:
+            boxes = graph.add("Clip", boxes, graph.constant(0.0), graph.constant(1.0))
+        variance = graph.add("Expand", graph.constant(self.variance), graph.add("Shape", boxes))
+        return [graph.add("Concat", *(graph.reshape(value, [1, 1, -1]) for value in (boxes, variance)), axis=1)]
 
     def _make(self, cells: Sequence[int], pixels: Sequence[float], device: torch.device) -> Tensor:
         """The top, in float64."""

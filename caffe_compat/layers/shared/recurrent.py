@@ -5,8 +5,9 @@ T N H in shape comments: timesteps, independent streams, hidden units.
 
 from collections.abc import Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -15,6 +16,10 @@ from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fillers import fill
 
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import Dim, OnnxGraph, OnnxStep
+
+MOST_UNROLLED = 64  # steps that an ONNX file has one by one, which readers without Scan take
 MAX_TIMESTEPS = 100_000  # Caffe builds a few layers for each
 
 
@@ -31,6 +36,8 @@ class Recurrent(Layer):
     state_names: ClassVar[tuple[str, ...]] = ()
     #: values per hidden unit that the linear part makes
     gates: ClassVar[int] = 1
+    #: Caffe's gates in the order of ONNX's
+    onnx_gates: ClassVar[tuple[int, ...]] = (0,)
     param_fields = ("recurrent_param",)
     bottom_count = (2, None)
     top_count = (1, None)
@@ -130,6 +137,94 @@ class Recurrent(Layer):
         for name, state in zip(self.state_names, final, strict=True):
             getattr(self, f"last_{name}").copy_(state)
         return (top,)
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        """An ONNX file has no state of its own: without ``expose_hidden`` each run begins with zeros.
+
+        Where cont is constant and 1 from the second step on, ONNX's own operator; else, as that cannot begin anew in
+        the middle, the steps one by one, or as a loop (Scan) over many.
+        """
+        x, cont, *others = step.bottoms
+        dims = step.dims()
+        if len(dims) > 3:
+            x = graph.reshape(x, [*dims[:2], -1])
+        static = None
+        if self.has_static:
+            static = others.pop(0) if len(step.bottom_shapes[2]) == 2 else graph.add("Flatten", others.pop(0), axis=1)
+        flags = graph.known(cont)
+        if flags is not None and (flags[1:] == 1).all():
+            if others and not (flags[0] == 1).all():
+                others = [graph.add("Mul", state, graph.constant(flags[0][:, None])) for state in others]
+            hidden, *final = self._onnx_whole(graph, x, static, others, dims[1])
+        else:
+            projected = graph.add("MatMul", x, graph.constant(self.blob(0).t()))
+            projected = graph.add("Add", projected, graph.constant(self.blobs[1]))
+            if static is not None:
+                projected = graph.add("Add", projected, graph.add("MatMul", static, graph.constant(self.blob(2).t())))
+            flag = graph.unsqueeze(graph.read(cont), [2])
+            state = others or [self._onnx_zeros(graph, dims[1])] * len(self.state_names)
+            unroll = self._onnx_unrolled if self.timesteps <= MOST_UNROLLED else self._onnx_scan
+            hidden, *final = unroll(graph, projected, flag, state)
+        return [self.onnx_top(graph, hidden), *(final if self.expose_hidden else ())]
+
+    def _onnx_zeros(self, graph: "OnnxGraph", streams: "Dim") -> str:
+        if isinstance(streams, int):
+            return graph.constant(np.zeros((1, streams, self.num_output)))
+        return graph.add("Expand", graph.constant([[[0.0]]]), graph.shape([1, streams, self.num_output]))
+
+    def _onnx_unrolled(self, graph: "OnnxGraph", projected: str, flag: str, state: list[str]) -> list[str]:
+        steps = self.timesteps
+        parts, flags = (
+            graph.add_many("Split", [value, graph.sizes([1] * steps)], steps, axis=0) if steps > 1 else [value]
+            for value in (projected, flag)
+        )
+        weight, hidden = graph.constant(self.blob(self.first_step_blob).t()), []
+        for part, flag_now in zip(parts, flags, strict=True):
+            state = self.onnx_step(graph, part, flag_now, state, weight)
+            hidden.append(state[0])
+        return [graph.add("Concat", *hidden, axis=0), *state]
+
+    def _onnx_scan(self, graph: "OnnxGraph", projected: str, flag: str, state: list[str]) -> list[str]:
+        weight, body = graph.constant(self.blob(self.first_step_blob).t()), graph.subgraph("step")
+        given = [body.unique(f"{self.name}/step/{name}") for name in (*self.state_names, "part", "flag")]
+        count_of_states = len(self.state_names)
+        *before, part, flag_now = given
+        after = self.onnx_step(body, part, flag_now, before, weight)
+        # The top's name must not be that of the state.
+        results = [*after, body.add("Identity", after[0])]
+        found = graph.add_many(
+            "Scan", [*state, projected, flag], count_of_states + 1, num_scan_inputs=2, body=body.body(given, results)
+        )
+        hidden = graph.add("Squeeze", found[-1], graph.sizes([1]))
+        return [hidden, *found[:-1]]
+
+    def onnx_step(self, graph: "OnnxGraph", part: str, flag: str, state: list[str], weight: str) -> list[str]:
+        """``run_steps`` for one step as nodes: part ([1,] N, gates * H), flag ([1,] N, 1), state (1, N, H), h first;
+        ``weight``: (H, gates * H) -> the state after it."""
+        raise TypeError(f"{type(self).__name__} lacks onnx_step")
+
+    def onnx_top(self, graph: "OnnxGraph", hidden: str) -> str:
+        """The top from h of every step (T, N, H)."""
+        return hidden
+
+    def _onnx_whole(
+        self, graph: "OnnxGraph", x: str, static: str | None, state: list[str], streams: "Dim"
+    ) -> list[str]:
+        """ONNX's own operator: h of every step, and the final state."""
+        weights, order = [self.blob(0)], self.onnx_gates
+        if static is not None:  # more inputs, the same at each step
+            weights.append(self.blob(2))
+            shape = graph.shape([self.timesteps, streams, self.blob_shapes[2][1]])
+            x = graph.add("Concat", x, graph.add("Expand", graph.unsqueeze(static, [0]), shape), axis=2)
+        rows = torch.cat([torch.arange(self.num_output) + gate * self.num_output for gate in order])
+        bias = torch.cat((self.blob(1)[rows], torch.zeros_like(self.blob(1))))
+        recurrent = self.blob(self.first_step_blob)
+        parameters = [
+            graph.constant(part.unsqueeze(0)) for part in (torch.cat(weights, 1)[rows], recurrent[rows], bias)
+        ]
+        inputs = [x, *parameters, *(["", *state] if state else [])]
+        found = graph.add_many(self.type, inputs, 1 + len(self.state_names), hidden_size=self.num_output)
+        return [graph.add("Squeeze", found[0], graph.sizes([1])), *found[1:]]
 
     def _last_state(self, x: Tensor) -> list[Tensor]:
         if self._buffers[f"last_{self.state_names[0]}"].shape[1] != x.shape[1]:  # type: ignore[union-attr]

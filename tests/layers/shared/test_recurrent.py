@@ -8,8 +8,9 @@ from caffe_compat.errors import NetError
 from caffe_compat.layers.lstm import LSTM
 from caffe_compat.layers.rnn import RNN
 from caffe_compat.layers.shared.fillers import fill
-from caffe_compat.layers.shared.recurrent import Recurrent
+from caffe_compat.layers.shared.recurrent import MOST_UNROLLED, Recurrent
 from tests.layers.harness import make_layer, noise, randomize, run
+from tests.onnx_harness import check_same, net_of
 
 X, CONT = (3, 2, 5), (3, 2)
 FIELDS = "recurrent_param { num_output: 4 }"
@@ -121,3 +122,27 @@ def test_refuses_other_timesteps_later() -> None:
 def test_warns_that_there_is_no_inner_net_to_debug() -> None:
     with pytest.warns(UserWarning, match="recurrent_param.debug_info has no effect"):
         make(RNN, "recurrent_param { num_output: 4 debug_info: true }")
+
+
+@pytest.mark.parametrize("layer_type", ["LSTM", "RNN"])
+@pytest.mark.parametrize("steps", [1, 4, MOST_UNROLLED + 6])
+@pytest.mark.parametrize(("static", "expose"), [(False, False), (True, True)])
+@pytest.mark.parametrize("constant", [False, True])
+def test_onnx(layer_type: str, steps: int, static: bool, expose: bool, constant: bool) -> None:
+    """cont begins anew in the middle; where it is constant, ONNX's own operator does the work."""
+    states = (["h", "c"] if layer_type == "LSTM" else ["h"]) if expose else []
+    shapes = {"x": (steps, 2, 5, 2), "cont": (steps, 2), "s": (2, 3, 2)} | {f"{state}0": (1, 2, 3) for state in states}
+    if not static:
+        del shapes["s"]
+    bottoms = " ".join(f'bottom: "{name}"' for name in shapes)
+    tops = " ".join(f'top: "{name}"' for name in ("y", *states))
+    fields = f"recurrent_param {{ num_output: 3 expose_hidden: {str(expose).lower()} }}"
+    text = f'layer {{ name: "it" type: "{layer_type}" {bottoms} {tops} {fields} }}'
+    if constant:
+        ones = f"shape {{ dim: {steps} dim: 2 }} data_filler {{ value: 1 }}"
+        text = f'layer {{ name: "on" type: "DummyData" top: "cont" dummy_data_param {{ {ones} }} }}' + text
+        del shapes["cont"]
+    model = check_same(net_of(text, **shapes))
+    operators = {node.op_type for node in model.graph.node}
+    assert (layer_type in operators) == constant
+    assert ("Scan" in operators) == (not constant and steps > MOST_UNROLLED)
