@@ -215,8 +215,9 @@ class Solver:
         return self._update.rate(self.iter)
 
     def apply_update(self) -> None:
-        """Make one update from the gradients as they are, at the rate of this iteration; ``iter`` stays."""
+        """Make one update from the gradients as they are, at the rate of this iteration; ``iter`` counts it."""
         self._update.make(self.train_step, self.iter, display=False)
+        self.state.iteration += 1
 
     def snapshot(self) -> Path | None:
         """Write the weights, our resume file and the solver state; returns the state's path.
@@ -225,6 +226,10 @@ class Solver:
         for snapshot_format HDF5.  In parallel training only the root writes; the others return None.
         """
         return self._snapshots.write()
+
+    def let_others_write(self) -> None:
+        """Let other processes write snapshots of these names, until the next one of ours; ``close`` does it, too."""
+        self._snapshots.let_go()
 
     def newest_snapshot(self) -> Path | None:
         """The newest whole snapshot with this file's prefix and net; others are passed over with a warning in the log.
