@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from caffe_compat.net import Net
     from caffe_compat.solver import Rule, Solver, register_rule
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "CaffeCompatError": "errors",

@@ -95,8 +95,10 @@ def test_every_dependency_is_explained() -> None:
 def test_one_version_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     citation = re.search(r"^version: (\S+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE)
+    newest = re.search(r"^## (\d\S+) \(\d{4}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert citation
-    assert project["version"] == citation[1] == __version__
+    assert newest
+    assert project["version"] == citation[1] == newest[1] == __version__
 
 
 def test_a_wheel_without_the_compiled_part_is_for_any_machine(wheel: Path) -> None:

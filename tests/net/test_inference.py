@@ -175,7 +175,9 @@ PATTERNS = {
     "BatchNorm of NVCaffe, ReLU6": conv("c", "x")
     + layer("n", "BatchNorm", "c", "batch_norm_param { scale_bias: true }", top="c")
     + layer("r", "ReLU6", "c", top="c"),
-    "depthwise": layer("d", "DepthwiseConvolution", "x", "convolution_param { num_output: 3 group: 3 kernel_size: 3 }")
+    "DepthwiseConvolution": layer(
+        "d", "DepthwiseConvolution", "x", "convolution_param { num_output: 3 group: 3 kernel_size: 3 }"
+    )
     + relu("d"),
     "pooling with a mask": 'layer { name: "p" type: "Pooling" bottom: "x" top: "p" top: "mask" '
     "pooling_param { kernel_size: 2 stride: 2 } }\n" + conv("c", "p"),
