@@ -8,7 +8,7 @@ pycaffe, ``debug_info`` and ``caffe time`` stand on it.
 import torch
 
 from caffe_compat.net.blobs import ParamBlob, Place, TensorBlob
-from caffe_compat.net.layer_runs import InputRun, make_run
+from caffe_compat.net.layer_runs import InputRun, LayerRun, make_run
 from caffe_compat.net.net import Net
 
 
@@ -34,7 +34,7 @@ class BlobEngine:
             for step, params in zip(net.steps, self.params, strict=True)
         ]
         for run in self.runs:
-            with run.memory_errors():
+            with run.memory_errors:
                 run.begin()
 
     def place_of(self, net: Net) -> Place:
@@ -68,27 +68,25 @@ class BlobEngine:
     @torch.no_grad()
     def forward(self, start: int = 0, end: int | None = None) -> float:
         """Run layers ``start`` to ``end`` (inclusive); returns their weighted loss."""
-        last = len(self.runs) - 1 if end is None else end
         loss = 0.0
-        for number in range(start, last + 1):
-            loss += self._forward_layer(number)
+        for run in self.runs[start : len(self.runs) if end is None else end + 1]:
+            loss += self._forward(run)
         self._note_shapes()
         return loss
 
     @torch.no_grad()
     def forward_layer(self, number: int) -> float:
         """Run one layer on its bottoms' data; returns its weighted loss."""
-        return self._forward_layer(number)
+        return self._forward(self.runs[number])
 
-    def _forward_layer(self, number: int) -> float:
-        run = self.runs[number]
+    def _forward(self, run: LayerRun) -> float:
         if self.place.apart:
             for param in run.params:
                 param.flush()
-        with run.memory_errors():
+        with run.memory_errors:
             run.reshape()
             run.forward()
-            return run.loss()
+        return run.loss() if run.weighted else 0.0
 
     # -- backward -----------------------------------------------------------------------
 
@@ -106,14 +104,14 @@ class BlobEngine:
     def backward_layer(self, number: int) -> None:
         """Run one layer's backward, if Caffe would."""
         if self._is_ready_for_backward(number):
-            with self.runs[number].memory_errors():
+            with self.runs[number].memory_errors:
                 self.runs[number].backward()
 
     @torch.no_grad()
     def deconv_layer(self, number: int, *, guided: bool) -> None:
         """Run one layer's backward as in a deconvnet, if Caffe would run a backward."""
         if self._is_ready_for_backward(number):
-            with self.runs[number].memory_errors():
+            with self.runs[number].memory_errors:
                 self.runs[number].deconv(guided=guided)
 
     def _is_ready_for_backward(self, number: int) -> bool:

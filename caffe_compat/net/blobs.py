@@ -93,7 +93,7 @@ class Memory:
         count = value.numel()
         if fresh and count == self.count and value.is_contiguous() and (self.place.apart or not self.exposed):
             # .data cuts off version counting, also of what a record has saved.
-            self._tensor = value.data
+            self._tensor = value.data if value.requires_grad else value
         else:
             if self._newest == "host" and count == self.count:
                 self._tensor, self._newest = None, "device"  # all of it comes now
@@ -178,6 +178,11 @@ class _Views:
     def read_data(self) -> Tensor:
         """The value on the net's device, not to be written."""
         return self._shaped(self.data_memory.read())
+
+    def peek_data(self) -> Tensor:
+        """The same for a pass without a record, a little cheaper: perhaps the memory itself."""
+        memory = self.data_memory.read()
+        return memory if memory.shape == self.shape else self._shaped(memory)
 
     def read_diff(self) -> Tensor:
         """The gradient on the net's device, not to be written."""

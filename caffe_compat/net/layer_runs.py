@@ -1,8 +1,8 @@
 """One layer over blobs: Caffe's Reshape, Forward and Backward, by the kind of layer."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
+from types import TracebackType
 
 import torch
 from torch import Tensor, nn
@@ -13,22 +13,31 @@ from caffe_compat.net.blobs import ParamBlob, TensorBlob
 from caffe_compat.net.graph import Step
 
 
+class MemoryErrors:
+    """Around a layer's work: where there is no memory for it the error names layer and blobs."""
+
+    def __init__(self, step: Step, bottoms: list[TensorBlob]) -> None:
+        self._step, self._bottoms = step, bottoms
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, MemoryError | RuntimeError):
+            self._step.fail_without_memory(error, self._bottoms)
+
+
 class LayerRun:
     """A layer with the blobs that it reads and writes."""
 
     def __init__(self, step: Step, bottoms: list[TensorBlob], tops: list[TensorBlob], params: list[ParamBlob]) -> None:
         self.step, self.layer = step, step.layer
         self.bottoms, self.tops, self.params = bottoms, tops, params
-        self._weighted = [top for top, weight in zip(tops, step.loss_weights, strict=True) if weight]
-
-    @contextmanager
-    def memory_errors(self) -> Iterator[None]:
-        """Around its work: where there is no memory for it the error names layer and blobs."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            self.step.fail_without_memory(error, self.bottoms)
-            raise
+        self.memory_errors = MemoryErrors(step, bottoms)
+        #: tops with a loss weight
+        self.weighted = [top for top, weight in zip(tops, step.loss_weights, strict=True) if weight]
 
     def begin(self) -> None:
         """The net has been built: put loss weights into the diffs of their tops, where they stay until somebody writes.
@@ -38,6 +47,16 @@ class LayerRun:
         for top, weight in zip(self.tops, self.step.loss_weights, strict=True):
             if weight:
                 top.diff.fill_(weight)
+
+    def use_param(self, index: int, param: ParamBlob) -> None:
+        """Work with another layer's parameter from now on; NetError where it has another shape."""
+        own = self.params[index]
+        if param.shape != own.shape:
+            self.layer.fail(f"param {index} has shape {own.shape}; the one to use instead has {param.shape}")
+        if own.parameter.requires_grad:
+            param.parameter.requires_grad_()
+        self.layer.share_blob(index, param.parameter)
+        self.params[index] = param
 
     def reshape(self) -> None:
         """Give the tops the shapes that follow from the bottoms'."""
@@ -55,7 +74,7 @@ class LayerRun:
     def loss(self) -> float:
         """The weighted loss of the tops."""
         total = 0.0
-        for top in self._weighted:
+        for top in self.weighted:
             total += float(torch.dot(top.read_data().view(-1), top.read_diff().view(-1)))
         return total
 
@@ -123,7 +142,11 @@ class SharedRun(_ShapedRun):
     ) -> None:
         super().__init__(step, bottoms, tops, params)
         self.shared = shared
-        self.owner = params[0] if shared.of_parameter else bottoms[0]
+
+    @property
+    def owner(self) -> TensorBlob | ParamBlob:
+        """Whose memory the tops are."""
+        return self.params[0] if self.shared.of_parameter else self.bottoms[0]
 
     def begin(self) -> None:
         self.reshape()
@@ -195,27 +218,31 @@ class TensorRun(_ShapedRun):
         super().__init__(step, bottoms, tops, params)
         layer = step.layer
         self._needed = [j for j, need in enumerate(step.bottom_need_backward) if need]
-        learned = [
-            p.parameter
-            for p, need in zip(params, step.param_need_backward, strict=True)
-            if need and p.parameter.requires_grad
-        ]
-        self._learned: list[nn.Parameter] = list({id(p): p for p in learned}.values())
+        self._learned = self._find_learned()
         self._in_place = [bottom in step.tops for bottom in step.bottoms]
         self._by_formula = layer.has_gradient_now()
         self._records = step.need_backward and (layer.keeps_forward or not self._by_formula)
         self._record: _Record | None = None
 
+    def _find_learned(self) -> list[nn.Parameter]:
+        """The parameters that get gradients, each once."""
+        needed = [p.parameter for p, need in zip(self.params, self.step.param_need_backward, strict=True) if need]
+        return list({id(parameter): parameter for parameter in needed if parameter.requires_grad}.values())
+
+    def use_param(self, index: int, param: ParamBlob) -> None:
+        super().use_param(index, param)
+        self._learned, self._record = self._find_learned(), None
+
     def forward(self) -> None:
         self._record = None
         if not self._records:
-            bottoms = [bottom.read_data() for bottom in self.bottoms]
+            bottoms = [bottom.peek_data() for bottom in self.bottoms]
             tops = self._call(bottoms)
         else:
             record = self._make_record([self._kept(j) for j in range(len(self.bottoms))])
             self._record = record
             bottoms, tops = record.bottoms, record.tops
-        held = {bottom.untyped_storage().data_ptr() for bottom in bottoms}
+        held = [bottom.data_ptr() for bottom in bottoms]
         for blob, top in zip(self.tops, tops, strict=True):
             _store(blob, top, fresh=_is_fresh(top, held))
 
@@ -349,10 +376,11 @@ class TensorRun(_ShapedRun):
                 diff.copy_(flat) if id(parameter) in replaced else diff.add_(flat)
 
 
-def _is_fresh(top: Tensor, held: set[int]) -> bool:
-    """Whether nobody else has the memory of ``top``."""
-    storage = top.untyped_storage()
-    return storage.data_ptr() not in held and storage.nbytes() == top.numel() * top.element_size()
+def _is_fresh(top: Tensor, held: list[int]) -> bool:
+    """Whether ``top`` fills a storage of its own, none of those that begin in ``held``."""
+    if top.storage_offset() or top.data_ptr() in held:
+        return False
+    return top.untyped_storage().nbytes() == top.numel() * top.element_size()
 
 
 def _store(blob: TensorBlob, value: Tensor, *, fresh: bool) -> None:

@@ -102,10 +102,10 @@ class Net:
         self._inputs = [names.index(name) for name in core.inputs]
         self._outputs = [names.index(name) for name in core.outputs]
         self.layers: list[Any] = [
-            step.layer.user
-            if isinstance(step.layer, Python)
-            else LayerView(step.layer, BlobVec(Blob(param) for param in params))
-            for step, params in zip(core.steps, self.engine.params, strict=True)
+            run.layer.user
+            if isinstance(run.layer, Python)
+            else LayerView(run.layer, BlobVec((Blob(param) for param in run.params), run))
+            for run in self.engine.runs
         ]
         self._index_of = {name: i for i, name in reversed(list(enumerate(self._layer_names)))}
         self._callbacks: dict[str, list[Callback]] = {}

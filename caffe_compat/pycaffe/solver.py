@@ -1,7 +1,8 @@
 """pycaffe's solvers: the package's Solver, run over the facade's blobs."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -85,13 +86,15 @@ class Solver:
 
     def step(self, iterations: int) -> None:
         """Run ``iterations`` updates."""
-        self.core.step(iterations)
+        with self._writing():
+            self.core.step(iterations)
 
     def solve(self, resume: str | None = None) -> None:
         """Train to max_iter, after restoring ``resume`` if given."""
         if resume is not None:
             self.restore(resume)
-        self.core.solve()
+        with self._writing():
+            self.core.solve()
 
     def apply_update(self) -> None:
         """Make one update from the diffs as they are; ``iter`` stays."""
@@ -128,7 +131,17 @@ class Solver:
     def snapshot(self) -> None:
         """Write a caffemodel and a solverstate."""
         self.net.engine.flush()
-        self.core.snapshot()
+        with self._writing():
+            self.core.snapshot()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A call that may write snapshots: other processes are kept from that while it lasts, and no longer, as nobody
+        closes a solver here."""
+        try:
+            yield
+        finally:
+            self.core.let_others_write()
 
 
 class SGDSolver(Solver):

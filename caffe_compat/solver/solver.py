@@ -226,6 +226,10 @@ class Solver:
         """
         return self._snapshots.write()
 
+    def let_others_write(self) -> None:
+        """Let other processes write snapshots of these names, until the next one of ours; ``close`` does it, too."""
+        self._snapshots.let_go()
+
     def newest_snapshot(self) -> Path | None:
         """The newest whole snapshot with this file's prefix and net; others are passed over with a warning in the log.
 

@@ -13,7 +13,9 @@ import caffe_compat.pycaffe as caffe
 from caffe_compat import Net as CoreNet
 from caffe_compat.errors import NetError
 from caffe_compat.net.blobs import Place
-from caffe_compat.proto import parse_net
+from caffe_compat.proto import parse_net, read_caffemodel
+from caffe_compat.pycaffe import _caffe
+from caffe_compat.pycaffe.net import Net
 
 TEXT = """
 name: "tiny" force_backward: true
@@ -506,3 +508,44 @@ def test_blobs_called_self(tmp_path: Path) -> None:
     assert net.forward(**rows)["out"].tolist() == [[3.0] * 4] * 2
     assert net.backward(out=np.ones((2, 4), np.float32))["self"].tolist() == [[4.0] * 3] * 2
     assert net.forward_all(**more)["out"].tolist() == [[3.0] * 4] * 3
+
+
+def test_a_blob_put_among_a_layers_blobs_is_the_layers_from_then_on(tmp_path: Path) -> None:
+    net, other = (scales(tmp_path, value) for value in (2.0, 3.0))
+    assert type(net.params["scale"]) is _caffe.BlobVec  # scripts ask
+    net.layers[1].blobs[0] = other.params["scale"][0]
+    assert net.forward()["scale"].tolist() == [[3.0, 3.0]]
+    other.params["scale"][0].data[...] = 5
+    assert net.forward()["scale"].tolist() == [[5.0, 5.0]]
+    assert net.params["scale"][0].data.tolist() == [5.0, 5.0]
+    net.save(tmp_path / "saved.caffemodel")
+    (saved,) = read_caffemodel(tmp_path / "saved.caffemodel")[-1].blobs
+    assert np.asarray(saved).tolist() == [5.0, 5.0]
+    net.blobs["scale"].diff[...] = [[1, 2]]
+    net.backward()
+    assert other.params["scale"][0].diff.tolist() == [1.0, 2.0]  # of data, which is 1
+
+
+def test_what_cannot_be_put_among_a_layers_blobs(tmp_path: Path) -> None:
+    net, wide = scales(tmp_path, 2.0), scales(tmp_path, 3.0, channels=4)
+    with pytest.raises(NetError, match=r"param 0 has shape \(2,\); the one to use instead has \(4,\)"):
+        net.params["scale"][0] = wide.params["scale"][0]
+    with pytest.raises(NetError, match=r"blobs\[0\] = 7: expected a parameter of a layer"):
+        net.params["scale"][0] = 7
+    with pytest.raises(NetError, match=r"has 1 blob\(s\); that number cannot be changed"):
+        net.params["scale"].add_blob(2)
+    assert net.forward()["scale"].tolist() == [[2.0, 2.0]]
+
+
+def scales(folder: Path, value: float, channels: int = 2) -> Net:
+    """A net of one Scale layer with this value, over ones."""
+    model = folder / f"scale{channels}.prototxt"
+    model.write_text(f"""
+        force_backward: true
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: {channels} }} }} }}
+        layer {{ name: "scale" type: "Scale" bottom: "data" top: "scale" }}
+    """)
+    net = Net(model, caffe.TEST)
+    net.blobs["data"].data[...] = 1
+    net.params["scale"][0].data[...] = value
+    return net

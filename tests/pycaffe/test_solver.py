@@ -158,3 +158,13 @@ def test_processes_train_together(solver_file: Path, tmp_path: Path, layer_wise:
     for rank in (0, 1):
         # gradients 1/4 each and 0, averaged, at rate 0.5
         assert np.load(tmp_path / f"w{rank}.npy").tolist() == [[1 - 0.0625] * 3]
+
+
+def test_another_process_may_train_with_the_same_prefix_between_calls(solver_file: Path, tmp_path: Path) -> None:
+    solver = caffe.SGDSolver(str(solver_file))
+    solver.snapshot()
+    command = [sys.executable, "-m", "caffe_compat.cli", "train", f"--solver={solver_file}"]
+    with solver_file.open("a") as file:
+        file.write(" max_iter: 2")
+    assert subprocess.run(command, check=False, capture_output=True, cwd=Path(__file__).parents[2]).returncode == 0
+    assert (tmp_path / "snap_iter_2.caffemodel").exists()
