@@ -9,7 +9,7 @@ SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz test-gpu wheels lint format fidelity docs bench clean
+.PHONY: help reproduce test fuzz test-gpu wheels lint format fidelity docs bench notebooks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -56,6 +56,9 @@ bench: $(VENV)/ready ## all benchmarks on this machine, then docs/benchmarks.md:
 		test ! -f benchmarks/bench_$$name.py || $(BIN)/python benchmarks/bench_$$name.py --json $(BENCH_OUT)/bench_$$name.json || exit; done
 	$(BIN)/python benchmarks/bench_train.py --layers --json $(BENCH_OUT)/bench_train.json
 	$(BIN)/python benchmarks/make_report.py $(BENCH_OUT)
+
+notebooks: $(VENV)/ready ## examples/*.ipynb anew from the scripts
+	$(BIN)/python examples/make_notebooks.py
 
 clean: ## remove what make made
 	rm -rf $(VENV) build dist *.egg-info caffe_compat/*.so

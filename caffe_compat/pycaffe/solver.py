@@ -97,7 +97,7 @@ class Solver:
             self.core.solve()
 
     def apply_update(self) -> None:
-        """Make one update from the diffs as they are; ``iter`` stays."""
+        """Make one update from the diffs as they are; ``iter`` counts it, as since Caffe has this method."""
         self.core.apply_update()
 
     def add_callback(

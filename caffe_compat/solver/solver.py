@@ -215,8 +215,9 @@ class Solver:
         return self._update.rate(self.iter)
 
     def apply_update(self) -> None:
-        """Make one update from the gradients as they are, at the rate of this iteration; ``iter`` stays."""
+        """Make one update from the gradients as they are, at the rate of this iteration; ``iter`` counts it."""
         self._update.make(self.train_step, self.iter, display=False)
+        self.state.iteration += 1
 
     def snapshot(self) -> Path | None:
         """Write the weights, our resume file and the solver state; returns the state's path.

@@ -89,13 +89,29 @@ def test_apply_update_uses_the_diffs_and_the_rate_of_now(solver_file: Path) -> N
     assert solver.lr == 0.5
     solver.apply_update()
     assert weights.data.tolist() == [[-0.5] * 3]
-    assert solver.iter == 0
+    assert solver.iter == 1
     solver.param.base_lr = 2
     weights.diff[...] = 1
     solver.apply_update()
     assert weights.data.tolist() == [[-2.5] * 3]
-    solver.step(2)
+    assert solver.iter == 2
     assert solver.lr == pytest.approx(0.2)
+
+
+def test_a_loop_of_ones_own_over_apply_update_trains_as_step_does(solver_file: Path) -> None:
+    """Adam's correction depends on how many updates there have been."""
+    solver_file.write_text(solver_file.read_text().replace('"fixed"', '"exp" gamma: 0.5'))
+    own, other = caffe.AdamSolver(solver_file), caffe.AdamSolver(solver_file)
+    for solver in (own, other):
+        solver.net.blobs["x"].data[...] = np.arange(12).reshape(4, 3)
+    for _ in range(3):
+        own.net.clear_param_diffs()
+        own.net.forward()
+        own.net.backward()
+        own.apply_update()
+    other.step(3)
+    assert own.net.params["fc"][0].data.tolist() == other.net.params["fc"][0].data.tolist()
+    assert own.iter == other.iter == 3
 
 
 def test_share_weights(solver_file: Path, tmp_path: Path) -> None:
