@@ -25,9 +25,9 @@ Cell = tuple[str, str]  # "markdown" or "code", and its text
 
 def notebook(name: str) -> str:
     """The notebook of the script ``name``.py, as the text of its file."""
-    cells = []
+    cells: list[dict[str, object]] = []
     for number, (kind, text) in enumerate(cells_of((HERE / f"{name}.py").read_text(), name)):
-        cell = {
+        cell: dict[str, object] = {
             "cell_type": kind,
             "id": f"{name}-{number}",
             "metadata": {},

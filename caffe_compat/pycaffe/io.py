@@ -3,7 +3,9 @@ are H W C, RGB, float32 from 0 to 1."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -115,13 +117,17 @@ def datum_to_array(datum: caffe_pb2.Datum) -> np.ndarray:
 # -- images -----------------------------------------------------------------------------
 
 
-def load_image(filename: str | os.PathLike[str], color: bool = True) -> np.ndarray:
-    """An image (H, W, 3), or without ``color`` (H, W, 1), from 0 to 1; an alpha channel is left out."""
-    if not Path(filename).exists():
-        raise MissingImageError(f"{os.fspath(filename)}: no such image{seen_from(filename)}")
-    image = cv2.imread(os.fspath(filename), cv2.IMREAD_UNCHANGED)
+def load_image(filename: str | os.PathLike[str] | BinaryIO, color: bool = True) -> np.ndarray:
+    """An image (H, W, 3), or without ``color`` (H, W, 1), from 0 to 1; an alpha channel is left out.
+
+    ``filename``: or an open file, as BytesIO, that holds one.
+    """
+    name, content = _content(filename)
+    image = None
+    with suppress(cv2.error):
+        image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
     if image is None:
-        raise DataError(f"{os.fspath(filename)}: cannot be read as an image; damaged, or something else")
+        raise DataError(f"{name}: cannot be read as an image; damaged, or something else")
     top = {"uint8": 255, "uint16": 65535}.get(image.dtype.name, 1)
     values: np.ndarray = image / top
     if values.ndim == 3:
@@ -131,6 +137,17 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> np.ndarr
     if values.ndim == 2:
         values = np.repeat(values[:, :, None], 3 if color else 1, axis=2)
     return np.ascontiguousarray(values, np.float32)
+
+
+def _content(source: str | os.PathLike[str] | BinaryIO) -> tuple[str, np.ndarray]:
+    """What an image file is called, and its bytes."""
+    if not isinstance(source, str | os.PathLike):
+        return getattr(source, "name", "the open file"), np.frombuffer(source.read(), np.uint8)
+    if not Path(source).exists():
+        raise MissingImageError(f"{os.fspath(source)}: no such image{seen_from(source)}")
+    if Path(source).is_dir():
+        raise DataError(f"{os.fspath(source)}: is a folder; expected an image")
+    return os.fspath(source), np.fromfile(source, np.uint8)
 
 
 def resize_image(im: np.ndarray, new_dims: Sequence[int] | np.ndarray, interp_order: int = 1) -> np.ndarray:

@@ -2,14 +2,17 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from examples.make_notebooks import NAMES, cells_of, notebook
 from tests.examples.run_example import ROOT, check_picture, number
+
+MAKER = runpy.run_path(str(ROOT / "examples" / "make_notebooks.py"))
+NAMES, cells_of, notebook = MAKER["NAMES"], MAKER["cells_of"], MAKER["notebook"]
 
 # IPython's display is not here: a picture is what Image is called with.
 DISPLAY = """

@@ -1,5 +1,6 @@
 """Images and messages, with Caffe's numbers (scikit-image 0.26, smoothing off; SciPy where it is said)."""
 
+from io import BytesIO
 from pathlib import Path
 
 import cv2
@@ -57,6 +58,7 @@ def test_load_image(tmp_path: Path, stored: np.ndarray, colour: list[float], gra
     assert image.shape == (1, 1, 3)
     assert image.ravel() == pytest.approx(colour)
     assert io.load_image(str(path), color=False).ravel() == pytest.approx([gray])
+    assert io.load_image(BytesIO(path.read_bytes())).tolist() == image.tolist()  # as scripts have from the network
 
 
 def test_images_that_are_not_there(tmp_path: Path) -> None:
