@@ -135,12 +135,19 @@ class BlobList(list[PythonBlob]):
         self.append(PythonBlob(shape, self._dtype))
 
 
+class LayerPhase(int):
+    """0 or 1 as in Caffe 1.0, written as TRAIN or TEST: py-faster-rcnn looks up its settings by ``str(self.phase)``."""
+
+    def __str__(self) -> str:
+        return caffe_pb2.Phase.Name(int(self))
+
+
 class UserLayer:
     """Base for users' layers (pycaffe's ``caffe.Layer``); ``setup``, ``reshape``, ``forward`` and
     ``backward`` are theirs to write.
 
-    Attributes: ``param_str``; ``phase``, 0 for TRAIN and 1 for TEST (``net.train()`` and ``net.eval()`` set it, too);
-    ``blobs``, the parameters;
+    Attributes: ``param_str``, also by its name of 2015, ``param_str_``; ``phase``, 0 for TRAIN and 1 for TEST
+    (``net.train()`` and ``net.eval()`` set it, too), whose ``str`` is the word; ``blobs``, the parameters;
     ``type``, "Python".
     """
 
@@ -151,6 +158,11 @@ class UserLayer:
 
     def __init__(self, param: caffe_pb2.LayerParameter) -> None:
         """``param``: the LayerParameter message."""
+
+    @property
+    def param_str_(self) -> str:
+        """``param_str`` as Caffe called it until August 2015."""
+        return self.param_str
 
     def setup(self, bottom: list[PythonBlob], top: list[PythonBlob]) -> None:
         """Called once, when the net is built."""
@@ -218,7 +230,7 @@ class Python(Layer):
         self._dtype = np.float64 if self.context.dtype == torch.float64 else np.float32
         self.user = self._user_class()(self.param)
         self.user.param_str = param.param_str
-        self.user.phase = 0 if self.training else 1
+        self.user.phase = LayerPhase(0 if self.training else 1)
         self.user.blobs = BlobList(dtype=self._dtype)
         # The user's layer may keep these: with attach_blobs they become the net's.
         self._bottoms = [PythonBlob(shape, self._dtype) for shape in bottoms]
@@ -233,7 +245,7 @@ class Python(Layer):
     def train(self, mode: bool = True) -> Self:
         """As in ``nn.Module``; the user's layer learns of it by its ``phase``."""
         super().train(mode)
-        self.user.phase = 0 if mode else 1
+        self.user.phase = LayerPhase(0 if mode else 1)
         return self
 
     def _user_class(self) -> Any:

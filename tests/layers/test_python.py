@@ -17,6 +17,18 @@ import json
 import numpy as np
 from caffe_compat.layers.python import UserLayer
 
+class Settings(UserLayer):
+    """Reads its settings as py-faster-rcnn's layers do: by the word for the phase and an old name of param_str."""
+
+    def setup(self, bottom, top):
+        self.number = {"TRAIN": 12000, "TEST": 6000}[str(self.phase)] + int(self.param_str_)
+
+    def reshape(self, bottom, top):
+        top[0].reshape(1)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = self.number + 0.25 * self.phase
+
 class Power(UserLayer):
     """y = weight * x ** n; the weight is a parameter, n comes with param_str."""
     def setup(self, bottom, top):
@@ -211,6 +223,14 @@ def test_train_and_eval_set_the_phase() -> None:
         layer.train(mode)
         seen.append(layer.user.phase)
     assert seen == [1, 0, 1]
+
+
+def test_names_that_py_faster_rcnn_uses() -> None:
+    layer = make_python("Settings", (2,), extra="param_str: '7'")
+    (top,) = run(layer, torch.zeros(2))
+    assert top.tolist() == [6007.25]
+    layer.train()
+    assert (str(layer.user.phase), layer.user.phase == 0) == ("TRAIN", True)
 
 
 PROPOSALS = """
