@@ -14,7 +14,7 @@ class PriorBoxClustered(PriorBoxLayer):
         param = self.param.prior_box_param
         # "flip: false" asks for what this layer makes anyway; Intel's files have it.
         flip = ("flip",) if param.HasField("flip") and param.flip else ()
-        plain = ("min_size", "max_size", "aspect_ratio", *flip)
+        plain = ("min_size", "max_size", "aspect_ratio", "additional_y_offset", *flip)
         refuse_fields(self, "prior_box_param", *plain, because="it is of PriorBox; fix the type")
         offsets = "only offset is supported, for both axes and all boxes"
         refuse_fields(self, "prior_box_param", "offset_h", "offset_w", because=offsets)
