@@ -60,6 +60,7 @@ class PriorBox(PriorBoxLayer):
             f"flip: {dice.switch()} clip: {dice.switch()} {dice.pick('', 'step: 8', 'step_h: 4 step_w: 6')}",
             dice.pick("", "variance: 0.2", "variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2"),
             dice.pick("", "img_size: 40", "img_h: 40 img_w: 60"),
+            dice.pick("", "additional_y_offset: true"),
         ]
         return Example(
             f"prior_box_param {{ {' '.join(fields)} }}", [dice.normal(*dice.image()), dice.normal(1, 3, 32, 48)]

@@ -11,11 +11,13 @@ class PriorBoxClustered(PriorBoxLayer):
     """One box for each ``width`` and its ``height``, in pixels of the image; the other fields are PriorBox's."""
 
     def box_sizes(self) -> list[Size]:
-        plain = ("min_size", "max_size", "aspect_ratio", "flip")
+        param = self.param.prior_box_param
+        # "flip: false" asks for what this layer makes anyway; Intel's files have it.
+        flip = ("flip",) if param.HasField("flip") and param.flip else ()
+        plain = ("min_size", "max_size", "aspect_ratio", "additional_y_offset", *flip)
         refuse_fields(self, "prior_box_param", *plain, because="it is of PriorBox; fix the type")
         offsets = "only offset is supported, for both axes and all boxes"
         refuse_fields(self, "prior_box_param", "offset_h", "offset_w", because=offsets)
-        param = self.param.prior_box_param
         widths, heights = [float(size) for size in param.width], [float(size) for size in param.height]
         if not widths or len(widths) != len(heights) or min(*widths, *heights) <= 0:
             self.fail(

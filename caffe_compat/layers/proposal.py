@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 @register("Proposal")
 class Proposal(Layer):
-    """Bottoms scores (N, 2 A, H, W), offsets (N, 4 A, H, W) and image info (N or 1, 4) or (N or 1, 3) -> tops regions
-    (R, 5) of image, x1, y1, x2, y2, and, if there is a second, their scores (R,).
+    """Bottoms scores (N, 2 A, H, W), offsets (N, 4 A, H, W) and image info (N or 1, at least 3) -> tops regions (R, 5)
+    of image, x1, y1, x2, y2, and, if there is a second, their scores (R,).
 
     A: ``ratio`` by ``scale`` anchors on a square of ``base_size``, ``feat_stride`` apart; image info: height, width,
-    scale of height and of width (or one scale for both).  Moved anchors are clipped to the image; the best
-    ``pre_nms_topn``, and of them at most ``post_nms_topn`` that overlap by no more than ``nms_thresh``, are the
-    regions.  One of a side below ``min_size`` times the scale has score 0.  Gradients: none.
+    scale of height and of width (or one scale for both); more values are not read.  Moved anchors are clipped to the
+    image; the best ``pre_nms_topn``, and of them at most ``post_nms_topn`` that overlap by no more than
+    ``nms_thresh``, are the regions.  One of a side below ``min_size`` times the scale has score 0.  Gradients: none.
     """
 
     param_fields = ("proposal_param",)
@@ -57,13 +57,13 @@ class Proposal(Layer):
                 f"bottoms have shapes {scores} and {offsets}; expected (N, {2 * number}, H, W) scores and "
                 f"(N, {4 * number}, H, W) offsets for {number} anchors"
             )
-        if not info or info[0] not in (1, scores[0]) or count(info, 1) not in (3, 4):
+        if not info or info[0] not in (1, scores[0]) or count(info, 1) < 3:
             self.fail(f"bottom 2 has shape {info}; expected (1, 4) or ({scores[0]}, 4): height, width and two scales")
         regions = scores[0] * self.rule.after
         return [(regions, 5), (regions,)][: self.num_tops]
 
     def forward(self, scores: Tensor, offsets: Tensor, info: Tensor) -> Tensor | tuple[Tensor, ...]:
-        tops = suppression.on_host(self._propose, scores.detach(), offsets.detach(), info.detach().flatten(1))
+        tops = suppression.on_host(self._propose, scores.detach(), offsets.detach(), info.detach().flatten(1)[:, :4])
         return (tops[:, :5], tops[:, 5]) if self.num_tops > 1 else tops[:, :5]
 
     def _propose(self, scores: Tensor, offsets: Tensor, info: Tensor) -> Tensor:
@@ -118,7 +118,7 @@ class Proposal(Layer):
         values = count(step.bottom_shapes[2], 1)
         info = graph.reshape(step.bottoms[2], [step.size_of(2, 0), values])
         height, width = (graph.add("Gather", info, graph.sizes([i]), axis=1) for i in (0, 1))
-        return height, width, graph.add("Gather", info, graph.sizes([values - 1, 2]), axis=1)
+        return height, width, graph.add("Gather", info, graph.sizes([min(values, 4) - 1, 2]), axis=1)
 
     def _onnx_moved(self, graph: "OnnxGraph", step: "OnnxStep", images: "Dim") -> tuple[str, str]:
         """The corners (N, K, 2) of all anchors, moved."""

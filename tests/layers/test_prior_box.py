@@ -45,6 +45,18 @@ def test_each_min_size_has_its_own_max_size() -> None:
     np.testing.assert_allclose(sides, [(10, 10), (20, 20), (20, 5), (20, 20), (30, 30), (40, 10)], rtol=1e-6)
 
 
+@pytest.mark.parametrize("fields", ["", "step: 16 offset: 0.25"])
+def test_each_box_again_half_a_cell_lower(fields: str) -> None:
+    plain, _ = boxes_and_variances(f"min_size: 8 max_size: 18 aspect_ratio: 2 flip: false {fields}")
+    boxes, variances = boxes_and_variances(
+        f"min_size: 8 max_size: 18 aspect_ratio: 2 flip: false additional_y_offset: true {fields}"
+    )
+    cell = 16 if fields else 30
+    assert boxes.shape == variances.shape == (2, 3, 6, 4)
+    np.testing.assert_allclose(boxes[:, :, 0::2], plain, rtol=1e-6)
+    np.testing.assert_allclose(boxes[:, :, 1::2], plain + np.array([0, cell / 2, 0, cell / 2]), rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("fields", "centers"),
     [

@@ -10,7 +10,7 @@ FEATURES, IMAGE = (1, 2, 2, 3), (1, 3, 60, 80)
 
 @on_devices
 def test_layer(device: str) -> None:
-    text = "prior_box_param { width: 10.5 height: 20 width: 3 height: 4 step: 16 variance: 0.2 clip: true }"
+    text = "prior_box_param { width: 10.5 height: 20 width: 3 height: 4 step: 16 variance: 0.2 clip: true flip: false }"
     layer = make_layer(PriorBoxClustered, text, FEATURES, IMAGE, device=device)
     bottoms = noise(*FEATURES, device=device), noise(*IMAGE, device=device)
     check_layer(layer, *bottoms, differentiable=False)
@@ -27,6 +27,7 @@ def test_layer(device: str) -> None:
     [
         ("", "expected as many of each, at least 1, above 0"),
         ("width: 3 width: 4 height: 5", "expected as many of each, at least 1, above 0"),
+        ("width: 3 height: 4 flip: true", "flip: PriorBoxClustered here does not read it"),
         ("width: 3 height: 4 min_size: 5", "min_size: PriorBoxClustered here does not read it"),
     ],
 )

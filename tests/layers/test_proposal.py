@@ -81,6 +81,16 @@ def test_one_scale_is_for_height_and_width() -> None:
     assert not torch.equal(layer(scores, offsets, info), layer(scores, offsets, four.double()))
 
 
+def test_more_than_four_values_are_not_read() -> None:
+    # PVANET's older nets have six.
+    layer = make_layer(Proposal, f"proposal_param {{ min_size: 20 {ANCHORS} nms_thresh: 0.5 }}", *SHAPES[:2], (1, 6))
+    arrays = bottoms()
+    six = np.concatenate((arrays[2], [[7.0, 9.0]]), 1)
+    rois = run(layer, *(torch.from_numpy(array) for array in (*arrays[:2], six)))[0]
+    expected = by_definition(arrays[0], arrays[1], arrays[2][0], least=20, before=6000, after=300, threshold=0.5)
+    np.testing.assert_allclose(rois.numpy(), [row[:5] for row in expected], rtol=1e-9, atol=1e-12)
+
+
 def test_each_image_may_have_its_own_size() -> None:
     fields = f"min_size: 1 {ANCHORS}"
     layer = make_layer(Proposal, f"proposal_param {{ {fields} }}", *SHAPES[:2], (2, 4))

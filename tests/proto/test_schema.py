@@ -47,7 +47,7 @@ NOWHERE = {
     *("LayerParameter.shuffle_channel_param", "ShuffleChannelParameter.group", "LayerParameter.roi_align_param"),
     *(f"ROIAlignParameter.{name}" for name in ("pooled_h", "pooled_w", "spatial_scale", "sampling_ratio")),
     *("ROIAlignParameter.roi_end_mode", "ROIAlignParameter.pad_ratio", "DetectionOutputParameter.normalized_bbox"),
-    *("PriorBoxParameter.offset_h", "PriorBoxParameter.offset_w"),
+    *(f"PriorBoxParameter.{name}" for name in ("offset_h", "offset_w", "additional_y_offset")),
     "V1LayerParameter.multi_stage_meanfield_param",
     *(f"MultiStageMeanfieldParameter.{name}_filter_weight" for name in ("spatial", "bilateral")),
     *(f"MultiStageMeanfieldParameter.forced_{name}_filter_weight" for name in ("spatial", "bilateral")),

@@ -1,6 +1,6 @@
 """Prior boxes: the same boxes around the centre of each cell of a feature map, as parts of the image.
 
-H W: cells of the feature map; P: boxes per cell.
+H W: cells of the feature map; P: boxes around a centre; K: centres per cell, all but the first below it.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,14 @@ Size = tuple[float, float]
 
 
 class PriorBoxLayer(Layer):
-    """Bottoms feature map (N, C, H, W) and image (N, C', H', W'), only for their sizes -> top (1, 2, H W P 4).
+    """Bottoms feature map (N, C, H, W) and image (N, C', H', W'), only for their sizes -> top (1, 2, H W P K 4).
 
     Row 0 has xmin, ymin, xmax, ymax of each box over the image's width and height (``img_w``, ``img_h`` or
     ``img_size`` instead of the bottom's), row 1 what their offsets are multiplied by (``variance``, once or for each
     edge; 0.1).  Cells are ``step_w`` and ``step_h`` pixels wide and high, by default the image's size over the map's;
     a box's centre is ``offset`` of a cell from the cell's start.  ``clip``: edges are moved into the image.
+
+    ``additional_y_offset`` (TextBoxes): behind each box comes the same box around the middle of the cell's lower edge.
 
     Numbers are rounded where SSD's prior_box_layer.cpp rounds: centres and sizes to float32, edges once at the end.
     A subclass gives the boxes' sizes.
@@ -51,6 +53,7 @@ class PriorBoxLayer(Layer):
         param = self.param.prior_box_param
         self.sizes = self.box_sizes()
         self.clip, self.offset = bool(param.clip), float(param.offset)
+        self.y_offsets = [self.offset, self.offset + 0.5] if param.additional_y_offset else [self.offset]
         self.variance = [float(value) for value in param.variance] or [0.1]
         if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
             self.fail(f"prior_box_param.variance is {self.variance}; expected 1 or 4 numbers above 0")
@@ -76,7 +79,7 @@ class PriorBoxLayer(Layer):
         for shape in (feature_map, image):
             if len(shape) != 4:
                 self.fail(f"a bottom has shape {shape}; expected (N, C, H, W)")
-        return [(1, 2, feature_map[2] * feature_map[3] * len(self.sizes) * 4)]
+        return [(1, 2, feature_map[2] * feature_map[3] * len(self.sizes) * len(self.y_offsets) * 4)]
 
     def forward(self, feature_map: Tensor, image: Tensor) -> Tensor:
         cells, dtype, device = tuple(feature_map.shape[2:]), feature_map.dtype, feature_map.device
@@ -97,13 +100,18 @@ class PriorBoxLayer(Layer):
             limits = [graph.constant([size]) for size in self.image]
         else:
             limits = [graph.to_float(graph.size(step.size_of(1, axis))) for axis in (2, 3)]
+        across = [self.offset] * len(self.y_offsets)
         centers = []
         for i, place in enumerate(onnx_boxes.places(graph, cells)):
             number = graph.to_float(graph.size(cells[i]))
             width = graph.constant([self.step[i]]) if self.step else graph.add("Div", limits[i], number)
-            centers.append(graph.add("Mul", graph.shift(place, self.offset), width))
-        # (H, W, 1, 1) and (1, 1, P, 1): edges (H, W, P, 1) each
-        halves = [graph.constant(np.array(sides)[None, None, :, None] / 2) for sides in zip(*self.sizes, strict=True)]
+            offsets = np.tile(self.y_offsets if i == 0 else across, len(self.sizes))[None, None, :, None]
+            centers.append(graph.add("Mul", graph.add("Add", place, graph.constant(offsets)), width))
+        # (H, W, P K, 1): centres and edges
+        halves = [
+            graph.constant(np.repeat(sides, len(self.y_offsets))[None, None, :, None] / 2)
+            for sides in zip(*self.sizes, strict=True)
+        ]
         edges = [
             graph.add("Div", graph.add(operator, center, half), limit)
             for operator in ("Sub", "Add")
@@ -118,14 +126,16 @@ class PriorBoxLayer(Layer):
     def _make(self, cells: Sequence[int], pixels: Sequence[float], device: torch.device) -> Tensor:
         """The top, in float64."""
         steps = self.step or [image / number for image, number in zip(pixels, cells, strict=True)]
-        centers = [  # y (H,) and x (W,)
-            (torch.arange(number, dtype=torch.float32, device=device) + self.offset) * step
-            for number, step in zip(cells, steps, strict=True)
+        down, across = (torch.tensor(offsets, dtype=torch.float32) for offsets in (self.y_offsets, [self.offset]))
+        # y (H, K) and x (W, 1)
+        centers = [
+            (torch.arange(number, dtype=torch.float32, device=device)[:, None] + offsets.to(device)) * step
+            for number, offsets, step in zip(cells, (down, across), steps, strict=True)
         ]
-        y, x = torch.meshgrid(*(center.double() for center in centers), indexing="ij")
-        # (H, W, 1, 2) and (P, 2): x, y
-        center = torch.stack((x, y), -1).unsqueeze(2)
-        half = torch.tensor(self.sizes, dtype=torch.float32, device=device).double() / 2
+        y, x = torch.broadcast_tensors(centers[0][:, None], centers[1][None])
+        # (H, W, 1, K, 2) and (P, 1, 2): x, y
+        center = torch.stack((x, y), -1).double().unsqueeze(2)
+        half = torch.tensor(self.sizes, dtype=torch.float32, device=device).double().unsqueeze(1) / 2
         image = torch.tensor([pixels[1], pixels[0]], dtype=torch.float64, device=device)
         boxes = torch.cat(((center - half) / image, (center + half) / image), -1)
         if self.clip:

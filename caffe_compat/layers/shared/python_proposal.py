@@ -33,8 +33,9 @@ class Blob(Protocol):
 
 
 class ProposalLayer:
-    """Bottoms scores (1, 2 A, H, W), offsets (1, 4 A, H, W), image info (1, 3): height, width, scale -> tops regions
-    (R, 5) and, if there is a second, their scores (R, 1).
+    """Bottoms scores (1, 2 A, H, W), offsets (1, 4 A, H, W), image info (1, at least 3): height, width, scale -> tops
+    regions (R, 5) and, if there is a second, their scores (R, 1).  PVANET's image info has more values, which its
+    layer does not read either.
 
     ``python_param.param_str`` has ``feat_stride`` and may have ``scales`` and ``ratios`` of the anchors.  6,000
     proposals before and 300 after suppression in TEST, 12,000 and 2,000 in TRAIN; those of a side below 16 pixels of
@@ -85,12 +86,13 @@ class ProposalLayer:
         scores, offsets, info = (torch.from_numpy(np.array(blob.data)) for blob in bottom)
         number = len(self.anchors)
         shapes: list[Shape] = [tuple(blob.shape) for blob in (scores, offsets, info)]
-        if scores.shape[:2] != (1, 2 * number) or offsets.shape[:2] != (1, 4 * number) or info.shape[1:] != (3,):
+        sizes_fit = (*scores.shape[:2], *offsets.shape[:2]) == (1, 2 * number, 1, 4 * number)
+        if not sizes_fit or info.dim() != 2 or info.shape[1] < 3:
             raise NetError(
                 f"{self.where}: bottoms have shapes {', '.join(map(str, shapes))}; expected (1, {2 * number}, H, W), "
                 f"(1, {4 * number}, H, W) and (1, 3) for {number} anchors"
             )
-        regions, found = propose(scores, offsets, info[:1], self._rule())
+        regions, found = propose(scores, offsets, info[:1, :3], self._rule())
         for blob, values in zip(top, (regions, found.unsqueeze(1)), strict=False):
             blob.reshape(*values.shape)
             blob.data[...] = values.numpy()

@@ -112,6 +112,16 @@ def test_ssd(dynamic: list[str]) -> None:
     assert len(ranges) == (2 if "height" in dynamic else 0)  # else the prior boxes are constants
 
 
+@pytest.mark.parametrize("dynamic", [[], ["height", "width"]])
+def test_boxes_half_a_cell_lower(dynamic: list[str]) -> None:
+    text = (
+        conv("a", "data", 4, "kernel_size: 3 stride: 4")
+        + """layer { name: "p" type: "PriorBox" bottom: "a"
+        bottom: "data" top: "p" prior_box_param { min_size: 6 aspect_ratio: 2 additional_y_offset: true } }"""
+    )
+    check_same(net_of(text, data=(1, 3, 30, 41)), dynamic=dynamic, tolerance=1e-6)
+
+
 def test_float16_keeps_boxes_whole() -> None:
     """Offsets and scores are rounded, prior boxes are not, nor what is made of them."""
     net = net_of(ssd(), data=(1, 3, 30, 41))

@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -35,10 +37,10 @@ def test_other_settings(text: str) -> None:
         proposal_layer(text)
 
 
-def run(layer: ProposalLayer, tops: int = 2) -> list[PythonBlob]:
+def run(layer: ProposalLayer, tops: int = 2, more_info: Sequence[float] = ()) -> list[PythonBlob]:
     """Two cells with one anchor of 16 by 16, whose right edge moves by 1 even for no offset, as in the original; the
     image ends there."""
-    arrays = ([[[[9, 9]], [[0.25, 0.75]]]], np.zeros((1, 4, 1, 2)), [[16, 20, 0.5]])
+    arrays = ([[[[9, 9]], [[0.25, 0.75]]]], np.zeros((1, 4, 1, 2)), [[16, 20, 0.5, *more_info]])
     bottom = [PythonBlob(data=np.array(array, np.float32)) for array in arrays]
     top = [PythonBlob() for _ in range(tops)]
     layer.setup(bottom, top)
@@ -54,6 +56,11 @@ def test_forward() -> None:
     assert rois.data.tolist() == [[0, 0, 0, 16, 15]]  # the other is less than 8 wide
     assert scores.data.tolist() == [[0.25]]
     assert run(proposal_layer("'feat_stride': 16 \n'scales': [1] \n'ratios': [1]"), tops=1)[0].shape == (1, 5)
+
+
+def test_image_info_of_six_values() -> None:
+    rois, _ = run(proposal_layer("'feat_stride': 16 \n'scales': [1] \n'ratios': [1]"), more_info=[9, 9, 9])
+    assert rois.data.tolist() == [[0, 0, 0, 16, 15]]  # a scale of 9 would leave nothing
 
 
 def test_phases() -> None:
