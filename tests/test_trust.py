@@ -231,6 +231,7 @@ RUNS = {
     "caffe_compat/pycaffe/draw.py": {"subprocess.run"},  # Graphviz's dot, by its name on the path
     "caffe_compat/pycaffe/installing.py": {"import_module"},  # own modules, as caffe's
     "caffe_compat/solver/rules/__init__.py": {"import_module"},  # own rules
+    "caffe_compat/tools/_checkers.py": {"subprocess.run"},  # our own text, on a file that we have just written
     "caffe_compat/tools/_exported.py": {"torch.export.load", "subprocess.run"},  # with --trust; our own file
     "caffe_compat/tools/_extensions.py": {"importlib.import_module", "spec.loader.exec_module"},  # --import
     "caffe_compat/tools/draw.py": {"subprocess.run"},  # Graphviz's dot, by its name on the path

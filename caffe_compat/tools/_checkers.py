@@ -24,7 +24,7 @@ import sys
 sys.modules["caffe_compat"] = sys.modules["torch"] = None
 import numpy as np
 path, given, found = sys.argv[1:]
-data = np.load(given)
+data = np.load(given, allow_pickle=False)
 names, outputs = data["names"].tolist(), data["outputs"].tolist()
 batches = [{name: data[f"{i}.{j}"] for j, name in enumerate(names)} for i in range(int(data["batches"]))]
 """
@@ -78,7 +78,7 @@ class Checker:
                 lines = [line for line in run.stderr.splitlines() if line.strip()] or [f"status {run.returncode}"]
                 errors = [line for line in lines if re.match(r"[\w.]+: |.*error: ", line)]
                 raise CaffeCompatError(f"cannot run it: {(errors or lines)[-1].strip()}")
-            with np.load(found) as data:
+            with np.load(found, allow_pickle=False) as data:
                 results = [[data[f"{i}.{j}"] for j in range(len(outputs))] for i in range(len(batches))]
                 return str(data["version"]), results
 

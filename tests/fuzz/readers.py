@@ -208,7 +208,9 @@ def _net_binary(path: Path) -> None:
 
 @reader("summary", net_texts, "text", ".prototxt")
 def _summary(path: Path) -> None:
-    summary.run(Namespace(model=path, phase="TRAIN", level=0, stage="", shape=[], allow_python_layers=False))
+    summary.run(
+        Namespace(model=path, phase="TRAIN", level=0, stage="", shape=[], allow_python_layers=False, json=False)
+    )
 
 
 @reader("solver_text", solver_texts, "text", ".prototxt")

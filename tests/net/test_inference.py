@@ -175,10 +175,7 @@ PATTERNS = {
     "BatchNorm of NVCaffe, ReLU6": conv("c", "x")
     + layer("n", "BatchNorm", "c", "batch_norm_param { scale_bias: true }", top="c")
     + layer("r", "ReLU6", "c", top="c"),
-    "DepthwiseConvolution": layer(
-        "d", "DepthwiseConvolution", "x", "convolution_param { num_output: 3 group: 3 kernel_size: 3 }"
-    )
-    + relu("d"),
+    "ConvolutionDepthwise": layer("d", "ConvolutionDepthwise", "x", "convolution_param { kernel_size: 3 }") + relu("d"),
     "pooling with a mask": 'layer { name: "p" type: "Pooling" bottom: "x" top: "p" top: "mask" '
     "pooling_param { kernel_size: 2 stride: 2 } }\n" + conv("c", "p"),
     "inner products": fc("f", "x") + relu("f") + fc("g", "f") + layer("n", "BatchNorm", "g", top="g") + fc("h", "g"),
@@ -264,7 +261,9 @@ def test_every_layer_type_runs() -> None:
             ]
             tops = " ".join(f'top: "t{i}"' for i in range(example.tops))
             bottoms = " ".join(f'bottom: "b{i}"' for i in range(len(shapes)))
-            net = make("".join(inputs) + f'layer {{ name: "it" type: "{name}" {bottoms} {tops} {example.fields} }}')
+            weights = "loss_weight: 1 " * example.tops if layer_types()[name].is_loss and example.tops > 1 else ""
+            fields = f"{weights}{example.fields}"
+            net = make("".join(inputs) + f'layer {{ name: "it" type: "{name}" {bottoms} {tops} {fields} }}')
             if "phase: TRAIN" in example.fields:
                 continue
             blobs = {f"b{i}": torch.as_tensor(bottom) for i, bottom in enumerate(example.bottoms)}

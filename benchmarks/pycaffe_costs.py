@@ -1,7 +1,7 @@
 """pycaffe beside the package's own Net and Solver: passes, training in steps of one, and the import.
 
-    python benchmarks/bench_pycaffe.py                    # on the CPU; --gpu: on the first CUDA device
-    python benchmarks/bench_pycaffe.py --only steps --rounds 21
+    python benchmarks/pycaffe_costs.py                    # on the CPU; --gpu: on the first CUDA device
+    python benchmarks/pycaffe_costs.py --only steps --rounds 21
 
 forward: ``net.forward()`` over blobs beside the Module under ``torch.no_grad()`` and as it is called in training (with
 autograd's record).  steps: 200 times ``step(1)`` beside ``step(200)``, LeNet with batches of 64.  import: milliseconds
