@@ -8,7 +8,13 @@ from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.indices import to_indices
 from caffe_compat.layers.shared.log_loss import floored_log_loss
-from caffe_compat.layers.shared.loss import check_same_batch, normalization_mode, normalizer, random_normalization
+from caffe_compat.layers.shared.loss import (
+    check_same_batch,
+    deployed_softmax,
+    normalization_mode,
+    normalizer,
+    random_normalization,
+)
 from caffe_compat.proto import caffe_pb2
 
 
@@ -69,10 +75,7 @@ class SoftmaxWithLossOHEM(Layer):
         return {1: scores[self.axis % len(scores)]}
 
     def deploy_form(self) -> caffe_pb2.LayerParameter:
-        form = caffe_pb2.LayerParameter(name="prob", type="Softmax", bottom=self.param.bottom[:1], top=["prob"])
-        if self.param.HasField("softmax_param"):
-            form.softmax_param.CopyFrom(self.param.softmax_param)
-        return form
+        return deployed_softmax(self.param)
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

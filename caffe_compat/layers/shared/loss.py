@@ -35,3 +35,11 @@ def normalizer(mode: str, outer: int, inner: int, valid: Tensor) -> Tensor:
 def random_normalization(dice: Dice) -> str:
     """A field of LossParameter for ``Layer.example``."""
     return f"normalization: {dice.pick('FULL', 'VALID', 'BATCH_SIZE', 'NONE')}"
+
+
+def deployed_softmax(param: caffe_pb2.LayerParameter) -> caffe_pb2.LayerParameter:
+    """The Softmax that stands for a loss over one, in a net that is deployed."""
+    form = caffe_pb2.LayerParameter(name="prob", type="Softmax", bottom=param.bottom[:1], top=["prob"])
+    if param.HasField("softmax_param"):
+        form.softmax_param.CopyFrom(param.softmax_param)
+    return form
