@@ -16,18 +16,13 @@ from caffe_compat.data.voc_annotation import read_label_map
 from caffe_compat.errors import DataError
 from caffe_compat.progress import show_progress
 from caffe_compat.solver.log import ConvertImagesetLog
-from caffe_compat.tools._values import int32, whole
-from caffe_compat.tools.convert_imageset import LINES_EVERY, shuffled
+from caffe_compat.tools._values import int32
+from caffe_compat.tools.convert_imageset import LINES_EVERY, add_record_arguments, shuffled
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of SSD's tool, --seed and --threads."""
-    parser.add_argument("root_folder", metavar="ROOTFOLDER/", help="what is put before each file name")
-    parser.add_argument("list_file", metavar="LISTFILE", help="lines of `image annotation`")
-    parser.add_argument("db_name", metavar="DB_NAME", help="the database to make")
-    parser.add_argument("--gray", action="store_true", help="treat images as grayscale ones")
-    parser.add_argument("--shuffle", action="store_true", help="randomly shuffle the images")
-    parser.add_argument("--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database")
+    add_record_arguments(parser, "image annotation")
     parser.add_argument(
         "--anno_type",
         default="classification",
@@ -39,13 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check_label", action="store_true", help="check that no name is in the map twice")
     parser.add_argument("--min_dim", type=int32, default=0, metavar="N", help="least side images are enlarged to")
     parser.add_argument("--max_dim", type=int32, default=0, metavar="N", help="largest side images are made smaller to")
-    parser.add_argument("--resize_width", type=int32, default=0, metavar="N", help="width images are resized to")
-    parser.add_argument("--resize_height", type=int32, default=0, metavar="N", help="height images are resized to")
-    parser.add_argument("--check_size", action="store_true", help="check that all images have the same size")
-    parser.add_argument("--encoded", action="store_true", help="store the image files instead of pixels")
-    parser.add_argument("--encode_type", default="", metavar="TYPE", help="store as files of this type (png, jpg, ...)")
-    parser.add_argument("--seed", type=whole(0, 2**32 - 1), help="seed of the shuffle; by default a new one each time")
-    parser.add_argument("--threads", type=whole(1), help="threads that decode; by default as many as cores")
 
 
 def run(args: argparse.Namespace) -> int:

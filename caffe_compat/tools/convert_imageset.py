@@ -21,8 +21,13 @@ LINES_EVERY = 1000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Caffe's flags, --seed and --threads."""
+    add_record_arguments(parser, "file label")
+
+
+def add_record_arguments(parser: argparse.ArgumentParser, line: str) -> None:
+    """What every command takes that makes records of images; ``line``: the form of the list's lines."""
     parser.add_argument("root_folder", metavar="ROOTFOLDER/", help="what is put before each file name")
-    parser.add_argument("list_file", metavar="LISTFILE", help="lines of `file label`")
+    parser.add_argument("list_file", metavar="LISTFILE", help=f"lines of `{line}`")
     parser.add_argument("db_name", metavar="DB_NAME", help="the database to make")
     parser.add_argument("--gray", action="store_true", help="treat images as grayscale ones")
     parser.add_argument("--shuffle", action="store_true", help="randomly shuffle the images")
