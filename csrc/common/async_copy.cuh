@@ -32,6 +32,15 @@ __device__ __forceinline__ void copy_16_bytes_again(char* to, const void* from, 
                : "memory");
 }
 
+// 4, 8 or 16 aligned bytes, for the thread that copies alone.
+template <int bytes>
+__device__ __forceinline__ void copy_bytes(char* to, const void* from, bool inside) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(address), "l"(from),
+               "n"(bytes), "r"(inside ? bytes : 0)
+               : "memory");
+}
+
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }

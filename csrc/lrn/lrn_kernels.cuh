@@ -63,7 +63,7 @@ template <typename T, int V, int reach>
 void launch_backward_walk(const T* dy, const T* x, T* dx, const LrnShape& s,
                           const LrnConstants<compute_t<T>>& c, cudaStream_t stream) {
   const ChannelWalk walk = make_walk(s, V);
-  constexpr int step = V == 1 && reach == 2 ? 4 : V == 1 ? 2 : 1;
+  constexpr int step = V > 1 ? 1 : reach == 2 && sizeof(T) <= 4 ? 4 : 2;
   auto kernel = lrn_backward_walk<T, V, reach, step>;
   CAFFE_COMPAT_LAUNCH(kernel, dim3(walk.blocks(kThreads)), kThreads, stream, dy, x, dx, walk, c);
 }

@@ -1,6 +1,8 @@
 // LRN across channels, NCHW, windows of 3 and 5: a thread walks down the channels of V pixels with
 // the window in registers, so that each element is loaded once (and a few twice, where one walk
-// ends and the next begins).
+// ends and the next begins).  What the next steps need is on its way to shared memory meanwhile: an
+// SM hides the latency of an H100's memory with some 25 KB on the way, and registers hold too
+// little where planes of an odd number of pixels allow loads of one element only.
 //
 // Forward, with a reach of 2, one channel a step:
 //
@@ -18,6 +20,7 @@
 //     step c                              ^ from dy[c+2], loaded    ^ loaded        dx[c] stored
 #pragma once
 
+#include "common/async_copy.cuh"
 #include "lrn/lrn_device.cuh"
 
 namespace caffe_compat {
@@ -45,6 +48,13 @@ __device__ __forceinline__ bool find_walk(const ChannelWalk& w, int64_t block, i
   return column < w.columns;
 }
 
+__device__ __forceinline__ int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Behind the last channel of the piece that begins with `first`.
+__device__ __forceinline__ int64_t walk_end(const ChannelWalk& w, int64_t first) {
+  return smaller(first + w.channels_each, w.channels);
+}
+
 // Channel `c` of this thread's pixels, zero outside.
 template <int V, typename T>
 __device__ __forceinline__ void load_channel(const T* x, const ChannelWalk& w, int64_t base,
@@ -57,29 +67,112 @@ __device__ __forceinline__ void load_channel(const T* x, const ChannelWalk& w, i
   }
 }
 
+// Steps that have a place in shared memory: one is in use, the others are on their way.
+constexpr int kStages = 4;
+
+// Whether a load of V elements is one that cp.async can do.
+template <typename T, int V>
+constexpr bool kCopiesAhead = sizeof(T) * V >= 4;
+
+// The channels of a tensor that a walk reads, in order, `step` at a time.  Each thread has its own
+// places in `ring` (kRingSize elements), so that no barrier is needed.
+template <typename T, int V, int step>
+class ChannelReader {
+ public:
+  using Vector = AlignedVector<T, V>;
+  static constexpr int kRingSize = kCopiesAhead<T, V> ? kStages * step * kThreads : 1;
+
+  // Channels from `next` on, zero from `end` on; `base` as find_walk gives it.
+  __device__ __forceinline__ ChannelReader(Vector* ring, const T* x, const ChannelWalk& w,
+                                           int64_t base, int64_t next, int64_t end)
+      : own_(ring + threadIdx.x),
+        from_(x + base + next * w.pixels),
+        pixels_(w.pixels),
+        left_(static_cast<int>(end - next)) {}
+
+  // Sends the next step on its way, to places that are not in use.
+  __device__ __forceinline__ void fetch() {
+    if constexpr (kCopiesAhead<T, V>) {
+#pragma unroll
+      for (int j = 0; j < step; ++j) {
+        char* to = reinterpret_cast<char*>(own_ + (fetched_ * step + j) * kThreads);
+        copy_bytes<sizeof(Vector)>(to, from_, left_ > j);
+        from_ += pixels_;
+      }
+      left_ -= step;
+      fetched_ = (fetched_ + 1) % kStages;
+    }
+  }
+
+  // The next channel, which has arrived.
+  __device__ __forceinline__ void read(compute_t<T> (&to)[V]) {
+    if constexpr (kCopiesAhead<T, V>) {
+      load<V>(reinterpret_cast<const T*>(own_ + read_ * kThreads), to);
+      read_ = (read_ + 1) % (kStages * step);
+    } else {
+#pragma unroll
+      for (int v = 0; v < V; ++v) to[v] = 0;
+      if (left_ > 0) load<V>(from_, to);
+      --left_;
+      from_ += pixels_;
+    }
+  }
+
+ private:
+  Vector* own_;
+  const T* from_;
+  int64_t pixels_;
+  int left_, fetched_ = 0, read_ = 0;
+};
+
+// Before the first step.
+template <typename... Readers>
+__device__ __forceinline__ void fetch_first_steps(Readers&... readers) {
+#pragma unroll
+  for (int stage = 0; stage < kStages - 1; ++stage) {
+    (readers.fetch(), ...);
+    commit_copies();
+  }
+}
+
+// Before each step: waits for it, and sends the one on its way that is kStages - 1 ahead, to the
+// places of the step before.
+template <typename... Readers>
+__device__ __forceinline__ void turn_to_next_step(Readers&... readers) {
+  wait_for_copies<kStages - 2>();
+  (readers.fetch(), ...);
+  commit_copies();
+}
+
 template <typename T, int V, int reach, int step>
 __global__ void __launch_bounds__(kThreads)
     lrn_forward_walk(const T* __restrict__ x, T* __restrict__ y, ChannelWalk w,
                      LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
+  using Reader = ChannelReader<T, V, step>;
   constexpr int carried = 2 * reach;
+  CAFFE_COMPAT_SHARED(typename Reader::Vector, ring, Reader::kRingSize);
   int64_t first, base;
   if (!find_walk<V>(w, blockIdx.x, blockDim.x, threadIdx.x, first, base)) return;
-  const int64_t last = first + w.channels_each < w.channels ? first + w.channels_each : w.channels;
+  const int64_t last = walk_end(w, first), end = smaller(last + reach, w.channels);
+  Reader reader(ring, x, w, base, first + reach, end);
+  fetch_first_steps(reader);
 
   A window[carried + step][V];  // channels from channel - reach on
 #pragma unroll
   for (int j = 0; j < carried; ++j) load_channel<V>(x, w, base, first - reach + j, window[j]);
-  for (int64_t channel = first; channel < last; channel += step) {
+  T* to = y + base + first * w.pixels;
+  for (int left = static_cast<int>(last - first); left > 0; left -= step) {
+    turn_to_next_step(reader);
 #pragma unroll
-    for (int j = 0; j < step; ++j)
-      load_channel<V>(x, w, base, channel + reach + j, window[carried + j]);
+    for (int j = 0; j < step; ++j) reader.read(window[carried + j]);
 #pragma unroll
     for (int j = 0; j < step; ++j) {
       A out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) out[v] = normalise<reach>(&window[j][v], V, c);
-      if (channel + j < last) store<V>(out, y + base + (channel + j) * w.pixels);
+      if (j < left) store<V>(out, to);
+      to += w.pixels;
     }
 #pragma unroll
     for (int j = 0; j < carried; ++j) {
@@ -163,27 +256,42 @@ struct BackwardWalk {
   }
 };
 
+// Blocks that an SM should hold: of one element a load, half as many threads as it can.
+template <typename T, int V>
+constexpr int kBackwardBlocks = V == 1 && sizeof(T) <= 4 ? 4 : 1;
+
 template <typename T, int V, int reach, int step>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V>)
     lrn_backward_walk(const T* __restrict__ dy, const T* __restrict__ x, T* __restrict__ dx,
                       ChannelWalk w, LrnConstants<compute_t<T>> c) {
   using A = compute_t<T>;
+  using Reader = ChannelReader<T, V, step>;
+  CAFFE_COMPAT_SHARED(typename Reader::Vector, x_ring, Reader::kRingSize);
+  CAFFE_COMPAT_SHARED(typename Reader::Vector, dy_ring, Reader::kRingSize);
   int64_t first, base;
   if (!find_walk<V>(w, blockIdx.x, blockDim.x, threadIdx.x, first, base)) return;
-  const int64_t last = first + w.channels_each < w.channels ? first + w.channels_each : w.channels;
-  const auto read_x = [&](int64_t q, A(&to)[V]) { load_channel<V>(x, w, base, q, to); };
-  const auto read_dy = [&](int64_t q, A(&to)[V]) { load_channel<V>(dy, w, base, q, to); };
+  const int64_t last = walk_end(w, first);
+  Reader next_x(x_ring, x, w, base, first + 2 * reach, smaller(last + 2 * reach, w.channels));
+  Reader next_dy(dy_ring, dy, w, base, first + reach, smaller(last + reach, w.channels));
+  fetch_first_steps(next_x, next_dy);
 
   BackwardWalk<A, V, reach, step> walk;
-  walk.start(first, read_x, read_dy, c);
-  for (int64_t channel = first; channel < last; channel += step) {
-    walk.take(channel, read_x, read_dy, c);
+  walk.start(
+      first, [&](int64_t q, A(&to)[V]) { load_channel<V>(x, w, base, q, to); },
+      [&](int64_t q, A(&to)[V]) { load_channel<V>(dy, w, base, q, to); }, c);
+  T* to = dx + base + first * w.pixels;
+  for (int left = static_cast<int>(last - first); left > 0; left -= step) {
+    turn_to_next_step(next_x, next_dy);
+    walk.take(
+        0, [&](int64_t, A(&to)[V]) { next_x.read(to); },
+        [&](int64_t, A(&to)[V]) { next_dy.read(to); }, c);
 #pragma unroll
     for (int j = 0; j < step; ++j) {
       A out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) out[v] = walk.give(j, v, c);
-      if (channel + j < last) store<V>(out, dx + base + (channel + j) * w.pixels);
+      if (j < left) store<V>(out, to);
+      to += w.pixels;
     }
     walk.move_on();
   }

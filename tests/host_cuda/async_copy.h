@@ -7,11 +7,16 @@
 namespace caffe_compat {
 
 inline void copy_16_bytes(char* to, const void* from, bool inside) {
-  host_cuda::Machine::get().copy_async(to, from, inside);
+  host_cuda::Machine::get().copy_async(to, from, 16, inside);
 }
 
 inline void copy_16_bytes_again(char* to, const void* from, bool inside) {
   copy_16_bytes(to, from, inside);
+}
+
+template <int bytes>
+void copy_bytes(char* to, const void* from, bool inside) {
+  host_cuda::Machine::get().copy_async(to, from, bytes, inside);
 }
 
 inline void commit_copies() { host_cuda::Machine::get().commit_copies(); }

@@ -86,12 +86,13 @@ enum class State { kReady, kAtBlockBarrier, kAtWarpBarrier, kDone };
 struct Copy {
   char* to;
   const char* from;
+  size_t bytes;
 
   void finish() const {
     if (from == nullptr) {
-      std::memset(to, 0, 16);
+      std::memset(to, 0, bytes);
     } else {
-      std::memcpy(to, from, 16);
+      std::memcpy(to, from, bytes);
     }
   }
 };
@@ -168,9 +169,9 @@ class Machine {
   }
 
   // cp.async: the copy happens now, or when its group is waited for.
-  void copy_async(char* to, const void* from, bool inside) {
-    const Copy copy{to, inside ? static_cast<const char*>(from) : nullptr};
-    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(copy.from)) % 16 != 0) {
+  void copy_async(char* to, const void* from, size_t bytes, bool inside) {
+    const Copy copy{to, inside ? static_cast<const char*>(from) : nullptr, bytes};
+    if ((reinterpret_cast<uintptr_t>(to) | reinterpret_cast<uintptr_t>(copy.from)) % bytes != 0) {
       fail("a misaligned cp.async");
     }
     if (random() % 4 == 0) {

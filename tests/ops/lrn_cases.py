@@ -27,6 +27,8 @@ LRN_CASES = [
     LrnCase((1, 16, 13, 13), alpha=1e-4),  # odd plane: no aligned 16-byte access
     LrnCase((1, 5, 16, 16)),  # aligned, more than one tile
     LrnCase((3, 20, 1, 1)),
+    LrnCase((1, 75, 3, 3)),  # several walks of many steps each
+    LrnCase((1, 53, 2, 4), local_size=3),
     LrnCase((0, 4, 3, 3)),  # no images
     LrnCase((1, 40, 2, 2), local_size=15, alpha=3.0),
     LrnCase((2, 3, 6, 7), local_size=3, norm_region="WITHIN_CHANNEL"),
