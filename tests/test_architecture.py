@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ["errors", "atomic_file", "file_lock", "extension", "proto", "random", "precision", "progress", "memory"]
 ROOMS += [
+    "lazy",
     "thread_limit",
     "glog_settings",
     "onnx_graph",

@@ -88,6 +88,41 @@ def test_every_help_has_examples_that_the_command_takes(name: str) -> None:
         parser.parse_args(from_gflags(parser, words)[0])
 
 
+@pytest.mark.parametrize("name", commands())
+def test_every_help_says_the_true_defaults(name: str) -> None:
+    tool = importlib.import_module(module_of(name) or "")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    if not hasattr(tool, "add_arguments"):
+        return
+    add_arguments(parser, tool)
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list of its options)
+        if action.default == argparse.SUPPRESS:
+            continue
+        # A word that is a choice or a number; other words tell what happens without the flag, whose default is none.
+        said = re.findall(r"[Dd]efault:? ([\w./-]+)", action.help or "")
+        values = [word for word in said if re.fullmatch(r"[\d.e-]+", word) or word in (action.choices or ())]
+        true = str(action.default).removesuffix(".0") if action.default else None
+        place = f"{name} {'/'.join(action.option_strings) or action.dest}: {action.help}"
+        if values:
+            assert values == [true or "0"], place
+        elif true:
+            assert true in said, f"{place}; the default is {true}"
+
+
+def test_help_waits_for_no_torch() -> None:
+    words = [["--help"], ["--version"], ["help", "train"], ["trian"], ["train", "--solvr=a"], ["completion", "bash"]]
+    words += [[name, "--help"] for name in commands()]
+    code = (
+        "import sys\nfrom caffe_compat.cli import main\n"
+        f"for words in {words}:\n"
+        "    try: main(words)\n"
+        "    except SystemExit: pass\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["train", "--solver=a", "--wings=2"], ["caffe", "fly"]])
 def test_wrong_usage_is_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2

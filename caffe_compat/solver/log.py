@@ -15,11 +15,10 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from caffe_compat.errors import printable
 from caffe_compat.glog_settings import SETTINGS
-from caffe_compat.solver.average_precision import Precision
 from caffe_compat.solver.events import (
     DoneEvent,
     Event,
@@ -31,6 +30,9 @@ from caffe_compat.solver.events import (
     TrainEvent,
 )
 from caffe_compat.solver.metrics import Sink
+
+if TYPE_CHECKING:
+    from caffe_compat.solver.average_precision import Precision
 
 
 class Score(NamedTuple):
@@ -269,7 +271,7 @@ class Log(Glog):
         self._emit(TestEvent, iteration, net=net, loss=loss, outputs=_as_dict(scores))
 
     def test_detection(
-        self, iteration: int, net: int, loss: float | None, found: dict[str, Precision], *, per_class: bool
+        self, iteration: int, net: int, loss: float | None, found: "dict[str, Precision]", *, per_class: bool
     ) -> None:
         """A test pass of SSD's ``eval_type: detection`` has ended: the mean average precision of each output."""
         if loss is not None:
