@@ -57,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"caffe-compat: unknown command {printable(words[0])!r}; {hint}", file=sys.stderr)
         return USAGE_ERROR
     try:
+        if SETTINGS.unread:
+            SETTINGS.set_from_environment()
         rest = _take_glog_flags(rest)
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning

@@ -18,6 +18,7 @@ ROOMS += [
     "lazy",
     "thread_limit",
     "glog_settings",
+    "glog",
     "onnx_graph",
     "ops",
     "layers",

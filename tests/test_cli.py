@@ -12,9 +12,8 @@ from typing import Never
 
 import pytest
 
-from caffe_compat import cli, glog_settings
+from caffe_compat import cli, glog, glog_settings
 from caffe_compat.cli import add_arguments, commands, from_gflags, main, module_of
-from caffe_compat.solver import log
 from caffe_compat.tools import train
 
 ROOT = Path(__file__).parent.parent
@@ -269,7 +268,7 @@ def test_flags_in_any_order_and_glogs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(glog_settings, "SETTINGS", glog_settings.GlogSettings())
-    for module in (cli, log):
+    for module in (cli, glog):
         monkeypatch.setattr(module, "SETTINGS", glog_settings.SETTINGS)
     (tmp_path / "logs").mkdir()
     (tmp_path / "s.prototxt").write_text(SOLVER)
@@ -281,6 +280,16 @@ def test_flags_in_any_order_and_glogs(
     assert bool(files) == any("log_dir" in word for word in words)
     assert all("Iteration 1 (" in file.read_text() for file in files)
     glog_settings.SETTINGS.close()
+
+
+def test_a_variable_of_glogs_that_cannot_be_is_one_line() -> None:
+    environment = {**os.environ, "GLOG_minloglevel": "x"}
+    command = [sys.executable, "-m", "caffe_compat.cli", "inspect_db", "absent"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "caffe-compat inspect_db: minloglevel is 'x'; expected a severity from 0 (all lines) to 3\n",
+    )
 
 
 def test_glog_flags_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ caffe-compat compute_image_mean train_lmdb mean.binaryproto
 import argparse
 
 from caffe_compat.atomic_file import check_target
-from caffe_compat.solver.log import ComputeImageMeanLog
+from caffe_compat.tools._log import ComputeImageMeanLog
 from caffe_compat.tools._values import whole
 
 _LINES_EVERY = 10000

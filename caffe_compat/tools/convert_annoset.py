@@ -9,7 +9,7 @@ import argparse
 from functools import partial
 
 from caffe_compat.errors import DataError
-from caffe_compat.solver.log import ConvertImagesetLog
+from caffe_compat.tools._log import ConvertImagesetLog
 from caffe_compat.tools._values import int32
 from caffe_compat.tools.convert_imageset import LINES_EVERY, add_record_arguments, shuffled
 

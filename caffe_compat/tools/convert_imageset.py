@@ -11,7 +11,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from caffe_compat.errors import DataError
-from caffe_compat.solver.log import ConvertImagesetLog
+from caffe_compat.tools._log import ConvertImagesetLog
 from caffe_compat.tools._values import int32, whole
 
 if TYPE_CHECKING:

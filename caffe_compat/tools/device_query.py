@@ -7,7 +7,7 @@ caffe-compat device_query --gpu 0 --json
 import argparse
 import json
 
-from caffe_compat.solver.log import DeviceQueryLog
+from caffe_compat.tools._log import DeviceQueryLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from caffe_compat.errors import DataError, NetError
-from caffe_compat.solver.log import ExtractFeaturesLog
+from caffe_compat.tools._log import ExtractFeaturesLog
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 from caffe_compat.tools._values import whole
 

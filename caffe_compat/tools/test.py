@@ -7,7 +7,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from caffe_compat.errors import NetError
-from caffe_compat.solver.log import CaffeTestLog, Score
+from caffe_compat.solver.log import Score
+from caffe_compat.tools._log import CaffeTestLog
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 from caffe_compat.tools._values import int32
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from caffe_compat.errors import NetError
-from caffe_compat.solver.log import CaffeTimeLog
+from caffe_compat.tools._log import CaffeTimeLog
 from caffe_compat.tools._net_arguments import (
     add_python_layers_argument,
     add_shape_argument,

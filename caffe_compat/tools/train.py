@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from caffe_compat.errors import CaffeCompatError, SolverError, one_line
 from caffe_compat.precision import PRECISIONS
-from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
 from caffe_compat.solver.signals import ACTIONS, SignalActions
 from caffe_compat.tools._extensions import load_extensions
+from caffe_compat.tools._log import CaffeTrainLog
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 from caffe_compat.tools._values import int32, phase_or_none, whole
 
