@@ -1,11 +1,13 @@
 """Caffe's nets, weights, solvers and data, run faithfully and fast in PyTorch.
 
 Public names are loaded on first use, so that ``caffe_compat.proto`` and the readers of files
-work without importing torch.
+work without importing torch.  The logger ``caffe_compat`` has its handler from here on: see ``caffe_compat.glog``.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from caffe_compat import glog
 
 if TYPE_CHECKING:
     from caffe_compat.errors import CaffeCompatError, DataError, NetError, ProtoError, SolverError
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from caffe_compat.solver import Rule, Solver, register_rule
 
 __version__ = "0.2.0"
+glog.set_up()
 
 _HOME = {
     "CaffeCompatError": "errors",

@@ -13,12 +13,10 @@ import difflib
 import importlib
 import re
 import sys
-import tomllib
 import traceback
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -59,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"caffe-compat: unknown command {printable(words[0])!r}; {hint}", file=sys.stderr)
         return USAGE_ERROR
     try:
+        if SETTINGS.unread:
+            SETTINGS.set_from_environment()
         rest = _take_glog_flags(rest)
         with warnings.catch_warnings():
             warnings.showwarning = _print_warning
@@ -147,6 +147,9 @@ def _added() -> dict[str, str]:
 
     In a checkout that is not installed, or was before it had them, those of its pyproject.toml count too.
     """
+    import tomllib
+    from importlib.metadata import entry_points  # late: they take a third of the time of a --help
+
     project = Path(tools.__path__[0]).parent.parent / "pyproject.toml"
     found: dict[str, str] = {}
     if project.is_file():

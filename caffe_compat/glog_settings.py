@@ -3,9 +3,7 @@
 They come from the environment (GLOG_minloglevel, GLOG_logtostderr, GLOG_log_dir) or from flags of the same names.
 """
 
-import getpass
 import os
-import socket
 import sys
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,10 +35,13 @@ class GlogSettings:
     least: int = 0
     folder: str = ""
     only_stderr: bool = False
+    unread: bool = False  # whether the environment is still to be read
     _files: dict[str, TextIO] = field(default_factory=dict)
 
     def set(self, name: str, value: str) -> None:
         """Set one of ``FLAGS``; CaffeCompatError for a value that it does not take."""
+        if self.unread:  # what is set now wins over the environment
+            self.set_from_environment()
         if name == "minloglevel":
             if not value.strip().isdigit():
                 raise CaffeCompatError(f"minloglevel is {value!r}; expected a severity from 0 (all lines) to 3")
@@ -54,7 +55,8 @@ class GlogSettings:
         self.close()
 
     def set_from_environment(self) -> None:
-        """Take what GLOG_... variables say."""
+        """Take what GLOG_... variables say; CaffeCompatError for a value that cannot be."""
+        self.unread = False
         for name in FLAGS:
             value = os.environ.get(f"GLOG_{name}")
             if value:
@@ -62,6 +64,8 @@ class GlogSettings:
 
     def write(self, line: str, stream: TextIO) -> None:
         """Write a whole line, which starts with its severity, to ``stream`` and the files."""
+        if self.unread:
+            self.set_from_environment()
         severity = SEVERITIES.index(line[0])
         if severity < self.least:
             return
@@ -76,6 +80,9 @@ class GlogSettings:
     def _file(self, letter: str) -> TextIO:
         """glog's file for lines of a severity and above, made at the first of them, with a link of a fixed name."""
         if letter not in self._files:
+            import getpass  # late: few write files
+            import socket
+
             program, name = Path(sys.argv[0]).stem or "caffe", _NAMES[letter]
             now = datetime.now()
             who = f"{socket.gethostname()}.{getpass.getuser()}"
@@ -98,6 +105,5 @@ class GlogSettings:
         self._files.clear()
 
 
-#: of this process
-SETTINGS = GlogSettings()
-SETTINGS.set_from_environment()
+#: of this process; the environment is read when the first line is written, so that an import never fails
+SETTINGS = GlogSettings(unread=True)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 _current = "fp32"
@@ -49,6 +50,8 @@ def use_precision(name: str) -> Iterator[None]:
 @contextmanager
 def switched(tf32: bool) -> Iterator[None]:
     """PyTorch's switches for float32 convolutions and matrix products on CUDA, set for the block and put back."""
+    import torch
+
     cudnn: Any = torch.backends.cudnn  # whose attributes are made at run time
     matmul: Any = torch.backends.cuda.matmul
     before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision
@@ -63,22 +66,26 @@ def switched(tf32: bool) -> Iterator[None]:
         cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision, matmul.fp32_precision = before
 
 
-def autocast(device: torch.device, name: str | None = None) -> torch.autocast:
+def autocast(device: "torch.device", name: str | None = None) -> "torch.autocast":
     """The context for a forward pass in precision ``name`` (None: that in force): bfloat16 for ``bf16``, else none.
 
     Inside, convolutions and inner products take and give bfloat16 (sums in float32) from float32 parameters; pooling,
     LRN and the like keep the type of their blob and compute in float32 (on the CPU, where they have no 16-bit form,
     convolution with groups and LRN stay in float32).
     """
+    import torch
+
     return torch.autocast(device.type, torch.bfloat16, enabled=(name or precision()) == "bf16")
 
 
-def keep_losses_in_float32(layers: Iterable[nn.Module]) -> None:
+def keep_losses_in_float32(layers: Iterable["nn.Module"]) -> None:
     """Give the loss layers among ``layers`` float32 (or wider) bottoms, whatever autocast made of them."""
     for layer in layers:
         if getattr(layer, "is_loss", False):
             layer.register_forward_pre_hook(_widen)
 
 
-def _widen(layer: nn.Module, bottoms: tuple[Any, ...]) -> tuple[Tensor, ...]:
+def _widen(layer: "nn.Module", bottoms: tuple[Any, ...]) -> "tuple[Tensor, ...]":
+    import torch
+
     return tuple(x.float() if x.dtype in (torch.bfloat16, torch.float16) else x for x in bottoms)

@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 
 from caffe_compat.tools._values import whole
-from reproduce.imagenet.prepare import Preparation, prepare_imagenet
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,6 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare; returns the exit status, 1 when a list differs from the authors'."""
+    from reproduce.imagenet.prepare import Preparation, prepare_imagenet
+
     job = Preparation(
         root=args.root,
         out=args.out,

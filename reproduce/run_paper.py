@@ -17,18 +17,20 @@ if __name__ == "__main__" and not __package__:
 import errno
 import sys
 
-from rich.console import Console
-
 from caffe_compat.errors import CaffeCompatError, printable
-from reproduce.dry_run import show_plan
-from reproduce.experiment import run
-from reproduce.options import parse
-from reproduce.runners import NetworksFailed
 
 
 def main(arguments: list[str] | None = None) -> int:
     """0; 2 for wrong input or a full disk, 1 for networks whose processes died, 130 for Ctrl-C."""
+    from reproduce.options import parse  # late: a shell's completion reads this module for its name only
+
     options = parse(arguments, __doc__)
+    from rich.console import Console  # later still: --help does not need the rest
+
+    from reproduce.dry_run import show_plan
+    from reproduce.experiment import run
+    from reproduce.runners import NetworksFailed
+
     console = Console(soft_wrap=True)
     try:
         if options.dry_run:

@@ -15,8 +15,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 ROOMS = ["errors", "atomic_file", "file_lock", "extension", "proto", "random", "precision", "progress", "memory"]
 ROOMS += [
+    "lazy",
     "thread_limit",
     "glog_settings",
+    "glog",
     "onnx_graph",
     "ops",
     "layers",

@@ -12,9 +12,8 @@ from typing import Never
 
 import pytest
 
-from caffe_compat import cli, glog_settings
+from caffe_compat import cli, glog, glog_settings
 from caffe_compat.cli import add_arguments, commands, from_gflags, main, module_of
-from caffe_compat.solver import log
 from caffe_compat.tools import train
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +85,41 @@ def test_every_help_has_examples_that_the_command_takes(name: str) -> None:
         parser = argparse.ArgumentParser(allow_abbrev=False)
         add_arguments(parser, tool)
         parser.parse_args(from_gflags(parser, words)[0])
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_help_says_the_true_defaults(name: str) -> None:
+    tool = importlib.import_module(module_of(name) or "")
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    if not hasattr(tool, "add_arguments"):
+        return
+    add_arguments(parser, tool)
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list of its options)
+        if action.default == argparse.SUPPRESS:
+            continue
+        # A word that is a choice or a number; other words tell what happens without the flag, whose default is none.
+        said = re.findall(r"[Dd]efault:? ([\w./-]+)", action.help or "")
+        values = [word for word in said if re.fullmatch(r"[\d.e-]+", word) or word in (action.choices or ())]
+        true = str(action.default).removesuffix(".0") if action.default else None
+        place = f"{name} {'/'.join(action.option_strings) or action.dest}: {action.help}"
+        if values:
+            assert values == [true or "0"], place
+        elif true:
+            assert true in said, f"{place}; the default is {true}"
+
+
+def test_help_waits_for_no_torch() -> None:
+    words = [["--help"], ["--version"], ["help", "train"], ["trian"], ["train", "--solvr=a"], ["completion", "bash"]]
+    words += [[name, "--help"] for name in commands()]
+    code = (
+        "import sys\nfrom caffe_compat.cli import main\n"
+        f"for words in {words}:\n"
+        "    try: main(words)\n"
+        "    except SystemExit: pass\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["train"], ["train", "--solver=a", "--wings=2"], ["caffe", "fly"]])
@@ -234,7 +268,7 @@ def test_flags_in_any_order_and_glogs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(glog_settings, "SETTINGS", glog_settings.GlogSettings())
-    for module in (cli, log):
+    for module in (cli, glog):
         monkeypatch.setattr(module, "SETTINGS", glog_settings.SETTINGS)
     (tmp_path / "logs").mkdir()
     (tmp_path / "s.prototxt").write_text(SOLVER)
@@ -246,6 +280,16 @@ def test_flags_in_any_order_and_glogs(
     assert bool(files) == any("log_dir" in word for word in words)
     assert all("Iteration 1 (" in file.read_text() for file in files)
     glog_settings.SETTINGS.close()
+
+
+def test_a_variable_of_glogs_that_cannot_be_is_one_line() -> None:
+    environment = {**os.environ, "GLOG_minloglevel": "x"}
+    command = [sys.executable, "-m", "caffe_compat.cli", "inspect_db", "absent"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "caffe-compat inspect_db: minloglevel is 'x'; expected a severity from 0 (all lines) to 3\n",
+    )
 
 
 def test_glog_flags_that_cannot_be(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,14 @@ def test_files(settings: GlogSettings, tmp_path: Path, monkeypatch: pytest.Monke
     assert len(list(tmp_path.iterdir())) == 6
 
 
+def test_what_is_set_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOG_minloglevel", "2")
+    settings = GlogSettings(unread=True)
+    settings.set("minloglevel", "1")
+    assert written(settings) == "".join(LINES[1:])
+    assert written(GlogSettings(unread=True)) == LINES[2]
+
+
 def test_the_environment(settings: GlogSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GLOG_minloglevel", "2")
     monkeypatch.setenv("GLOG_log_dir", str(tmp_path))

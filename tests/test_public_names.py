@@ -20,9 +20,9 @@ from reproduce import options
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "tests" / "golden" / "public_names.txt"
-ROOMS = ("data", "layers", "net", "ops", "proto", "pycaffe", "random", "solver")
+ROOMS = ("data", "glog", "layers", "net", "ops", "proto", "pycaffe", "random", "solver")
 #: what the root package imports for itself
-IMPORTED = {"Any", "TYPE_CHECKING", "import_module"}
+IMPORTED = {"Any", "TYPE_CHECKING", "import_module", "errors", "glog_settings"}
 
 
 def public_lines() -> list[str]:

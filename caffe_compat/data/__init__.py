@@ -3,8 +3,7 @@
 Public names are loaded on first use; those that read records work without torch.
 """
 
-from importlib import import_module
-from typing import Any
+from caffe_compat.lazy import lazy
 
 _HOME = {
     "Datum": "data.datum",
@@ -29,8 +28,4 @@ _HOME = {
 
 __all__ = list(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        return getattr(import_module(f"caffe_compat.{_HOME[name]}"), name)
-    raise AttributeError(f"module 'caffe_compat.data' has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _HOME)

@@ -182,7 +182,7 @@ def choose(
     path = measured or rule_of_thumb(
         operation, number_type, channels_last=channels_last, weight=weight, groups=window.groups
     )
-    log.info("convolution %s: %s (%s)", key, path, "measured" if measured else "rule of thumb")
+    log.debug("convolution %s: %s (%s)", key, path, "measured" if measured else "rule of thumb")
     _chosen[key] = path
     return path
 

@@ -1,7 +1,7 @@
 """pycaffe's ``init_log`` and ``log``: lines in glog's form."""
 
+from caffe_compat.glog import Glog
 from caffe_compat.glog_settings import SETTINGS
-from caffe_compat.solver.log import ScriptLog
 
 
 def init_log(level: int | None = None, stderr: bool = False) -> None:
@@ -14,4 +14,4 @@ def init_log(level: int | None = None, stderr: bool = False) -> None:
 
 def log(s: str) -> None:
     """Write a line of information."""
-    ScriptLog().said(s)
+    Glog().line("pycaffe.py:1", s)

@@ -4,11 +4,11 @@ from collections.abc import Collection, Sequence
 
 from caffe_compat.errors import NetError
 from caffe_compat.net import CopyReport, Net
-from caffe_compat.solver.log import Glog
+from caffe_compat.solver.log import WeightsLog
 
 
 def copy_weights(
-    net: Net, paths: Sequence[str], log: Glog, *, strict: bool = False, reshape: Collection[str] = ()
+    net: Net, paths: Sequence[str], log: WeightsLog, *, strict: bool = False, reshape: Collection[str] = ()
 ) -> None:
     """Copy from each file, the later ones over the earlier ones.
 

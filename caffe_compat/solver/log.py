@@ -1,25 +1,17 @@
-"""All lines of the log: glog lines worded as Caffe 1.0's, one method for each, and training's events beside them.
+"""A Solver's log: glog lines worded as Caffe 1.0's, one method for each, and training's events beside them.
 
 The words and their order are those that Caffe's log tools read.  ``Log(lines_of_2014=True)`` adds two kinds of lines
 in the form of 2014's Caffe, for the reader of the paper's authors: ``Iteration 20,  loss = 6.6`` (two blanks, so that
 Caffe 1.0's readers do not take it for the final loss) and ``Test score #0: 0.57``.
-
-``Log`` is what a Solver writes to.  The classes after it are the commands' own: Caffe's ``train``, ``test``, ``time``
-and ``device_query``, and its tools for images and features.
 """
 
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from caffe_compat.errors import printable
-from caffe_compat.glog_settings import SETTINGS
-from caffe_compat.solver.average_precision import Precision
+from caffe_compat.glog import Glog
 from caffe_compat.solver.events import (
     DoneEvent,
     Event,
@@ -32,6 +24,9 @@ from caffe_compat.solver.events import (
 )
 from caffe_compat.solver.metrics import Sink
 
+if TYPE_CHECKING:
+    from caffe_compat.solver.average_precision import Precision
+
 
 class Score(NamedTuple):
     """One number of an output blob; ``weight`` is its loss_weight (0: not a loss)."""
@@ -41,25 +36,8 @@ class Score(NamedTuple):
     weight: float = 0.0
 
 
-class Glog:
-    """Writes lines with glog's prefix; ``stream=None`` means the present stderr, ``enabled=False`` writes nothing."""
-
-    def __init__(self, stream: TextIO | None = None, *, enabled: bool = True) -> None:
-        self._stream = stream
-        self.enabled = enabled
-
-    def line(self, place: str, message: str, severity: str = "I", *, lines: str = "") -> None:
-        """One line; ``place`` is ``file.cpp:line`` in Caffe, ``severity`` one of I W E F.
-
-        ``message`` stays on its line whatever names are in it; ``lines`` (our own text) follows it as it is.
-        """
-        if not self.enabled:
-            return
-        message = "\t".join(map(printable, message.split("\t"))) + lines
-        place = printable(place)
-        stamp = datetime.now().strftime("%m%d %H:%M:%S.%f")
-        line = f"{severity}{stamp} {threading.get_native_id():5d} {place}] {message}\n"
-        SETTINGS.write(line, self._stream or sys.stderr)
+class WeightsLog(Glog):
+    """What becomes of a file of weights; the commands that take some say no more of it, a Solver does."""
 
     def finetuning(self, path: str) -> None:
         """Weights are about to be copied from a file; only a Solver says so."""
@@ -73,15 +51,7 @@ class Glog:
         self.line("weights.py:1", f"{path}: {differences}", severity="W")
 
 
-class ScriptLog(Glog):
-    """Lines of a script that uses pycaffe."""
-
-    def said(self, message: str) -> None:
-        """What the script says."""
-        self.line("pycaffe.py:1", message)
-
-
-class Log(Glog):
+class Log(WeightsLog):
     """The lines and events of a Solver, written as they happen.
 
     ``sinks`` get each event.  ``enabled=False`` silences lines and events (ranks other than 0).
@@ -269,7 +239,7 @@ class Log(Glog):
         self._emit(TestEvent, iteration, net=net, loss=loss, outputs=_as_dict(scores))
 
     def test_detection(
-        self, iteration: int, net: int, loss: float | None, found: dict[str, Precision], *, per_class: bool
+        self, iteration: int, net: int, loss: float | None, found: "dict[str, Precision]", *, per_class: bool
     ) -> None:
         """A test pass of SSD's ``eval_type: detection`` has ended: the mean average precision of each output."""
         if loss is not None:
@@ -345,215 +315,3 @@ def _as_dict(scores: list[Score]) -> dict[str, float | list[float]]:
     for score in scores:
         values.setdefault(score.name, []).append(score.value)
     return {name: own if len(own) > 1 else own[0] for name, own in values.items()}
-
-
-# -- Caffe's commands -------------------------------------------------------------------
-
-
-class CaffeTrainLog(Log):
-    """``caffe train``: the command's own lines around those of its Solver."""
-
-    def using_cpu(self) -> None:
-        """Training runs on the CPU."""
-        self.line("caffe.cpp:197", "Use CPU.")
-
-    def using_gpu(self, gpus: str, index: int, name: str) -> None:
-        """The devices that were asked for, and the one that this process trains on."""
-        self.line("caffe.cpp:204", f"Using GPUs {gpus}")
-        self.line("caffe.cpp:209", f"GPU {index}: {name}")
-
-    def resuming(self, path: Path) -> None:
-        """The snapshot that training continues from."""
-        self.line("caffe.cpp:234", f"Resuming from {path}")
-
-    def no_snapshot(self, prefix: str) -> None:
-        """Our own: ``--snapshot auto`` has found nothing."""
-        self.line("caffe.cpp:234", f"No whole snapshot {prefix}_iter_*: starting from the beginning")
-
-    def starting(self) -> None:
-        """The solver is about to run."""
-        self.line("caffe.cpp:239", "Starting Optimization")
-
-    def command_done(self) -> None:
-        """The solver has run."""
-        self.line("caffe.cpp:250", "Optimization Done.")
-
-
-class CaffeTestLog(Glog):
-    """``caffe test``."""
-
-    def using(self, gpu: int | None) -> None:
-        """The device; None is the CPU."""
-        self.line("caffe.cpp:275", _device(gpu))
-
-    def running(self, batches: int) -> None:
-        """How many batches there will be."""
-        self.line("caffe.cpp:281", f"Running for {batches} iterations.")
-
-    def batch(self, number: int, name: str, value: float) -> None:
-        """One output of one batch."""
-        self.line("caffe.cpp:304", f"Batch {number}, {name} = {value:g}")
-
-    def means(self, loss: float, scores: list[Score]) -> None:
-        """Mean loss and outputs of all batches."""
-        self.line("caffe.cpp:309", f"Loss: {loss:g}")
-        for score in scores:
-            self.line("caffe.cpp:321", format_score(score))
-
-
-class CaffeTimeLog(Glog):
-    """``caffe time``; times in ms."""
-
-    def using(self, gpu: int | None) -> None:
-        """The device; None is the CPU."""
-        self.line("caffe.cpp:341", _device(gpu))
-
-    def performing_forward(self) -> None:
-        """The first pass begins."""
-        self.line("caffe.cpp:352", "Performing Forward")
-
-    def performing_backward(self, loss: float) -> None:
-        """The first pass has got so far, with this loss."""
-        self.line("caffe.cpp:357", f"Initial loss: {loss:g}")
-        self.line("caffe.cpp:358", "Performing Backward")
-
-    def begins(self, iterations: int) -> None:
-        """How many passes will be measured."""
-        self.line("caffe.cpp:366", "*** Benchmark begins ***")
-        self.line("caffe.cpp:367", f"Testing for {iterations} iterations.")
-
-    def iteration(self, number: int, wall_ms: float) -> None:
-        """One pass, forward and backward; ``number`` counts from 1."""
-        self.line("caffe.cpp:395", f"Iteration: {number} forward-backward time: {wall_ms:g} ms.")
-
-    def layers(self, times: Iterable[tuple[str, float, float]]) -> None:
-        """(layer, mean of forward, mean of backward)."""
-        self.line("caffe.cpp:398", "Average time per layer: ")
-        for layer, forward_ms, backward_ms in times:
-            self.line("caffe.cpp:401", f"{layer:>10}\tforward: {forward_ms:g} ms.")
-            self.line("caffe.cpp:404", f"{layer:>10}\tbackward: {backward_ms:g} ms.")
-
-    def ends(self, forward_ms: float, backward_ms: float, *, total_ms: float, iterations: int) -> None:
-        """Means of a pass, and the time of all passes together."""
-        self.line("caffe.cpp:409", f"Average Forward pass: {forward_ms:g} ms.")
-        self.line("caffe.cpp:411", f"Average Backward pass: {backward_ms:g} ms.")
-        self.line("caffe.cpp:413", f"Average Forward-Backward: {total_ms / iterations:g} ms.")
-        self.line("caffe.cpp:415", f"Total Time: {total_ms:g} ms.")
-        self.line("caffe.cpp:416", "*** Benchmark ends ***")
-
-
-class DeviceQueryLog(Glog):
-    """``caffe device_query``."""
-
-    def querying(self, gpus: str) -> None:
-        """The devices that were asked for."""
-        self.line("caffe.cpp:138", f"Querying GPUs {gpus}")
-
-    def fact(self, label: str, value: object) -> None:
-        """One thing that is known of a device."""
-        self.line("common.cpp:220", f"{label:<31}{value}")
-
-
-def _device(gpu: int | None) -> str:
-    return "Use CPU." if gpu is None else f"Use GPU with device ID {gpu}"
-
-
-# -- Caffe's tools ----------------------------------------------------------------------
-
-
-class ExtractFeaturesLog(Glog):
-    """``extract_features``; Caffe's tool says most as errors, so that it is seen."""
-
-    def using(self, gpu: int | None) -> None:
-        """The device; None is the CPU."""
-        self.line("extract_features.cpp:54", "Using CPU" if gpu is None else "Using GPU", severity="E")
-
-    def opening(self, database: str) -> None:
-        """A database is about to be made."""
-        self.line("extract_features.cpp:134", f"Opening dataset {database}")
-
-    def extracting(self) -> None:
-        """The batches begin."""
-        self.line("extract_features.cpp:143", "Extracting Features", severity="E")
-
-    def extracted(self, images: int, blob: str) -> None:
-        """How many images a database has got."""
-        self.line(
-            "extract_features.cpp:178",
-            f"Extracted features of {images} query images for feature blob {blob}",
-            severity="E",
-        )
-
-    def done(self) -> None:
-        """All is written."""
-        self.line("extract_features.cpp:184", "Successfully extracted the features!", severity="E")
-
-
-class ConvertImagesetLog(Glog):
-    """``convert_imageset`` and SSD's ``convert_annoset``."""
-
-    def shuffling(self, seed: int) -> None:
-        """The order is drawn, from a seed that repeats it."""
-        self.line("convert_imageset.cpp:85", f"Shuffling data, --seed={seed}")
-
-    def total(self, images: int) -> None:
-        """How many images the list names."""
-        self.line("convert_imageset.cpp:88", f"A total of {images} images.")
-
-    def assuming_encoded(self) -> None:
-        """--encode_type without --encoded."""
-        self.line("convert_imageset.cpp:91", "encode_type specified, assuming encoded=true.")
-
-    def left_out(self, problem: Exception) -> None:
-        """An image that cannot be read."""
-        self.line("io.cpp:80", f"{problem}; left out", severity="E")
-
-    def odd_annotation(self, problem: str) -> None:
-        """Something in a file of boxes that is taken as it stands."""
-        self.line("io.cpp:274", problem, severity="W")
-
-    def progress(self, files: int) -> None:
-        """So many files so far."""
-        self.line("convert_imageset.cpp:144", f"Processed {files} files.")
-
-    def went_on(self, file: int) -> None:
-        """Our own: the first files were there from an interrupted run."""
-        self.line("convert_imageset.cpp:144", f"Went on at file {file} of an earlier, interrupted run.")
-
-    def done(self, files: int, skipped: int) -> None:
-        """All files, and how many of them could not be read."""
-        self.line("convert_imageset.cpp:151", f"Processed {files} files.")
-        if skipped:
-            self.line("convert_imageset.cpp:151", f"{skipped} files could not be read and are left out.", severity="W")
-
-
-class ComputeImageMeanLog(Glog):
-    """``compute_image_mean``."""
-
-    def other_backend(self, database: str, found: str) -> None:
-        """The database is not of the kind that --backend says."""
-        self.line("compute_image_mean.cpp:55", f"{database} is {found}, and is read as such", severity="W")
-
-    def starting(self) -> None:
-        """The first image is about to be read."""
-        self.line("compute_image_mean.cpp:77", "Starting iteration")
-
-    def progress(self, files: int) -> None:
-        """So many images so far."""
-        self.line("compute_image_mean.cpp:100", f"Processed {files} files.")
-
-    def done(self, files: int) -> None:
-        """All images."""
-        self.line("compute_image_mean.cpp:107", f"Processed {files} files.")
-
-    def writing(self, path: str) -> None:
-        """The file that is about to be written."""
-        self.line("compute_image_mean.cpp:114", f"Write to {path}")
-
-    def channels(self, count: int) -> None:
-        """How many channels the mean has."""
-        self.line("compute_image_mean.cpp:120", f"Number of channels: {count}")
-
-    def channel_mean(self, channel: int, mean: float) -> None:
-        """The mean of one channel over all pixels."""
-        self.line("compute_image_mean.cpp:125", f"mean_value channel [{channel}]: {mean:g}")

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from caffe_compat.errors import CaffeCompatError, seen_from
-from caffe_compat.proto import extend_schema
 
 
 def add_extension_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +31,11 @@ def add_extension_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_extensions(args: argparse.Namespace) -> None:
     """Make them known in this process; a process that a command starts must call this, too."""
-    for path in args.schema:
-        extend_schema(path)
+    if args.schema:
+        from caffe_compat.proto import extend_schema
+
+        for path in args.schema:
+            extend_schema(path)
     for name in args.imports:
         if name.endswith(".py"):
             _import_file(Path(name))

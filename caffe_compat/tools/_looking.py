@@ -62,17 +62,6 @@ class Looked:
         )
 
 
-def add_shape_argument(parser: argparse.ArgumentParser) -> None:
-    """``--shape``, for sources whose files are elsewhere and whose fields do not tell their sizes."""
-    parser.add_argument(
-        "--shape",
-        action="append",
-        default=[],
-        metavar="BLOB=AxBxC",
-        help="the shape of a data layer's top, in place of its data, as --shape data=64x1x28x28; one for each top",
-    )
-
-
 def look_at(model: str | Path, args: argparse.Namespace) -> Looked:
     """The net of a prototxt under the flags of ``add_net_arguments`` and ``add_shape_argument``."""
     full, source = read_known_net(model)

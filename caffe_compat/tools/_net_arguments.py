@@ -2,9 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from caffe_compat.net import Net
 from caffe_compat.tools._values import int32
+
+if TYPE_CHECKING:
+    from caffe_compat.net import Net
 
 
 def add_net_arguments(parser: argparse.ArgumentParser, phase: str = "TEST") -> None:
@@ -12,6 +15,17 @@ def add_net_arguments(parser: argparse.ArgumentParser, phase: str = "TEST") -> N
     parser.add_argument("--phase", default=phase, choices=["TRAIN", "TEST"], help=f"default {phase}")
     parser.add_argument("--level", type=int32, default=0, help="the net's level")
     parser.add_argument("--stage", default="", metavar="A,B", help="the net's stages")
+
+
+def add_shape_argument(parser: argparse.ArgumentParser) -> None:
+    """``--shape``, for sources whose files are elsewhere and whose fields do not tell their sizes."""
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="BLOB=AxBxC",
+        help="the shape of a data layer's top, in place of its data, as --shape data=64x1x28x28; one for each top",
+    )
 
 
 def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +57,10 @@ def stages_of(args: argparse.Namespace) -> list[str]:
     return [stage for stage in args.stage.split(",") if stage]
 
 
-def open_net(model: str | Path, weights: str | Path | None, args: argparse.Namespace) -> Net:
+def open_net(model: str | Path, weights: str | Path | None, args: argparse.Namespace) -> "Net":
     """The net of a prototxt under these flags."""
+    from caffe_compat.net import Net
+
     return Net(
         model,
         weights,

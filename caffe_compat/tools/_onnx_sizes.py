@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from caffe_compat.errors import CaffeCompatError, NetError
 from caffe_compat.layers.base import Shape
 from caffe_compat.net import Net
+from caffe_compat.tools._values import AXES
 
-#: {what --dynamic calls it: the axis of an input}; height and width are those of inputs with 4 axes
-AXES = {"batch": 0, "height": 2, "width": 3}
 #: heights and widths to try, the cheapest first: factor * n + term.  Where branches meet again, a net wants multiples
 #: of its strides
 _TRIALS = ((1, 1), (1, 32), (1, 64), (1, 128), (2, 0), (3, 0))

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 #: of the whole numbers in Caffe's messages
 INT32 = 2**31
+#: {what --dynamic calls it: the axis of an input}; height and width are those of inputs with 4 axes
+AXES = {"batch": 0, "height": 2, "width": 3}
 
 
 def whole(least: int, most: int = INT32 - 1) -> Callable[[str], int]:

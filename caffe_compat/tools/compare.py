@@ -14,24 +14,27 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from caffe_compat import random
 from caffe_compat.errors import CaffeCompatError, printable, reading
-from caffe_compat.net import Net
 from caffe_compat.tools._archives import check_members
-from caffe_compat.tools._exported import Blobs, load_weights, run_exported
-from caffe_compat.tools._looking import add_shape_argument, look_at
 from caffe_compat.tools._net_arguments import (
     add_net_arguments,
     add_python_layers_argument,
+    add_shape_argument,
     add_weights_arguments,
     reshape_of,
 )
-from caffe_compat.tools._noise import noise_inputs
 from caffe_compat.tools._values import tolerance, whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from caffe_compat.net import Net
+
+Blobs = dict[str, np.ndarray]
 
 #: relative to a blob's largest value: float32 sums in another order, layer after layer
 DEFAULT_TOLERANCE = 1e-4
@@ -52,9 +55,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", type=Path, help="of a prototxt: caffemodel, .h5, .pt, .safetensors")
     parser.add_argument("--weights2", type=Path, help="of the second; default as the first")
     parser.add_argument(
-        "--dtype", default="float32", choices=["float32", "float64"], help="precision of a prototxt's net"
+        "--dtype",
+        default="float32",
+        choices=["float32", "float64"],
+        help="precision of a prototxt's net (default float32)",
     )
-    parser.add_argument("--dtype2", default="float32", choices=["float32", "float64"], help="of the second")
+    parser.add_argument(
+        "--dtype2", default="float32", choices=["float32", "float64"], help="of the second (default float32)"
+    )
     parser.add_argument(
         "--inputs", type=Path, help=".npz with the inputs by name; default those in an .npz side, or noise"
     )
@@ -65,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rtol",
         type=tolerance,
         default=DEFAULT_TOLERANCE,
-        help=f"relative to a blob's largest value, {DEFAULT_TOLERANCE}",
+        help=f"relative to a blob's largest value, default {DEFAULT_TOLERANCE}",
     )
     parser.add_argument("--atol", type=tolerance, default=0.0, help="absolute, added to it, default 0")
     add_net_arguments(parser)
@@ -133,7 +141,13 @@ def compare(
     return None, worst
 
 
-def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace) -> Net | None:
+def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace) -> "Net | None":
+    import torch
+
+    from caffe_compat import random
+    from caffe_compat.tools._exported import load_weights
+    from caffe_compat.tools._looking import look_at
+
     if path.suffix in (".npz", ".pt2", ".onnx"):
         return None
     random.set_seed(args.seed)  # both sides' fillers alike, where weights leave something out
@@ -143,8 +157,10 @@ def _open(path: Path, weights: Path | None, dtype: str, args: argparse.Namespace
     return net.to(getattr(torch, dtype))
 
 
-def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
+def _inputs(args: argparse.Namespace, nets: "list[Net | None]") -> Blobs:
     """From --inputs, else from an .npz side, else noise in the shapes of the net's inputs."""
+    from caffe_compat.tools._noise import noise_inputs
+
     wanted: Blobs = {}
     for net in nets:
         if net is not None:
@@ -159,7 +175,11 @@ def _inputs(args: argparse.Namespace, nets: list[Net | None]) -> Blobs:
     return {name: known.get(name, noise) for name, noise in wanted.items()}
 
 
-def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray], trust: bool) -> Blobs:
+def _blobs(path: Path, net: "Net | None", inputs: Mapping[str, np.ndarray], trust: bool) -> Blobs:
+    import torch
+
+    from caffe_compat.tools._exported import run_exported
+
     if path.suffix == ".npz":
         return _read_npz(path)
     if net is None:
@@ -169,7 +189,9 @@ def _blobs(path: Path, net: Net | None, inputs: Mapping[str, np.ndarray], trust:
     return {name: top.numpy() for name, top in tops.items()}
 
 
-def _inputs_of(net: Net, inputs: Mapping[str, np.ndarray]) -> dict[str, torch.Tensor]:
+def _inputs_of(net: "Net", inputs: Mapping[str, np.ndarray]) -> "dict[str, torch.Tensor]":
+    import torch
+
     tops = {net.blob_names[i] for step in net.steps if step.layer.is_source for i in step.tops}
     return {name: torch.from_numpy(value) for name, value in inputs.items() if name in tops}
 
@@ -211,14 +233,14 @@ def _numbers(path: Path, name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _in_order(net: Net) -> list[str]:
+def _in_order(net: "Net") -> list[str]:
     """Blob names in the order of the layers that write them last (in-place layers write again)."""
     steps = [step for step in net.steps if not step.layer.is_split]
     last = {net.blob_names[i]: number for number, step in enumerate(steps) for i in step.tops}
     return sorted(last, key=last.__getitem__)
 
 
-def _writer(net: Net, blob: str) -> str:
+def _writer(net: "Net", blob: str) -> str:
     step = [step for step in net.steps if blob in (net.blob_names[i] for i in step.tops)][-1]
     return f'"{step.layer.name}" ({step.layer.type})'
 

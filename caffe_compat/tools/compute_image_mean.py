@@ -5,14 +5,8 @@ caffe-compat compute_image_mean train_lmdb mean.binaryproto
 
 import argparse
 
-import numpy as np
-
 from caffe_compat.atomic_file import check_target
-from caffe_compat.data.database import find_backend, open_database
-from caffe_compat.data.database_mean import compute_mean
-from caffe_compat.data.mean import write_mean
-from caffe_compat.progress import show_progress
-from caffe_compat.solver.log import ComputeImageMeanLog
+from caffe_compat.tools._log import ComputeImageMeanLog
 from caffe_compat.tools._values import whole
 
 _LINES_EVERY = 10000
@@ -22,12 +16,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Caffe's arguments, and --threads."""
     parser.add_argument("input_db", metavar="INPUT_DB", help="LMDB, LevelDB or subset's index file")
     parser.add_argument("output_file", metavar="OUTPUT_FILE", nargs="?", help=".binaryproto or .npy file to write")
-    parser.add_argument("--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database")
+    parser.add_argument(
+        "--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database (default lmdb)"
+    )
     parser.add_argument("--threads", type=whole(1), help="threads that decode and add; by default as many as cores")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compute, write, and print the means of the channels; returns the exit status."""
+    import numpy as np
+
+    from caffe_compat.data.database import find_backend, open_database
+    from caffe_compat.data.database_mean import compute_mean
+    from caffe_compat.data.mean import write_mean
+    from caffe_compat.progress import show_progress
+
     if args.output_file:
         check_target(args.output_file)  # now, and not after an hour
     log = ComputeImageMeanLog()

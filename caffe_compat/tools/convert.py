@@ -12,55 +12,31 @@ but for --dynamic: set them in the prototxt. A target that gives other numbers i
 """
 
 import argparse
-import importlib.util
-import io
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from safetensors.torch import save
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from caffe_compat.atomic_file import atomic_path, check_target
 from caffe_compat.errors import CaffeCompatError, printable
-from caffe_compat.net import Net
-from caffe_compat.net.deploy import deploy
-from caffe_compat.proto import caffe_pb2
-from caffe_compat.proto.write import write_text_message
-from caffe_compat.tools._checkers import Trial, check_onnx, chosen_from
-from caffe_compat.tools._exported import (
-    Blobs,
-    State,
-    export,
-    load_weights,
-    python_names,
-    read_state,
-    run_alone,
-    run_exported,
-    state_of,
-)
-from caffe_compat.tools._looking import add_shape_argument, look_at
 from caffe_compat.tools._net_arguments import (
     add_net_arguments,
     add_python_layers_argument,
+    add_shape_argument,
     add_weights_arguments,
     open_net,
     reshape_of,
 )
-from caffe_compat.tools._noise import noise_inputs
-from caffe_compat.tools._onnx_sizes import AXES, find_sizes
-from caffe_compat.tools.compare import compare
+from caffe_compat.tools._values import AXES
 
-#: relative to a blob's largest value; other kernels add up in another order
-TOLERANCE = 1e-4
-#: the same for float16: each value is rounded to 5e-4 of itself, and errors add up from layer to layer
-HALF_TOLERANCE = 2e-2
-#: how many sizes of inputs a file with --dynamic is run on, the present one among them
-TRIED_SIZES = 3
-#: protobuf's limit on one message
-ONNX_LIMIT_BYTES = 2**31
+if TYPE_CHECKING:
+    from caffe_compat.net import Net
+
+#: options that only some kinds of target have: {option: its default, kinds}
+OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "batchnorm": ("caffe", (".pt", ".safetensors")),
+    "keep_operators": (False, (".pt2",)),
+    "dynamic": ("", (".onnx",)),
+    "fp16": (False, (".onnx",)),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batchnorm",
         default="caffe",
         choices=["caffe", "running"],
-        help=".pt, .safetensors: BatchNorm as Caffe's sums (mean, variance, factor; the default), or as PyTorch's "
-        "running_mean and running_var",
+        help=".pt, .safetensors: BatchNorm as Caffe's sums (mean, variance, factor), or as PyTorch's "
+        "running_mean and running_var (default caffe)",
     )
     parser.add_argument(
         "--keep-operators",
@@ -102,6 +78,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write and check the target; returns the exit status."""
+    from caffe_compat.tools._exported import load_weights
+    from caffe_compat.tools._targets import WRITERS
+
     if args.out.suffix not in WRITERS:
         raise CaffeCompatError(f"{args.out}: unknown kind of target; end the name in {', '.join(WRITERS)}")
     for option, (default, kinds) in OPTIONS.items():
@@ -129,135 +108,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def write_state_dict(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """``torch.save`` of the state_dict; keys ``<layer>.weight``, ``<layer>.bias``, ..."""
-    state = state_of(net, args.batchnorm == "running")
-    buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
-    torch.save(state, buffer)
-    path.write_bytes(buffer.getbuffer())
-    return _check_state(state, path, args.out)
+def _open_deployed(args: argparse.Namespace) -> "Net":
+    from caffe_compat.net import Net
+    from caffe_compat.net.deploy import deploy
+    from caffe_compat.tools._looking import look_at
 
-
-def write_safetensors(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """The state_dict as safetensors; a parameter shared by layers is written under each name."""
-    state = state_of(net, args.batchnorm == "running")
-    path.write_bytes(save({name: tensor.clone().contiguous() for name, tensor in state.items()}))
-    return _check_state(state, path, args.out)
-
-
-def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """A ``torch.export`` program that takes the net's inputs by name and returns a dict of outputs."""
-    sources = [step.layer for step in net.steps if step.layer.is_source and not step.layer.is_input]
-    if sources:
-        sources[0].fail("a data layer cannot be exported; convert a deploy net, with Input layers")
-    inputs = noise_inputs(net)
-    arguments = python_names(net.inputs, ["self"])
-    export(net, inputs, path, args.keep_operators)
-    if args.keep_operators:
-        found = run_exported(path, inputs, trust=True)
-    else:
-        try:
-            found = run_alone(path, {arguments[name]: value for name, value in inputs.items()})
-        except CaffeCompatError as error:
-            raise CaffeCompatError(f"{args.out}: not written; {error}") from error
-    renamed = "".join(f'; input "{blob}" is the argument {name}' for blob, name in arguments.items() if name != blob)
-    return _check_outputs(net, inputs, found, args.out) + renamed
-
-
-def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """An ONNX graph of standard operators, which passes ONNX's own checker; others run it in fresh processes."""
-    if importlib.util.find_spec("onnx") is None:
-        raise CaffeCompatError("writing ONNX needs the onnx package; pip install 'caffe-compat[onnx]'")
-    import onnx
-
-    from caffe_compat.tools._onnx import to_onnx
-
-    size_bytes = sum(parameter.numel() * 4 for parameter in net.parameters())
-    if size_bytes >= ONNX_LIMIT_BYTES:
-        raise CaffeCompatError(f"{net.source}: {size_bytes} bytes of parameters; an ONNX file holds less than 2 GiB")
-    dynamic = [word for word in args.dynamic.split(",") if word]
-    sizes = find_sizes(net, dynamic)
-    shapes = [sizes.inputs(i) for i in range(min(len(sizes.trials), TRIED_SIZES if dynamic else 1))]
-    trial = Trial(net, shapes, HALF_TOLERANCE if args.fp16 else TOLERANCE, choices=not args.fp16)
-
-    def write_and_check(outputs: Sequence[str]) -> str:
-        model = to_onnx(net, dynamic, half=args.fp16, outputs=outputs)
-        onnx.checker.check_model(model, full_check=True)
-        path.write_bytes(model.SerializeToString())
-        return check_onnx(path, trial, dict(zip(outputs, (value.name for value in model.graph.output), strict=True)))
-
-    compared = chosen_from(net) if args.fp16 else []
-    try:
-        if compared:
-            write_and_check([*net.outputs, *compared])
-        said = write_and_check(net.outputs)
-    except CaffeCompatError as error:
-        raise CaffeCompatError(f"{args.out}: not written; {error}") from error
-    return said + (f"; so are the {len(compared)} blob(s) that layers choose from" if compared else "")
-
-
-def write_prototxt(net: Net, path: Path, args: argparse.Namespace) -> str:
-    """The deploy net as text; its weights are those of the source."""
-    if not args.deploy:
-        raise CaffeCompatError(f"{args.out}: a prototxt is for --deploy; upgrade_net_proto_text writes a net as it is")
-    param = caffe_pb2.NetParameter()
-    param.CopyFrom(net.filtered_param)
-    param.ClearField("state")
-    write_text_message(path, param)
-    again = Net(path, phase=args.phase, allow_python_layers=args.allow_python_layers)
-    again.load_state_dict(net.state_dict())
-    inputs = noise_inputs(net)
-    with torch.no_grad():
-        tops = again({name: torch.from_numpy(value) for name, value in inputs.items()})
-    return _check_outputs(net, inputs, {name: top.numpy() for name, top in tops.items()}, args.out)
-
-
-#: each writes its kind of file and checks it; returns what to tell the user
-WRITERS: dict[str, Callable[[Net, Path, argparse.Namespace], str]] = {
-    ".pt": write_state_dict,
-    ".safetensors": write_safetensors,
-    ".pt2": write_exported,
-    ".onnx": write_onnx,
-    ".prototxt": write_prototxt,
-}
-#: options that only some kinds of target have: {option: its default, kinds}
-OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "batchnorm": ("caffe", (".pt", ".safetensors")),
-    "keep_operators": (False, (".pt2",)),
-    "dynamic": ("", (".onnx",)),
-    "fp16": (False, (".onnx",)),
-}
-
-
-def _open_deployed(args: argparse.Namespace) -> Net:
     looked = look_at(args.model, args)
     deployed = deploy(looked.param, looked.graph(), looked.replaced)
     print(printable(f"{args.model}: deployed: {'; '.join(deployed.changes) or 'as it is'}"))
     return Net(deployed.param, phase=args.phase, source=looked.source, allow_python_layers=args.allow_python_layers)
-
-
-def _check_state(state: State, path: Path, target: Path) -> str:
-    again = read_state(path)
-    wrong = [name for name in {**state, **again} if not _same(state.get(name), again.get(name))]
-    if wrong:
-        raise CaffeCompatError(f"{target}: not written; {wrong[0]} differs from the source net's")
-    return f"written; {len(state)} tensors equal the source net's"
-
-
-def _same(first: Tensor | None, second: Tensor | None) -> bool:
-    if first is None or second is None or first.dtype != second.dtype or first.shape != second.shape:
-        return False
-    return bool(torch.allclose(first.cpu(), second, rtol=0, atol=0, equal_nan=True))
-
-
-def _check_outputs(net: Net, inputs: Blobs, found: Blobs, target: Path) -> str:
-    """Run the source on what the target ran on."""
-    with torch.no_grad():
-        tops = net({name: torch.from_numpy(value) for name, value in inputs.items()})
-    expected = {name: np.asarray(top) for name, top in tops.items()}
-    mismatch, (blob, error) = compare(found, expected, net.outputs, TOLERANCE, 0.0)
-    if mismatch is not None:
-        raise CaffeCompatError(
-            f"{target}: not written; it differs from the source net at {mismatch.blob}{mismatch.text}"
-        )
-    return f"written; {len(net.outputs)} output(s) equal the source net's, largest error {error:.1e} (blob {blob})"

@@ -8,14 +8,8 @@ The list has a line `image.jpg annotation.xml` for each image (with --anno_type 
 import argparse
 from functools import partial
 
-from caffe_compat.data.convert import Entries, convert_images
-from caffe_compat.data.convert_annotated import AnnotatedOptions, make_annotated_record
-from caffe_compat.data.image_list import ImageList
-from caffe_compat.data.pair_list import PairList
-from caffe_compat.data.voc_annotation import read_label_map
 from caffe_compat.errors import DataError
-from caffe_compat.progress import show_progress
-from caffe_compat.solver.log import ConvertImagesetLog
+from caffe_compat.tools._log import ConvertImagesetLog
 from caffe_compat.tools._values import int32
 from caffe_compat.tools.convert_imageset import LINES_EVERY, add_record_arguments, shuffled
 
@@ -27,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--anno_type",
         default="classification",
         choices=["classification", "detection"],
-        help="whether an image has a label or boxes",
+        help="whether an image has a label or boxes (default classification)",
     )
-    parser.add_argument("--label_type", default="xml", choices=["xml"], help="kind of annotation files (Pascal VOC's)")
+    parser.add_argument(
+        "--label_type", default="xml", choices=["xml"], help="kind of annotation files (default xml: Pascal VOC's)"
+    )
     parser.add_argument("--label_map_file", default="", metavar="FILE", help="a LabelMap: numbers of the names")
     parser.add_argument("--check_label", action="store_true", help="check that no name is in the map twice")
     parser.add_argument("--min_dim", type=int32, default=0, metavar="N", help="least side images are enlarged to")
@@ -38,6 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; returns the exit status."""
+    from caffe_compat.data.convert import Entries, convert_images
+    from caffe_compat.data.convert_annotated import AnnotatedOptions, make_annotated_record
+    from caffe_compat.data.image_list import ImageList
+    from caffe_compat.data.pair_list import PairList
+    from caffe_compat.data.voc_annotation import read_label_map
+    from caffe_compat.progress import show_progress
+
     log = ConvertImagesetLog()
     boxes = args.anno_type == "detection"
     if boxes and not args.label_map_file:

@@ -8,13 +8,14 @@ The list has a line `subfolder/file.jpg LABEL` for each image.  Records and keys
 import argparse
 import secrets
 import warnings
+from typing import TYPE_CHECKING
 
-from caffe_compat.data.convert import ConvertOptions, convert_images
-from caffe_compat.data.image_list import ImageList
 from caffe_compat.errors import DataError
-from caffe_compat.progress import show_progress
-from caffe_compat.solver.log import ConvertImagesetLog
+from caffe_compat.tools._log import ConvertImagesetLog
 from caffe_compat.tools._values import int32, whole
+
+if TYPE_CHECKING:
+    from caffe_compat.data.image_list import ImageList
 
 LINES_EVERY = 1000
 
@@ -31,7 +32,9 @@ def add_record_arguments(parser: argparse.ArgumentParser, line: str) -> None:
     parser.add_argument("db_name", metavar="DB_NAME", help="the database to make")
     parser.add_argument("--gray", action="store_true", help="treat images as grayscale ones")
     parser.add_argument("--shuffle", action="store_true", help="randomly shuffle the images")
-    parser.add_argument("--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database")
+    parser.add_argument(
+        "--backend", default="lmdb", choices=["lmdb", "leveldb"], help="kind of database (default lmdb)"
+    )
     parser.add_argument("--resize_width", type=int32, default=0, metavar="N", help="width images are resized to")
     parser.add_argument("--resize_height", type=int32, default=0, metavar="N", help="height images are resized to")
     parser.add_argument("--check_size", action="store_true", help="check that all images have the same size")
@@ -43,6 +46,10 @@ def add_record_arguments(parser: argparse.ArgumentParser, line: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; returns the exit status."""
+    from caffe_compat.data.convert import ConvertOptions, convert_images
+    from caffe_compat.data.image_list import ImageList
+    from caffe_compat.progress import show_progress
+
     log = ConvertImagesetLog()
     images = ImageList(args.list_file)
     order = shuffled(len(images), args.seed, log) if args.shuffle else None
@@ -77,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _warn(args: argparse.Namespace, images: ImageList) -> None:
+def _warn(args: argparse.Namespace, images: "ImageList") -> None:
     """Of what Caffe's tool takes in silence and the user cannot have meant."""
     if (args.resize_height > 0) != (args.resize_width > 0):
         warnings.warn(

@@ -7,10 +7,7 @@ caffe-compat device_query --gpu 0 --json
 import argparse
 import json
 
-import torch
-
-from caffe_compat.solver.devices import parse_gpus
-from caffe_compat.solver.log import DeviceQueryLog
+from caffe_compat.tools._log import DeviceQueryLog
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print a block for each device asked for; returns the exit status."""
+    import torch
+
+    from caffe_compat.solver.devices import parse_gpus
+
     log = DeviceQueryLog()
     log.querying(args.gpu)
     devices = []

@@ -7,15 +7,15 @@ import argparse
 import shutil
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caffe_compat.atomic_file import atomic_path, check_target, write_text
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.layers.base import Layer
-from caffe_compat.net.layer_checks import read_known_net
-from caffe_compat.net.layer_types import layer_types
-from caffe_compat.net.phase_rules import filter_net, phase_value
-from caffe_compat.proto import caffe_pb2
 from caffe_compat.tools._net_arguments import add_net_arguments, stages_of
+
+if TYPE_CHECKING:
+    from caffe_compat.layers.base import Layer
+    from caffe_compat.proto import caffe_pb2
 
 PICTURES = (".svg", ".png", ".pdf")
 
@@ -39,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the picture; returns the exit status."""
+    from caffe_compat.net.layer_checks import read_known_net
+    from caffe_compat.net.phase_rules import filter_net, phase_value
+
     if args.out.suffix not in (".dot", *PICTURES):
         raise CaffeCompatError(f"{args.out}: unknown kind of picture; end the name in .dot, {', '.join(PICTURES)}")
     check_target(args.out)
@@ -53,8 +56,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def to_dot(net_param: caffe_pb2.NetParameter, rankdir: str = "TB") -> str:
+def to_dot(net_param: "caffe_pb2.NetParameter", rankdir: str = "TB") -> str:
     """The net as Graphviz text: a box per layer, an arrow per blob, an ellipse per output blob."""
+    from caffe_compat.layers.base import Layer
+    from caffe_compat.net.layer_types import layer_types
+
     lines = [
         f"digraph {_quote(net_param.name or 'net')} {{",
         f"  rankdir={rankdir};",
@@ -95,7 +101,7 @@ def render(dot: str, out: Path) -> None:
             raise CaffeCompatError(f"{out}: dot ended with {done.returncode}: {done.stderr.decode().strip()}")
 
 
-def _kind(layer_class: type[Layer]) -> str:
+def _kind(layer_class: "type[Layer]") -> str:
     if layer_class.is_source:
         return "source"
     return "loss" if layer_class.is_loss else layer_class.drawing_kind

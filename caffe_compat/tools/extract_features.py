@@ -9,19 +9,17 @@ Keys are the images' numbers with ten digits; the values are Datums with float_d
 import argparse
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from caffe_compat.data.datum import encode_datum
-from caffe_compat.data.lmdb import LMDBWriter
 from caffe_compat.errors import DataError, NetError
-from caffe_compat.net import Net
-from caffe_compat.solver.copy_weights import copy_weights
-from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.log import ExtractFeaturesLog
+from caffe_compat.tools._log import ExtractFeaturesLog
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 from caffe_compat.tools._values import whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from caffe_compat.net import Net
 
 _DATUM_AXES = 3  # channels, height, width
 
@@ -34,14 +32,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("databases", help="databases to make, one for each blob, with commas")
     parser.add_argument("batches", type=whole(1), help="how many batches to run")
     parser.add_argument("db_type", help="lmdb")
-    parser.add_argument("mode", nargs="?", default="CPU", choices=["CPU", "GPU"])
-    parser.add_argument("device_id", nargs="?", default="0", help="CUDA device, also as DEVICE_ID=0")
+    parser.add_argument("mode", nargs="?", default="CPU", choices=["CPU", "GPU"], help="default CPU")
+    parser.add_argument("device_id", nargs="?", default="0", help="CUDA device, also as DEVICE_ID=0 (default 0)")
     add_weights_arguments(parser)
     add_python_layers_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Extract; returns the exit status."""
+    import torch
+
+    from caffe_compat.net import Net
+    from caffe_compat.solver.copy_weights import copy_weights
+    from caffe_compat.solver.devices import device_of, parse_gpus
+
     log = ExtractFeaturesLog()
     blobs, databases = args.blobs.split(","), args.databases.split(",")
     if len(blobs) != len(databases):
@@ -56,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     net = Net(args.net, phase="TEST", allow_python_layers=args.allow_python_layers).to(device)
     try:
         copy_weights(net, [args.weights], log, strict=args.strict, reshape=reshape_of(args))
-        counts = _extract(net, blobs, databases, args.batches, log)
+        with torch.no_grad():
+            counts = _extract(net, blobs, databases, args.batches, log)
     finally:
         net.close()
     for blob, count in zip(blobs, counts, strict=True):
@@ -65,8 +70,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-@torch.no_grad()
-def _extract(net: Net, blobs: list[str], databases: list[str], batches: int, log: ExtractFeaturesLog) -> list[int]:
+def _extract(net: "Net", blobs: list[str], databases: list[str], batches: int, log: ExtractFeaturesLog) -> list[int]:
+    from caffe_compat.data.datum import encode_datum
+    from caffe_compat.data.lmdb import LMDBWriter
+
     unknown = [blob for blob in blobs if blob not in net.blob_names]
     if unknown:
         raise NetError(f'{net.source}: there is no blob "{unknown[0]}"; there are {", ".join(net.blob_names)}')
@@ -85,7 +92,7 @@ def _extract(net: Net, blobs: list[str], databases: list[str], batches: int, log
     return counts
 
 
-def _features(blob: Tensor) -> Iterator[Tensor]:
+def _features(blob: "Tensor") -> "Iterator[Tensor]":
     """Each image's part of a blob as channels x height x width; missing axes are 1, as Caffe sees old blobs."""
     if blob.dim() > _DATUM_AXES + 1:
         raise NetError(f"a blob of shape {tuple(blob.shape)} does not fit into a Datum; it has at most 4 axes")

@@ -9,13 +9,14 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from caffe_compat import __version__, pycaffe
+from caffe_compat import __version__
 from caffe_compat.atomic_file import check_target, write_text
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.tools._golden import LOOSER, Difference, check_case, find_cases, layer_type, needs_cpu
+
+if TYPE_CHECKING:
+    from caffe_compat.tools._golden import Difference
 
 KINDS = ("net", "filler", "io", "data", "solver")
 
@@ -39,7 +40,7 @@ class Outcome:
     case: Path
     layer: str
     device: str
-    differences: list[Difference]
+    differences: "list[Difference]"
     reason: str = ""  # why it could not be compared
 
     @property
@@ -50,6 +51,8 @@ class Outcome:
         """The largest error among gradients and trained parameters, or among the other arrays."""
         if self.reason:
             return math.inf
+        from caffe_compat.tools._golden import LOOSER
+
         return max((d.error for d in self.differences if d.key.startswith(LOOSER) == gradients), default=0.0)
 
     def failure(self) -> str:
@@ -61,12 +64,18 @@ class Outcome:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--cases", type=Path, default=Path("tests/golden"), help="folder of folders of cases")
+    parser.add_argument(
+        "--cases", type=Path, default=Path("tests/golden"), help="folder of folders of cases (default tests/golden)"
+    )
     parser.add_argument("--out", type=Path, help="also write the report to this Markdown file")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the CPU, and CUDA where there is one")
 
 
 def run(args: argparse.Namespace) -> int:
+    import torch
+
+    from caffe_compat.tools._golden import find_cases
+
     if args.out:
         check_target(args.out)
     cases = find_cases(args.cases, KINDS)
@@ -86,6 +95,9 @@ def run_cases(cases: Iterable[Path], device: str) -> list[Outcome]:
 
     On CUDA those that need Caffe's CPU random stream are left out.
     """
+    from caffe_compat import pycaffe
+    from caffe_compat.tools._golden import needs_cpu
+
     if device == "cuda":
         pycaffe.set_mode_gpu()
     try:
@@ -95,6 +107,8 @@ def run_cases(cases: Iterable[Path], device: str) -> list[Outcome]:
 
 
 def _run_case(case: Path, device: str) -> Outcome:
+    from caffe_compat.tools._golden import check_case, layer_type
+
     try:
         return Outcome(case, layer_type(case), device, check_case(case))
     except CaffeCompatError as error:

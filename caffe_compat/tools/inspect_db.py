@@ -8,16 +8,18 @@ import argparse
 import json
 from collections import Counter
 from itertools import islice
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
 from caffe_compat.atomic_file import check_target, write_bytes
-from caffe_compat.data.database import Database, find_backend, open_database
-from caffe_compat.data.datum import Datum, decode_image, parse_datum
-from caffe_compat.data.lmdb_pages import Record
 from caffe_compat.errors import DataError, printable
 from caffe_compat.tools._values import whole
+
+if TYPE_CHECKING:
+    from caffe_compat.data.database import Database
+    from caffe_compat.data.datum import Datum
+    from caffe_compat.data.lmdb_pages import Record
 
 _LABELS_SHOWN = 20
 _TILE_PX = 96
@@ -37,6 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print; returns the exit status, 1 when a record is damaged."""
+    from caffe_compat.data.database import find_backend, open_database
+    from caffe_compat.data.datum import parse_datum
+
     if args.sheet:
         check_target(args.sheet)
     database = open_database(args.db)
@@ -78,7 +83,7 @@ def _text(key: bytes | None) -> str:
     return repr((key or b"").decode(errors="replace"))
 
 
-def _describe(datum: Datum) -> str:
+def _describe(datum: "Datum") -> str:
     if datum.encoded:
         return f"{_SIGNATURES.get(bytes(datum.data[:2]), 'unknown')} file"
     array = datum.array()
@@ -100,8 +105,10 @@ def _print_labels(labels: Counter[int]) -> None:
         print(f"  ... and {len(labels) - _LABELS_SHOWN} more labels")
 
 
-def _contact_sheet(database: Database, count: int) -> bytes:
+def _contact_sheet(database: "Database", count: int) -> bytes:
     """PNG of ``count`` images evenly spread over the database, each with its label."""
+    import cv2
+
     numbers = np.unique(np.linspace(0, len(database) - 1, max(1, count)).astype(int))
     tiles = []
     for number in numbers:
@@ -116,7 +123,11 @@ def _contact_sheet(database: Database, count: int) -> bytes:
     return cv2.imencode(".png", np.vstack(rows))[1].tobytes()
 
 
-def _tile(record: Record) -> np.ndarray:
+def _tile(record: "Record") -> np.ndarray:
+    import cv2
+
+    from caffe_compat.data.datum import decode_image, parse_datum
+
     datum = parse_datum(record.value)
     image = decode_image(datum.data, True) if datum.encoded else _viewable(datum.array())
     scale = _TILE_PX / max(image.shape[:2])

@@ -8,12 +8,13 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
 from caffe_compat.errors import printable
-from caffe_compat.net.flops import forward_flops
-from caffe_compat.net.graph import Graph
-from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments, add_python_layers_argument
+from caffe_compat.tools._net_arguments import add_net_arguments, add_python_layers_argument, add_shape_argument
+
+if TYPE_CHECKING:
+    from caffe_compat.net.graph import Graph
 
 NOTE = (
     "FLOPs: multiplications and additions of one forward pass in layers that are matrix products (Convolution, "
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table; returns the exit status."""
+    from caffe_compat.tools._looking import look_at
+
     looked = look_at(args.model, args)
     graph = looked.graph()
     try:
@@ -55,8 +58,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def summarize(graph: Graph, types: Mapping[str, str] | None = None) -> list[Row]:
+def summarize(graph: "Graph", types: Mapping[str, str] | None = None) -> list[Row]:
     """One row per layer, Splits left out; ``types``: those of layers that Input layers stand for, by name."""
+    from caffe_compat.net.flops import forward_flops
+
     shapes = graph.shapes
     seen: set[int] = set()
     rows = []

@@ -4,18 +4,16 @@ caffe-compat test --model train_val.prototxt --weights snap_iter_1000.caffemodel
 """
 
 import argparse
-
-import torch
+from typing import TYPE_CHECKING
 
 from caffe_compat.errors import NetError
-from caffe_compat.net import Net
-from caffe_compat.solver.copy_weights import copy_weights
-from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.evaluation import check_same_size
-from caffe_compat.solver.log import CaffeTestLog, Score
-from caffe_compat.solver.scores import score_names
+from caffe_compat.solver.log import Score
+from caffe_compat.tools._log import CaffeTestLog
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 from caffe_compat.tools._values import int32
+
+if TYPE_CHECKING:
+    from caffe_compat.net import Net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Score; returns the exit status."""
+    import torch
+
+    from caffe_compat.net import Net
+    from caffe_compat.solver.copy_weights import copy_weights
+    from caffe_compat.solver.devices import device_of, parse_gpus
+
     if args.iterations < 1:
         raise NetError(f"--iterations is {args.iterations}; expected at least 1")
     log = CaffeTestLog()
@@ -45,15 +49,20 @@ def run(args: argparse.Namespace) -> int:
         paths = [path.strip() for path in args.weights.split(",")]
         copy_weights(net, paths, log, strict=args.strict, reshape=reshape_of(args))
         log.running(args.iterations)
-        score(net, args.iterations, log)
+        with torch.no_grad():
+            score(net, args.iterations, log)
     finally:
         net.close()
     return 0
 
 
-@torch.no_grad()
-def score(net: Net, iterations: int, log: CaffeTestLog) -> list[Score]:
+def score(net: "Net", iterations: int, log: CaffeTestLog) -> list[Score]:
     """Log each batch's outputs, then the mean loss and outputs, which are returned."""
+    import torch
+
+    from caffe_compat.solver.evaluation import check_same_size
+    from caffe_compat.solver.scores import score_names
+
     total = [0.0]
     names: list[tuple[str, float]] = []
     loss_total = 0.0

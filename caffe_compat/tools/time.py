@@ -8,18 +8,22 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-
-import torch
+from typing import TYPE_CHECKING
 
 from caffe_compat.errors import NetError
-from caffe_compat.net import Net
-from caffe_compat.net.blob_engine import BlobEngine
-from caffe_compat.solver.copy_weights import copy_weights
-from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.log import CaffeTimeLog
-from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
+from caffe_compat.tools._log import CaffeTimeLog
+from caffe_compat.tools._net_arguments import (
+    add_python_layers_argument,
+    add_shape_argument,
+    add_weights_arguments,
+    reshape_of,
+)
 from caffe_compat.tools._values import int32
+
+if TYPE_CHECKING:
+    import torch
+
+    from caffe_compat.net import Net
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Time the net; returns the exit status."""
+    from caffe_compat.solver.copy_weights import copy_weights
+    from caffe_compat.solver.devices import device_of, parse_gpus
+    from caffe_compat.tools._looking import look_at
+
     if args.iterations < 1:
         raise NetError(f"--iterations is {args.iterations}; expected at least 1")
     log = CaffeTimeLog()
@@ -57,11 +65,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def time_layers(net: Net, iterations: int, log: CaffeTimeLog) -> list[tuple[str, float, float]]:
+def time_layers(net: "Net", iterations: int, log: CaffeTimeLog) -> list[tuple[str, float, float]]:
     """Run ``iterations`` passes layer by layer and log the mean times in ms, as Caffe prints them.
 
     Returns them: (layer, forward, backward).
     """
+    from caffe_compat.net.blob_engine import BlobEngine
+
     engine = BlobEngine(net)
     log.performing_forward()
     log.performing_backward(engine.forward())
@@ -87,7 +97,7 @@ def time_layers(net: Net, iterations: int, log: CaffeTimeLog) -> list[tuple[str,
     return means
 
 
-def _elapsed_ms(work: Callable[[int], object], number: int, device: torch.device) -> float:
+def _elapsed_ms(work: Callable[[int], object], number: int, device: "torch.device") -> float:
     _wait(device)
     start = time.perf_counter()
     work(number)
@@ -95,6 +105,8 @@ def _elapsed_ms(work: Callable[[int], object], number: int, device: torch.device
     return (time.perf_counter() - start) * 1000
 
 
-def _wait(device: torch.device) -> None:
+def _wait(device: "torch.device") -> None:
     if device.type == "cuda":
+        import torch
+
         torch.cuda.synchronize(device)

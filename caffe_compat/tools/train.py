@@ -15,24 +15,23 @@ import signal
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from caffe_compat.errors import CaffeCompatError, SolverError, one_line
-from caffe_compat.net.phase_rules import phase_value
 from caffe_compat.precision import PRECISIONS
-from caffe_compat.proto import caffe_pb2, read_solver
-from caffe_compat.solver import Solver
-from caffe_compat.solver.devices import device_of, solver_gpus
-from caffe_compat.solver.launch import FORWARDED, launch
-from caffe_compat.solver.log import CaffeTrainLog
 from caffe_compat.solver.metrics import Csv, JsonLines, Sink, TensorBoard
-from caffe_compat.solver.parallel import SINGLE, Parallel, is_launched, joined, local_device
 from caffe_compat.solver.signals import ACTIONS, SignalActions
-from caffe_compat.solver.snapshot import lock_prefix
 from caffe_compat.tools._extensions import load_extensions
+from caffe_compat.tools._log import CaffeTrainLog
 from caffe_compat.tools._net_arguments import add_python_layers_argument, add_weights_arguments, reshape_of
 from caffe_compat.tools._values import int32, phase_or_none, whole
+
+if TYPE_CHECKING:
+    import torch
+
+    from caffe_compat.proto import caffe_pb2
+    from caffe_compat.solver import Solver
+    from caffe_compat.solver.parallel import Parallel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -71,8 +70,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stop_at_nan", action="store_true", help="end with an error when the loss is NaN or infinite")
     add_weights_arguments(parser)
     add_python_layers_argument(parser)
-    parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does")
-    parser.add_argument("--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does")
+    parser.add_argument("--sigint_effect", default="stop", choices=ACTIONS, help="what SIGINT does (default stop)")
+    parser.add_argument(
+        "--sighup_effect", default="snapshot", choices=ACTIONS, help="what SIGHUP does (default snapshot)"
+    )
     parser.add_argument("--sigterm_effect", choices=ACTIONS, help="what SIGTERM does; by default it ends the process")
     parser.add_argument("--lines_of_2014", action="store_true", help="also log the lines that 2014's log readers want")
     parser.add_argument("--log_json", metavar="FILE", help="append the events as JSON lines")
@@ -82,6 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit status."""
+    import torch
+
+    from caffe_compat.solver.devices import device_of, solver_gpus
+    from caffe_compat.solver.launch import FORWARDED, launch
+    from caffe_compat.solver.parallel import SINGLE, is_launched, joined, local_device
+
     param = _solver_param(args)
     gpus = solver_gpus(param, args.gpu, args.solver)
     if is_launched():
@@ -109,8 +116,11 @@ def _worker(args: argparse.Namespace) -> None:
     sys.exit(status)
 
 
-def _solver_param(args: argparse.Namespace) -> caffe_pb2.SolverParameter:
+def _solver_param(args: argparse.Namespace) -> "caffe_pb2.SolverParameter":
     """The solver file with the flags worked in."""
+    from caffe_compat.net.phase_rules import phase_value
+    from caffe_compat.proto import read_solver
+
     param = read_solver(args.solver)
     if args.phase:
         param.train_state.phase = phase_value(args.phase)
@@ -132,8 +142,12 @@ def _solver_param(args: argparse.Namespace) -> caffe_pb2.SolverParameter:
 
 
 def _train(
-    args: argparse.Namespace, param: caffe_pb2.SolverParameter, device: torch.device, parallel: Parallel
+    args: argparse.Namespace, param: "caffe_pb2.SolverParameter", device: "torch.device", parallel: "Parallel"
 ) -> None:
+    import torch
+
+    from caffe_compat.solver import Solver
+
     log = CaffeTrainLog(
         sinks=_sinks(args) if parallel.is_root else (),
         enabled=parallel.is_root,
@@ -174,13 +188,15 @@ def _train(
             solver.close()
 
 
-def _only_writer(param: caffe_pb2.SolverParameter, source: str) -> AbstractContextManager[object]:
+def _only_writer(param: "caffe_pb2.SolverParameter", source: str) -> AbstractContextManager[object]:
     """Keep others from writing snapshots of the same names: before the nets are built, which may take long."""
+    from caffe_compat.solver.snapshot import lock_prefix
+
     writes = param.snapshot or param.snapshot_after_train
     return (lock_prefix(param, source) if writes else None) or nullcontext()
 
 
-def _snapshot_to_resume(args: argparse.Namespace, solver: Solver, log: CaffeTrainLog) -> Path | None:
+def _snapshot_to_resume(args: argparse.Namespace, solver: "Solver", log: CaffeTrainLog) -> Path | None:
     if args.snapshot != "auto":
         return Path(args.snapshot) if args.snapshot else None
     found = solver.newest_snapshot()

@@ -5,16 +5,9 @@ caffe-compat tune train_val.prototxt --precision bf16
 
 import argparse
 
-import torch
-
 from caffe_compat.errors import SolverError
-from caffe_compat.ops import conv_choice
 from caffe_compat.precision import PRECISIONS, keep_losses_in_float32
-from caffe_compat.solver.devices import device_of, parse_gpus
-from caffe_compat.solver.fast_mode import make_fast
-from caffe_compat.solver.tune import PathErrors, StepTimer, tune
-from caffe_compat.tools._looking import add_shape_argument, look_at
-from caffe_compat.tools._net_arguments import add_net_arguments
+from caffe_compat.tools._net_arguments import add_net_arguments, add_shape_argument
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tune and write the table of ``caffe_compat.ops.conv_choice``; returns the exit status."""
+    import torch
+
+    from caffe_compat.ops import conv_choice
+    from caffe_compat.solver.devices import device_of, parse_gpus
+    from caffe_compat.solver.fast_mode import make_fast
+    from caffe_compat.solver.tune import PathErrors, StepTimer, tune
+    from caffe_compat.tools._looking import look_at
+
     if not torch.cuda.is_available():
         raise SolverError("PyTorch finds no CUDA device; paths are chosen on CUDA alone")
     device = device_of(parse_gpus(args.gpu))

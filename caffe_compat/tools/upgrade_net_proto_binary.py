@@ -5,8 +5,6 @@ caffe-compat upgrade_net_proto_binary old.caffemodel new.caffemodel
 
 import argparse
 
-from caffe_compat.proto.upgrade.files import upgrade_net_file
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """INPUT OUTPUT, as in Caffe."""
@@ -16,4 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status: 0, or 1 when fields were dropped that do not fit their layer."""
+    from caffe_compat.proto.upgrade.files import upgrade_net_file
+
     return upgrade_net_file(args.input, args.output, "binary")

@@ -5,8 +5,6 @@ caffe-compat upgrade_solver_proto_text old.prototxt new.prototxt
 
 import argparse
 
-from caffe_compat.proto.upgrade.files import upgrade_solver_file
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """INPUT OUTPUT, as in Caffe."""
@@ -16,4 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; a file that cannot be upgraded raises ProtoError."""
+    from caffe_compat.proto.upgrade.files import upgrade_solver_file
+
     return upgrade_solver_file(args.input, args.output)

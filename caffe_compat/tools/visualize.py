@@ -6,16 +6,16 @@ caffe-compat visualize deploy.prototxt net.caffemodel --layer conv1 --image cat.
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
-import torch
 
 from caffe_compat.atomic_file import atomic_path
 from caffe_compat.errors import CaffeCompatError
-from caffe_compat.net import Net
-from caffe_compat.pycaffe.io import Transformer, load_image
 from caffe_compat.tools._net_arguments import add_python_layers_argument
+
+if TYPE_CHECKING:
+    from caffe_compat.net import Net
 
 MARGIN_PX = 1
 LEAST_SIDE_PX = 500  # small tiles are enlarged until the picture is about this wide
@@ -38,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the picture; returns the exit status."""
+    from caffe_compat.net import Net
+
     net = Net(args.model, args.weights, "TEST", allow_python_layers=args.allow_python_layers)
     if args.layer not in net.layers:
         raise CaffeCompatError(f"{args.model}: no layer named {args.layer!r}; there are {', '.join(net.layers)}")
@@ -51,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def filters(net: Net, layer: str, *, rgb: bool) -> Array:
+def filters(net: "Net", layer: str, *, rgb: bool) -> Array:
     """(tiles, height, width, 3) from 0 to 1: filters with 3 channels in colour, others channel by channel in gray."""
     blobs = net.layers[layer].blobs
     if not blobs or blobs[0].dim() != 4:
@@ -66,8 +68,12 @@ def filters(net: Net, layer: str, *, rgb: bool) -> Array:
     return _gray(weights.reshape(-1, *weights.shape[2:]))
 
 
-def features(net: Net, args: argparse.Namespace) -> Array:
+def features(net: "Net", args: argparse.Namespace) -> Array:
     """The same for the layer's first top, a tile for each channel."""
+    import torch
+
+    from caffe_compat.pycaffe.io import Transformer, load_image
+
     if len(net.inputs) != 1:
         raise CaffeCompatError(f"{args.model}: inputs {net.inputs}; expected one, of images (a deploy net)")
     (name,) = net.inputs
@@ -83,7 +89,8 @@ def features(net: Net, args: argparse.Namespace) -> Array:
     net.reshape(**{name: shape})
     step = next(step for step in net.steps if step.layer.name == args.layer)
     blob = net.blob_names[step.tops[0]]
-    value = net.extract([blob], {name: _tensor(image[None])})[blob][0].detach().cpu().numpy()
+    batch = torch.from_numpy(np.ascontiguousarray(image[None]))
+    value = net.extract([blob], {name: batch})[blob][0].detach().cpu().numpy()
     return _gray(value if value.ndim == 3 else value.reshape(1, 1, -1))
 
 
@@ -92,10 +99,6 @@ def _mean(text: str) -> Array:
         return np.array([float(value) for value in text.split(",")])
     except ValueError:
         raise CaffeCompatError(f'--mean is "{text}"; expected numbers, as 104,117,123') from None
-
-
-def _tensor(array: Array) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(array))
 
 
 def _gray(values: Array) -> Array:
@@ -122,6 +125,8 @@ def tile(tiles: Array) -> Array:
 
 def write_picture(path: Path, picture: Array) -> None:
     """Write (height, width, 3), RGB from 0 to 1, in the format that the name's ending says."""
+    import cv2
+
     factor = max(1, LEAST_SIDE_PX // max(picture.shape[:2]))
     pixels: Array = np.round(picture[..., ::-1] * 255).astype(np.uint8)
     pixels = pixels.repeat(factor, 0).repeat(factor, 1)

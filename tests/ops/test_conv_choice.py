@@ -69,7 +69,8 @@ def test_the_table_decides_and_each_choice_is_logged_once(
     write_table(conv_choice.table_path())
     assert choose() == "cudnn_split"  # read once
     conv_choice.forget_choices()
-    with caplog.at_level(logging.INFO):
+    monkeypatch.setattr(logging.getLogger("caffe_compat"), "propagate", True)
+    with caplog.at_level(logging.DEBUG, "caffe_compat"):
         assert [choose() for _ in range(3)] == ["cudnn"] * 3
     assert [record.getMessage() for record in caplog.records] == [f"convolution {KEY}: cudnn (measured)"]
     assert choose("another GPU") == "cudnn_split"
@@ -100,6 +101,7 @@ def test_a_broken_table_is_refused(content: str, text: str, tmp_path: Path, monk
 
 def test_what_a_log_says_of_the_table(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "GPU")
+    monkeypatch.setattr(logging.getLogger("caffe_compat"), "propagate", True)
     device, path = torch.device("cuda"), conv_choice.table_path()
     assert choose() == "cudnn_split"
     tail = "; `caffe-compat tune` measures them on this GPU"

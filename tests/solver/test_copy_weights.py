@@ -9,7 +9,7 @@ import pytest
 from caffe_compat import Net, NetError
 from caffe_compat.proto import parse_net
 from caffe_compat.solver.copy_weights import copy_weights
-from caffe_compat.solver.log import CaffeTestLog, Glog, Log
+from caffe_compat.solver.log import Log, WeightsLog
 from tests.solver.conftest import messages
 
 
@@ -46,7 +46,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_several_files_together(paths: list[str], held: dict[str, float], lines: list[str]) -> None:
     n, stream = net("a", "b", "c"), io.StringIO()
-    copy_weights(n, paths, CaffeTestLog(stream))
+    copy_weights(n, paths, WeightsLog(stream))
     assert values(n) == {name: [value] * 2 for name, value in held.items()}
     assert messages(stream) == lines
 
@@ -69,12 +69,12 @@ def test_a_solver_says_it_in_caffes_words() -> None:
 
 @pytest.mark.usefixtures("files")
 def test_strict() -> None:
-    copy_weights(net("a", "b", "c"), ["ab", "bc"], Glog(enabled=False), strict=True)
+    copy_weights(net("a", "b", "c"), ["ab", "bc"], WeightsLog(enabled=False), strict=True)
     with pytest.raises(NetError, match=r'^ab, ab: does not fit <message> wholly: left as .* came for them: "c"$'):
-        copy_weights(net("a", "b", "c"), ["ab", "ab"], Glog(enabled=False), strict=True)
+        copy_weights(net("a", "b", "c"), ["ab", "ab"], WeightsLog(enabled=False), strict=True)
 
 
 @pytest.mark.usefixtures("files")
 def test_a_file_of_which_nothing_fits_is_refused() -> None:
     with pytest.raises(NetError, match=r'^bc: nothing fits <message>: the file has blobs for the layers "b", "c"'):
-        copy_weights(net("a"), ["ab", "bc"], Glog(enabled=False))
+        copy_weights(net("a"), ["ab", "bc"], WeightsLog(enabled=False))

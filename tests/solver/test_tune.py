@@ -1,6 +1,7 @@
 """Tuning by whole steps, with a made-up clock in place of a GPU."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -92,6 +93,7 @@ def test_choices_are_kept_for_their_gpu_and_versions(
     assert conv_choice.read_table() == {"GPU": {KEYS["a"]: "ours_nhwc", KEYS["b"]: "ours_nhwc"}, "other GPU": {}}
     assert json.loads(conv_choice.table_path().read_text())["devices"]["GPU"][KEYS["a"]]["step_ms"] == 3.0
     monkeypatch.setattr(torch, "__version__", "9.9")
+    monkeypatch.setattr(logging.getLogger("caffe_compat"), "propagate", True)
     conv_choice.forget_choices()
     assert conv_choice.read_table() == {}
     assert "this is torch 9.9, cuDNN" in caplog.text
