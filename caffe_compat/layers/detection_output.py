@@ -1,6 +1,6 @@
 """DetectionOutput: SSD's boxes, from offsets, scores and prior boxes (Liu et al. 2016)."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from caffe_compat.layers.shared.fields import refuse_fields
 from caffe_compat.proto import caffe_pb2
 
 if TYPE_CHECKING:
-    from caffe_compat.onnx_graph import Dim, OnnxGraph, OnnxStep
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 # So many times keep_top_k candidates are tried first.
 ENOUGH = 4
@@ -39,16 +39,24 @@ class DetectionOutput(Layer):
     row for each: its number, then -1.
     """
 
+    #: whether rows have the prior's number behind the box, for a subclass
+    tells_priors: ClassVar[bool] = False
+
     param_fields = ("detection_output_param",)
-    bottom_count = (3, 5)
+    bottom_count = (1, 5)
     has_backward = False
     tops_depend_on_data = True
     onnx_float32 = True
     graph_obstacle = "has a top whose size depends on the data"
 
-    def setup(self, offsets: Shape, scores: Shape, priors: Shape, *refined: Shape) -> None:
+    def setup(self, *bottoms: Shape) -> None:
         yolo = "it is of another layer of this name, of YOLO; use YoloDetectionOutput"
         refuse_fields(self, *self.param_fields, "side", "num_box", "coords", "nms_threshold", "biases", because=yolo)
+        if len(bottoms) not in (3, 5):
+            self.fail(
+                f"has {len(bottoms)} bottom(s); expected 3 (offsets, scores, prior boxes), or 5 as in RefineDet; for "
+                "YOLO's layer of this name, which has one, use YoloDetectionOutput"
+            )
         param = self.param.detection_output_param
         if param.num_classes < 1:
             self.fail("detection_output_param.num_classes is not given, or 0; expected how many classes there are")
@@ -79,9 +87,11 @@ class DetectionOutput(Layer):
         locations = 1 if self.share_location else self.classes
         expected = (number * locations * 4, number * self.classes)
         if not number or (count(offsets, 1), count(scores, 1)) != expected or offsets[0] != scores[0]:
+            twice = (count(offsets, 1), count(scores, 1)) == (2 * expected[0], 2 * expected[1])
+            hint = "; for TextBoxes, whose boxes come twice, add additional_y_offset: true to each prior_box_param"
             self.fail(
                 f"bottoms have shapes {offsets}, {scores} and {priors}; expected (N, {expected[0]}) offsets and "
-                f"(N, {expected[1]}) scores for {number} priors and {self.classes} classes"
+                f"(N, {expected[1]}) scores for {number} priors and {self.classes} classes{hint if twice else ''}"
             )
         if refined and [count(shape, 1) for shape in refined] != [2 * number, 4 * number]:
             self.fail(
@@ -109,9 +119,9 @@ class DetectionOutput(Layer):
         rows = [self._rows(i, edges[i], values[i]) for i in range(len(scores))]
         found = np.concatenate(rows)
         if not len(found):
-            found = np.full((len(scores), ROW), -1.0)
+            found = np.full((len(scores), ROW + self.tells_priors), -1.0)
             found[:, 0] = np.arange(len(scores))
-        return torch.from_numpy(found).to(offsets.device, offsets.dtype).view(1, 1, -1, ROW)
+        return torch.from_numpy(found).to(offsets.device, offsets.dtype).view(1, 1, len(found), -1)
 
     def _rows(self, image: int, edges: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """The rows of one image; ``edges`` (P, L, 4) and ``scores`` (C, P)."""
@@ -142,7 +152,8 @@ class DetectionOutput(Layer):
             best = best[np.argsort(label_of[best], kind="stable")]
             label_of, prior_of = label_of[best], prior_of[best]
         located = edges[prior_of, 0 if self.share_location else label_of]
-        return np.column_stack((np.full(len(label_of), image), label_of, scores[label_of, prior_of], located))
+        columns = np.full(len(label_of), image), label_of, scores[label_of, prior_of], located
+        return np.column_stack((*columns, prior_of) if self.tells_priors else columns)
 
     def data_sized(self) -> dict[int, int]:
         return {0: 2}
@@ -176,7 +187,19 @@ class DetectionOutput(Layer):
         if self.keep_top_k >= 0:
             values_kept = onnx_boxes.pick(graph, scores, kept, [0, 1, 2])
             kept = onnx_boxes.best_of_image(graph, kept, values_kept, self.keep_top_k, images)
-        return [self._onnx_rows(graph, decoded, scores, kept, images)]
+        rows = self._onnx_rows(graph, decoded, scores, kept)
+        more = self._onnx_of_priors(graph, step, kept)
+        rows = graph.add("Concat", rows, *more, axis=1) if more else rows
+        # Where there are none, one row for each image.
+        image = graph.unsqueeze(onnx_boxes.numbers(graph, images), [1])
+        blank = graph.add("Pad", image, graph.sizes([0, 0, 0, ROW - 1 + len(more)]), graph.constant(-1.0))
+        none = graph.add("Equal", graph.size(graph.size_at(kept, 0)), graph.sizes([0]))
+        blank = graph.choose(blank, graph.add("Expand", none, graph.shape([images])))
+        return [graph.reshape(graph.add("Concat", rows, blank, axis=0), [1, 1, -1, ROW + len(more)])]
+
+    def _onnx_of_priors(self, graph: "OnnxGraph", step: "OnnxStep", kept: str) -> list[str]:
+        """Columns (K, 1) behind the box, for a subclass; ``kept`` (K, 3): image, class and prior of each row."""
+        return []
 
     def _onnx_suppressed(self, graph: "OnnxGraph", decoded: str, scores: str) -> str:
         threshold, least = self.nms_threshold, self.confidence_threshold
@@ -191,20 +214,14 @@ class DetectionOutput(Layer):
         classes = graph.sizes([self.classes])
         return graph.add("Concat", graph.add("Div", owner, classes), graph.add("Mod", owner, classes), place, axis=1)
 
-    def _onnx_rows(self, graph: "OnnxGraph", decoded: str, scores: str, kept: str, images: "Dim") -> str:
+    def _onnx_rows(self, graph: "OnnxGraph", decoded: str, scores: str, kept: str) -> str:
         names = graph.to_float(graph.add("Gather", kept, graph.sizes([0, 1]), axis=1))
         values = graph.unsqueeze(onnx_boxes.pick(graph, scores, kept, [0, 1, 2]), [1])
         if self.share_location:
             edges = onnx_boxes.pick(graph, graph.add("Squeeze", decoded, graph.sizes([2])), kept, [0, 2])
         else:
             edges = onnx_boxes.pick(graph, decoded, kept, [0, 2, 1])
-        rows = graph.add("Concat", names, values, edges, axis=1)
-        # Where there are none, one row for each image.
-        image = graph.unsqueeze(onnx_boxes.numbers(graph, images), [1])
-        blank = graph.add("Pad", image, graph.sizes([0, 0, 0, ROW - 1]), graph.constant(-1.0))
-        none = graph.add("Equal", graph.size(graph.size_at(kept, 0)), graph.sizes([0]))
-        blank = graph.choose(blank, graph.add("Expand", none, graph.shape([images])))
-        return graph.reshape(graph.add("Concat", rows, blank, axis=0), [1, 1, -1, ROW])
+        return graph.add("Concat", names, values, edges, axis=1)
 
     @classmethod
     def example(cls, dice: Dice) -> Example:

@@ -7,6 +7,7 @@ from torch import Tensor
 from caffe_compat.layers.base import Layer, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.fields import refuse_fields
 from caffe_compat.layers.shared.fillers import fill
 from caffe_compat.proto import caffe_pb2
 
@@ -32,16 +33,19 @@ class Normalize(Layer):
     at each location, then a learned scale, blob () (``channel_shared``) or (C,); ``fix_scale``: not learned (ParseNet).
 
     NormFace's, with its own fields or none: the L2 or L1 norm (``normalize_type``) over the channels at each location,
-    no blob; a second top (N, 1, ...) is the norm, which has a gradient with ``bp_norm`` only.
+    no blob; a second top (N, 1, ...) is the norm, which has a gradient with ``bp_norm`` only.  Its early files give the
+    type in ``softmax_param``.
     """
 
-    param_fields = ("norm_param", "normalize_param")
+    param_fields = ("norm_param", "normalize_param", "softmax_param")
+    fork_fields = ("softmax_param.normalize_type",)
     top_count = (1, 2)
     graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
         if len(bottom) < 2:
             self.fail(f"bottom has shape {bottom}; expected at least 2 axes (N, C)")
+        early = self._early_type()
         name = "norm_param" if self.param.HasField("norm_param") else "normalize_param"
         param = getattr(self.param, name)
         ssd, normface = ([field for field in fields if _is_set(param, field)] for fields in (SSD, NORMFACE))
@@ -50,11 +54,28 @@ class Normalize(Layer):
                 f"norm_param and normalize_param have fields of two layers: SSD's has {', '.join(SSD)}, NormFace's "
                 f"{', '.join(NORMFACE)}; keep those of one, in one of them"
             )
+        if early and (ssd or self.param.HasField("norm_param")):
+            self.fail("softmax_param.normalize_type is of NormFace's layer, norm_param of SSD's; expected one of them")
         self.is_ssd = bool(ssd) or (name == "norm_param" and self.param.HasField(name) and not normface)
         if self.is_ssd:
             self._setup_ssd(param, bottom)
         else:
             self._setup_normface(param)
+
+    def _early_type(self) -> bool:
+        """Whether the type stands in softmax_param.  NormFace's later code does not look there and takes L2, so that
+        another type there means two things."""
+        refuse_fields(
+            self, "softmax_param", "axis", "engine", "hard_ratio", "class_weight", because="it is of Softmax; remove it"
+        )
+        early = str(self.param.softmax_param.normalize_type)
+        given = self.param.softmax_param.HasField("normalize_type")
+        if given and early != "L2":
+            self.fail(
+                f'softmax_param.normalize_type is "{early}", and NormFace\'s later code takes L2 without a look there; '
+                f'expected L2, or normalize_param {{ normalize_type: "{early}" }}'
+            )
+        return given
 
     def _setup_ssd(self, param: caffe_pb2.NormalizeParameter, bottom: Shape) -> None:
         if self.num_tops > 1:

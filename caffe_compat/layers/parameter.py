@@ -7,6 +7,7 @@ from torch import Tensor
 from caffe_compat.layers.base import Layer, Shape, SharedMemory
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Dice, Example
+from caffe_compat.layers.shared.fillers import fill
 
 if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
@@ -14,14 +15,20 @@ if TYPE_CHECKING:
 
 @register("Parameter")
 class Parameter(Layer):
-    """The top is the parameter of ``shape`` itself, zero at first (there is no filler)."""
+    """The top is the parameter of ``shape`` itself, zero at first, or as a fork's filler says: ``filler`` (OpenVINO's
+    training toolbox) or ``blob_filler`` (NormFace)."""
 
     param_fields = ("parameter_param",)
+    fork_fields = ("parameter_param.filler", "parameter_param.blob_filler")
     bottom_count = (0, 0)
     graph_safe = True
 
     def setup(self) -> None:
-        self.add_blob("weight", tuple(self.param.parameter_param.shape.dim))
+        param = self.param.parameter_param
+        fillers = [getattr(param, name) for name in ("filler", "blob_filler") if param.HasField(name)]
+        if len(fillers) > 1:
+            self.fail("parameter_param has filler and blob_filler; expected one of them")
+        self.add_blob("weight", tuple(param.shape.dim), (lambda t: fill(t, fillers[0])) if fillers else None)
 
     def infer_shapes(self) -> list[Shape]:
         return [self.blob_shapes[0]]

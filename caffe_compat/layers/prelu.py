@@ -46,9 +46,9 @@ class PReLU(NeuronLayer):
         return [bottom]
 
     def _check_axes(self, bottom: Shape) -> None:
-        # Caffe asks for the channels by its old 4-axis names, which a fifth axis refuses.
-        if not 2 <= len(bottom) <= 4:
-            self.fail(f"bottom has shape {bottom}; expected 2 to 4 axes")
+        # Caffe 1.0 stops at a fifth axis, as it asks for the channels by its old names of 4; Intel's takes any number.
+        if len(bottom) < 2:
+            self.fail(f"bottom has shape {bottom}; expected at least 2 axes")
 
     def forward(self, bottom: Tensor) -> Tensor:
         return functional.prelu(bottom, self.blob(0).reshape(-1))

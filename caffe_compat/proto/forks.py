@@ -112,7 +112,6 @@ FORK_FIELDS = {
     ),
     **dict.fromkeys(["bn_param", "dense_image_data_param", "upsample_param", "weight_by_label_freqs"], _SEGNET),
     "multi_stage_meanfield_param": "CRF-RNN",
-    "quantization_param": _RISTRETTO,
     **dict.fromkeys(["fixed_param", "quantize_param"], _DEEPHI),
     **dict.fromkeys(["roi_pooling_param", "smooth_l1_loss_param", "proposal_param"], _RCNN),
     **dict.fromkeys(["psroi_pooling_param", "box_annotator_ohem_param"], "R-FCN"),

@@ -33,6 +33,7 @@ _FIELDS = {
         "engine",
         "reshape_every_iter",
         "split_param",
+        "quantization_param",  # 8 bits on Intel's MKL-DNN engine; its CAFFE engine computes in floats, as is done here
     },
     "TransformationParameter": {"use_gpu_transform", "forward_packing"},
     "BatchNormParameter": {"engine"},

@@ -182,6 +182,13 @@ def test_refusals(fields: str, message: str) -> None:
         make_layer(DetectionOutput, f"detection_output_param {{ {fields} }}", (1, 4), (1, 2), (1, 2, 4))
 
 
+def test_refuses_bottoms_of_others() -> None:
+    with pytest.raises(NetError, match=r"has 1 bottom.*; for YOLO's layer of this name.* use YoloDetectionOutput"):
+        make_layer(DetectionOutput, "detection_output_param { num_classes: 2 }", (1, 4))
+    with pytest.raises(NetError, match="for TextBoxes, whose boxes come twice, add additional_y_offset: true"):
+        make_layer(DetectionOutput, "detection_output_param { num_classes: 2 }", (1, 8), (1, 4), (1, 2, 4))
+
+
 def test_what_is_not_done_is_said() -> None:
     for fields, message in (
         ('save_output_param { output_directory: "results" }', "detections are not written to files"),

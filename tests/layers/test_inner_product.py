@@ -5,7 +5,10 @@ import torch
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.inner_product import InnerProduct
+from caffe_compat.net import Net
+from caffe_compat.proto import parse_net
 from tests.layers.harness import check_layer, make_layer, noise, on_devices, randomize, run, tensor
+from tests.layers.onnx_form import check_onnx, numbers
 
 #: float64 sums in another order
 TOLERANCE = 1e-12
@@ -76,8 +79,39 @@ def test_flops_and_drawing() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [("", "num_output is missing or 0"), ("num_output: 1 axis: 2", "axis is 2; expected -2 to 1")],
+    [
+        ("", "num_output is missing or 0"),
+        ("num_output: 1 axis: 2", "axis is 2; expected -2 to 1"),
+        ("num_output: 1 transpose: true normalize: true", "has transpose and normalize"),
+    ],
 )
 def test_refusals(fields: str, message: str) -> None:
     with pytest.raises(NetError, match=message):
         make_product(fields, (2, 4))
+
+
+def test_unit_weights_of_normface() -> None:
+    """Each forward makes the rows unit vectors, in place; a folded or fused net and ONNX have the same numbers."""
+    layer = make_product("num_output: 1 normalize: true bias_term: false", (1, 2))
+    layer.blobs[0].data.copy_(torch.tensor([[3.0, 4.0]]))
+    x = tensor([[2.0, 1.0]])
+    (y,) = run(layer, x)
+    unit = [3 / (25 + 1e-6) ** 0.5, 4 / (25 + 1e-6) ** 0.5]
+    assert layer.blobs[0].tolist()[0] == pytest.approx(unit, abs=1e-15)
+    assert y.item() == pytest.approx(2 * unit[0] + unit[1], abs=1e-14)
+    assert torch.autograd.grad(y, layer.blobs[0])[0].tolist() == [[2, 1]]
+
+    shapes = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+    fields = 'num_output: 4 normalize: true weight_filler { type: "gaussian" std: 3 }'
+    product = f'layer {{ name: "p" type: "InnerProduct" bottom: "x" top: "y" inner_product_param {{ {fields} }} }}'
+    relu = 'layer { name: "r" type: "ReLU" bottom: "y" top: "y" }'
+    net = Net(parse_net(f"{shapes}{product}{relu}"), phase="TEST")
+    given = torch.randn(2, 3)
+    weight = net.params["p"][0].detach().double()
+    expected = (given.double() @ (weight / (weight.square().sum(1, keepdim=True) + 1e-6).sqrt()).t()).relu().float()
+    with torch.no_grad():
+        folded = net.for_inference()
+        torch.testing.assert_close(folded(x=given)["y"], expected)
+        net.fast = True
+        torch.testing.assert_close(net(x=given)["y"], expected)
+    check_onnx(f'type: "InnerProduct" inner_product_param {{ {fields} }}', numbers(2, 3))

@@ -62,6 +62,31 @@ def test_negative_pads_crop(device: str) -> None:
     np.testing.assert_allclose(top, interpolated(bottom[:, :, 1:3, 1:4], 3, 5), rtol=1e-9, atol=1e-12)
 
 
+@on_devices
+@pytest.mark.parametrize("fields", ["", "use_blob_size: true"])
+def test_the_size_of_a_second_bottom(device: str, fields: str) -> None:
+    like = (1, 3, 7, 3)
+    layer = make_layer(Interp, f"interp_param {{ {fields} }}", BOTTOM, like, device=device)
+    bottom, other = noise(*BOTTOM, device=device), noise(*like, device=device)
+    assert layer.infer_shapes(BOTTOM, like) == [(2, 2, 7, 3)]
+    (top,) = run(layer, bottom, other)
+    np.testing.assert_allclose(top.detach().cpu().numpy(), interpolated(bottom, 7, 3), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fields", "bottoms", "message"),
+    [
+        ("zoom_factor: 2", [BOTTOM, BOTTOM], "has 2 bottoms, and interp_param gives zoom_factor; expected the second"),
+        ("use_blob_size: false", [BOTTOM, BOTTOM], "gives use_blob_size: false"),
+        ("use_blob_size: true", [BOTTOM], "expected a second bottom"),
+        ("", [BOTTOM, (2, 3)], r"bottom 1 has shape \(2, 3\)"),
+    ],
+)
+def test_refuses_two_sizes(fields: str, bottoms: list[tuple[int, ...]], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(Interp, f"interp_param {{ {fields} }}", *bottoms)
+
+
 def test_value() -> None:
     layer = make_layer(Interp, "interp_param { height: 3 width: 3 }", (1, 1, 2, 2))
     top = run(layer, tensor([[[[0.0, 1.0], [2.0, 3.0]]]]))[0]
@@ -85,3 +110,7 @@ def test_refusals(fields: str, message: str) -> None:
 @pytest.mark.parametrize("fields", ["height: 7 width: 3", "zoom_factor: 3 pad_beg: -1 pad_end: -1", "shrink_factor: 2"])
 def test_onnx(fields: str) -> None:
     check_onnx(f'type: "Interp" interp_param {{ {fields} }}', numbers(2, 2, 5, 6))
+
+
+def test_onnx_of_a_second_bottom() -> None:
+    check_onnx('type: "Interp" interp_param { use_blob_size: true }', numbers(2, 2, 5, 6), numbers(1, 3, 4, 9))

@@ -64,6 +64,11 @@ def test_without_fields_it_is_normfaces() -> None:
     assert run(layer, tensor([[3.0, 4.0]]))[0].tolist()[0] == pytest.approx([0.6, 0.8])
 
 
+def test_the_type_in_normfaces_early_files() -> None:
+    layer = make_layer(Normalize, 'softmax_param { normalize_type: "L2" }', (1, 2))
+    assert run(layer, tensor([[3.0, 4.0]]))[0].tolist()[0] == pytest.approx([0.6, 0.8])
+
+
 def test_the_norm_has_a_gradient_only_when_asked() -> None:
     for asked in (True, False):
         text = f'top: "y" top: "norm" normalize_param {{ bp_norm: {str(asked).lower()} }}'
@@ -77,6 +82,9 @@ def test_the_norm_has_a_gradient_only_when_asked() -> None:
         ("norm_param { eps: 1 } normalize_param { bp_norm: true }", "have fields of two layers"),
         ('normalize_param { normalize_type: "L3" }', 'normalize_type is "L3"; expected L2 or L1'),
         ('top: "y" top: "norm" norm_param { eps: 1 }', "has 2 tops; expected 1"),
+        ('softmax_param { normalize_type: "L1" }', 'normalize_type is "L1", and NormFace.s later code takes L2'),
+        ('softmax_param { normalize_type: "L2" } norm_param { eps: 1 }', "is of NormFace's layer, norm_param of SSD's"),
+        ("softmax_param { axis: 1 }", "softmax_param.axis: Normalize here does not read it; it is of Softmax"),
     ],
 )
 def test_refusals(fields: str, message: str) -> None:

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from caffe_compat.errors import NetError
 from caffe_compat.layers.parameter import Parameter
 from tests.layers.harness import make_layer, on_devices, run
 
@@ -21,6 +23,14 @@ def test_starts_at_zero_and_may_be_a_scalar() -> None:
     (top,) = run(make_layer(Parameter))
     assert top.shape == ()
     assert top.item() == 0
+
+
+@pytest.mark.parametrize("name", ["filler", "blob_filler"])
+def test_fillers_of_forks(name: str) -> None:
+    fields = f'shape {{ dim: 2 }} {name} {{ type: "constant" value: 3 }}'
+    assert run(make_layer(Parameter, f"parameter_param {{ {fields} }}"))[0].tolist() == [3, 3]
+    with pytest.raises(NetError, match="has filler and blob_filler; expected one of them"):
+        make_layer(Parameter, "parameter_param { filler { } blob_filler { } }")
 
 
 def test_compiles() -> None:

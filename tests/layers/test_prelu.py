@@ -30,10 +30,16 @@ def test_filler() -> None:
     assert torch.equal(layer.blobs[0], torch.full((2,), 0.5, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("shape", [(3,), (1, 2, 1, 1, 1)])
-def test_refuses_axes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(NetError, match="expected 2 to 4 axes"):
-        make_layer(PReLU, "", shape)
+def test_five_axes() -> None:
+    layer = make_layer(PReLU, "", (1, 2, 1, 1, 2))
+    layer.blobs[0].data.copy_(torch.tensor([0.5, 2.0]))
+    bottom = torch.tensor([-1.0, 1, -1, 1], dtype=torch.float64).view(1, 2, 1, 1, 2)
+    assert layer(bottom).flatten().tolist() == [-0.5, 1, -2, 1]
+
+
+def test_refuses_axes() -> None:
+    with pytest.raises(NetError, match="expected at least 2 axes"):
+        make_layer(PReLU, "", (3,))
 
 
 def test_refuses_other_channels() -> None:

@@ -48,6 +48,14 @@ def test_nvcaffes_fields_are_said_once_and_change_nothing(tmp_path: Path) -> Non
     assert Net(read).get_parameter("c.weight").item() == 3
 
 
+def test_intels_8_bits_are_those_of_one_of_its_engines() -> None:
+    text = """layer { name: "c" type: "Convolution" bottom: "x" top: "y" convolution_param { num_output: 1 }
+      quantization_param { bw_layer_in: 8 bw_layer_out: 8 bw_params: 8 scale_in: 0.8 scale_params: 189 } }"""
+    with pytest.warns(UserWarning, match="ignored, as they say only how a fork of Caffe computes: quantization_param$"):
+        read = parse_net(text)
+    assert not read.layer[0].HasField("quantization_param")
+
+
 def test_intels_engines_are_taken_out_and_caffes_stay() -> None:
     with pytest.warns(
         UserWarning, match="convolution_param.engine: MKL2017, relu_param.engine: MKLDNN, relu_param.fuse$"

@@ -1,4 +1,4 @@
-"""AlignedCrop, the CROP of V1 nets (FCN, HED, CRF-RNN), to a Crop that is told its offsets.
+"""AlignedCrop, the CROP of V1 nets (FCN, HED, CRF-RNN), and RCF's AutoCrop to a Crop that is told its offsets.
 
 That layer finds them by itself: from both bottoms it goes up the net, by each layer's first bottom, to the blob where
 the ways meet.  Each layer on the way maps places of its bottom to places of its top: a convolution or pooling x to
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.upgrade.log import UpgradeLog
 
-TYPE = "AlignedCrop"
+TYPES = ("AlignedCrop", "AutoCrop")
 WINDOWS = {
     "Convolution": "convolution_param",
     "ConvolutionDepthwise": "convolution_param",
@@ -45,17 +45,18 @@ class Map(NamedTuple):
 
 
 def needs_upgrade(net: caffe_pb2.NetParameter) -> bool:
-    """True when a layer is an AlignedCrop."""
-    return any(layer.type == TYPE for layer in net.layer)
+    """True when a layer is of one of these types."""
+    return any(layer.type in TYPES for layer in net.layer)
 
 
 def upgrade(net: caffe_pb2.NetParameter, log: UpgradeLog) -> None:
     """Make each a Crop from axis 2 on, in place.  Raises ProtoError where its bottoms cannot be aligned."""
     makers: dict[str, Any] = {}
     for layer in net.layer:
-        if layer.type == TYPE:
+        if layer.type in TYPES:
             if len(layer.bottom) != 2:
-                log.fail(layer.name, f"({TYPE}) has {len(layer.bottom)} bottoms; expected what to crop and its size")
+                count = len(layer.bottom)
+                log.fail(layer.name, f"({layer.type}) has {count} bottoms; expected what to crop and its size")
             offsets = [_offset(layer, makers, log, side) for side in "hw"]
             layer.crop_param.Clear()
             layer.crop_param.axis = 2
@@ -99,7 +100,7 @@ def _map(layer: caffe_pb2.LayerParameter, log: UpgradeLog, side: str) -> Map:
         offsets = [*layer.crop_param.offset] or [0]
         return Map(shift=Fraction(-offsets[-1 if side == "w" else 0]))
     if layer.type not in WINDOWS or (layer.type == "Pooling" and layer.pooling_param.global_pooling):
-        log.fail(layer.name, f"({layer.type}) has no map of places, by which the offsets of a {TYPE} could be found")
+        log.fail(layer.name, f"({layer.type}) has no map of places, by which the offsets of a crop could be found")
     param = getattr(layer, WINDOWS[layer.type])
     kernel = _size(param, "kernel_size", f"kernel_{side}", side, 1)
     dilation = _size(param, "dilation", "", side, 1)

@@ -71,10 +71,11 @@ def test_height_and_width_and_a_crop_in_the_way() -> None:
     assert crops(parse_net(text.replace(fields, wide)))["b"] == [2, 4]
 
 
-def test_a_current_layer_may_ask_for_it() -> None:
+@pytest.mark.parametrize("kind", ["AlignedCrop", "AutoCrop"])
+def test_a_current_layer_may_ask_for_it(kind: str) -> None:
     text = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 5 dim: 5 } } }'
     text += 'layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { kernel_size: 3 pad: 2 } }'
-    text += 'layer { name: "c" type: "AlignedCrop" bottom: "p" bottom: "x" top: "c" }'
+    text += f'layer {{ name: "c" type: "{kind}" bottom: "p" bottom: "x" top: "c" }}'
     assert crops(parse_net(text)) == {"c": [1, 1]}
 
 
