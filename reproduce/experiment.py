@@ -18,6 +18,7 @@ from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.comparisons import verdicts
 from reproduce.dataset import Prepared, Storage, find_data_set
+from reproduce.every_test import TESTS
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.network import DEPTHS, Network
 from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
@@ -185,7 +186,7 @@ def _remove_run(out: Path) -> None:
     folders = {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
     for folder in [*folders, out / "data", out / FIGURES]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in (SETTINGS, TABLE, DIFFERENCES, REPORT_PAGE):
+    for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from caffe_compat.errors import DataError, reading
 from reproduce.comparisons import lines, write_comparisons
 from reproduce.dataset import data_sets
+from reproduce.every_test import write_tests
 from reproduce.folder_networks import networks_in
 from reproduce.network import Network
 from reproduce.results import DONE, FAILED, Result, paper_results, results_in, write_results
@@ -18,7 +19,7 @@ TABLE, DIFFERENCES, FIGURES, REPORT_PAGE = "results.csv", "differences.csv", "fi
 
 
 def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
-    """Write table, differences, figures and report from what is finished in ``out``.
+    """Write tables, differences, figures and report from what is finished in ``out``.
 
     Returns the table, and {network: why its result cannot be read}.
 
@@ -35,6 +36,7 @@ def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
     if not results:
         raise DataError(f"{out}: no network is finished here; `status {out}` says where each is")
     write_results(results, out / TABLE)
+    write_tests([network for network in networks if network.name in {result.network for result in results}], out)
     write_comparisons(lines(results), out / DIFFERENCES)
     paper = paper_results()
     noted = read_noted(out / SETTINGS) if (out / SETTINGS).exists() else {}

@@ -59,8 +59,17 @@ def statistic(accuracies: Iterable[float]) -> float:
     return sum(best) / len(best)
 
 
-def read_result(network: Network, out: Path) -> Result:
-    """The row of a finished network, from the JSON lines in its folder.  Raises DataError."""
+@dataclass(frozen=True)
+class Log:
+    """What a network's log holds of its tests."""
+
+    accuracy: dict[int, float]  # by iteration, ascending; never empty
+    loss: dict[int, float]
+    seconds: float  # of training, the time between a kill and the next start left out
+
+
+def read_log(network: Network, out: Path) -> Log:
+    """Every test of a network, from the JSON lines in its folder.  Raises DataError."""
     # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
     from caffe_compat.solver.events import StartEvent, TestEvent, read_events
 
@@ -80,7 +89,13 @@ def read_result(network: Network, out: Path) -> Result:
         raise DataError(f"{error}; remove the folder {file.parent} to train this network again") from None
     if not accuracy:
         raise DataError(f"{file}: no test in it; remove the folder {file.parent} to train this network again")
-    final = max(accuracy)
+    return Log(dict(sorted(accuracy.items())), loss, round(seconds + last_s - start_s, 1))
+
+
+def read_result(network: Network, out: Path) -> Result:
+    """The row of a finished network, from the JSON lines in its folder.  Raises DataError."""
+    log = read_log(network, out)
+    final = max(log.accuracy)
     return Result(
         network=network.name,
         split=network.split,
@@ -88,10 +103,10 @@ def read_result(network: Network, out: Path) -> Result:
         target=network.target,
         n=network.n,
         treatment=network.treatment,
-        accuracy=statistic(accuracy.values()),
-        accuracy_final=accuracy[final],
-        loss=loss[final],
-        seconds=round(seconds + last_s - start_s, 1),
+        accuracy=statistic(log.accuracy.values()),
+        accuracy_final=log.accuracy[final],
+        loss=log.loss[final],
+        seconds=log.seconds,
         family=network.family,
     )
 
