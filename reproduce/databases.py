@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.atomic_file import write_text
-from caffe_compat.data.database_mean import compute_mean
 from caffe_compat.data.lmdb import LMDBReader, write_lmdb
-from caffe_compat.data.mean import write_mean
 from caffe_compat.errors import DataError
 from reproduce.images import Images, first_of_each_class
 from reproduce.network import WHOLE, Network
@@ -33,6 +31,9 @@ def write_databases(
     """
     networks = list(networks)
     folder.mkdir(parents=True, exist_ok=True)
+    from caffe_compat.data.database_mean import compute_mean  # late: --help does not need them
+    from caffe_compat.data.mean import write_mean
+
     for network in networks:
         for name, part in ((network.data, "train"), (network.test_data, "valid")):
             database = folder / f"{name}_{part}_lmdb"

@@ -43,6 +43,16 @@ def run(words: Sequence[str | Path], folder: Path, environment: Mapping[str, str
     return done.stdout
 
 
+def test_the_page_of_dependencies_names_each_where_it_is_needed() -> None:
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \|", (ROOT / "docs" / "dependencies.md").read_text(), re.MULTILINE)
+    said = {(name, where.strip("`[]")) for names, where in rows[1:] for name in names.split(", ")}
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    groups = {"always": settings["project"]["dependencies"], **settings["project"]["optional-dependencies"]}
+    groups["to build"] = settings["build-system"]["requires"]
+    true = {(re.split(r"[><=; ]", word)[0], group) for group, words in groups.items() for word in words}
+    assert said == true - {("torch", "to build")}
+
+
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source archive."""

@@ -1,7 +1,6 @@
 """pycaffe's ``NCCL``: several processes that train one net, over torch.distributed (gloo where there is no GPU)."""
 
 import os
-import socket
 from collections.abc import Iterable
 from typing import Any, Protocol
 
@@ -15,6 +14,9 @@ from caffe_compat.proto import caffe_pb2
 from caffe_compat.pycaffe import mode
 from caffe_compat.pycaffe.net import Net
 from caffe_compat.solver.parallel import Parallel, TrainPass
+
+#: where groups meet that this process has named; they live as long as it does
+_STORES: list[Any] = []
 
 
 class Trainer(Protocol):
@@ -54,21 +56,24 @@ class NCCL:
 
     def __init__(self, solver: Trainer, uid: bytes | str) -> None:
         address = uid.decode() if isinstance(uid, bytes) else uid
-        if not address.startswith("tcp://"):
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        if not address.startswith("tcp://") or not host or not port.isdigit():
             raise SolverError(f"NCCL: the uid is {uid!r}; expected what NCCL.new_uid() gave to the first process")
         self._solver = solver
         self._count = mode.solver_count()
         if not dist.is_initialized():
             backend = "nccl" if mode.device().type == "cuda" else "gloo"
-            dist.init_process_group(backend, init_method=address, rank=mode.solver_rank(), world_size=self._count)
+            store = _tcp_store(host, int(port), is_master=False)
+            dist.init_process_group(backend, store=store, rank=mode.solver_rank(), world_size=self._count)
 
     @staticmethod
     def new_uid() -> bytes:
-        """A name for one group of processes, for the first to make and all to get."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            host = os.environ.get("MASTER_ADDR", "127.0.0.1")
-            return f"tcp://{host}:{free.getsockname()[1]}".encode()
+        """A name for one group of processes, for the first to make and all to get.
+
+        The process that makes it must run until the others have joined; MASTER_ADDR is its name for other machines.
+        """
+        _STORES.append(_tcp_store("localhost", 0, is_master=True))
+        return f"tcp://{os.environ.get('MASTER_ADDR', '127.0.0.1')}:{_STORES[-1].port}".encode()
 
     def bcast(self) -> None:
         """Give all processes the parameters of rank 0."""
@@ -92,3 +97,10 @@ class NCCL:
         for gradient in gradients:
             dist.all_reduce(gradient)
             gradient.div_(self._count)
+
+
+def _tcp_store(host: str, port: int, *, is_master: bool) -> Any:
+    """PyTorch's store at which processes meet: its server (port 0: one that is free), or a client of it."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]  # late: some builds of PyTorch have none
+
+    return TCPStore(host, port, is_master=is_master, wait_for_workers=False)

@@ -8,7 +8,6 @@ from pathlib import Path
 from caffe_compat.data.database import open_database
 from caffe_compat.data.index_file import SubsetReader, write_index_file
 from caffe_compat.data.lmdb import LMDBReader
-from caffe_compat.data.mean import read_mean
 from caffe_compat.errors import DataError, seen_from
 from reproduce.dataset import DataSet, Prepared, Storage
 from reproduce.network import REDUCED_SIZES, WHOLE, Network
@@ -125,6 +124,8 @@ def compare(prepared: Path, names: Iterable[str]) -> dict[str, str]:
                 found[f"list {name}.{part}"] = f"{len(lines)} images, {compare_list(name, part, lines)[0]}"
     whole = prepared / "means" / f"{WHOLE}.binaryproto"
     if whole.exists():
+        from caffe_compat.data.mean import read_mean  # late: --help does not need it
+
         found["mean of all training images"] = compare_mean(read_mean(whole))[0]
     return found
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from caffe_compat.data import encode_datum, write_lmdb
 from caffe_compat.proto import read_caffemodel, read_solverstate
 from caffe_compat.solver import Log, Solver
-from caffe_compat.solver.launch import free_port
 from tests.proto.layer_arrays import arrays
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +60,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_two(*flags: str) -> None:
     """``caffe-compat train`` as two processes that find each other by the environment, as under torchrun."""
-    port = free_port()
-    children = [_start(rank, port, flags) for rank in range(2)]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    children = [_start(rank, store.port, flags) for rank in range(2)]
     statuses = [child.wait(timeout=300) for child in children]
     assert statuses == [0, 0], Path("log_0").read_text() + Path("log_1").read_text()
 
@@ -69,7 +69,7 @@ def run_two(*flags: str) -> None:
 def _start(rank: int, port: int, flags: tuple[str, ...]) -> subprocess.Popen[bytes]:
     place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     environment = os.environ | {name: str(value) for name, value in place.items()}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     command = [sys.executable, "-m", "caffe_compat.cli", "train", "--solver=two.prototxt", *flags]
     with open(f"log_{rank}", "w") as log:
         return subprocess.Popen(command, env=environment, stderr=log)
