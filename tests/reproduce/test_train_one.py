@@ -83,7 +83,7 @@ def test_fast_mode_looks_up_what_frozen_layers_make_of_an_image(
             with random.scope():
                 assert main([str(out / network.name), *filter(None, [option])]) == 0
         layers = read_caffemodel(out / frozen.name / "caffe_train_iter_7.caffemodel")
-        learned[option] = {layer.name: layer.blobs for layer in layers}
+        learned[option] = {layer.name: [np.array(blob) for blob in layer.blobs] for layer in layers}
         log = (out / frozen.name / "train.log").read_text()
         assert ("train.prototxt: 100 images and windows: what conv1 to relu6 make of them" in log) == bool(option)
         assert ("val.prototxt: 4 images and windows: what conv1 to relu6 make of them" in log) == bool(option)
