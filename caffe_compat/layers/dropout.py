@@ -16,22 +16,27 @@ if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
-def draw_mask(bottom: Tensor, keep_probability: float) -> Tensor:
-    """Ones and zeros of the shape and dtype of ``bottom`` (CPU), from Caffe's random stream."""
+# Not by ``custom_op``, which imports PyTorch's compiler at an operator's first call: a second and a half.
+_MASK = "caffe_compat::dropout_mask"
+torch.library.define(
+    _MASK,
+    "(Tensor bottom, float keep_probability, SymInt layer) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+@torch.library.impl(_MASK, "CPU")
+def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
+    """Ones and zeros of the shape and dtype of ``bottom`` (CPU), from Caffe's random stream.
+
+    An operator, so that a compiled graph draws anew on each run.  ``layer`` keeps the compiler
+    from merging the draws of two layers that have one bottom.
+    """
     mask = generator().bernoulli(tuple(bottom.shape), keep_probability)
     return torch.from_numpy(mask).to(bottom.dtype)
 
 
-@torch.library.custom_op("caffe_compat::dropout_mask", mutates_args=())
-def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
-    """``draw_mask`` as an operator, so that a compiled graph draws anew on each run.
-
-    ``layer`` keeps the compiler from merging the draws of two layers that have one bottom.
-    """
-    return draw_mask(bottom, keep_probability)
-
-
-@dropout_mask.register_fake
+@torch.library.register_fake(_MASK)
 def _(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.empty(bottom.shape, dtype=bottom.dtype, device=bottom.device)
 
@@ -69,10 +74,7 @@ class Dropout(Layer):
             return bottom.view_as(bottom) if self.scale_train else bottom * (1.0 - self.ratio)
         top: Tensor
         if is_seeded() and bottom.device.type == "cpu":
-            if torch.compiler.is_compiling():
-                mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
-            else:  # the operator would import PyTorch's compiler at its first call: a second and a half
-                mask = draw_mask(bottom.detach(), 1.0 - self.ratio)
+            mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
             top = bottom * mask
             return top * (1.0 / (1.0 - self.ratio)) if self.scale_train else top
         if self.scale_train:
