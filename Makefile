@@ -9,13 +9,17 @@ SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks clean
+.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 reproduce: $(VENV)/ready ## re-run the paper on the default data: OUT=folder, ARGS='--data fashion-mnist ...'
-	$(BIN)/python reproduce/run_paper.py --split 0 --out $(OUT) $(ARGS)
+	$(BIN)/python reproduce/run_paper.py --split 0 --seeds 3 --fast --out $(OUT) $(ARGS)
+
+DIP_OUT ?= dip_run
+reproduce-dip: $(VENV)/ready ## what the default data cannot show, BnB's dip at n = 4 and 5: half an hour; DIP_OUT=folder
+	$(BIN)/python reproduce/run_paper.py --split 0 --data glyphs-large --treatments base,BnB,AnB --layers 3-5,7 --seeds 3 --fast --out $(DIP_OUT) $(ARGS)
 
 test: $(VENV)/ready lint ## lint, then all tests
 	$(BIN)/python -m pytest -n 2 --maxprocesses 2 --dist loadgroup $(ARGS)

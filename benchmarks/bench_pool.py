@@ -63,7 +63,7 @@ def read_chains(model: Path) -> dict[str, Chain]:
     net = Net(model, phase="TEST")
     shapes = net.blob_shapes_in_order
     found = {}
-    for unit in find_chains(net.graph):
+    for unit in find_chains(net.steps):
         if not isinstance(unit, PoolChain) or not unit.relu:
             continue
         shape = shapes[unit.steps[0].bottoms[0]]

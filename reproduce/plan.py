@@ -41,14 +41,21 @@ def planned_networks(
     """The networks of ``--split``: one split, several with commas, ``all``, or ``paper``, the authors' own 170.
 
     ``treatments`` None: the default ones, for ``paper`` all.  Each network comes again with each of ``more_seeds``.
-    In the order of training: seed by seed, split by split.  DataError for a split that there is not.
+    Random features and the network on all classes, of which a seed makes one where it makes two of halves, come with as
+    many seeds more, so that there are as many pairs.  In the order of training: seed by seed, split by split.
+    DataError for a split that there is not.
     """
     if split == PAPER:
         networks = _with_bases(_of_paper(treatments, depths), paper_networks())
     else:
         networks = [n for name in splits_of(split) for n in split_networks(name, treatments, depths)]
     once = list({network.name: network for network in networks}.values())
-    return sorted(once + [network.with_seed(seed) for seed in more_seeds for network in once], key=turn)
+    last = max(more_seeds, default=0)
+    further = range(last + 1, last + 2 + len(more_seeds)) if more_seeds else ()
+    alone = [network for network in once if RANDOM.of([network]) or NETBASE.of([network])]
+    again = [network.with_seed(seed) for seed in more_seeds for network in once]
+    again += [network.with_seed(seed) for seed in further for network in alone]
+    return sorted(once + again, key=turn)
 
 
 def splits_of(split: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ import torch
 from caffe_compat import Solver
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, SolverError, one_line
+from caffe_compat.net.prefix import look_up_prefix
 from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log
 from caffe_compat.solver.metrics import JsonLines
@@ -53,12 +54,26 @@ def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # no
             log = Log(stream, [JsonLines(METRICS)])
             log.start()  # from here the seconds of this process count
             _log_warnings(log)
-            _solve(Solver("solver.prototxt", device=device, log=log, fast=mode.fast, precision=mode.precision), log)
+            solver = Solver("solver.prototxt", device=device, log=log, fast=mode.fast, precision=mode.precision)
+            if mode.fast:
+                _look_up_prefixes(solver, log)
+            _solve(solver)
         _remove_old_states()
         write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
 
 
-def _solve(solver: Solver, log: Log) -> None:
+def _look_up_prefixes(solver: Solver, log: Log) -> None:
+    """Compute once what the frozen layers make of each image, where that pays; the log says of which."""
+    param = solver.param
+    tests = param.max_iter // param.test_interval + 1 if param.test_interval else 0
+    batches = [param.max_iter * param.iter_size, *(tests * count for count in param.test_iter)]
+    for net, count in zip((solver.net, *solver.test_nets), batches, strict=False):
+        what = look_up_prefix(net, count * net.blob_shapes_in_order[0][0])
+        if what:
+            log.line("prefix.py:1", f"{net.source}: {what}")
+
+
+def _solve(solver: Solver) -> None:
     try:
         state = solver.newest_snapshot()
         if state is None:

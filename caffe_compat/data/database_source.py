@@ -118,6 +118,16 @@ class DatabaseSource:
                 self.bad_records.pass_over(self._place(records[number].key), problems[number])
             records = [record for number, record in enumerate(records) if number not in problems]
 
+    def pass_over(self, count: int) -> None:
+        """Go on behind the next ``count`` records, which are neither read nor transformed."""
+        self._keep_up().skip(count)
+        self._offset += count
+
+    @property
+    def passed(self) -> int:
+        """How many records have been passed, through all epochs."""
+        return self._offset
+
     def state(self) -> dict[str, Any]:
         """Position and random state after the batches loaded so far."""
         return {

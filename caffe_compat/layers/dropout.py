@@ -16,7 +16,16 @@ if TYPE_CHECKING:
     from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 
-@torch.library.custom_op("caffe_compat::dropout_mask", mutates_args=())
+# Not by ``custom_op``, which imports PyTorch's compiler at an operator's first call: a second and a half.
+_MASK = "caffe_compat::dropout_mask"
+torch.library.define(
+    _MASK,
+    "(Tensor bottom, float keep_probability, SymInt layer) -> Tensor",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
+
+
+@torch.library.impl(_MASK, "CPU")
 def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     """Ones and zeros of the shape and dtype of ``bottom`` (CPU), from Caffe's random stream.
 
@@ -27,7 +36,7 @@ def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.from_numpy(mask).to(bottom.dtype)
 
 
-@dropout_mask.register_fake
+@torch.library.register_fake(_MASK)
 def _(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.empty(bottom.shape, dtype=bottom.dtype, device=bottom.device)
 

@@ -27,7 +27,7 @@ from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.relu import ReLU
 from caffe_compat.layers.shared.geometry import overhang
-from caffe_compat.net.graph import Graph, Step
+from caffe_compat.net.graph import Step
 from caffe_compat.ops import conv, fast_conv, linear, max_pool, relu_pool_lrn
 from caffe_compat.ops.conv_choice import is_tuned
 
@@ -197,14 +197,14 @@ class LinearChain(Chain):
 CHAINS: tuple[type[Chain], ...] = (PoolChain, ConvChain, LinearChain)
 
 
-def find_chains(graph: Graph) -> list[Step | Chain]:
-    """The steps of ``graph`` in order, with each chain in the place of its first step."""
+def find_chains(steps: Sequence[Step]) -> list[Step | Chain]:
+    """The ``steps`` of a net in order, with each chain in the place of its first step."""
     units: list[Step | Chain] = []
     taken: set[int] = set()
-    for place, step in enumerate(graph.steps):
+    for place, step in enumerate(steps):
         if id(step) in taken:
             continue
-        line = _line_from(place, graph.steps)
+        line = _line_from(place, steps)
         chain = next((found for kind in CHAINS if (found := kind.find(line))), None)
         units.append(chain or step)
         taken.update(id(s) for s in (chain.steps if chain else [step]))

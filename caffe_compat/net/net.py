@@ -109,6 +109,8 @@ class Net(nn.Module):
         self._memory_checked = False
         self.fast = fast
         self._sources = [step for step in self.steps if step.layer.is_source]
+        self._source_tops = [list(step.tops) for step in self._sources]
+        self._left_out: set[int] = set()  # ids of the steps that are not run
         self._blob_index = {name: i for i, name in enumerate(self.blob_names)}
         self.training = self.phase == "TRAIN"
         if weights is not None:
@@ -211,15 +213,42 @@ class Net(nn.Module):
         if unknown:
             raise NetError(f"{self.source}: no blob named {unknown[0]!r}; there are {', '.join(self.blob_names)}")
         values, _ = self._run(self._given(inputs, blobs), [self._blob_index[name] for name in names])
+        left_out = [name for name in names if self._blob_index[name] not in values]
+        if left_out:
+            raise NetError(
+                f"{self.source}: blob {left_out[0]!r} is not made, as the net starts behind it (start_behind)"
+            )
         return {name: values[self._blob_index[name]] for name in names}
 
     def next_batch(self) -> dict[str, Tensor]:
         """One batch from every source (data layers, Input layers' held values), on our device."""
         batch: dict[str, Tensor] = {}
-        for step in self._sources:
-            for index, value in zip(step.tops, self._next_batch(step), strict=True):
+        for step, tops in zip(self._sources, self._source_tops, strict=True):
+            for index, value in zip(tops, self._next_batch(step), strict=True):
                 batch[self.blob_names[index]] = self._place(value)
         return batch
+
+    def start_behind(self, line: Sequence[Step]) -> None:
+        """From now on the data layer hands out what ``line`` makes of its first top, in that top's place.
+
+        ``line``: steps of which the first reads the first top of the only source, each other one what the one before it
+        writes, and nothing else reads any of it.  They are not run any more; their weights stay part of the net.
+        NetError where they are no such line.
+        """
+        if len(self._sources) != 1:
+            raise NetError(f"{self.source}: has {len(self._sources)} sources; start_behind is for nets with one")
+        blob = self._sources[0].tops[0]
+        left_out = {id(step) for step in line}
+        for step in line:
+            others = [other for other in self.steps if blob in other.bottoms and id(other) not in left_out]
+            in_place = step.tops == [blob]  # then the others read what it writes
+            if step.bottoms != [blob] or len(step.tops) != 1 or any(step.loss_weights) or (others and not in_place):
+                step.layer.fail("start_behind: other layers read what it reads, or it is not the next one of the line")
+            blob = step.tops[0]
+        self._source_tops = [[blob, *self._sources[0].tops[1:]]]
+        self._left_out = left_out
+        self._fast_units = None
+        self._memory_checked = False
 
     def take_inputs(self, inputs: Sequence[Any], blobs: Mapping[str, Any]) -> dict[int, Tensor]:
         """{blob number: value} of every source, from the arguments of a call to ``forward``; the net has their shapes.
@@ -266,7 +295,7 @@ class Net(nn.Module):
         return {**placed, **named}
 
     def _source_names(self) -> list[str]:
-        return [self.blob_names[i] for step in self._sources for i in step.tops]
+        return [self.blob_names[i] for tops in self._source_tops for i in tops]
 
     def _run(self, given: Mapping[str, Tensor], wanted: Iterable[int] = ()) -> tuple[dict[int, Tensor], Tensor]:
         values = self._source_values(given)
@@ -287,21 +316,21 @@ class Net(nn.Module):
     def _units(self, wanted: Iterable[int]) -> Sequence[Step | Fused]:
         """What to run, one after the other, to get the outputs and the ``wanted`` blobs."""
         if not self.fast:
-            return self.steps
+            return [step for step in self.steps if id(step) not in self._left_out] if self._left_out else self.steps
         if self._fast_units is None:
-            chains = find_chains(self.graph)
+            chains = find_chains([step for step in self.steps if id(step) not in self._left_out])
             self._fast_units = [find_towers(chains), list(chains)]
         wanted = set(wanted)
         for units in self._fast_units[0 if self.device.type in TOWER_DEVICES else 1 :]:
             if not any(isinstance(unit, Fused) and unit.hidden & wanted for unit in units):
                 return units
-        return self.steps
+        return [step for step in self.steps if id(step) not in self._left_out]
 
     def _source_values(self, given: Mapping[str, Tensor]) -> dict[int, Tensor]:
         values: dict[int, Tensor] = {}
         used = 0
-        for step in self._sources:
-            names = [self.blob_names[i] for i in step.tops]
+        for step, indices in zip(self._sources, self._source_tops, strict=True):
+            names = [self.blob_names[i] for i in indices]
             known = [name for name in names if name in given]
             used += len(known)
             if len(known) == len(names):
@@ -312,7 +341,7 @@ class Net(nn.Module):
             else:
                 held = self._next_batch(step)
                 tops = tuple(given.get(name, value) for name, value in zip(names, held, strict=True))
-            for index, value in zip(step.tops, tops, strict=True):
+            for index, value in zip(indices, tops, strict=True):
                 values[index] = self._place(value)
         if used != len(given):
             self._refuse_unknown(given)
@@ -342,7 +371,7 @@ class Net(nn.Module):
 
     def reshape(self, /, **input_shapes: Shape) -> None:
         """Set new input shapes and infer all others; NetError names the layer that cannot fit."""
-        sources = {self.blob_names[i]: i for step in self._sources for i in step.tops}
+        sources = {self.blob_names[i]: i for tops in self._source_tops for i in tops}
         for name in input_shapes:
             if name not in sources:
                 raise NetError(f"{self.source}: {name!r} is not an input; inputs are {', '.join(sources)}")
@@ -353,10 +382,12 @@ class Net(nn.Module):
         """Infer every shape from those of the source blobs, given by blob number."""
         before = list(self._shapes)
         try:
+            for index, shape in known.items():
+                self._shapes[index] = tuple(shape)
             for step in self.steps:
-                if step.layer.is_source:
+                if step.layer.is_source and not self._left_out:
                     self.graph.set_top_shapes(step, [known[i] for i in step.tops])
-                else:
+                elif not step.layer.is_source and id(step) not in self._left_out:
                     self.graph.set_top_shapes(step, step.layer.infer_shapes(*(self._shapes[i] for i in step.bottoms)))
             self._memory_checked = False
         except NetError:

@@ -26,8 +26,8 @@ namespace {
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
-// With fewer, Winograd's products are too thin to pay for the transforms.
-constexpr int64_t kFewestChannels = 8;
+// With fewer, Winograd's products are too thin to pay for the transforms; those of 5x5 cost more.
+constexpr int64_t kFewestChannels = 8, kFewestChannels5 = 16;
 // The kernels of row_conv.h are for images as nets read them: with more channels oneDNN fills its
 // vectors.
 constexpr int64_t kMostRowChannels = 4;
@@ -73,9 +73,10 @@ struct WinogradPlan {
 
 WinogradPlan plan_winograd(const ConvSizes& s, int64_t largest_tile) {
   WinogradPlan best;
+  const int64_t fewest_channels = s.kernel_h == 5 ? kFewestChannels5 : kFewestChannels;
   const bool fits = s.kernel_h == s.kernel_w && s.stride_h == 1 && s.stride_w == 1 &&
                     s.dilation_h == 1 && s.dilation_w == 1 && s.batch > 0 &&
-                    s.group_channels() >= kFewestChannels && s.group_outputs() >= kFewestChannels;
+                    s.group_channels() >= fewest_channels && s.group_outputs() >= fewest_channels;
   if (!fits) return best;
   int64_t fewest = s.out_pixels() * s.taps();  // products by the definition
   for (const int out_tile : {2, 4}) {

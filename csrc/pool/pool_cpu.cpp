@@ -10,6 +10,8 @@
 //                       phase 0         0 2 4 6           tap 0 of windows 0 to 3; from 2 on: tap 2
 //                       phase 1         1 3 5 7           tap 1
 //
+//                   where rows are shorter than a vector, all windows of a plane side by side:
+//                   rows are split into phases, too
 //                   backward: an output row's gradients are added tap by tap
 
 #include "pool/pool_cpu.h"
@@ -186,35 +188,120 @@ CAFFE_COMPAT_INLINE void forward_plane(const T* plane, const PoolSizes& s, bool 
   }
 }
 
+// Scratch for planes whose rows are shorter than a vector: the windows of a whole plane side by
+// side, `pitch` to a row, with room at its end for the taps beyond the last window.
+//
+//   phase (row modulo stride, column modulo stride): a plane of rows of `pitch`, in which the same
+//   tap of the next window is the next element, and that of the next row of windows `pitch` further
+template <typename T>
+struct SmallPlane {
+  static constexpr int64_t kLanes = 64 / sizeof(T);
+  int64_t pitch, rows, lanes, length;
+  std::vector<T> best, phases;
+  std::vector<Index<T>> winner, first_tap;  // first_tap: of each window, inside the input
+  std::vector<uint8_t> taps;
+
+  explicit SmallPlane(const PoolSizes& s)
+      : pitch(s.out_width + (s.kernel_w - 1) / s.stride_w),
+        rows(s.out_height + (s.kernel_h - 1) / s.stride_h),
+        lanes((s.out_height * pitch + kLanes - 1) / kLanes * kLanes),
+        length(rows * pitch + 2 * kLanes),
+        best(lanes),
+        phases(s.stride_h * s.stride_w * length, -std::numeric_limits<T>::infinity()),
+        winner(lanes),
+        first_tap(lanes),
+        taps(lanes) {
+    for (int64_t i = 0; i < s.out_height; ++i) {
+      const int64_t row = taps_inside(i, s.stride_h, s.pad_h, s.kernel_h, s.height).first;
+      for (int64_t j = 0; j < s.out_width; ++j) {
+        const int64_t column = taps_inside(j, s.stride_w, s.pad_w, s.kernel_w, s.width).first;
+        first_tap[i * pitch + j] = static_cast<Index<T>>(row * s.kernel_w + column);
+      }
+    }
+  }
+
+  static bool is_for(const PoolSizes& s) { return s.out_width < kLanes; }
+
+  // Where tap (row, column) of the first window is, in its phase.
+  T* tap(const PoolSizes& s, int64_t row, int64_t column) {
+    const int64_t phase = row % s.stride_h * s.stride_w + column % s.stride_w;
+    return phases.data() + phase * length + row / s.stride_h * pitch + column / s.stride_w;
+  }
+
+  CAFFE_COMPAT_INLINE void read(const T* plane, const PoolSizes& s) {
+    const int64_t last_row = std::min(s.height, rows * s.stride_h - s.pad_h);
+    const int64_t last_column = std::min(s.width, pitch * s.stride_w - s.pad_w);
+    for (int64_t h = 0; h < last_row; ++h) {
+      const T* __restrict row = plane + h * s.width;
+      for (int64_t first = 0; first < s.stride_w; ++first) {
+        T* __restrict to = tap(s, h + s.pad_h, first + s.pad_w);
+        const int64_t count = (last_column - first + s.stride_w - 1) / s.stride_w;
+        for (int64_t i = 0; i < count; ++i) to[i] = row[first + i * s.stride_w];
+      }
+    }
+  }
+};
+
+template <typename T>
+CAFFE_COMPAT_INLINE void forward_small_plane(const T* plane, const PoolSizes& s, bool relu,
+                                             SmallPlane<T>& scratch, T* y, uint8_t* tap) {
+  T* __restrict best = scratch.best.data();
+  Index<T>* __restrict winner = scratch.winner.data();
+  for (int64_t i = 0; i < scratch.lanes; ++i) {
+    best[i] = relu ? T(0) : -std::numeric_limits<T>::infinity();
+    winner[i] = relu ? Index<T>(kNoTap) : scratch.first_tap[i];
+  }
+  scratch.read(plane, s);
+  for (int64_t kh = 0; kh < s.kernel_h; ++kh) {
+    for (int64_t kw = 0; kw < s.kernel_w; ++kw) {
+      offer(scratch.tap(s, kh, kw), kh * s.kernel_w + kw, scratch.lanes, best, winner);
+    }
+  }
+  narrow<T>(winner, scratch.lanes, scratch.taps.data());
+  for (int64_t row = 0; row < s.out_height; ++row) {
+    std::copy_n(best + row * scratch.pitch, s.out_width, y + row * s.out_width);
+    std::copy_n(scratch.taps.data() + row * scratch.pitch, s.out_width, tap + row * s.out_width);
+  }
+}
+
 // Adds one window after the other: each touches a single element.
 template <typename T>
 void backward_plane(const T* dy, const uint8_t* tap, T* dx, const PoolSizes& s) {
   std::fill(dx, dx + s.pixels(), T(0));
-  int64_t offset[kMostTaps + 1];
+  int64_t offset[kNoTap + 1];
+  offset[kNoTap] = 0;
   for (int64_t t = 0; t < s.taps(); ++t) offset[t] = t / s.kernel_w * s.width + t % s.kernel_w;
   for (int64_t i = 0; i < s.out_height; ++i) {
     const int64_t row = (i * s.stride_h - s.pad_h) * s.width - s.pad_w;
     for (int64_t j = 0; j < s.out_width; ++j) {
       const int64_t place = i * s.out_width + j;
-      if (tap[place] != kNoTap) dx[row + j * s.stride_w + offset[tap[place]]] += dy[place];
+      // Where no tap won, 0 is added somewhere: whether one did cannot be foretold, and a wrong
+      // guess of the processor costs more.
+      const bool won = tap[place] != kNoTap;
+      const int64_t winner = row + j * s.stride_w + offset[tap[place]];
+      dx[won ? winner : 0] += won ? dy[place] : T(0);
     }
   }
 }
 
 // ---- versions and threads -----------------------------------------------------------------------
 
-#define CAFFE_COMPAT_POOL_VERSIONS(T)                                                            \
-  CAFFE_COMPAT_MULTIVERSION void forward_rows(const T* image, int64_t row, const PoolSizes& s,   \
-                                              bool relu, Index<T>* winner, T* y, uint8_t* tap) { \
-    forward_pixels(image, row, s, relu, winner, y, tap);                                         \
-  }                                                                                              \
-  CAFFE_COMPAT_MULTIVERSION void forward_planes(const T* plane, const PoolSizes& s, bool relu,   \
-                                                PlaneRow<T>& scratch, T* y, uint8_t* tap) {      \
-    forward_plane(plane, s, relu, scratch, y, tap);                                              \
-  }                                                                                              \
-  CAFFE_COMPAT_MULTIVERSION void backward_rows(const T* dy, const uint8_t* tap, int64_t row,     \
-                                               const PoolSizes& s, T* dx) {                      \
-    backward_pixels(dy, tap, row, s, dx);                                                        \
+#define CAFFE_COMPAT_POOL_VERSIONS(T)                                                              \
+  CAFFE_COMPAT_MULTIVERSION void forward_rows(const T* image, int64_t row, const PoolSizes& s,     \
+                                              bool relu, Index<T>* winner, T* y, uint8_t* tap) {   \
+    forward_pixels(image, row, s, relu, winner, y, tap);                                           \
+  }                                                                                                \
+  CAFFE_COMPAT_MULTIVERSION void forward_planes(const T* plane, const PoolSizes& s, bool relu,     \
+                                                PlaneRow<T>& scratch, T* y, uint8_t* tap) {        \
+    forward_plane(plane, s, relu, scratch, y, tap);                                                \
+  }                                                                                                \
+  CAFFE_COMPAT_MULTIVERSION void forward_small_planes(                                             \
+      const T* plane, const PoolSizes& s, bool relu, SmallPlane<T>& scratch, T* y, uint8_t* tap) { \
+    forward_small_plane(plane, s, relu, scratch, y, tap);                                          \
+  }                                                                                                \
+  CAFFE_COMPAT_MULTIVERSION void backward_rows(const T* dy, const uint8_t* tap, int64_t row,       \
+                                               const PoolSizes& s, T* dx) {                        \
+    backward_pixels(dy, tap, row, s, dx);                                                          \
   }
 CAFFE_COMPAT_POOL_VERSIONS(float)
 CAFFE_COMPAT_POOL_VERSIONS(double)
@@ -244,6 +331,13 @@ void max_pool_forward_cpu(const T* x, T* y, uint8_t* tap, const PoolSizes& s, bo
   } else {
     const int64_t planes = s.batch * s.channels, out = s.out_pixels();
     for_each_part(planes, out * s.taps(), [&](int64_t begin, int64_t end) {
+      if (SmallPlane<T>::is_for(s)) {
+        SmallPlane<T> scratch(s);
+        for (int64_t i = begin; i < end; ++i) {
+          forward_small_planes(x + i * s.pixels(), s, relu, scratch, y + i * out, tap + i * out);
+        }
+        return;
+      }
       PlaneRow<T> scratch(s);
       for (int64_t i = begin; i < end; ++i) {
         forward_planes(x + i * s.pixels(), s, relu, scratch, y + i * out, tap + i * out);

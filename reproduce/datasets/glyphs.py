@@ -46,12 +46,15 @@ class Glyphs(LoadedDataSet):
     natural = "digits and capitals / small letters"
     prototxt = "miniature/glyphs"
     size_px = SIZE_PX
+    per_class = PER_CLASS
 
     def load(self, path: str, download: bool) -> ArrayImages:
         """Draws them; DataError when a path is given."""
         if path:
-            raise DataError(f"--data glyphs:{path}: the glyphs are drawn, they have no path; use --data glyphs")
-        return load()
+            raise DataError(
+                f"--data {self.name}:{path}: the glyphs are drawn, they have no path; use --data {self.name}"
+            )
+        return load(self.per_class)
 
 
 DATA_SET = Glyphs()

@@ -45,7 +45,7 @@ def test_fast_mode_takes_it_as_a_convolution(layer_type: str) -> None:
     text += 'layer { name: "r" type: "ReLU" bottom: "c" top: "c" }'
     net, fast = (Net(parse_net(text), phase="TEST", fast=fast) for fast in (False, True))
     fast.load_state_dict(net.state_dict())
-    (chain,) = [unit for unit in find_chains(fast.graph) if isinstance(unit, ConvChain)]
+    (chain,) = [unit for unit in find_chains(fast.steps) if isinstance(unit, ConvChain)]
     assert chain.relu
     x = noise(2, 3, 5, 5).float().detach()
     torch.testing.assert_close(fast(x=x)["c"], net(x=x)["c"])

@@ -28,7 +28,7 @@ LRN = 'layer { name: "norm" type: "LRN" bottom: "pool" top: "norm" lrn_param { l
 
 def chains(net: Net) -> list[list[str]]:
     """The names of the layers of each chain."""
-    return [[step.layer.name for step in unit.steps] for unit in find_chains(net.graph) if isinstance(unit, Chain)]
+    return [[step.layer.name for step in unit.steps] for unit in find_chains(net.steps) if isinstance(unit, Chain)]
 
 
 def golden_net(case: Path, dtype: torch.dtype) -> tuple[Net, dict[str, Tensor]]:

@@ -38,7 +38,7 @@ TOLERANCE = 1e-5  # float32, relative to the largest value: sums in another orde
 def towers(net: Net) -> list[list[str]]:
     return [
         [step.layer.name for step in unit.steps]
-        for unit in find_towers(find_chains(net.graph))
+        for unit in find_towers(find_chains(net.steps))
         if isinstance(unit, Tower)
     ]
 

@@ -17,7 +17,7 @@ ORDER = [
     *("conv3", "relu3", "conv4", "relu4", "conv5", "relu5", "pool5"),
     *("fc6", "relu6", "drop6", "fc7", "relu7", "drop7", "fc8"),
 ]
-MINIATURES = ("glyphs", "photos", "fashion-mnist")
+MINIATURES = ("glyphs", "glyphs-large", "photos", "fashion-mnist")
 FILES = sorted(PROTOTXT.rglob("*.prototxt"))
 
 

@@ -49,4 +49,4 @@ def test_snapshots_hold_weights_and_history(tmp_path: Path) -> None:
 def test_counts_of_a_miniature(tmp_path: Path) -> None:
     settings = RunSettings(PROTOTXT / "miniature" / "glyphs", scale=0.1, size_px=32)
     cost = cost_of(write_run_folder(base_half("0", "A"), settings, tmp_path), 3, 32)
-    assert (cost.iterations, cost.test_batches, cost.snapshots) == (70, (70 // 3 + 1) * 31, 5)
+    assert (cost.iterations, cost.test_batches, cost.snapshots) == (70, (70 // 4 + 1) * 10, 5)

@@ -53,8 +53,9 @@ def test_refusals(tmp_path: Path) -> None:
 
 
 def test_every_module_of_the_folder_is_a_data_set() -> None:
-    assert list(data_sets()) == ["cifar100", "fashion-mnist", "folder", "glyphs", "imagenet", "lmdb"]
-    assert choices() == "cifar100:ROOT, fashion-mnist[:ROOT], folder:PATH, glyphs, imagenet:PATH, lmdb:TRAIN,VAL"
+    assert list(data_sets()) == ["cifar100", "fashion-mnist", "folder", "glyphs", "glyphs-large", "imagenet", "lmdb"]
+    rest = "folder:PATH, glyphs, glyphs-large, imagenet:PATH, lmdb:TRAIN,VAL"
+    assert choices() == f"cifar100:ROOT, fashion-mnist[:ROOT], {rest}"
 
 
 @pytest.mark.parametrize("name", list(data_sets()))

@@ -95,7 +95,9 @@ def test_a_split_that_is_none() -> None:
 def test_each_seed_is_the_plan_once_more() -> None:
     networks = planned_networks("0", ["AnB", "random"], [2], more_seeds=(4, 5))
     once = ["half0A", "half0B", "transfer0A0B_1_2", "transfer0B0A_1_2", "nolearn_1_2"]
-    assert [n.name for n in networks] == once + [f"{name}-seed{seed}" for seed in (4, 5) for name in once]
+    more = [f"{name}-seed{seed}" for seed in (4, 5) for name in once]
+    alone = ["nolearn_1_2-seed6", "nolearn_1_2-seed7", "nolearn_1_2-seed8"]  # two a seed, as there are two halves
+    assert [n.name for n in networks] == once + more + alone
     assert (networks[7].base_network, networks[7].data, networks[7].seed) == ("half0A-seed4", "half0B", 4)
     assert networks[7].mean_data == "half0A"
 

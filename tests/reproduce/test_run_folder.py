@@ -167,7 +167,7 @@ def test_wrong_base_prototxts_are_named(tmp_path: Path, text: str, message: str)
 
 
 def test_miniatures_exist_for_all_data() -> None:
-    for name in ("glyphs", "photos", "fashion-mnist"):
+    for name in ("glyphs", "glyphs-large", "photos", "fashion-mnist"):
         assert (PROTOTXT / "miniature" / name / "base" / "solver.prototxt").is_file()
 
 

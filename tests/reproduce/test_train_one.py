@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from caffe_compat import random
+from caffe_compat.proto import read_caffemodel
 from reproduce.databases import write_databases
 from reproduce.images import ArrayImages
 from reproduce.network import Network
@@ -25,17 +28,19 @@ def train(folder: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder.parent).stderr
 
 
-def small_run(networks: list[Network], out: Path) -> None:
+def small_run(
+    networks: list[Network], out: Path, nets: str = "photos", images: int = 24, scale: float = ITERATIONS / 3000
+) -> None:
     """Databases and folders of networks that train for three iterations on 24 images of noise."""
     rng = np.random.default_rng(0)
-    labels = np.arange(24) % 4
-    pixels = {part: rng.integers(0, 256, (24, 3, 32, 32), np.uint8) for part in ("train", "valid")}
-    images = ArrayImages(list("abcd"), pixels, {"train": labels, "valid": labels})
-    tests = write_databases(images, networks, out / "data", lambda text: None)
+    labels = np.arange(images) % 4
+    pixels = {part: rng.integers(0, 256, (images, 3, 32, 32), np.uint8) for part in ("train", "valid")}
+    drawn = ArrayImages(list("abcd"), pixels, {"train": labels, "valid": labels})
+    tests = write_databases(drawn, networks, out / "data", lambda text: None)
     settings = RunSettings(
-        PROTOTXT / "miniature" / "photos",
+        PROTOTXT / "miniature" / nets,
         outputs=4,
-        scale=ITERATIONS / 3000,
+        scale=scale,
         seed=1,
         test_images=tuple(tests.items()),
         solver_mode="CPU",
@@ -61,6 +66,32 @@ def test_a_base_then_what_starts_from_it(tmp_path: Path) -> None:
         log = (folder / "train.log").read_bytes()
         train(folder)
         assert (folder / "train.log").read_bytes() == log  # done: nothing is trained again
+
+
+def test_fast_mode_looks_up_what_frozen_layers_make_of_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends with the weights of the layer-by-layer mode, up to rounding."""
+    base, frozen = base_half("0", "A"), transfer("0", "A", "A", 6)
+    learned = {}
+    for option in ("", "--fast"):
+        out = tmp_path / f"run{option}"
+        small_run([base, frozen], out, "glyphs", images=8, scale=7 / 700)
+        for network in (base, frozen):
+            monkeypatch.chdir(tmp_path)  # and put back what training changes
+            monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+            with random.scope():
+                assert main([str(out / network.name), *filter(None, [option])]) == 0
+        layers = read_caffemodel(out / frozen.name / "caffe_train_iter_7.caffemodel")
+        learned[option] = {layer.name: [np.array(blob) for blob in layer.blobs] for layer in layers}
+        log = (out / frozen.name / "train.log").read_text()
+        assert ("train.prototxt: 100 images and windows: what conv1 to relu6 make of them" in log) == bool(option)
+        assert ("val.prototxt: 4 images and windows: what conv1 to relu6 make of them" in log) == bool(option)
+    plain, fast = learned.values()
+    assert plain.keys() == fast.keys()
+    for name, blobs in plain.items():  # the frozen ones are there, too
+        for ours, expected in zip(fast[name], blobs, strict=True):
+            assert np.allclose(ours, expected, rtol=1e-3, atol=1e-5), name
 
 
 def test_why_it_failed_stays_in_the_folder(
