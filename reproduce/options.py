@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reproduce.dataset import choices, data_sets
+from reproduce.lease import LEASE_S
 from reproduce.plan import ALL, PAPER
 from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
@@ -145,6 +146,14 @@ class Options:
     retries: int = field(
         default=1,
         metadata=_read(_count, "further tries of a network whose process died", steps=(WHOLE_JOB, TRAIN)),
+    )
+    lease: float = field(
+        default=LEASE_S,
+        metadata=_read(
+            _scale,
+            "seconds without a sign of life after which others take over the network of a lost machine",
+            steps=(WHOLE_JOB, TRAIN),
+        ),
     )
     fast: bool = field(
         default=False,

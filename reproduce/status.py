@@ -1,6 +1,5 @@
 """Where each network of a folder is."""
 
-import fcntl
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.folder_networks import networks_in
+from reproduce.lease import holder
 from reproduce.network import Network
 from reproduce.progress import position
 from reproduce.publish import reason_of
@@ -35,23 +35,11 @@ def state_of(network: Network, out: Path) -> str:
     """One of the words above."""
     if is_done(network, out):
         return DONE
-    if _is_locked(out / network.name):
+    if holder(out / network.name):
         return TRAINING
     if (out / network.name / FAILED).exists():
         return FAILURE
     return READY if not network.base_network or (out / network.base_network / DONE).exists() else WAITING
-
-
-def _is_locked(folder: Path) -> bool:
-    """Whether a process trains there."""
-    try:
-        with open(folder / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def _details(network: Network, out: Path, state: str) -> str:

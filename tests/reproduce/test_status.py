@@ -1,12 +1,12 @@
 """A line for each network: where it is."""
 
-import fcntl
 import io
 import json
 from pathlib import Path
 
 from rich.console import Console
 
+from reproduce.lease import Lease
 from reproduce.status import show_status
 from reproduce.treatments import base_half, transfer
 from tests.reproduce.test_publish import put
@@ -20,8 +20,7 @@ def test_where_each_network_is(tmp_path: Path) -> None:
     display = {"event": "train", "iteration": 20, "time": 1.0, "loss": 1.5, "iterations_per_s": 9.0, "outputs": {}}
     (tmp_path / "transfer0A0B_1_1" / "train.jsonl").write_text(json.dumps(display) + "\n")
     stream = io.StringIO()
-    with (tmp_path / "transfer0A0B_1_1" / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with Lease(tmp_path / "transfer0A0B_1_1"):
         show_status(tmp_path, Console(file=stream, soft_wrap=True))
     assert [line.split(maxsplit=2) for line in stream.getvalue().splitlines()] == [
         ["half0A", "done", "accuracy 0.500"],

@@ -25,8 +25,8 @@ def train(folder: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=folder.parent).stderr
 
 
-def small_run(networks: list[Network], out: Path) -> None:
-    """Databases and folders of networks that train for three iterations on 24 images of noise."""
+def small_run(networks: list[Network], out: Path, iterations: int = ITERATIONS) -> None:
+    """Databases and folders of networks that train for a few iterations on 24 images of noise."""
     rng = np.random.default_rng(0)
     labels = np.arange(24) % 4
     pixels = {part: rng.integers(0, 256, (24, 3, 32, 32), np.uint8) for part in ("train", "valid")}
@@ -35,7 +35,7 @@ def small_run(networks: list[Network], out: Path) -> None:
     settings = RunSettings(
         PROTOTXT / "miniature" / "photos",
         outputs=4,
-        scale=ITERATIONS / 3000,
+        scale=iterations / 3000,
         seed=1,
         test_images=tuple(tests.items()),
         solver_mode="CPU",
