@@ -9,7 +9,7 @@ SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz test-gpu wheels lint format fidelity docs bench notebooks clean
+.PHONY: help reproduce test fuzz test-ray test-gpu wheels lint format fidelity docs bench notebooks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -22,6 +22,10 @@ test: $(VENV)/ready lint ## lint, then all tests
 
 fuzz: $(VENV)/ready ## damaged inputs for every reader: SECONDS=600 SEED=1 READERS='lmdb log', or REPLAY=a saved input
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(READERS),--readers $(READERS)) $(if $(REPLAY),--replay $(REPLAY))
+
+test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
+	$(BIN)/pip install --quiet ray
+	$(BIN)/python -m pytest -n 0 tests/ray_cluster.py
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)

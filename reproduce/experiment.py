@@ -78,9 +78,7 @@ def run(options: Options, console: Console) -> None:
     system refuses.
     """
     if options.step == STATUS:
-        from reproduce.status import show_status
-
-        show_status(options.out, console)
+        _show(options, console)
         return
     failed: NetworksFailed | None = None
     if options.step in (WHOLE_JOB, PREPARE, TRAIN):
@@ -89,6 +87,17 @@ def run(options: Options, console: Console) -> None:
         _publish(options.out, console)
     if failed:
         raise failed
+
+
+def _show(options: Options, console: Console) -> None:
+    from reproduce.status import show_status, watch_status
+
+    if options.serve:
+        from reproduce.status_page import serve
+
+        serve(options.out, options.port, console)
+    else:
+        (watch_status if options.watch else show_status)(options.out, console)
 
 
 def _publish(out: Path, console: Console) -> None:
@@ -167,7 +176,7 @@ def _check_before_anything_is_written(options: Options, networks: Sequence[Netwo
 def check_devices(options: Options) -> None:
     """DataError for GPUs that are not there."""
     numbers = [int(device.removeprefix("cuda:")) for device in options.devices if device != "cpu"]
-    if numbers:
+    if numbers and options.ray is None and options.slurm is None:
         import torch  # loaded here: --dry-run and a wrong option need not wait for it
 
         count = torch.cuda.device_count()
@@ -286,9 +295,12 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
     jobs = jobs_of(options)
     left = [network for network in networks if not is_done(network, out)]
     done = len(networks) - len(left)
-    console.print(
-        f"{len(networks)} networks, {done} of them done; {jobs} at a time on {', '.join(options.devices)}", **_PLAIN
-    )
+    where = f"{jobs} at a time on {', '.join(options.devices)}"
+    if options.ray is not None:
+        where = f"on the Ray cluster {options.ray}"
+    elif options.slurm is not None:
+        where = "as jobs of Slurm"
+    console.print(f"{len(networks)} networks, {done} of them done; {where}", **_PLAIN)
     data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))
     costs = {n.name: cost_of(out / n.name, data_set.channels, data_set.size_px).all for n in left}
     with Progress(costs, done, out, console) as progress:
@@ -317,5 +329,15 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
 
 
 def make_runner(options: Options, mode: Mode) -> Runner:
-    """What starts the processes, by the options."""
+    """What starts the processes, by the options.  ``--jobs`` is how many networks, on several GPUs in turn."""
+    gpu = options.devices[0] != "cpu"
+    if options.ray is not None:
+        from reproduce.ray_tasks import RayTasks
+
+        share = len(options.devices) / jobs_of(options) if gpu else 0.0
+        return RayTasks(options.out, options.ray, mode, gpus=min(1.0, share), lease_s=options.lease)
+    if options.slurm is not None:
+        from reproduce.slurm_jobs import SlurmJobs
+
+        return SlurmJobs(options.out, dict(options.slurm), mode, gpu=gpu, most=options.jobs, lease_s=options.lease)
     return LocalProcesses(options.out, list(islice(cycle(options.devices), jobs_of(options))), mode, options.lease)
