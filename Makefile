@@ -9,7 +9,7 @@ SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip clean
+.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -30,6 +30,10 @@ fuzz: $(VENV)/ready ## damaged inputs for every reader: SECONDS=600 SEED=1 READE
 PAGES ?= $(OUT)/report.html
 axe: $(VENV)/ready ## what axe-core finds on pages, light and dark: PAGES='report.html http://127.0.0.1:8000'; needs Chromium and .[axe]
 	$(BIN)/python -m tests.axe $(PAGES)
+
+test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
+	$(BIN)/pip install --quiet ray
+	$(BIN)/python -m pytest -n 0 tests/ray_cluster.py
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)

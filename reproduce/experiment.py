@@ -1,12 +1,10 @@
 """The main job in its steps: images, databases and run folders; training; table, figures and report."""
 
-import fcntl
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,9 @@ from reproduce.comparisons import verdicts
 from reproduce.dataset import Prepared, Storage, find_data_set
 from reproduce.every_test import TESTS
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
+from reproduce.lease import Held, Lease, holder
+from reproduce.local_processes import LocalProcesses
+from reproduce.mode import Mode
 from reproduce.network import DEPTHS, Network
 from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
@@ -27,7 +28,7 @@ from reproduce.progress import Progress
 from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
-from reproduce.runners import Failure, NetworksFailed, is_done, run_local
+from reproduce.runners import Failure, NetworksFailed, Runner, Told, is_done, train_networks
 from reproduce.settings import (
     IMAGES,
     SETTINGS,
@@ -38,8 +39,11 @@ from reproduce.settings import (
     noted_mode,
     read_noted,
 )
+from reproduce.stop_signals import StopSignals
 from reproduce.treatments import TREATMENTS
 
+#: of the folder of a run: one process at a time writes databases and networks' folders
+PREPARE_LEASE = ".prepare"
 _INT_MAX = 2**31 - 1
 _PLAIN: Any = {"highlight": False, "markup": False}
 
@@ -75,9 +79,7 @@ def run(options: Options, console: Console) -> None:
     system refuses.
     """
     if options.step == STATUS:
-        from reproduce.status import show_status
-
-        show_status(options.out, console)
+        _show(options, console)
         return
     failed: NetworksFailed | None = None
     if options.step in (WHOLE_JOB, PREPARE, TRAIN):
@@ -86,6 +88,17 @@ def run(options: Options, console: Console) -> None:
         _publish(options.out, console)
     if failed:
         raise failed
+
+
+def _show(options: Options, console: Console) -> None:
+    from reproduce.status import show_status, watch_status
+
+    if options.serve:
+        from reproduce.status_page import serve
+
+        serve(options.out, options.port, console)
+    else:
+        (watch_status if options.watch else show_status)(options.out, console)
 
 
 def _publish(out: Path, console: Console) -> None:
@@ -111,24 +124,28 @@ def _work(options: Options, console: Console) -> NetworksFailed | None:
         out.mkdir(parents=True, exist_ok=True)
     else:
         check_devices(options)
-        networks_in(out)  # is there such a folder?
-    with _locked(out):
-        if options.step != TRAIN:
+        networks = networks_in(out)
+        if not networks:
+            raise DataError(f"{out}: no network is prepared here; do `prepare {out}` first")
+    if options.step != TRAIN:
+        try:
+            lease = Lease(out, name=PREPARE_LEASE)
+        except Held as error:
+            raise DataError(f"{error}, or choose another --out") from None
+        with lease:
             _prepare(options, networks, console)
-        if options.step == PREPARE:
-            console.print(f"{out}: {len(networks)} networks are prepared; train them with `train {out}`", **_PLAIN)
-            return None
-        if options.step == TRAIN:
-            networks = networks_in(out)
-            if not networks:
-                raise DataError(f"{out}: no network is prepared here; do `prepare {out}` first")
-        return _train(options, networks, console)
+            lease.check(sure=True)
+    if options.step == PREPARE:
+        console.print(f"{out}: {len(networks)} networks are prepared; train them with `train {out}`", **_PLAIN)
+        return None
+    return _train(options, networks, console)
 
 
 def _prepare(options: Options, networks: Sequence[Network], console: Console) -> None:
     """Databases and run folders, or what an earlier call has left of them."""
     out = options.out
     if not options.resume:
+        _check_nobody_trains(out)
         _remove_run(out)
     note_settings(options, max(1, cores() // jobs_of(options)))
     try:
@@ -160,7 +177,7 @@ def _check_before_anything_is_written(options: Options, networks: Sequence[Netwo
 def check_devices(options: Options) -> None:
     """DataError for GPUs that are not there."""
     numbers = [int(device.removeprefix("cuda:")) for device in options.devices if device != "cpu"]
-    if numbers:
+    if numbers and options.ray is None and options.slurm is None:
         import torch  # loaded here: --dry-run and a wrong option need not wait for it
 
         count = torch.cuda.device_count()
@@ -171,23 +188,24 @@ def check_devices(options: Options) -> None:
             )
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    with open(out / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{out}: another run works in this folder; wait for it, or choose another --out") from None
-        yield
+def _check_nobody_trains(out: Path) -> None:
+    """DataError where a network of an earlier run is still trained."""
+    for folder in _network_folders(out):
+        other = holder(folder) if folder.is_dir() else None
+        if other:
+            raise DataError(f"{folder}: {other} trains this network; stop it before --no-resume, or wait")
 
 
 def _remove_run(out: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    folders = {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
-    for folder in [*folders, out / "data", out / FIGURES]:
+    for folder in [*_network_folders(out), out / "data", out / FIGURES]:
         shutil.rmtree(folder, ignore_errors=True)
     for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
+
+
+def _network_folders(out: Path) -> set[Path]:
+    return {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
 
 
 def _tells_of_images(noted: dict[str, Any]) -> bool:
@@ -276,12 +294,14 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
 
     out = options.out
     jobs = jobs_of(options)
-    devices = list(islice(cycle(options.devices), jobs))
     left = [network for network in networks if not is_done(network, out)]
     done = len(networks) - len(left)
-    console.print(
-        f"{len(networks)} networks, {done} of them done; {jobs} at a time on {', '.join(options.devices)}", **_PLAIN
-    )
+    where = f"{jobs} at a time on {', '.join(options.devices)}"
+    if options.ray is not None:
+        where = f"on the Ray cluster {options.ray}"
+    elif options.slurm is not None:
+        where = "as jobs of Slurm"
+    console.print(f"{len(networks)} networks, {done} of them done; {where}", **_PLAIN)
     data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))
     costs = {n.name: cost_of(out / n.name, data_set.channels, data_set.size_px).all for n in left}
     with Progress(costs, done, out, console) as progress:
@@ -295,16 +315,30 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
         def fail(failure: Failure, again: bool) -> None:
             progress.failed(failure.network, failure.why, again)
 
-        failures = run_local(
-            networks,
-            out,
-            devices,
-            noted_mode(out),
-            retries=options.retries,
-            on_start=progress.start,
-            on_done=finish,
-            on_failure=fail,
-            on_poll=progress.poll,
-        )
+        runner = make_runner(options, noted_mode(out))
+        with StopSignals() as signals:
+            failures = train_networks(
+                networks,
+                out,
+                runner,
+                retries=options.retries,
+                told=Told(progress.start, finish, fail, progress.put_back, progress.poll),
+                signal_to_leave=lambda: signals.seen,
+            )
     waiting = sum(not is_done(network, out) for network in networks) - len(failures)
     return NetworksFailed(failures, waiting, out) if failures else None
+
+
+def make_runner(options: Options, mode: Mode) -> Runner:
+    """What starts the processes, by the options.  ``--jobs`` is how many networks, on several GPUs in turn."""
+    gpu = options.devices[0] != "cpu"
+    if options.ray is not None:
+        from reproduce.ray_tasks import RayTasks
+
+        share = len(options.devices) / jobs_of(options) if gpu else 0.0
+        return RayTasks(options.out, options.ray, mode, gpus=min(1.0, share), lease_s=options.lease)
+    if options.slurm is not None:
+        from reproduce.slurm_jobs import SlurmJobs
+
+        return SlurmJobs(options.out, dict(options.slurm), mode, gpu=gpu, most=options.jobs, lease_s=options.lease)
+    return LocalProcesses(options.out, list(islice(cycle(options.devices), jobs_of(options))), mode, options.lease)

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from reproduce.dataset import choices, data_sets
+from reproduce.lease import LEASE_S
 from reproduce.plan import ALL, PAPER
 from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
 
-LENGTH = "length"
+LENGTH, SHOW, WHERE = "length", "show", "where"
 #: the parts of the job: each can be done by itself, and without one of these words all are done but the last
 PREPARE, TRAIN, REPORT, STATUS = "prepare", "train", "report", "status"
 STEPS = {
@@ -93,6 +94,20 @@ def _devices(text: str) -> tuple[str, ...]:
     return devices
 
 
+def _port(text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or not 1 <= int(text) <= 65535:
+        raise _wrong(text, "a number from 1 to 65535")
+    return int(text)
+
+
+def _settings(text: str) -> tuple[tuple[str, str], ...]:
+    """``partition=gpu,time=240`` in pairs; names as in Python, ``gpus_per_node``."""
+    pairs = [part.partition("=")[::2] for part in text.split(",")]
+    if not all(re.fullmatch(r"[a-z][a-z_-]*", name) and value for name, value in pairs):
+        raise _wrong(text, "options of sbatch with commas, as partition=gpu,time=240,gpus_per_node=1")
+    return tuple((name.replace("-", "_"), value) for name, value in pairs)
+
+
 def _count(text: str) -> int:
     if not re.fullmatch(r"\d{1,4}", text):
         raise _wrong(text, "a whole number from 0 to 9999")
@@ -145,6 +160,40 @@ class Options:
     retries: int = field(
         default=1,
         metadata=_read(_count, "further tries of a network whose process died", steps=(WHOLE_JOB, TRAIN)),
+    )
+    lease: float = field(
+        default=LEASE_S,
+        metadata=_read(
+            _scale,
+            "seconds without a sign of life after which others take over the network of a lost machine",
+            steps=(WHOLE_JOB, TRAIN),
+        ),
+    )
+    watch: bool = field(
+        default=False, metadata=_read(None, "draw the list of status again and again", group=SHOW, steps=(STATUS,))
+    )
+    serve: bool = field(
+        default=False,
+        metadata=_read(None, "show status as a page in a browser of this machine", group=SHOW, steps=(STATUS,)),
+    )
+    port: int = field(default=8470, metadata=_read(_port, "of --serve", steps=(STATUS,)))
+    ray: str | None = field(
+        default=None,
+        metadata=_read(
+            str,
+            "train on the Ray cluster of this address, on `auto` (this machine's) or on `local` (one for this run)",
+            group=WHERE,
+            steps=(WHOLE_JOB, TRAIN),
+        ),
+    )
+    slurm: tuple[tuple[str, str], ...] | None = field(
+        default=None,
+        metadata=_read(
+            _settings,
+            "train as jobs of Slurm, with these options of sbatch: partition=gpu,time=240,gpus_per_node=1 (minutes)",
+            group=WHERE,
+            steps=(WHOLE_JOB, TRAIN),
+        ),
     )
     fast: bool = field(
         default=False,

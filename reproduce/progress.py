@@ -52,22 +52,26 @@ class Progress:
         self._running[network.name] = time.monotonic()
 
     def done(self, network: Network, accuracy: float) -> None:
-        """A network is finished."""
-        wall_s = time.monotonic() - self._running.pop(network.name)
+        """A network is finished, here or, where it was not started here, by another run."""
+        began = self._running.pop(network.name, None)
+        took = "elsewhere" if began is None else f"{time.monotonic() - began:.0f} s"
         self._count += 1
         self._finished_cost += self._costs.get(network.name, 0.0)
         self.console.print(
-            f"{self._count:3d}/{self._total}  {network.name:24s} accuracy {accuracy:.3f}  {wall_s:.0f} s  "
-            f"{self._time_left()}",
+            f"{self._count:3d}/{self._total}  {network.name:24s} accuracy {accuracy:.3f}  {took}  {self._time_left()}",
             highlight=False,
         )
         self._printed = time.monotonic()
 
     def failed(self, network: Network, why: str, again: bool) -> None:
         """A network has ended without a result; ``again``: it is put back to be tried once more."""
-        self._running.pop(network.name)
+        self._running.pop(network.name, None)
         self.console.print(f"{'':7}  {network.name:24s} {'tried again' if again else 'failed'}: {why}", **_PLAIN)
         self._printed = time.monotonic()
+
+    def put_back(self, network: Network) -> None:
+        """A network has ended early and is no failure: asked to leave, lost with its machine, or trained elsewhere."""
+        self._running.pop(network.name, None)
 
     def poll(self) -> None:
         """Show where the running networks are."""

@@ -21,7 +21,9 @@ from caffe_compat.errors import CaffeCompatError, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0; 2 for wrong input or a full disk, 1 for networks whose processes died, 130 for Ctrl-C."""
+    """0; 2 for wrong input or a full disk, 1 for networks whose processes died, 130 for Ctrl-C, 128 and its number for
+    another signal that asked to leave.
+    """
     from reproduce.options import parse  # late: a shell's completion reads this module for its name only
 
     options = parse(arguments, __doc__)
@@ -29,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     from reproduce.dry_run import show_plan
     from reproduce.experiment import run
-    from reproduce.runners import NetworksFailed
+    from reproduce.runners import LeftEarly, NetworksFailed
 
     console = Console(soft_wrap=True)
     try:
@@ -39,6 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
             run(options, console)
     except NetworksFailed as error:
         return _fail(str(error), 1 if any(failure.died for failure in error.failures) else 2)
+    except LeftEarly as error:
+        return _fail(str(error), 128 + error.signal_number)
     except CaffeCompatError as error:
         return _fail(str(error), 2)
     except OSError as error:

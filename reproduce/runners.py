@@ -1,32 +1,30 @@
-"""Trains the networks of a plan in processes of their own, each after the one it starts from.
+"""Trains the networks of a plan, each after the one it starts from, by whatever starts processes for them.
 
-Everything that a process needs is in the network's folder, so other runners (a cluster's queue,
-Ray) need no more than ``ready`` and the command ``python -m reproduce.train_one FOLDER``.
+Everything that a process needs is in the network's folder, so that a ``Runner`` (``local_processes``, ``ray_tasks``,
+``slurm_jobs``) only starts ``train_one`` for a folder and says what became of it.  Several of these loops, on several
+machines, may share a folder: a network whose lease another process has is left to it.
 """
 
-import errno
-import multiprocessing
-import os
-import signal
-import sys
-import threading
-import traceback
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, ForkServerProcess
-from multiprocessing.forkserver import ensure_running
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from caffe_compat.errors import CaffeCompatError
-from reproduce.mode import Mode
+from reproduce.lease import holder, server_time
 from reproduce.network import Network
 from reproduce.results import DONE, note_failure
 
 POLL_S = 0.5
-WRONG_INPUT = 2  # exit code of a process that has said what is wrong
+#: where nothing is left to do but to wait for what others train
+OTHERS_POLL_S = 2.0
+#: exit codes of a process that trains one network
+TRAINED, FAULT, WRONG_INPUT, ELSEWHERE, LEFT = 0, 1, 2, 3, 4
+
+#: how long such a process that was started apart from the others waits, in leases, for a network whose holder was lost
+WAIT = 1.5
 
 
 def is_done(network: Network, out: Path) -> bool:
@@ -38,6 +36,48 @@ def ready(networks: Sequence[Network], out: Path) -> list[Network]:
     """Those that are not done and whose base network is, in the plan's order."""
     done = {network.name for network in networks if is_done(network, out)}
     return [n for n in networks if n.name not in done and (not n.base_network or n.base_network in done)]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A process that trained a network, or has not, has ended.
+
+    ``why``: one line; "" where there is nothing to say.  ``died``: without saying why, or by a fault of the program.
+    ``lost``: with its machine, which is no fault of the network.  ``elsewhere``: another process trains the network.
+    ``left``: asked to leave, after a snapshot.
+    """
+
+    network: Network
+    why: str = ""
+    died: bool = False
+    lost: bool = False
+    elsewhere: bool = False
+    left: bool = False
+
+
+def ended(network: Network, code: int, why: str) -> Ended:
+    """What an exit code of ``train_one`` means; ``why``: the line beside it."""
+    died = code not in (WRONG_INPUT, ELSEWHERE, LEFT)
+    return Ended(network, why, died=died, elsewhere=code == ELSEWHERE, left=code == LEFT)
+
+
+class Runner(Protocol):
+    """Starts processes that train networks, here or elsewhere."""
+
+    def has_room(self) -> bool:
+        """Whether one more network can be started now."""
+
+    def start(self, network: Network) -> None:
+        """Start a process for a network."""
+
+    def ended(self, wait_s: float) -> list[Ended]:
+        """Those that have ended since, after waiting for one so long at most."""
+
+    def leave(self) -> None:
+        """Ask all processes to write a snapshot and to end; called again until they have."""
+
+    def close(self) -> None:
+        """End all processes that are still there."""
 
 
 @dataclass(frozen=True)
@@ -63,159 +103,126 @@ class NetworksFailed(CaffeCompatError):
         )
 
 
-@dataclass
-class _Worker:
-    network: Network
-    process: ForkServerProcess
-    connection: Connection
-    device: str
+class LeftEarly(CaffeCompatError):
+    """A signal asked the run to leave; all that trained has written snapshots."""
+
+    def __init__(self, out: Path, signal_number: int, snapshots: int) -> None:
+        """``snapshots``: how many networks were left with one."""
+        self.signal_number = signal_number
+        count = f"{snapshots} network{'' if snapshots == 1 else 's'}"
+        super().__init__(
+            f"{out}: left at signal {signal_number}, after snapshots of {count}; run the same command again to continue"
+        )
 
 
 @dataclass
-class _Tries:
+class Told:
+    """What is called as networks start and end; each function runs in the process of the loop."""
+
+    start: Callable[[Network], None] = lambda network: None
+    done: Callable[[Network], None] = lambda network: None  # also for one that another run has trained
+    failure: Callable[[Failure, bool], None] = lambda failure, again: None  # whether there is another try
+    put_back: Callable[[Network], None] = lambda network: None  # it has ended, and is no failure
+    poll: Callable[[], None] = lambda: None
+
+
+@dataclass
+class _State:
     """How often each network was started, and what became of those that failed."""
 
     most: int
-    started: Counter[str]
-    failures: list[Failure]
-    running: set[str]
+    done: set[str]
+    tries: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
+    snapshots: int = 0
 
     def may_start(self, network: Network) -> bool:
         """Whether it neither runs nor has failed for good."""
         return network.name not in self.running and all(failure.network != network for failure in self.failures)
 
-    def again(self, network: Network, died: bool) -> bool:
-        """Whether a network that ended without a result is tried once more: what is wrong in a file stays wrong."""
-        return died and self.started[network.name] < self.most
 
-
-def run_local(
+def train_networks(
     networks: Sequence[Network],
     out: Path,
-    devices: Sequence[str],
-    mode: Mode = Mode(),  # noqa: B008 (it is frozen)
+    runner: Runner,
     *,
     retries: int = 0,
-    on_start: Callable[[Network], None] = lambda network: None,
-    on_done: Callable[[Network], None] = lambda network: None,
-    on_failure: Callable[[Failure, bool], None] = lambda failure, again: None,
-    on_poll: Callable[[], None] = lambda: None,
+    told: Told | None = None,
+    signal_to_leave: Callable[[], int] = lambda: 0,
 ) -> list[Failure]:
-    """Train on this machine, one process per entry of ``devices`` ("cpu", "cuda:0"; repeat to share one).
+    """Train what is not done; returns what has failed, where another run has not trained it meanwhile.
 
-    A network that fails does not end the others: it is tried again, ``retries`` times, if its process died; what starts
-    from it is left out.  Returns the failures; why a network failed stands in its folder, too (``failed``).  The
-    callbacks run in this process; ``on_failure`` hears whether there is another try.
+    A network that fails does not end the others: it is tried again, ``retries`` times, if its process died (and as
+    often as it takes where its machine was lost); what starts from it is left out.  Why a network failed stands in its
+    folder, too (``failed``).  A network that another process trains is waited for, and taken over when that one is
+    lost.  Raises LeftEarly when ``signal_to_leave`` returns the number of a signal.
     """
-    context = _fork_server()
-    free, workers = list(devices), list[_Worker]()
-    tries = _Tries(1 + retries, Counter(), [], set())
+    told = told or Told()
+    state = _State(1 + retries, {network.name for network in networks if is_done(network, out)})
     try:
         while True:
-            waiting = [network for network in ready(networks, out) if tries.may_start(network)]
-            while free and waiting:
-                network = waiting.pop(0)
-                workers.append(_start(context, network, out, free.pop(0), mode))
-                tries.started[network.name] += 1
-                tries.running.add(network.name)
-                on_start(network)
-            if not workers:
-                return tries.failures
-            wait([worker.process.sentinel for worker in workers], POLL_S)
-            for worker in [w for w in workers if not w.process.is_alive()]:
-                workers.remove(worker)
-                free.append(worker.device)
-                tries.running.discard(worker.network.name)
-                failure = _failure(worker, out)
-                if failure is None:
-                    on_done(worker.network)
-                    continue
-                again = tries.again(worker.network, failure.died)
-                if not again:
-                    tries.failures.append(failure)
-                note_failure(out / worker.network.name, failure.why)
-                on_failure(failure, again)
-            on_poll()
+            leaving = signal_to_leave()
+            others = False
+            if leaving:
+                runner.leave()
+            else:
+                others = _start_what_can(networks, out, runner, state, told)
+            if not state.running:
+                if leaving:
+                    raise LeftEarly(out, leaving, state.snapshots)
+                if not others:
+                    return state.failures
+                time.sleep(OTHERS_POLL_S)
+            for over in runner.ended(POLL_S) if state.running else ():
+                _note(over, out, state, told)
+            _see_what_others_did(networks, out, state, told)
+            told.poll()
     finally:
-        for worker in workers:
-            worker.process.kill()
-        for worker in workers:
-            worker.process.join()
+        runner.close()
 
 
-def _fork_server() -> ForkServerContext:
-    """Processes forked from one that has imported PyTorch and nothing else: quick, and no thread is lost."""
-    context = multiprocessing.get_context("forkserver")
-    # The main module too, or each process would import it anew.
-    context.set_forkserver_preload(["__main__", "reproduce.warm"])
-    # The server imports these modules before it is told our sys.path, so that it has to hear of it otherwise.
-    with _python_path(Path(__file__).resolve().parent.parent):
-        ensure_running()
-    return context
+def _start_what_can(networks: Sequence[Network], out: Path, runner: Runner, state: _State, told: Told) -> bool:
+    """Start networks as long as there is room; whether others train one of those that are left."""
+    waiting = [network for network in ready(networks, out) if state.may_start(network)]
+    others = False
+    now_s = server_time(out) if waiting else 0.0
+    for network in waiting:
+        if not runner.has_room():
+            break
+        if holder(out / network.name, now_s):
+            others = True
+            continue
+        runner.start(network)
+        state.tries[network.name] += 1
+        state.running.add(network.name)
+        told.start(network)
+    return others
 
 
-@contextmanager
-def _python_path(folder: Path) -> Iterator[None]:
-    """Processes that are started inside look for modules in ``folder``, too."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), before]))
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+def _note(over: Ended, out: Path, state: _State, told: Told) -> None:
+    network = over.network
+    state.running.discard(network.name)
+    if is_done(network, out):
+        state.done.add(network.name)
+        told.done(network)
+    elif over.elsewhere or over.left or over.lost:
+        state.tries[network.name] -= 1
+        state.snapshots += over.left
+        told.put_back(network)
+    else:
+        failure = Failure(network, over.why, over.died)
+        again = over.died and state.tries[network.name] < state.most  # what is wrong in a file stays wrong
+        if not again:
+            state.failures.append(failure)
+        note_failure(out / network.name, failure.why)
+        told.failure(failure, again)
 
 
-def _start(context: ForkServerContext, network: Network, out: Path, device: str, mode: Mode) -> _Worker:
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, out.resolve() / network.name, device, mode))
-    process.start()
-    theirs.close()
-    return _Worker(network, process, ours, device)
-
-
-def _work(connection: Connection, folder: Path, device: str, mode: Mode) -> None:
-    """The body of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
-    threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
-    from reproduce.train_one import train
-
-    try:
-        train(folder, device, mode)
-    except (CaffeCompatError, OSError) as error:
-        connection.send(_explain(error, folder))
-        sys.exit(WRONG_INPUT)
-    except Exception:
-        traceback.print_exc()  # a fault of ours: all of it, not squeezed into one line
-        connection.send(f"{folder.name}: ended by an error of the program; its traceback stands above")
-        sys.exit(1)
-
-
-def _explain(error: Exception, folder: Path) -> str:
-    """One line that names the file; a full disk has its cure."""
-    system = error if isinstance(error, OSError) else error.__cause__
-    text = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else f"{folder.name}: {error}"
-    full = isinstance(system, OSError) and system.errno == errno.ENOSPC
-    return text + ("; free some space and run the same command again" if full else "")
-
-
-def _end_with_parent(connection: Connection) -> None:
-    """End this process with its parent: nothing is ever sent through the pipe, which closes when the parent ends."""
-    try:
-        connection.recv()
-    except (EOFError, OSError):
-        os._exit(1)
-
-
-def _failure(worker: _Worker, out: Path) -> Failure | None:
-    """Why a process that has ended left no result; None when it left one."""
-    if is_done(worker.network, out):
-        return None
-    code = worker.process.exitcode or 0
-    if worker.connection.poll():
-        with suppress(EOFError):
-            return Failure(worker.network, worker.connection.recv(), code != WRONG_INPUT)
-    what = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-    return Failure(worker.network, f"{out / worker.network.name}: the process of this network {what}", True)
+def _see_what_others_did(networks: Sequence[Network], out: Path, state: _State, told: Told) -> None:
+    """Networks that were trained by another run: they are done, also where they failed here."""
+    for network in networks:
+        if network.name not in state.done | state.running and is_done(network, out):
+            state.done.add(network.name)
+            state.failures = [failure for failure in state.failures if failure.network != network]
+            told.done(network)

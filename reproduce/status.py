@@ -1,64 +1,178 @@
-"""Where each network of a folder is."""
+"""Where each network of a folder is: a list, once or again and again, and what the page of ``status_page`` shows."""
 
-import fcntl
+import time
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.live import Live
+from rich.text import Text
 
+from caffe_compat.errors import CaffeCompatError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.folder_networks import networks_in
+from reproduce.lease import holder, server_time
 from reproduce.network import Network
-from reproduce.progress import position
 from reproduce.publish import reason_of
-from reproduce.results import DONE, FAILED, read_result
+from reproduce.results import DONE, FAILED, METRICS, read_result
 from reproduce.runners import is_done
 
 TRAINING, FAILURE, READY, WAITING = "training", "failed", "ready", "waiting"
+STATES = (DONE, TRAINING, FAILURE, READY, WAITING)
+REFRESH_S = 2.0
 _PLAIN: Any = {"highlight": False, "markup": False}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Where one network is."""
+
+    name: str
+    state: str
+    details: str  # accuracy, position, or why it has no result
+    worker: str = ""  # who trains it
+    iteration: int = 0
+    iterations: int = 0  # of the whole training
+    curve: tuple[tuple[int, float], ...] = ()  # (iteration, loss) of its displays
+    left_s: float | None = None  # until it is finished, at the speed of the process that trains it
+
+
+def rows_of(out: Path, *, curves: bool = False) -> list[Row]:
+    """A row for each network in ``out``, in the plan's order.  Raises DataError for a damaged folder."""
+    now_s = server_time(out)
+    return [_row(network, out, now_s, curves) for network in networks_in(out)]
+
+
+def summary(out: Path, rows: Sequence[Row]) -> str:
+    """How many networks are where, and how long the rest takes, as far as that is known."""
+    counts = Counter(row.state for row in rows)
+    parts = [f"{counts[state]} {state}" for state in STATES if counts[state]]
+    left = time_left(rows)
+    return f"{out}: {len(rows)} networks" + (f": {', '.join(parts)}" if parts else "") + (f"; {left}" if left else "")
+
+
+def time_left(rows: Sequence[Row]) -> str:
+    """In words; "" where nothing trains.  Networks that have not begun count as the average of those that train."""
+    running = [row for row in rows if row.left_s is not None and row.iterations > row.iteration]
+    if not running:
+        return ""
+    per_iteration = sum(row.left_s / (row.iterations - row.iteration) for row in running if row.left_s) / len(running)
+    waiting = sum(row.iterations - row.iteration for row in rows if row.state in (READY, WAITING))
+    seconds = (sum(row.left_s or 0.0 for row in running) + waiting * per_iteration) / len(running)
+    longest = max(row.left_s or 0.0 for row in running)
+    return f"about {words(max(seconds, longest))} left with {len(running)} at a time"
+
+
+def words(seconds: float) -> str:
+    """A duration to two digits or so."""
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}" if seconds < 10 * size else f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def show_status(out: Path, console: Console) -> None:
     """Print a line for each network in ``out``, and how many are where.  Raises DataError for a damaged file."""
-    networks = networks_in(out)
-    states = {network.name: state_of(network, out) for network in networks}
-    for network in networks:
-        state = states[network.name]
-        console.print(f"{network.name:26} {state:9} {_details(network, out, state)}".rstrip(), **_PLAIN)
-    counts = Counter(states.values())
-    parts = [f"{counts[state]} {state}" for state in (DONE, TRAINING, FAILURE, READY, WAITING) if counts[state]]
-    console.print(f"{out}: {len(networks)} networks" + (f": {', '.join(parts)}" if parts else ""), **_PLAIN)
+    rows = rows_of(out)
+    for line in _lines(out, rows):
+        console.print(line, **_PLAIN)
 
 
-def state_of(network: Network, out: Path) -> str:
-    """One of the words above."""
+def watch_status(out: Path, console: Console, refresh_s: float = REFRESH_S) -> None:
+    """The same, drawn again and again until nothing is left to train or Ctrl-C; DataError as above."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            rows = rows_of(out)
+            # What is done and what waits may be too long for a screen.
+            busy = [row for row in rows if row.state in (TRAINING, FAILURE)]
+            live.update(Text("\n".join(_lines(out, rows if len(rows) < console.height - 1 else busy))), refresh=True)
+            if all(row.state in (DONE, FAILURE) for row in rows):
+                return
+            time.sleep(refresh_s)
+
+
+def _lines(out: Path, rows: Sequence[Row]) -> list[str]:
+    lines = [
+        f"{row.name:26} {row.state:9} {row.details}".rstrip()
+        + (f", {words(row.left_s)} left" if row.left_s is not None else "")
+        + (f" ({row.worker})" if row.worker else "")
+        for row in rows
+    ]
+    return [*lines, summary(out, rows)]
+
+
+def state_of(network: Network, out: Path, server_s: float | None = None) -> str:
+    """One of ``STATES``."""
+    return _state(network, out, bool(holder(out / network.name, server_s)))
+
+
+def _state(network: Network, out: Path, held: bool) -> str:
     if is_done(network, out):
         return DONE
-    if _is_locked(out / network.name):
+    if held:
         return TRAINING
     if (out / network.name / FAILED).exists():
         return FAILURE
     return READY if not network.base_network or (out / network.base_network / DONE).exists() else WAITING
 
 
-def _is_locked(folder: Path) -> bool:
-    """Whether a process trains there."""
-    try:
-        with open(folder / ".lock") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
-
-
-def _details(network: Network, out: Path, state: str) -> str:
+def _row(network: Network, out: Path, now_s: float, curves: bool) -> Row:
+    folder = out / network.name
+    worker = holder(folder, now_s)
+    state = _state(network, out, worker is not None)
+    iterations = _iterations(folder / "solver.prototxt")
+    iteration, curve, left_s = _course(folder, iterations) if curves or state in (TRAINING, READY) else (0, (), None)
     if state == DONE:
-        return f"accuracy {read_result(network, out).accuracy:.3f}"
-    if state in (FAILURE, WAITING):
-        return reason_of(network, out).removeprefix("failed: ")
-    solver = read_message(out / network.name / "solver.prototxt", caffe_pb2.SolverParameter())
-    where = position(out, network.name)
-    return f"{where}, of {solver.max_iter}" if state == TRAINING or where != "starting" else f"0 of {solver.max_iter}"
+        details = _accuracy(network, out)
+    elif state in (FAILURE, WAITING):
+        details = reason_of(network, out).removeprefix("failed: ")
+    elif curve:
+        details = f"iteration {curve[-1][0]}, loss {curve[-1][1]:.3f}, of {iterations}"
+    else:
+        details = f"{'starting, of' if state == TRAINING else '0 of'} {iterations}"
+    return Row(
+        network.name,
+        state,
+        details,
+        str(worker) if worker and state == TRAINING else "",
+        iterations if state == DONE else iteration,
+        iterations,
+        curve,
+        left_s if state == TRAINING else None,
+    )
+
+
+def _accuracy(network: Network, out: Path) -> str:
+    return f"accuracy {read_result(network, out).accuracy:.3f}"
+
+
+@cache
+def _iterations(solver: Path) -> int:
+    return int(read_message(solver, caffe_pb2.SolverParameter()).max_iter)
+
+
+def _course(folder: Path, iterations: int) -> tuple[int, tuple[tuple[int, float], ...], float | None]:
+    """(last iteration that is known, displays, seconds that are left) of a network; None before two displays."""
+    # Imported here: it brings PyTorch, which a list of finished networks can do without.
+    from caffe_compat.solver.events import StartEvent, TrainEvent, read_events
+
+    losses: dict[int, float] = {}
+    since: list[tuple[float, int]] = []  # (time, iteration) of the displays of the newest process
+    try:
+        for event in read_events(folder / METRICS):
+            if isinstance(event, StartEvent):
+                since = []
+            elif isinstance(event, TrainEvent):
+                losses[event.iteration] = event.loss  # after a kill iterations come again
+                since.append((event.time_s, event.iteration))
+    except CaffeCompatError:
+        return 0, (), None  # no file yet, or a damaged one, of which report tells
+    curve = tuple(sorted(losses.items()))
+    left_s = None
+    if len(since) > 1 and since[-1][1] > since[0][1]:
+        left_s = (since[-1][0] - since[0][0]) / (since[-1][1] - since[0][1]) * max(0, iterations - since[-1][1])
+    return (since[-1][1] if since else curve[-1][0] if curve else 0), curve, left_s

@@ -2,62 +2,115 @@
 
     python reproduce/train_one.py OUT/transfer0A0B_1_4 --device cuda:0
 
-Started again after a kill it continues, and ends with the same bits.
+Started again after a kill it continues, and ends with the same bits.  SIGTERM, SIGUSR1 and SIGUSR2 end it after a
+snapshot.  Exit codes: 0 trained, 1 a fault of the program, 2 wrong input, 3 another process trains it, 4 asked to
+leave.
 """
 
 if __name__ == "__main__" and not __package__:
     import from_checkout  # noqa: F401
 
 import argparse
-import fcntl
+import errno
 import os
 import re
 import sys
 import time
+import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
 from caffe_compat import Solver
 from caffe_compat.atomic_file import write_text
-from caffe_compat.errors import CaffeCompatError, SolverError, one_line
+from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net.prefix import look_up_prefix
 from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log
+from caffe_compat.solver.events import Event
 from caffe_compat.solver.metrics import JsonLines
+from reproduce.lease import LEASE_S, Held, Lease, LeaseLost
 from reproduce.mode import Mode
 from reproduce.results import DONE, FAILED, METRICS, note_failure
+from reproduce.runners import ELSEWHERE, FAULT, LEFT, TRAINED, WAIT, WRONG_INPUT
+from reproduce.stop_signals import StopSignals
 
-#: how long to wait for a network that another process trains: those of a killed run end a moment after it
-LOCK_WAIT_S = 20.0
 LOG = "train.log"
 
 
-def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # noqa: B008 (it is frozen)
+class Left(CaffeCompatError):
+    """Training was asked to stop, and has written a snapshot to go on from."""
+
+
+def attempt(
+    folder: Path,
+    device: str,
+    mode: Mode,
+    *,
+    lease_s: float = LEASE_S,
+    wait_s: float = 0.0,
+    asked_to_leave: Callable[[], bool] = lambda: False,
+) -> tuple[int, str]:
+    """``train``, and what became of it: an exit code, and one line where it is not 0."""
+    try:
+        train(folder, device, mode, lease_s=lease_s, wait_s=wait_s, asked_to_leave=asked_to_leave)
+    except (Held, LeaseLost) as error:
+        return ELSEWHERE, str(error)
+    except Left as error:
+        return LEFT, str(error)
+    except (CaffeCompatError, OSError) as error:
+        return WRONG_INPUT, _explain(error, folder)
+    except Exception:
+        traceback.print_exc()  # a fault of ours: all of it, not squeezed into one line
+        return FAULT, f"{folder.name}: ended by an error of the program; its traceback stands above"
+    return TRAINED, ""
+
+
+def train(
+    folder: Path,
+    device: str = "cpu",
+    mode: Mode = Mode(),  # noqa: B008 (it is frozen)
+    *,
+    lease_s: float = LEASE_S,
+    wait_s: float = 0.0,
+    asked_to_leave: Callable[[], bool] = lambda: False,
+) -> None:
     """Train the network of ``folder`` to its end; does nothing when it has got there.
 
     Works in ``folder``, where the paths of the prototxts start.  Writes the log (``train.log``),
     the same events as JSON lines (``train.jsonl``), snapshots, and at the very end ``done``.
-    Raises CaffeCompatError or OSError.
+    ``lease_s``, ``wait_s``: ``seconds`` and ``wait_s`` of ``Lease``.  ``asked_to_leave`` is asked after each iteration.
+    Raises Held or LeaseLost when another process trains it, Left when it was asked to leave and has written a snapshot,
+    CaffeCompatError or OSError for all else.
     """
     torch.set_num_threads(mode.threads)
     os.chdir(folder)
-    with _locked(folder):
+    with Lease(folder, seconds=lease_s, wait_s=wait_s) as lease:
         if Path(DONE).exists():
             return
         Path(FAILED).unlink(missing_ok=True)  # what an earlier try said
-        with _appending(LOG) as stream:
-            log = Log(stream, [JsonLines(METRICS)])
+        with _appending(LOG, lease) as stream:
+            log = Log(stream, [_LeasedLines(METRICS, lease)])
             log.start()  # from here the seconds of this process count
             _log_warnings(log)
-            solver = Solver("solver.prototxt", device=device, log=log, fast=mode.fast, precision=mode.precision)
+            solver = Solver(
+                "solver.prototxt",
+                device=device,
+                log=log,
+                fast=mode.fast,
+                precision=mode.precision,
+                may_write=lambda: lease.check(sure=True),
+            )
             if mode.fast:
                 _look_up_prefixes(solver, log)
-            _solve(solver)
+            left = _solve(solver, log, lease, asked_to_leave)
+        if left is not None:
+            raise Left(f"{folder.name}: left at iteration {left}, after a snapshot; run the same command to continue")
+        lease.check(sure=True)
         _remove_old_states()
         write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
 
@@ -73,15 +126,66 @@ def _look_up_prefixes(solver: Solver, log: Log) -> None:
             log.line("prefix.py:1", f"{net.source}: {what}")
 
 
-def _solve(solver: Solver) -> None:
+def _solve(solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], bool]) -> int | None:
+    """Train to the end; the iteration where it was left before."""
+    leaving = _Leaving(asked_to_leave)
+    solver.set_action_function(leaving.action)
+    solver.add_callback(on_start=leaving.iterate, on_update=lambda solver: lease.check())
     try:
         state = solver.newest_snapshot()
         if state is None:
             for weights in solver.param.weights:
                 solver.net.copy_from(weights, warn=False)  # the Solver has said what fits
         solver.solve(state)
+        return solver.iter if leaving.left else None
     finally:
         solver.close()
+
+
+class _Leaving:
+    """Answers the solver's question whether to stop: between iterations only.
+
+    A test that is interrupted would go on with other images after a snapshot.
+    """
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self._asked, self._iterating, self.left = asked, False, False
+
+    def iterate(self, solver: Solver) -> None:
+        """An iteration begins: the tests before it are over.  After the last one there is nothing left to stop."""
+        self._iterating = solver.iter + 1 < solver.param.max_iter
+
+    def action(self) -> str:
+        """What a Solver's action function returns."""
+        after_an_iteration, self._iterating = self._iterating, False
+        self.left = self.left or (after_an_iteration and self._asked())
+        return "stop" if after_an_iteration and self.left else "none"
+
+
+class _LeasedStream:
+    """Writes nothing any more when the network is another process's."""
+
+    def __init__(self, stream: TextIO, lease: Lease) -> None:
+        self._stream, self._lease = stream, lease
+
+    def write(self, text: str) -> None:
+        self._lease.check()
+        self._stream.write(text)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
+class _LeasedLines(JsonLines):
+    """The same for events."""
+
+    def __init__(self, path: str, lease: Lease) -> None:
+        super().__init__(path)
+        self._lease = lease
+
+    def write(self, event: Event) -> None:
+        self._lease.check()
+        super().write(event)
 
 
 def _log_warnings(log: Log) -> None:
@@ -94,25 +198,7 @@ def _log_warnings(log: Log) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Two processes never train one network: the second one gives up after a while."""
-    with open(".lock", "w") as lock:
-        deadline = time.monotonic() + LOCK_WAIT_S
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise SolverError(
-                        f"{folder}: another process trains this network; wait for it or stop it"
-                    ) from None
-            time.sleep(0.1)
-        yield
-
-
-@contextmanager
-def _appending(name: str) -> Iterator[TextIO]:
+def _appending(name: str, lease: Lease) -> Iterator[Any]:
     """A log to append to; what a kill left of a last line is closed first, also in the JSON lines."""
     for file in (name, METRICS):
         with open(file, "ab+") as handle:
@@ -121,7 +207,7 @@ def _appending(name: str) -> Iterator[TextIO]:
             if handle.read() not in (b"", b"\n"):
                 handle.write(b"\n")
     with open(name, "a", encoding="utf-8") as stream:
-        yield stream
+        yield _LeasedStream(stream, lease)
 
 
 def _remove_old_states() -> None:
@@ -133,8 +219,16 @@ def _remove_old_states() -> None:
             path.unlink()
 
 
+def _explain(error: Exception, folder: Path) -> str:
+    """One line that names the file; a full disk has its cure."""
+    system = error if isinstance(error, OSError) else error.__cause__
+    text = f"{error.filename or folder}: {error.strerror}" if isinstance(error, OSError) else f"{folder.name}: {error}"
+    full = isinstance(system, OSError) and system.errno == errno.ENOSPC
+    return text + ("; free some space and run the same command again" if full else "")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Train one folder; 2 for wrong input."""
+    """Train one folder; returns the exit code."""
     parser = argparse.ArgumentParser(description="train one network of the experiment")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0, ... (default: cpu)")
@@ -143,13 +237,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     args = parser.parse_args(arguments)
     folder = args.folder.absolute()
-    try:
-        train(folder, args.device, Mode(args.threads, args.fast, args.precision))
-    except (CaffeCompatError, OSError) as error:
-        print(f"train_one: {one_line(error)}", file=sys.stderr)
-        note_failure(folder, one_line(error))
-        return 2
-    return 0
+    with StopSignals() as signals:
+        code, why = attempt(
+            folder,
+            args.device,
+            Mode(args.threads, args.fast, args.precision),
+            wait_s=WAIT * LEASE_S,
+            asked_to_leave=signals.asked,
+        )
+    if code != TRAINED:
+        print(f"train_one: {why}", file=sys.stderr)
+    if code in (FAULT, WRONG_INPUT):
+        note_failure(folder, why)
+    return code
 
 
 if __name__ == "__main__":

@@ -36,10 +36,17 @@ class Snapshots:
     """Writes and reads the snapshots of a training run; ``param`` says where and in which form."""
 
     def __init__(
-        self, param: caffe_pb2.SolverParameter, state: TrainingState, parallel: Parallel, log: Log, *, source: str
+        self,
+        param: caffe_pb2.SolverParameter,
+        state: TrainingState,
+        parallel: Parallel,
+        log: Log,
+        *,
+        source: str,
+        may_write: Callable[[], None] | None = None,
     ) -> None:
         self._param, self._state, self._parallel, self._log = param, state, parallel, log
-        self._source = source
+        self._source, self._may_write = source, may_write
         self._check_names()
 
     def hold(self) -> None:
@@ -47,7 +54,9 @@ class Snapshots:
 
         SolverError when one does so already.
         """
-        if self._lock is None and self._parallel.is_root:
+        if self._may_write is not None:
+            self._may_write()
+        elif self._lock is None and self._parallel.is_root:
             self._lock = lock_prefix(self._param, self._source)
 
     def let_go(self) -> None:
@@ -78,6 +87,7 @@ class Snapshots:
         snapshot = self._state.solver_snapshot(model)
         resume.write_resume(f"{stem}.resume", self._state.iteration, states, resume.snapshot_identity(snapshot, model))
         self._log.snapshot_state(kind, state)
+        self.hold()  # the weights took a while to write, and the state makes the snapshot count
         write = write_hdf5_solverstate if hdf5 else write_solverstate
         write(state, snapshot)
         self._log.snapshot_done(self._state.iteration, model, state)

@@ -57,6 +57,8 @@ class Solver:
 
     ``strict``, ``reshape``: how the file's ``weights`` have to fit the train net (see ``Net.copy_from``).
     ``allow_python_layers``: see ``Net``.
+    ``may_write``: called before each file of a snapshot, in place of the lock beside them; raises where another process
+    has taken this one's place.
 
     Raises SolverError for a file that Caffe would refuse.
     """
@@ -77,6 +79,7 @@ class Solver:
         strict: bool = False,
         reshape: Iterable[str] = (),
         allow_python_layers: bool = False,
+        may_write: Callable[[], None] | None = None,
     ) -> None:
         self.param = read_solver(solver)
         self.source = source or (os.fspath(solver) if isinstance(solver, str | os.PathLike) else "<message>")
@@ -131,7 +134,7 @@ class Solver:
         #: a forward pass of one of the nets without gradients (tests, the final loss); may be replaced like train_step
         self.run_net: Callable[[Net], Result] = partial(forward, precision=self.precision)
         self._update = Update(self.schedule, self.optimizer, self.log)
-        self._snapshots = Snapshots(self.param, self.state, parallel, self.log, source=self.source)
+        self._snapshots = Snapshots(self.param, self.state, parallel, self.log, source=self.source, may_write=may_write)
         self._requests = Requests(parallel, self._snapshots.write)
         self._evaluation = Evaluation(
             self.param,

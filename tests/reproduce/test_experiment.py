@@ -1,7 +1,7 @@
 """The main job's parts that need no training."""
 
-import fcntl
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,9 @@ from rich.console import Console
 from caffe_compat.errors import CaffeCompatError, DataError
 from reproduce.dataset import Prepared
 from reproduce.experiment import _prepare_data, chosen_networks, run
+from reproduce.lease import Lease
 from reproduce.mode import Mode
 from reproduce.options import Options
-from reproduce.runners import Failure
 from tests.reproduce.test_learned_layers import TOWERS
 
 
@@ -135,11 +135,11 @@ def threads_of(monkeypatch: pytest.MonkeyPatch, options: Options, cores: int) ->
     monkeypatch.setattr("reproduce.experiment.cores", lambda: cores)
     monkeypatch.setattr("reproduce.experiment._prepare_data", lambda *_: Prepared(3, 16, {}))
 
-    def note(networks: object, out: Path, devices: object, mode: Mode, **callbacks: object) -> list[Failure]:
+    def note(options: Options, mode: Mode) -> None:
         modes.append(mode)
-        return []
 
-    monkeypatch.setattr("reproduce.experiment.run_local", note)
+    monkeypatch.setattr("reproduce.experiment.make_runner", note)
+    monkeypatch.setattr("reproduce.experiment.train_networks", lambda *_, **__: [])
     with pytest.raises(DataError, match="no network is finished here"):
         run(options, Console(quiet=True))
     return modes[0].threads
@@ -172,11 +172,18 @@ def test_starting_anew_removes_what_a_run_left_and_nothing_else(tmp_path: Path) 
     (tmp_path / "settings.json").write_text("{}")
     with pytest.raises(DataError, match="no class folders here"):
         run(Options(data=f"folder:{tmp_path / 'mine'}", out=tmp_path, resume=False), Console(quiet=True))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "mine"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".prepare-00000001", "mine"]
 
 
-def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    with (tmp_path / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another run works in this folder"):
+def test_one_run_at_a_time_prepares_a_folder(tmp_path: Path) -> None:
+    with Lease(tmp_path, name=".prepare"):
+        message = rf"process {os.getpid()} works here \(sign of life \d+ s ago\); wait for it or stop it, or"
+        with pytest.raises(DataError, match=message):
             run(Options(out=tmp_path), Console(quiet=True))
+
+
+def test_nothing_is_started_anew_while_a_network_is_trained(tmp_path: Path) -> None:
+    (tmp_path / "half0A").mkdir()
+    with Lease(tmp_path / "half0A"), pytest.raises(DataError, match="trains this network; stop it before --no-resume"):
+        run(Options(out=tmp_path, resume=False), Console(quiet=True))
+    assert (tmp_path / "half0A").is_dir()

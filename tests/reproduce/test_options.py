@@ -82,9 +82,26 @@ def test_precisions_are_the_packages() -> None:
         assert parse(["--precision", precision], "").precision == precision
 
 
+def test_where_networks_are_trained_and_how_status_is_shown() -> None:
+    assert parse(["train", "there", "--ray", "auto"], "").ray == "auto"
+    slurm = parse(["train", "there", "--slurm", "partition=gpu,time=240,gpus-per-node=1"], "").slurm
+    assert slurm == (("partition", "gpu"), ("time", "240"), ("gpus_per_node", "1"))
+    assert parse(["train", "there", "--lease", "90"], "").lease == 90.0
+    shown = parse(["status", "there", "--serve", "--port", "9000"], "")
+    assert (shown.serve, shown.watch, shown.port) == (True, False, 9000)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (
+            "--slurm gpu",
+            'argument --slurm: "gpu"; expected options of sbatch with commas, '
+            "as partition=gpu,time=240,gpus_per_node=1",
+        ),
+        ("status x --port 65536", 'argument --port: "65536"; expected a number from 1 to 65535'),
+        ("--ray auto --slurm time=9", "argument --slurm: not allowed with argument --ray"),
+        ("status x --watch --serve", "argument --serve: not allowed with argument --watch"),
         ("--devices gpu", 'argument --devices: "gpu"; expected cpu, or GPUs as cuda:0,1'),
         ("--devices cuda:0,", 'argument --devices: "cuda:0,"; expected cpu, or GPUs as cuda:0,1'),
         ("--devices cuda", 'argument --devices: "cuda"; expected cpu, or GPUs as cuda:0,1'),

@@ -39,6 +39,19 @@ def test_plain_lines_without_a_terminal(tmp_path: Path) -> None:
     assert second.strip() == "4/4  half0B                   accuracy 0.500  0 s"
 
 
+def test_what_others_do_counts(tmp_path: Path) -> None:
+    """A network that another run has trained, and one that is put back."""
+    stream = io.StringIO()
+    with Progress({"half0A": 3.0, "half0B": 1.0}, 0, tmp_path, Console(file=stream)) as progress:
+        progress.start(NETWORKS[1])
+        progress.put_back(NETWORKS[1])
+        progress.done(NETWORKS[0], 0.625)
+        progress.done(NETWORKS[1], 0.5)
+    first, second = stream.getvalue().splitlines()
+    assert first.startswith("  1/2  half0A                   accuracy 0.625  elsewhere  about 0 s left")
+    assert second.strip() == "2/2  half0B                   accuracy 0.500  elsewhere"
+
+
 def test_the_newest_whole_display_is_shown(tmp_path: Path) -> None:
     stream = io.StringIO()
     with Progress(

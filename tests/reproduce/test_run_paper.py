@@ -125,16 +125,35 @@ def test_a_finished_run_is_not_trained_again(images: Path, whole_run: tuple[Path
     assert table(out) == before
 
 
+def train_together(command: list[str], out: Path) -> None:
+    """Two runs share a folder; one is preempted while it trains, and the other does the rest."""
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    deadline = time.monotonic() + TIMEOUT_S
+    while not all((out / f"half0{half}" / "train.jsonl").exists() for half in "AB"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    runs[0].send_signal(signal.SIGUSR1)
+    said, error = runs[0].communicate(timeout=TIMEOUT_S)
+    assert runs[0].returncode == 128 + signal.SIGUSR1, said + error
+    assert error.endswith("run the same command again to continue\n")
+    assert error.count("\n") == 1
+    said, error = runs[1].communicate(timeout=TIMEOUT_S)
+    assert runs[1].returncode == 0, said + error
+    logs = "".join((out / name / "train.log").read_text() for name in ("half0A", "half0B"))
+    assert logs.count("Optimization Done.") == 2  # each once, whoever did it
+
+
 @pytest.mark.slow
 def test_in_steps_and_split_by_split_the_table_is_the_same(
     images: Path, whole_run: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """Prepared and trained apart, with another split in the same folder afterwards: nothing is lost."""
+    """Prepared, then trained by two runs at once, of which one is asked to leave; then another split."""
     out = tmp_path / "out"
     script = [sys.executable, str(ROOT / "reproduce" / "run_paper.py")]
     prepare = ["--data", f"folder:{images}", *ARGUMENTS, "--treatments", "base,AnB"]
-    for command in (["prepare", str(out), *prepare], ["train", str(out), "--jobs", "2"], ["report", str(out)]):
-        subprocess.run([*script, *command], check=True, capture_output=True, timeout=TIMEOUT_S)
+    subprocess.run([*script, "prepare", str(out), *prepare], check=True, capture_output=True, timeout=TIMEOUT_S)
+    train_together([*script, "train", str(out), "--jobs", "1"], out)
+    subprocess.run([*script, "report", str(out)], check=True, capture_output=True, timeout=TIMEOUT_S)
     ours = {row["network"]: row for row in table(out)}
     theirs = {row["network"]: row for row in table(whole_run[0])}
     assert list(ours) == ["half0A", "half0B", "transfer0A0B_1_3", "transfer0B0A_1_3"]

@@ -21,6 +21,7 @@ from reproduce.treatments import base_half, transfer
 
 ROOT = Path(__file__).parent.parent.parent
 ITERATIONS = 3
+LENGTHS = {"photos": 3000, "glyphs": 700}  # iterations of the nets in prototxt/miniature
 
 
 def train(folder: Path) -> str:
@@ -29,9 +30,9 @@ def train(folder: Path) -> str:
 
 
 def small_run(
-    networks: list[Network], out: Path, nets: str = "photos", images: int = 24, scale: float = ITERATIONS / 3000
+    networks: list[Network], out: Path, nets: str = "photos", images: int = 24, iterations: int = ITERATIONS
 ) -> None:
-    """Databases and folders of networks that train for three iterations on 24 images of noise."""
+    """Databases and folders of networks that train for a few iterations on images of noise."""
     rng = np.random.default_rng(0)
     labels = np.arange(images) % 4
     pixels = {part: rng.integers(0, 256, (images, 3, 32, 32), np.uint8) for part in ("train", "valid")}
@@ -40,7 +41,7 @@ def small_run(
     settings = RunSettings(
         PROTOTXT / "miniature" / nets,
         outputs=4,
-        scale=scale,
+        scale=iterations / LENGTHS[nets],
         seed=1,
         test_images=tuple(tests.items()),
         solver_mode="CPU",
@@ -76,7 +77,7 @@ def test_fast_mode_looks_up_what_frozen_layers_make_of_an_image(
     learned = {}
     for option in ("", "--fast"):
         out = tmp_path / f"run{option}"
-        small_run([base, frozen], out, "glyphs", images=8, scale=7 / 700)
+        small_run([base, frozen], out, "glyphs", images=8, iterations=7)
         for network in (base, frozen):
             monkeypatch.chdir(tmp_path)  # and put back what training changes
             monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)

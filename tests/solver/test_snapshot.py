@@ -309,6 +309,29 @@ def test_another_process_cannot_write_the_same_snapshots(make_solver: MakeSolver
         solver.close()
 
 
+def test_who_may_not_write_any_more_writes_no_snapshot(job: Path) -> None:
+    """Asked before the weights, and before the state that makes the snapshot count; no lock file beside them."""
+    allowed = [True, True, True, True, False]
+
+    def may_write() -> None:
+        if not allowed.pop(0):
+            raise SolverError("taken over")
+
+    solver = Solver("solver.prototxt", log=Log(enabled=False), may_write=may_write)
+    assert solver.snapshot() == Path("snap_iter_0.solverstate")
+    solver.step(1)
+    solver.snapshot()
+    assert not Path("snap.lock").exists()
+    solver.step(1)
+    with pytest.raises(SolverError, match="taken over"):
+        solver.snapshot()
+    assert not list(Path().glob("snap_iter_2.*"))
+    allowed[:] = [True, False]
+    with pytest.raises(SolverError, match="taken over"):
+        solver.snapshot()
+    assert not Path("snap_iter_2.solverstate").exists()
+
+
 ANOTHER = """
 import sys
 from caffe_compat.solver import Log, Solver
