@@ -18,10 +18,11 @@ from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.comparisons import verdicts
 from reproduce.dataset import Prepared, Storage, find_data_set
+from reproduce.diagnostics import TABLE as DIAGNOSTICS
 from reproduce.every_test import TESTS
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.network import DEPTHS, Network
-from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
+from reproduce.options import DIAGNOSE, PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
 from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
@@ -78,6 +79,12 @@ def run(options: Options, console: Console) -> None:
         from reproduce.status import show_status
 
         show_status(options.out, console)
+        return
+    if options.step == DIAGNOSE:
+        from reproduce.diagnostics.table import diagnose
+
+        check_devices(options)
+        diagnose(options.out, options, lambda text: console.print(text, **_PLAIN))
         return
     failed: NetworksFailed | None = None
     if options.step in (WHOLE_JOB, PREPARE, TRAIN):
@@ -186,7 +193,7 @@ def _remove_run(out: Path) -> None:
     folders = {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
     for folder in [*folders, out / "data", out / FIGURES]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, REPORT_PAGE):
+    for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, DIAGNOSTICS, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
 
 
