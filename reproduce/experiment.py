@@ -16,13 +16,14 @@ from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.comparisons import verdicts
 from reproduce.dataset import Prepared, Storage, find_data_set
+from reproduce.diagnostics import TABLE as DIAGNOSTICS
 from reproduce.every_test import TESTS
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.lease import Held, Lease, holder
 from reproduce.local_processes import LocalProcesses
 from reproduce.mode import Mode
 from reproduce.network import DEPTHS, Network
-from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
+from reproduce.options import DIAGNOSE, PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
 from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
@@ -80,6 +81,12 @@ def run(options: Options, console: Console) -> None:
     """
     if options.step == STATUS:
         _show(options, console)
+        return
+    if options.step == DIAGNOSE:
+        from reproduce.diagnostics.table import diagnose
+
+        check_devices(options)
+        diagnose(options.out, options, lambda text: console.print(text, **_PLAIN))
         return
     failed: NetworksFailed | None = None
     if options.step in (WHOLE_JOB, PREPARE, TRAIN):
@@ -200,7 +207,7 @@ def _remove_run(out: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
     for folder in [*_network_folders(out), out / "data", out / FIGURES]:
         shutil.rmtree(folder, ignore_errors=True)
-    for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, REPORT_PAGE):
+    for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, DIAGNOSTICS, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
 
 

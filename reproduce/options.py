@@ -15,17 +15,21 @@ from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
 
 LENGTH, SHOW, WHERE = "length", "show", "where"
-#: the parts of the job: each can be done by itself, and without one of these words all are done but the last
+#: the parts of the job: each can be done by itself, and without one of these words all are done but the last two
 PREPARE, TRAIN, REPORT, STATUS = "prepare", "train", "report", "status"
+DIAGNOSE = "diagnose"
 STEPS = {
     PREPARE: "write databases and networks' folders, and train nothing",
     TRAIN: "train what is prepared in a folder",
     REPORT: "table, figures and report.html of every network that is finished in a folder, at any time",
     STATUS: "say where each network of a folder is",
+    DIAGNOSE: "measure the finished networks of a folder layer by layer: training loss, CKA, stitching, resets",
 }
 WHOLE_JOB = ""
 EVERY_STEP = (WHOLE_JOB, *STEPS)
 PRECISIONS = ("fp32", "tf32", "bf16")
+#: what `diagnose` can measure
+MEASURES = ("loss", "cka", "stitch", "reset")
 #: of iterations and other counts in a solver file
 MOST = 2**31 - 1
 
@@ -50,6 +54,13 @@ def _read(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(filter(None, text.split(",")))
+
+
+def _measures(text: str) -> tuple[str, ...]:
+    names = _names(text)
+    if not names or set(names) - set(MEASURES):
+        raise _wrong(text, f"some of {', '.join(MEASURES)}, with commas")
+    return names
 
 
 def _wrong(text: str, expected: str) -> argparse.ArgumentTypeError:
@@ -147,7 +158,8 @@ class Options:
         default=1, metadata=_read(_positive, "how many seeds, from --seed on: each network that often, for intervals")
     )
     devices: tuple[str, ...] = field(
-        default=("cpu",), metadata=_read(_devices, "cpu, or GPUs as cuda:0,1", steps=(WHOLE_JOB, PREPARE, TRAIN))
+        default=("cpu",),
+        metadata=_read(_devices, "cpu, or GPUs as cuda:0,1", steps=(WHOLE_JOB, PREPARE, TRAIN, DIAGNOSE)),
     )
     jobs: int | None = field(
         default=None,
@@ -228,6 +240,11 @@ class Options:
         default=False,
         metadata=_read(None, "list the networks, their order and cost, hours and disk, and stop", steps=(WHOLE_JOB,)),
     )
+    measures: tuple[str, ...] = field(
+        default=MEASURES, metadata=_read(_measures, "what to measure, with commas", steps=(DIAGNOSE,))
+    )
+    images: int = field(default=1000, metadata=_read(_positive, "test images for CKA, at most", steps=(DIAGNOSE,)))
+    stitch_iters: int = field(default=200, metadata=_read(_positive, "steps that train a stitch", steps=(DIAGNOSE,)))
     step: str = field(default=WHOLE_JOB, metadata={"same": False, "group": None})
 
     def settings_that_decide(self) -> dict[str, str]:
@@ -266,7 +283,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         description=f"{description.strip()}\n\n{_steps_help()}\n\n{_data_sets_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("step", nargs="?", choices=STEPS, help="a part of the job (default: all but status)")
+    parser.add_argument(
+        "step", nargs="?", choices=STEPS, help="a part of the job (default: all but status and diagnose)"
+    )
     parser.add_argument("folder", nargs="?", type=Path, help="the same as --out")
     groups: dict[str, Any] = {"": parser}
     for option in fields(Options):
