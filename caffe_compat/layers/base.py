@@ -110,6 +110,8 @@ class Layer(nn.Module):
     graph_safe: ClassVar[bool] = False
     #: why not, for the log
     graph_obstacle: ClassVar[str] = "is of a class that does not say graph_safe = True"
+    #: why a type has no ONNX form, for the error; for a type that is meant to have none (a loss) nothing
+    onnx_obstacle: ClassVar[str] = ""
     #: computes with float32 in an ONNX file of float16, too: coordinates, sums of squares
     onnx_float32: ClassVar[bool] = False
     #: what the layer does, as `caffe-compat draw` colours it: weights, shape, loss or other (sources tell themselves)
@@ -207,7 +209,7 @@ class Layer(nn.Module):
 
         A type that does not implement this has no ONNX form; a layer that has none (``self.fail``) raises NetError.
         """
-        self.fail(f"{self.type} has no ONNX form")
+        self.fail(f"{self.type} has no ONNX form{f': {self.onnx_obstacle}' if self.onnx_obstacle else ''}")
 
     def data_sized(self) -> dict[int, int]:
         """Tops with as many rows as the data give (kept items, boxes found): {top: the axis of the rows}."""

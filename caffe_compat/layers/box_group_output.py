@@ -40,6 +40,7 @@ class BoxGroupOutput(Layer):
     """
 
     param_fields = ("box_group_output_param", "bbox_reg_param")
+    onnx_obstacle = "a choice of boxes has a form for DetectionOutput and Proposal only"
     bottom_count = (2, None)
     top_count = (1, 2)
     tops_depend_on_data = True

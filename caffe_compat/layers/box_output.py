@@ -35,6 +35,7 @@ class BoxOutput(Layer):
     """
 
     param_fields = ("box_output_param", "bbox_reg_param")
+    onnx_obstacle = "a choice of boxes has a form for DetectionOutput and Proposal only"
     bottom_count = (1, None)
     top_count = (1, 2)
     tops_depend_on_data = True

@@ -20,6 +20,7 @@ class Correlation(Layer):
     """
 
     param_fields = ("correlation_param",)
+    onnx_obstacle = "ONNX has no operator that compares windows of two maps"
     bottom_count = (2, 2)
     graph_safe = True
 

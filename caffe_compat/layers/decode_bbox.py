@@ -21,6 +21,7 @@ class DecodeBBox(Layer):
     """
 
     param_fields = ("bbox_reg_param", "decode_bbox_param")
+    onnx_obstacle = "a choice of boxes has a form for DetectionOutput and Proposal only"
     bottom_count = (2, 3)
     graph_obstacle = "has a top whose size depends on the data, in training"
 

@@ -19,6 +19,7 @@ class FlowWarp(Layer):
     """
 
     param_fields = ("flow_warp_param",)
+    onnx_obstacle = "ONNX has no operator that is 0 or NaN wherever the flow points outside"
     bottom_count = (2, 2)
     graph_safe = True
 

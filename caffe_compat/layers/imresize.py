@@ -21,6 +21,7 @@ class ImResize(Layer):
     """
 
     param_fields = ("imresize_param",)
+    onnx_obstacle = "no mode of Resize interpolates by its cubes"
 
     graph_safe = True
 

@@ -28,6 +28,7 @@ class MultiStageMeanfield(Layer):
     """
 
     param_fields = ("multi_stage_meanfield_param",)
+    onnx_obstacle = "ONNX has no operator that filters on a lattice made of an image's colours"
     bottom_count = (3, 3)
     keeps_forward = True
     graph_obstacle = "numbers the corners of its lattices on the host"

@@ -24,6 +24,7 @@ class Nms(Layer):
     """
 
     param_fields = ("nms_param",)
+    onnx_obstacle = "ONNX has no operator for the centres of peaks"
     has_backward = False
     graph_obstacle = "looks for peaks, whose number depends on the data"
 

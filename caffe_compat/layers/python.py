@@ -213,6 +213,7 @@ class Python(Layer):
     """
 
     param_fields = ("python_param",)
+    onnx_obstacle = "it is code of yours, and a layer with to_onnx says its form itself"
     bottom_count = (0, None)
     top_count = (0, None)
     graph_obstacle = "runs Python code on the host"

@@ -23,6 +23,7 @@ class ScaleRoute(Layer):
     """
 
     param_fields = ("scale_route_param",)
+    onnx_obstacle = "a choice of boxes has a form for DetectionOutput and Proposal only"
     bottom_count = (1, None)
     top_count = (1, None)
     equal_counts = True

@@ -21,6 +21,7 @@ class YoloDetectionOutput(Layer):
     """
 
     param_fields = ("yolo_detection_output_param",)
+    onnx_obstacle = "a choice of boxes has a form for DetectionOutput and Proposal only"
     bottom_count = (1, 2)
     has_backward = False
     tops_depend_on_data = True

@@ -23,6 +23,7 @@ class Yolov3DetectionOutput(Layer):
     """
 
     param_fields = ("yolov3_detection_output_param",)
+    onnx_obstacle = "a choice of boxes has a form for DetectionOutput and Proposal only"
     bottom_count = (1, None)
     has_backward = False
     tops_depend_on_data = True

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -83,6 +84,14 @@ class Checker:
                 return str(data["version"]), results
 
 
+class Verdict(NamedTuple):
+    """What to tell the user of a file that was written; ``doubted``: a program that is installed cannot run it, or
+    computes otherwise, while another one agrees."""
+
+    said: str
+    doubted: bool = False
+
+
 CHECKERS = (Checker("onnxruntime", "onnxruntime", _ONNXRUNTIME), Checker("OpenCV", "cv2", _OPENCV))
 
 
@@ -101,14 +110,16 @@ class Trial:
     choices: bool = True
 
 
-def check_onnx(path: Path, trial: Trial, outputs: Mapping[str, str]) -> str:
+def check_onnx(path: Path, trial: Trial, outputs: Mapping[str, str]) -> Verdict:
     """Run a file with each program that is installed; what to tell the user.
 
     ``outputs``: {blob: its name in the file}.  CaffeCompatError where the first program cannot run the file or gives
     other numbers; what a further one cannot run, or computes otherwise, is told.
     """
     batches, expected = zip(*(_run_at(trial.net, sizes, outputs) for sizes in trial.shapes), strict=True)
-    told, known = [], False
+    told: list[str] = []
+    agree: list[str] = []
+    doubt: list[str] = []
     for checker in CHECKERS:
         if not checker.installed:
             told.append(f"{checker.title} is not installed: not run with it")
@@ -116,15 +127,18 @@ def check_onnx(path: Path, trial: Trial, outputs: Mapping[str, str]) -> str:
         try:
             version, results = checker.run(path, batches, list(outputs.values()))
             told.append(f"{checker.title} {version}: {_compared(trial, list(outputs), results, expected)}")
-            known = True
+            agree.append(checker.title)
         except CaffeCompatError as error:
-            if not known:
+            if not agree:
                 raise CaffeCompatError(f"{checker.title}: {error}") from error
             told.append(f"{checker.title}: {error}")
+            doubt.append(checker.title)
     sizes = f" at {len(trial.shapes)} sizes of inputs" if len(trial.shapes) > 1 else ""
     equal = "equal the source net's" if trial.choices else f"are the source net's within {trial.tolerance:g}"
-    equal = f"{len(outputs)} output(s) {equal}{sizes}" if known else "valid ONNX, but not run"
-    return f"written; {equal}; {'; '.join(told)}"
+    equal = f"{len(outputs)} output(s) {equal}{sizes}" if agree else "valid ONNX, but not run"
+    if doubt:
+        told.append(f"run it with {' or '.join(agree)}, not with {' or '.join(doubt)} of this version")
+    return Verdict(f"written; {equal}; {'; '.join(told)}", bool(doubt))
 
 
 def chosen_from(net: Net) -> list[str]:

@@ -33,11 +33,16 @@ def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False, output
     """
     unknown = [step.layer for step in net.steps if not (step.layer.is_input or has_onnx_form(step.layer))]
     if unknown:
-        named = ", ".join(f'"{layer.name}" ({layer.type})' for layer in unknown)
-        raise NetError(
-            f"{net.source}: no ONNX form for layer {named}; convert a deploy net, without data and loss layers: "
-            "--deploy makes one"
+        named = ", ".join(
+            f'"{layer.name}" ({layer.type}{f": {layer.onnx_obstacle}" if layer.onnx_obstacle else ""})'
+            for layer in unknown
         )
+        cures = []
+        if not all(layer.onnx_obstacle for layer in unknown):
+            cures.append("convert a deploy net, without data and loss layers: --deploy makes one")
+        if any(layer.onnx_obstacle for layer in unknown):
+            cures.append("convert the net up to the bottoms of such a layer, and run that layer here, behind the file")
+        raise NetError(f"{net.source}: no ONNX form for layer {named}; {'; '.join(cures)}")
     return _Writer(net, find_sizes(net, dynamic), half).model(net.outputs if outputs is None else outputs)
 
 

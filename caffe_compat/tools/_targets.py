@@ -15,7 +15,7 @@ from caffe_compat.errors import CaffeCompatError
 from caffe_compat.net import Net
 from caffe_compat.proto import caffe_pb2
 from caffe_compat.proto.write import write_text_message
-from caffe_compat.tools._checkers import Trial, check_onnx, chosen_from
+from caffe_compat.tools._checkers import Trial, Verdict, check_onnx, chosen_from
 from caffe_compat.tools._exported import (
     Blobs,
     State,
@@ -40,23 +40,23 @@ TRIED_SIZES = 3
 ONNX_LIMIT_BYTES = 2**31
 
 
-def write_state_dict(net: Net, path: Path, args: argparse.Namespace) -> str:
+def write_state_dict(net: Net, path: Path, args: argparse.Namespace) -> Verdict:
     """``torch.save`` of the state_dict; keys ``<layer>.weight``, ``<layer>.bias``, ..."""
     state = state_of(net, args.batchnorm == "running")
     buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
     torch.save(state, buffer)
     path.write_bytes(buffer.getbuffer())
-    return _check_state(state, path, args.out)
+    return Verdict(_check_state(state, path, args.out))
 
 
-def write_safetensors(net: Net, path: Path, args: argparse.Namespace) -> str:
+def write_safetensors(net: Net, path: Path, args: argparse.Namespace) -> Verdict:
     """The state_dict as safetensors; a parameter shared by layers is written under each name."""
     state = state_of(net, args.batchnorm == "running")
     path.write_bytes(save({name: tensor.clone().contiguous() for name, tensor in state.items()}))
-    return _check_state(state, path, args.out)
+    return Verdict(_check_state(state, path, args.out))
 
 
-def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
+def write_exported(net: Net, path: Path, args: argparse.Namespace) -> Verdict:
     """A ``torch.export`` program that takes the net's inputs by name and returns a dict of outputs."""
     sources = [step.layer for step in net.steps if step.layer.is_source and not step.layer.is_input]
     if sources:
@@ -72,10 +72,10 @@ def write_exported(net: Net, path: Path, args: argparse.Namespace) -> str:
         except CaffeCompatError as error:
             raise CaffeCompatError(f"{args.out}: not written; {error}") from error
     renamed = "".join(f'; input "{blob}" is the argument {name}' for blob, name in arguments.items() if name != blob)
-    return _check_outputs(net, inputs, found, args.out) + renamed
+    return Verdict(_check_outputs(net, inputs, found, args.out) + renamed)
 
 
-def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
+def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> Verdict:
     """An ONNX graph of standard operators, which passes ONNX's own checker; others run it in fresh processes."""
     if importlib.util.find_spec("onnx") is None:
         raise CaffeCompatError("writing ONNX needs the onnx package; pip install 'caffe-compat[onnx]'")
@@ -91,7 +91,7 @@ def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
     shapes = [sizes.inputs(i) for i in range(min(len(sizes.trials), TRIED_SIZES if dynamic else 1))]
     trial = Trial(net, shapes, HALF_TOLERANCE if args.fp16 else TOLERANCE, choices=not args.fp16)
 
-    def write_and_check(outputs: Sequence[str]) -> str:
+    def write_and_check(outputs: Sequence[str]) -> Verdict:
         model = to_onnx(net, dynamic, half=args.fp16, outputs=outputs)
         onnx.checker.check_model(model, full_check=True)
         path.write_bytes(model.SerializeToString())
@@ -101,13 +101,15 @@ def write_onnx(net: Net, path: Path, args: argparse.Namespace) -> str:
     try:
         if compared:
             write_and_check([*net.outputs, *compared])
-        said = write_and_check(net.outputs)
+        verdict = write_and_check(net.outputs)
     except CaffeCompatError as error:
         raise CaffeCompatError(f"{args.out}: not written; {error}") from error
-    return said + (f"; so are the {len(compared)} blob(s) that layers choose from" if compared else "")
+    if not compared:
+        return verdict
+    return verdict._replace(said=f"{verdict.said}; so are the {len(compared)} blob(s) that layers choose from")
 
 
-def write_prototxt(net: Net, path: Path, args: argparse.Namespace) -> str:
+def write_prototxt(net: Net, path: Path, args: argparse.Namespace) -> Verdict:
     """The deploy net as text; its weights are those of the source."""
     if not args.deploy:
         raise CaffeCompatError(f"{args.out}: a prototxt is for --deploy; upgrade_net_proto_text writes a net as it is")
@@ -120,11 +122,11 @@ def write_prototxt(net: Net, path: Path, args: argparse.Namespace) -> str:
     inputs = noise_inputs(net)
     with torch.no_grad():
         tops = again({name: torch.from_numpy(value) for name, value in inputs.items()})
-    return _check_outputs(net, inputs, {name: top.numpy() for name, top in tops.items()}, args.out)
+    return Verdict(_check_outputs(net, inputs, {name: top.numpy() for name, top in tops.items()}, args.out))
 
 
 #: each writes its kind of file and checks it; returns what to tell the user
-WRITERS: dict[str, Callable[[Net, Path, argparse.Namespace], str]] = {
+WRITERS: dict[str, Callable[[Net, Path, argparse.Namespace], Verdict]] = {
     ".pt": write_state_dict,
     ".safetensors": write_safetensors,
     ".pt2": write_exported,

@@ -8,7 +8,8 @@
 
 The net is as after .eval(). PyTorch alone opens a .pt2: torch.export.load("net.pt2").module()(data=images)["prob"]; an
 input whose name is not Python's (input.1) is the argument that is printed. Input shapes are fixed in .pt2, and in .onnx
-but for --dynamic: set them in the prototxt. A target that gives other numbers is not kept.
+but for --dynamic: set them in the prototxt. A target that gives other numbers is not kept: exit status 1. An .onnx that
+one program runs right and another one that is installed does not is kept, with exit status 3.
 """
 
 import argparse
@@ -30,6 +31,8 @@ from caffe_compat.tools._values import AXES
 if TYPE_CHECKING:
     from caffe_compat.net import Net
 
+#: the exit status for a file that one program runs right and another one does not
+DOUBTED = 3
 #: options that only some kinds of target have: {option: its default, kinds}
 OPTIONS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "batchnorm": ("caffe", (".pt", ".safetensors")),
@@ -99,13 +102,13 @@ def run(args: argparse.Namespace) -> int:
             # Kinds of files are told by their endings.
             named = temporary.rename(temporary.with_suffix(args.out.suffix))
             try:
-                checked = WRITERS[args.out.suffix](net, named, args)
+                verdict = WRITERS[args.out.suffix](net, named, args)
             finally:
                 named.rename(temporary)
     finally:
         net.close()
-    print(printable(f"{args.out}: {checked}"))
-    return 0
+    print(printable(f"{args.out}: {verdict.said}"))
+    return DOUBTED if verdict.doubted else 0
 
 
 def _open_deployed(args: argparse.Namespace) -> "Net":

@@ -50,15 +50,23 @@ def test_who_agrees_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     good, other = CHECKERS[0], Checker("Other", "numpy", "version, results = '2', [[b['a/1']] for b in batches]\n")
     absent = Checker("Absent", "no_such_package", "")
     monkeypatch.setattr(_checkers, "CHECKERS", (good, other, absent))
-    said = check_onnx(path, trial, {"b é": "b é"})
+    said, doubted = check_onnx(path, trial, {"b é": "b é"})
+    assert doubted
     assert "written; 1 output(s) equal the source net's; onnxruntime" in said
     assert "; Other: differs from the source net at b é, index (" in said
+    assert "; Absent is not installed: not run with it" in said
+    assert said.endswith("; run it with onnxruntime, not with Other of this version")
+    monkeypatch.setattr(_checkers, "CHECKERS", (good, absent))
+    said, doubted = check_onnx(path, trial, {"b é": "b é"})
+    assert not doubted
     assert said.endswith("; Absent is not installed: not run with it")
     monkeypatch.setattr(_checkers, "CHECKERS", (other, good))
     with pytest.raises(CaffeCompatError, match=r"^Other: differs from the source net at b é"):
         check_onnx(path, trial, {"b é": "b é"})
     monkeypatch.setattr(_checkers, "CHECKERS", (absent,))
-    assert "valid ONNX, but not run; Absent is not installed" in check_onnx(path, trial, {"b é": "b é"})
+    said, doubted = check_onnx(path, trial, {"b é": "b é"})
+    assert "valid ONNX, but not run; Absent is not installed" in said
+    assert not doubted
 
 
 def test_choices_may_tip(tmp_path: Path) -> None:
@@ -70,7 +78,7 @@ def test_choices_may_tip(tmp_path: Path) -> None:
     other = net_of(text % 2, x=(3, 50))
     with pytest.raises(CaffeCompatError, match="differs from the source net at index"):
         check_onnx(path, Trial(other, [{"x": (3, 50)}], 1e-5), {"index": "index"})
-    said = check_onnx(path, Trial(other, [{"x": (3, 50)}], 1e-5, choices=False), {"index": "index"})
+    said = check_onnx(path, Trial(other, [{"x": (3, 50)}], 1e-5, choices=False), {"index": "index"}).said
     assert "onnxruntime" in said
     assert "index chooses between values that are near, index (" in said
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from caffe_compat import Net, extension, random
 from caffe_compat.cli import main
+from caffe_compat.tools import _checkers, convert
 from caffe_compat.tools._exported import run_exported
 from caffe_compat.tools._noise import noise_inputs
 
@@ -81,6 +82,17 @@ def test_onnx_says_who_ran_it(model: Path, tmp_path: Path, capsys: pytest.Captur
     said = capsys.readouterr().out
     assert re.search(r"1 output\(s\) equal the source net's at 3 sizes of inputs; onnxruntime [\d.]+: largest", said)
     assert re.search(r"; OpenCV [\d.]+: largest error", said)
+
+
+def test_a_file_that_one_program_doubts_has_a_status_of_its_own(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.onnx"
+    wrong = _checkers.Checker("Other", "numpy", "version, results = '2', [[b['data'] * 0] for b in batches]\n")
+    monkeypatch.setattr(_checkers, "CHECKERS", (_checkers.CHECKERS[0], wrong))
+    assert run(model, out) == convert.DOUBTED == 3
+    assert "run it with onnxruntime, not with Other of this version" in capsys.readouterr().out
+    assert onnx.load(out).graph.node
 
 
 def test_float16_onnx_is_half_the_size(model: Path, tmp_path: Path) -> None:

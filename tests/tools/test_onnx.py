@@ -64,6 +64,29 @@ def test_all_layers_without_a_form_are_named() -> None:
         to_onnx(net)
 
 
+def test_why_a_layer_has_no_form() -> None:
+    net = net_of('layer { name: "crf" type: "Nms" bottom: "x" top: "y" }', x=(1, 15, 5, 5))
+    message = (
+        r"\(Nms: ONNX has no operator for the centres of peaks\); convert the net up to the bottoms of such a layer"
+    )
+    with pytest.raises(NetError, match=message):
+        to_onnx(net)
+    told = {kind for kind in layer_types().values() if kind.onnx_obstacle}
+    assert all(kind.to_onnx is Layer.to_onnx for kind in told)
+    nothing = {kind.type for kind in layer_types().values() if kind.to_onnx is Layer.to_onnx and kind not in told}
+    # Losses, scores and files: a net that is deployed has none.
+    assert all(
+        kind.is_loss
+        or kind.is_source
+        or kind.writes_files
+        or kind.type in ("Accuracy", "BoxAnnotatorOHEM")
+        or "Evaluate" in kind.type
+        or "Accuracy" in kind.type
+        for kind in layer_types().values()
+        if kind.type in nothing
+    ), nothing
+
+
 @pytest.mark.parametrize("top", ["fc", "fc/1", "fc/2", "fc/3", "fc/4", "fc/5", "fc/6"])
 def test_a_blob_may_have_the_name_of_a_value(top: str, tmp_path: Path) -> None:
     text = 'layer { name: "in" type: "Input" top: "data" input_param { shape { dim: 1 dim: 2 dim: 2 } } }'
@@ -101,18 +124,44 @@ REFUSED = {("DetectionOutput", 2), ("Lstm", 0), ("ROIAlign", 1)}
 @pytest.mark.parametrize("number", range(3))
 @pytest.mark.parametrize("layer_type", TYPES)
 def test_random_examples(layer_type: str, number: int) -> None:
+    net, blobs, positive = example_net(layer_type, number)
+    if (layer_type, number) in REFUSED:
+        with pytest.raises(NetError, match="has no ONNX form"):
+            to_onnx(net)
+        return
+    check_same(randomize(net, 0.1 if positive else -0.5), blobs)
+
+
+def example_net(layer_type: str, number: int) -> tuple[Net, dict[str, np.ndarray], bool]:
+    """A net of a random layer, its bottoms, and whether its parameters have to be positive."""
     example = layer_types()[layer_type].example(Dice(layer_type, number))
     blobs = {f"x{i}": value for i, value in enumerate(example.bottoms)}
     bottoms = " ".join(f'bottom: "{name}"' for name in blobs)
     tops = " ".join(f'top: "y{i}"' for i in range(example.tops))
     with random.scope(number):
         text = f'layer {{ name: "it" type: "{layer_type}" {bottoms} {tops} {example.fields} }}'
-        net = net_of(text, **{name: value.shape for name, value in blobs.items()})
-    if (layer_type, number) in REFUSED:
-        with pytest.raises(NetError, match="has no ONNX form"):
-            to_onnx(net)
-        return
-    check_same(randomize(net, 0.1 if example.positive_blobs else -0.5), blobs)
+        return net_of(text, **{name: value.shape for name, value in blobs.items()}), blobs, example.positive_blobs
+
+
+#: what NVIDIA lists for TensorRT 10.0 (docs/operators.md of onnx-tensorrt, June 2024)
+TENSORRT = frozenset((GOLDEN / "tensorrt_operators.txt").read_text().split())
+#: what TensorRT lacks, by layer type: docs/onnx.md tells
+NOT_TENSORRT = {"ROIPooling": {"MaxRoiPool"}, "Pooling": {"mask"}}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("layer_type", TYPES)
+def test_operators_are_tensorrts(layer_type: str) -> None:
+    """By its list: nothing here can run TensorRT."""
+    used = set()
+    for number in range(2):
+        if (layer_type, number) in REFUSED:
+            continue
+        model = to_onnx(example_net(layer_type, number)[0])
+        for graph in (model.graph, *(a.g for node in model.graph.node for a in node.attribute if a.HasField("g"))):
+            used |= {node.op_type for node in graph.node}
+            used |= {"mask" for node in graph.node if node.op_type == "MaxPool" and len(node.output) > 1}
+    assert used - TENSORRT <= NOT_TENSORRT.get(layer_type, set())
 
 
 CHAIN = """
