@@ -16,6 +16,7 @@ if __name__ == "__main__" and not __package__:
 
 import errno
 import sys
+from importlib.util import find_spec
 
 from rich.console import Console
 
@@ -25,10 +26,14 @@ from reproduce.experiment import run
 from reproduce.options import parse
 from reproduce.runners import NetworksFailed
 
+_DRAWING = ("matplotlib", "jinja2")  # what the extra "reproduce" adds for letters, figures and the report
+
 
 def main(arguments: list[str] | None = None) -> int:
     """0; 2 for wrong input or a full disk, 1 for networks whose processes died, 130 for Ctrl-C."""
     options = parse(arguments, __doc__)
+    if missing := [name for name in _DRAWING if find_spec(name) is None]:
+        return _fail(f"{' and '.join(missing)} not found; run pip install 'caffe-compat[reproduce]'", 2)
     console = Console(soft_wrap=True)
     try:
         if options.dry_run:
