@@ -6,10 +6,11 @@ OUT ?= paper_run
 BENCH_OUT ?= build/benchmarks
 ARGS ?=
 SECONDS ?= 600
+UV := 0.13.9
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray clean
+.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -34,6 +35,14 @@ axe: $(VENV)/ready ## what axe-core finds on pages, light and dark: PAGES='repor
 test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
 	$(BIN)/pip install --quiet ray
 	$(BIN)/python -m pytest -n 0 tests/ray_cluster.py
+
+coverage: $(VENV)/ready ## all tests, with the lines that they reach, subprocesses' too: ARGS=tests/net for one room
+	$(BIN)/python -m pytest -n 2 --maxprocesses 2 --dist loadgroup --cov --cov-report=term --cov-report=html $(ARGS)
+
+lock: ## requirements.lock anew from requirements.txt: all packages with the hashes of their files
+	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv==$(UV)
+	build/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+		--custom-compile-command "make lock" requirements.txt --output-file requirements.lock $(ARGS)
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)
@@ -79,11 +88,10 @@ clean: ## remove what make made
 # One environment for everything: packages at the versions we test with, then the extension.  It is compiled in the
 # source archive's files, where nothing of the checkout can stand in for what the archive lacks; the checkout uses it.
 PACKAGE := build/package
-$(VENV)/ready: pyproject.toml requirements.txt setup.py MANIFEST.in $(shell git ls-files csrc 2>/dev/null)
+$(VENV)/ready: pyproject.toml requirements.lock setup.py MANIFEST.in $(shell git ls-files csrc 2>/dev/null)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; run make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): on Debian run apt-get install python3-venv" >&2; exit 2; }
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet -r requirements.txt
+	$(BIN)/pip install --quiet --require-hashes -r requirements.lock
 	rm -rf dist && $(BIN)/python setup.py --quiet sdist --dist-dir dist
 	mkdir -p $(PACKAGE) && tar -xzf dist/caffe_compat-*.tar.gz -C $(PACKAGE) --strip-components=1
 	$(BIN)/pip wheel --quiet --no-build-isolation --no-deps --wheel-dir dist ./$(PACKAGE)

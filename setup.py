@@ -31,9 +31,19 @@ PORTABLE_CUDA_ARCHITECTURE = "8.0+PTX"
 
 # The same numbers on every machine: no -march=native (kernels pick AVX2 or AVX-512 at run time), and a * b + c is
 # never contracted to a fused operation behind our back.  No errno from sqrt, so that it vectorises.
-CXX_FLAGS = ["-O3", "-fopenmp", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-Wall", "-Wextra"]
+STANDARD = "-std=c++20"  # older PyTorch, such as 2.10, asks for C++17
+CXX_FLAGS = [
+    STANDARD,
+    "-O3",
+    "-fopenmp",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+]
 CXX_FLAGS += ["-Wno-unused-parameter", "-Wno-unknown-pragmas", "-g0"]
-NVCC_FLAGS = ["-O3", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
+NVCC_FLAGS = [STANDARD, "-O3", "--expt-relaxed-constexpr", "-lineinfo", "-Xcompiler=-fvisibility=hidden"]
 
 
 def pip_cuda_folder() -> Path | None:

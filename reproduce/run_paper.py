@@ -16,8 +16,11 @@ if __name__ == "__main__" and not __package__:
 
 import errno
 import sys
+from importlib.util import find_spec
 
 from caffe_compat.errors import CaffeCompatError, printable
+
+_DRAWING = ("matplotlib", "jinja2")  # what the extra "reproduce" adds for letters, figures and the report
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     from reproduce.options import parse  # late: a shell's completion reads this module for its name only
 
     options = parse(arguments, __doc__)
+    if missing := [name for name in _DRAWING if find_spec(name) is None]:
+        return _fail(f"{' and '.join(missing)} not found; run pip install 'caffe-compat[reproduce]'", 2)
     from rich.console import Console  # later still: --help does not need the rest
 
     from reproduce.dry_run import show_plan

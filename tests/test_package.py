@@ -1,5 +1,6 @@
 """What a stranger installs: the source archive is whole, and a wheel made of it works where there is no checkout."""
 
+import itertools
 import os
 import re
 import shutil
@@ -12,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from caffe_compat import __version__
 
@@ -25,6 +28,8 @@ OUTSIDE = (
     "tests/random/test_caffe_generator.py",
     "tests/net/test_net.py",
 )
+#: extras that no test needs
+UNLOCKED = {"tensorboard"}
 NET = """name: "small"
 input: "data" input_shape { dim: 1 dim: 3 dim: 8 dim: 8 }
 layer { name: "conv" type: "Convolution" bottom: "data" top: "conv" convolution_param { num_output: 4 kernel_size: 3 } }
@@ -100,6 +105,23 @@ def test_every_dependency_is_explained() -> None:
             name = re.match(r"[\w-]+", requirement)
             assert name
             assert (name[0], where) in explained
+
+
+def test_the_lock_holds_what_is_asked_for() -> None:
+    """All of requirements.txt at its version, all of pyproject.toml within its range; and a hash for each package."""
+    entries = re.findall(r"^([\w.-]+)==(\S+)(.*(?:\n[ ]+.*)*)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", rest) for _, _, rest in entries)
+    locked = {(canonicalize_name(name), version) for name, version, _ in entries}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    wanted = {Requirement(line) for line in lines if not line.startswith("#")}
+    assert {(canonicalize_name(r.name), str(r.specifier).removeprefix("==")) for r in wanted} - locked == set()
+
+    file = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = {name: extra for name, extra in file["project"]["optional-dependencies"].items() if name not in UNLOCKED}
+    ranges = [*file["build-system"]["requires"], *file["project"]["dependencies"], *itertools.chain(*extras.values())]
+    for requirement in map(Requirement, ranges):
+        versions = [version for name, version in locked if name == canonicalize_name(requirement.name)]
+        assert [v for v in versions if requirement.specifier.contains(v)], f"{requirement}: run make lock"
 
 
 def test_one_version_everywhere() -> None:

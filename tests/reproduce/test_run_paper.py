@@ -172,6 +172,16 @@ def test_another_seed_in_the_same_folder_is_refused(images: Path, whole_run: tup
     assert "was begun with --seed 0, not 1" in output
 
 
+def test_packages_of_the_extra_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the wheel is installed without its extras."""
+    monkeypatch.setattr("reproduce.run_paper.find_spec", lambda name: None)
+    assert main(["--dry-run", "--out", str(tmp_path / "out")]) == 2
+    said = "run_paper: matplotlib and jinja2 not found; run pip install 'caffe-compat[reproduce]'\n"
+    assert capsys.readouterr().err == said
+
+
 def test_an_unknown_layer_is_said_before_anything_is_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
