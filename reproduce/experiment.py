@@ -23,6 +23,7 @@ from reproduce.network import DEPTHS, Network
 from reproduce.options import PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
+from reproduce.provenance import CALLS, note_call
 from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
@@ -139,6 +140,7 @@ def _prepare(options: Options, networks: Sequence[Network], console: Console) ->
     settings = run_settings(options, data)
     for network in networks:
         write_run_folder(network, settings, out)
+    note_call(options)
 
 
 def _any_done(out: Path) -> bool:
@@ -183,7 +185,7 @@ def _locked(out: Path) -> Iterator[None]:
 def _remove_run(out: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
     folders = {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
-    for folder in [*folders, out / "data", out / FIGURES]:
+    for folder in [*folders, out / "data", out / FIGURES, out / CALLS]:
         shutil.rmtree(folder, ignore_errors=True)
     for name in (SETTINGS, TABLE, DIFFERENCES, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
@@ -273,6 +275,8 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
     """Train what is not done; returns what failed, None when everything is trained."""
     from reproduce.cost import cost_of
 
+    if options.step == TRAIN:
+        note_call(options)
     out = options.out
     jobs = jobs_of(options)
     devices = list(islice(cycle(options.devices), jobs))

@@ -68,6 +68,8 @@ def look(pages: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
                         tab.goto(url)
                     except Error as error:
                         raise CannotLookError(f"{url}: {str(error).splitlines()[0]}") from None
+                    # what is closed counts, too
+                    tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
                     found = Axe().run(tab).response["violations"]
                     tab.close()
                     yield f"{url} {scheme} {width} px", findings(found)
