@@ -116,8 +116,11 @@ def dates(courses: Iterable[Course]) -> str:
 
 
 def moment(seconds: float) -> str:
-    """A time in seconds since 1970 as date and time."""
-    return time.strftime(_TIME, time.gmtime(seconds))
+    """A time in seconds since 1970 as date and time; "" for what is no time, as in a damaged log."""
+    try:
+        return time.strftime(_TIME, time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return ""
 
 
 def checksums(out: Path, tables: Sequence[str]) -> dict[str, str]:

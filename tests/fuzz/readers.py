@@ -65,6 +65,7 @@ from caffe_compat.tools import summary
 from caffe_compat.tools._exported import load_weights, run_exported
 from caffe_compat.tools.compare import _read_npz
 from reproduce import experiment
+from reproduce.curves import course_of
 from reproduce.datasets.cifar100 import load_cifar100
 from reproduce.datasets.fashion_mnist import load_fashion_mnist
 from reproduce.folder_networks import read_network, write_network
@@ -73,6 +74,7 @@ from reproduce.imagenet.mat_file import read_mat
 from reproduce.imagenet.tar_images import TarImages
 from reproduce.options import Options
 from reproduce.plan import paper_networks
+from reproduce.provenance import CALLS, dates, note_call, noted_calls
 from reproduce.results import read_result
 from reproduce.settings import note_settings, noted_mode
 
@@ -401,6 +403,28 @@ def _network(path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, folder)
     read_network(folder)
+
+
+@reader("course", lambda _: [EVENTS], "json lines", "train.jsonl", names_file=False)
+def _course(path: Path) -> None:
+    network = paper_networks()[0]
+    folder = path.parent / "out" / network.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder)
+    dates([course_of(network, path.parent / "out")])
+
+
+def noted_call(folder: Path) -> list[bytes]:
+    note_call(Options(out=folder))
+    return [file.read_bytes() for file in (folder / CALLS).iterdir()]
+
+
+@reader("call", noted_call, "json", "call.json", names_file=False)
+def _call(path: Path) -> None:
+    folder = path.parent / "out" / CALLS
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder)
+    noted_calls(path.parent / "out")
 
 
 PREPARED = {

@@ -10,7 +10,7 @@ from caffe_compat.errors import DataError
 from reproduce import provenance
 from reproduce.curves import Course
 from reproduce.options import TRAIN, Options, parse
-from reproduce.provenance import checksums, command_of, commit, dates, machine, note_call, noted_calls, versions
+from reproduce.provenance import checksums, command_of, commit, dates, machine, moment, note_call, noted_calls, versions
 
 
 def test_the_command_asks_for_the_same_again() -> None:
@@ -67,6 +67,7 @@ def test_dates_go_from_the_first_start_to_the_last_end() -> None:
     ]
     assert dates(courses) == "1970-01-01 00:00:30 UTC to 1970-01-01 00:03:00 UTC"
     assert dates([]) == ""
+    assert [moment(seconds) for seconds in (1e30, float("nan"), float("inf"))] == ["", "", ""]
 
 
 def test_checksums_of_tables_lists_and_means(tmp_path: Path) -> None:
