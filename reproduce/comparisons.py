@@ -192,11 +192,11 @@ def _by_depth(rows: Iterable[Result]) -> dict[Key, dict[int, float]]:
 CLAIMS = (
     Claim("random features collapse with depth: n = 7 is below n = 1", -1, RANDOM, RANDOM, (7,), (1,)),
     Claim("features grow specific: AnB at n = 7 is below base", -1, CROSS, BASE, (7,)),
-    Claim("beyond co-adaptation: AnB at n = 7 is below BnB at n = 7", -1, CROSS, SELFFER, (7,), (7,)),
+    Claim("more is lost than by co-adaptation: AnB at n = 7 is below BnB at n = 7", -1, CROSS, SELFFER, (7,), (7,)),
     Claim("fragile co-adaptation: BnB at n = 4 and 5 is below base", -1, SELFFER, BASE, (4, 5)),
-    Claim("it is gone at the top: BnB at n = 7 is above n = 4 and 5", 1, SELFFER, SELFFER, (7,), (4, 5)),
+    Claim("co-adaptation is gone at the top: BnB at n = 7 is above n = 4 and 5", 1, SELFFER, SELFFER, (7,), (4, 5)),
     Claim("transfer helps: AnB+ over all n is above base", 1, CROSS_TUNED, BASE),
-    Claim("by what it brings: AnB+ over all n is above BnB+", 1, CROSS_TUNED, SELFFER_TUNED),
+    Claim("transfer helps more than retraining: AnB+ over all n is above BnB+", 1, CROSS_TUNED, SELFFER_TUNED),
 )
 
 

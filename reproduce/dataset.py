@@ -46,6 +46,7 @@ class DataSet(ABC):
     channels: int = 3
     needs_path: bool = False
     has_storage: bool = False  # whether it has a choice of Storage
+    of_the_paper: bool = False  # whether it is the authors', so that accuracies can be laid over theirs
 
     def prototxt_folder(self, size_px: int) -> str:
         """The folder below prototxt/ for images of ``size_px``; DataError when none suits."""

@@ -26,6 +26,7 @@ from reproduce.network import DEPTHS, Network
 from reproduce.options import DIAGNOSE, PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
+from reproduce.provenance import CALLS, note_call
 from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
 from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
@@ -164,6 +165,7 @@ def _prepare(options: Options, networks: Sequence[Network], console: Console) ->
     settings = run_settings(options, data)
     for network in networks:
         write_run_folder(network, settings, out)
+    note_call(options)
 
 
 def _any_done(out: Path) -> bool:
@@ -205,7 +207,7 @@ def _check_nobody_trains(out: Path) -> None:
 
 def _remove_run(out: Path) -> None:
     """Remove what an earlier run left, and nothing else."""
-    for folder in [*_network_folders(out), out / "data", out / FIGURES]:
+    for folder in [*_network_folders(out), out / "data", out / FIGURES, out / CALLS]:
         shutil.rmtree(folder, ignore_errors=True)
     for name in (SETTINGS, TABLE, TESTS, DIFFERENCES, DIAGNOSTICS, REPORT_PAGE):
         (out / name).unlink(missing_ok=True)
@@ -299,6 +301,8 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
     """Train what is not done; returns what failed, None when everything is trained."""
     from reproduce.cost import cost_of
 
+    if options.step == TRAIN:
+        note_call(options)
     out = options.out
     jobs = jobs_of(options)
     left = [network for network in networks if not is_done(network, out)]

@@ -1,7 +1,9 @@
-"""The paper's figures, from our results or from the authors'."""
+"""The paper's figures, from our results and from the authors': side by side, and where the images are the same ones
+theirs drawn faintly under ours."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
@@ -10,6 +12,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from caffe_compat.atomic_file import atomic_path
 from reproduce.comparisons import Difference, lines
@@ -29,8 +32,9 @@ from reproduce.treatments import (
     Treatment,
 )
 
-#: how the halves of the natural/man-made split are labelled and drawn
-HALVES = (("A", "trained on A (natural)", "#2e7d32"), ("B", "trained on B (man-made)", "#6d4c41"))
+#: how the halves of the natural/man-made split are labelled and drawn; to be told apart by the colour-blind, too
+HALVES = (("A", "trained on A (natural)", "#009e73", "o"), ("B", "trained on B (man-made)", "#d55e00", "^"))
+GRAY, NAVY = "#505050", "#1f3b8c"
 
 
 class Gap(NamedTuple):
@@ -49,14 +53,31 @@ GAPS = (
 )
 #: the accuracies that the paper's Fig. 2 shows; taken wherever all points lie between them
 PAPER_RANGE = (0.52, 0.66)
-#: the same results give the same file: ids in an SVG follow from this and what is drawn
-SVG_SALT = "caffe_compat"
+#: the same results give the same file: ids in an SVG follow from this and what is drawn; its words stay words
+SVG: dict[Any, Any] = {"svg.hashsalt": "caffe_compat", "svg.fonttype": "none"}
+#: how the authors' curves lie under ours
+FAINT: dict[str, Any] = {"lw": 5, "alpha": 0.25, "zorder": 0.5}
+#: the lines through means, of fine-tuned networks the second
+JOINED, JOINED_TUNED = "-", "-."
 #: a treatment's depths n, and its mean accuracy at each
 Curve = tuple[list[int], list[float]]
 
 
-def draw_all(ours: Sequence[Result], paper: Sequence[Result], folder: Path) -> dict[str, Path]:
-    """Draw each figure that the results allow as SVG, PNG and PDF; {title: SVG file}."""
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on the disk."""
+
+    svg: Path
+    text: str  # its numbers in words, for who cannot see it
+
+
+def draw_all(
+    ours: Sequence[Result], paper: Sequence[Result], folder: Path, *, same_images: bool = False
+) -> dict[str, Drawn]:
+    """Draw each figure that the results allow as SVG, PNG and PDF; {title: the figure}.
+
+    ``same_images``: ours are of the authors' images, so that their accuracies are drawn under ours.
+    """
     makers = (
         ("fig2_points", "Accuracy of each network (Fig. 2, top)", fig2_points),
         ("fig2_lines", "Means and their interpretation (Fig. 2, bottom)", fig2_lines),
@@ -64,13 +85,34 @@ def draw_all(ours: Sequence[Result], paper: Sequence[Result], folder: Path) -> d
         ("reduced", "Accuracy against images per class (supplement)", reduced),
     )
     folder.mkdir(parents=True, exist_ok=True)
-    files = {}
+    drawn = {}
     for name, title, make in makers:
-        figure = make(ours, paper)
+        figure = make(ours, paper, same_images)
         if figure is not None:
             save(figure, folder / name)
-            files[title] = folder / f"{name}.svg"
-    return files
+            drawn[title] = Drawn(folder / f"{name}.svg", describe(figure))
+    return drawn
+
+
+def describe(figure: Figure) -> str:
+    """What is drawn, in words and numbers: panel by panel each curve that has a name."""
+    panels = []
+    for axis in figure.axes:
+        curves = [text for line in axis.lines if (text := _numbers(line))]
+        if curves:
+            panels.append(f"{axis.get_title()}, {axis.get_ylabel()} by {axis.get_xlabel()}: {'; '.join(curves)}.")
+    return " ".join(panels)
+
+
+def _numbers(line: Line2D) -> str:
+    """``base 0.625 at 0``; of several points at one place the least and the greatest."""
+    places: dict[int, list[float]] = {}
+    for x, y in np.asarray(line.get_xydata()):
+        places.setdefault(round(x), []).append(y)
+    if not places or str(line.get_label()).startswith("_"):
+        return ""
+    values = [f"{min(y):.3f}" if len(y) == 1 else f"{min(y):.3f} to {max(y):.3f}" for y in places.values()]
+    return f"{line.get_label()} {', '.join(values)} at {', '.join(map(str, places))}"
 
 
 def save(figure: Figure, stem: Path) -> None:
@@ -78,56 +120,67 @@ def save(figure: Figure, stem: Path) -> None:
     # The date would make each drawing of the same results another file.
     dates: dict[str, Any] = {"png": None, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     for suffix, metadata in dates.items():
-        with atomic_path(stem.with_suffix(f".{suffix}")) as temporary, rc_context({"svg.hashsalt": SVG_SALT}):
+        with atomic_path(stem.with_suffix(f".{suffix}")) as temporary, rc_context(SVG):
             figure.savefig(temporary, format=suffix, dpi=130, bbox_inches="tight", metadata=metadata)
 
 
-def fig2_points(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
+def fig2_points(ours: Sequence[Result], paper: Sequence[Result], same_images: bool = False) -> Figure | None:
     """One marker per network at x = n; random halves where there are any, else natural/man-made ones."""
-    return _beside(ours, paper, _points) if _on_halves(ours) else None
+    return _beside(ours, paper, _points, same_images) if _on_halves(ours) else None
 
 
-def fig2_lines(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
+def fig2_lines(ours: Sequence[Result], paper: Sequence[Result], same_images: bool = False) -> Figure | None:
     """Lines through the means, bands for what lies between them, bars for intervals; halves as in ``fig2_points``."""
-    return _beside(ours, paper, _lines) if _on_halves(ours) else None
+    return _beside(ours, paper, _lines, same_images) if _on_halves(ours) else None
 
 
 def _on_halves(rows: Iterable[Result]) -> bool:
     return any(row.split for row in rows)
 
 
-def fig3(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
-    """Left: cross transfer of the natural/man-made split; middle: random features; right: minus base."""
+def fig3(ours: Sequence[Result], paper: Sequence[Result], same_images: bool = False) -> Figure | None:
+    """Left: cross transfer of the natural/man-made split; middle: random features; right: minus base.
+
+    Differences from base are laid over the authors' whatever the images are.
+    """
     if not (RANDOM.of(ours) or any(r.split == NATURAL_SPLIT for r in ours)):
         return None
     figure = Figure(figsize=(13, 7.5))
     rows = figure.subplots(2, 3, squeeze=False)
+    panels = (
+        ("natural / man-made", _natural, same_images),
+        ("random features", _random, same_images),
+        ("minus base", _minus_base, True),
+    )
     for axes, results, who in zip(rows, (ours, paper), ("this run", "paper"), strict=True):
-        _natural(axes[0], results)
-        _random(axes[1], results)
-        _minus_base(axes[2], results)
-        for axis in axes:
-            axis.set_title(f"{axis.get_title()} ({who})", fontsize=10)
+        for axis, (title, draw, over) in zip(axes, panels, strict=True):
+            draw(axis, results)
+            if over and who == "this run":
+                _under(axis, draw, paper)
+            axis.set_title(f"{title} ({who})", fontsize=10)
+            _finish(axis, "difference from base" if draw is _minus_base else "top-1 accuracy")
     figure.tight_layout()
     return figure
 
 
-def reduced(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
-    """Accuracy of the reduced-* networks against images per class."""
+def reduced(ours: Sequence[Result], paper: Sequence[Result], same_images: bool = False) -> Figure | None:
+    """Accuracy of the reduced-* networks against images per class, on linear and on logarithmic axes."""
     if not REDUCED.of(ours):
         return None
 
     figure = Figure(figsize=(13, 9.6))
     for row, scale in zip(figure.subplots(2, 2, squeeze=False), ("linear", "log"), strict=True):
         for axis, results, who in zip(row, (ours, paper), ("this run", "paper"), strict=True):
-            points = sorted((r.n, r.accuracy) for r in REDUCED.of(results))
-            axis.plot([n for n, _ in points], [a for _, a in points], "o-", color="#1f3b8c")
+            _reduced(axis, results)
+            if same_images and who == "this run":
+                _under(axis, _reduced, paper)
             axis.set_xscale(scale)
             axis.set_yscale(scale)
             axis.set_xlabel("images per class")
             axis.set_ylabel("top-1 accuracy")
-            axis.set_title(who, fontsize=10)
+            axis.set_title(f"{who}, {'linear' if scale == 'linear' else 'log-log'}", fontsize=10)
             axis.grid(alpha=0.2)
+            axis.legend(fontsize=7)
     figure.tight_layout()
     return figure
 
@@ -135,15 +188,36 @@ def reduced(ours: Sequence[Result], paper: Sequence[Result]) -> Figure | None:
 # -- parts of figures -------------------------------------------------------------------
 
 
-def _beside(ours: Sequence[Result], paper: Sequence[Result], draw: Callable[[Axes, Sequence[Result]], None]) -> Figure:
+def _beside(
+    ours: Sequence[Result],
+    paper: Sequence[Result],
+    draw: Callable[[Axes, Sequence[Result]], None],
+    same_images: bool,
+) -> Figure:
     """The same drawing of our results and the authors'."""
     figure = Figure(figsize=(13, 4.8))
     axes = figure.subplots(1, 2)
     for axis, results, who in zip(axes, (ours, paper), ("this run", "paper"), strict=True):
         draw(axis, comparable(results, ours))
+        if same_images and who == "this run":
+            _under(axis, _lines, comparable(paper, ours))
         axis.set_title(who, fontsize=10)
+        _as_in_the_paper(axis)
+        _finish(axis)
     figure.tight_layout()
     return figure
+
+
+def _under(axis: Axes, draw: Callable[[Axes, Sequence[Result]], None], paper: Sequence[Result]) -> None:
+    """The authors' curves, as ``draw`` makes them, broad and faint under what is drawn already."""
+    theirs = Figure().subplots()
+    draw(theirs, paper)
+    joined = [line for line in theirs.lines if line.get_linestyle() in (JOINED, JOINED_TUNED)]
+    for line in joined:
+        look = {"color": line.get_color(), "ls": line.get_linestyle(), "label": "_", **FAINT}
+        axis.plot(*np.asarray(line.get_data()), **look)
+    if joined:
+        axis.plot([], [], color=GRAY, label="the authors', underneath", **FAINT)
 
 
 def _drawn() -> list[tuple[Treatment, Mark]]:
@@ -172,8 +246,6 @@ def _points(axis: Axes, results: Sequence[Result]) -> None:
         axis.plot(x, y, mark.marker, mfc=mark.fill, mec=mark.edge, ms=6, label=treatment.label)
         if mark.plus:
             axis.plot(x, y, "+", color=mark.edge, ms=5)
-    _as_in_the_paper(axis)
-    _finish(axis)
 
 
 def _lines(axis: Axes, results: Sequence[Result]) -> None:
@@ -190,15 +262,14 @@ def _lines(axis: Axes, results: Sequence[Result]) -> None:
             continue
         depths, values = curves[treatment.name] = _curve(rows)
         start = ([0], [level]) if level is not None else ([], [])
-        axis.plot(start[0] + depths, start[1] + values, color=mark.edge, lw=1.2, alpha=0.6 if mark.plus else 1)
+        style = JOINED_TUNED if mark.plus else JOINED
+        axis.plot(start[0] + depths, start[1] + values, style, color=mark.edge, lw=1.2)
         axis.plot(depths, values, mark.marker, mfc=mark.fill, mec=mark.edge, label=treatment.label)
         for n, value in zip(depths, values, strict=True):
             _error_bar(axis, n + mark.shift / 2, value, intervals.get((treatment.name, n)), mark.edge)
     if level is not None:
         for gap in GAPS:
             _shade(axis, gap, curves, level)
-    _as_in_the_paper(axis)
-    _finish(axis)
 
 
 def _error_bar(axis: Axes, x: float, value: float, difference: Difference | None, colour: str) -> None:
@@ -230,15 +301,12 @@ def _as_in_the_paper(axis: Axes) -> None:
 
 def _natural(axis: Axes, results: Sequence[Result]) -> None:
     rows = [r for r in results if r.split == NATURAL_SPLIT]
-    for target, label, colour in HALVES:
-        mine = [r for r in (*BASE.of(rows), *CROSS.of(rows)) if r.target == target]
-        points = sorted((r.n, r.accuracy) for r in mine)
-        if points:
-            axis.plot(*zip(*points, strict=True), "o-", color=colour, label=label)
+    for target, label, colour, marker in HALVES:
+        points = _curve([r for r in (*BASE.of(rows), *CROSS.of(rows)) if r.target == target])
+        if points[0]:
+            axis.plot(*points, f"{marker}-", color=colour, label=label)
     if not rows:
         axis.text(3.5, 0.5, "run --split natman into the same --out\nfor this panel", ha="center", va="center")
-    axis.set_title("natural / man-made")
-    _finish(axis)
 
 
 def _random(axis: Axes, results: Sequence[Result]) -> None:
@@ -246,9 +314,8 @@ def _random(axis: Axes, results: Sequence[Result]) -> None:
     whole = NETBASE.of(results)
     if whole:
         depths, values = [0, *depths], [_mean(whole), *values]
-    axis.plot(depths, values, "s-", color="#505050")
-    axis.set_title("random features")
-    _finish(axis)
+    if depths:
+        axis.plot(depths, values, "s-", color=GRAY, label=RANDOM.label)
 
 
 def _minus_base(axis: Axes, results: Sequence[Result]) -> None:
@@ -259,20 +326,25 @@ def _minus_base(axis: Axes, results: Sequence[Result]) -> None:
     stand_in = BASE.of(halves) or BASE.of(natural)
     whole, label = (NETBASE.of(results), "") if NETBASE.of(results) else (stand_in, " (minus the halves' base)")
     groups = (
-        ("random halves", CROSS.of(halves), BASE.of(halves), "#8c1f1f"),
-        ("natural / man-made", CROSS.of(natural), BASE.of(natural), "#2e7d32"),
-        (f"random features{label}", RANDOM.of(results), whole, "#505050"),
+        ("random halves", CROSS.of(halves), BASE.of(halves), "#8c1f1f", "D"),
+        ("natural / man-made", CROSS.of(natural), BASE.of(natural), "#0072b2", "o"),
+        (f"{RANDOM.label}{label}", RANDOM.of(results), whole, GRAY, "s"),
     )
-    for label, rows, base, colour in groups:
+    for label, rows, base, colour, marker in groups:
         depths, values = _curve(rows)
         if base and depths:
             level = _mean(base)
-            axis.plot([0, *depths], [0, *(v - level for v in values)], "o-", color=colour, ms=4, label=label)
-    axis.set_title("minus base")
-    _finish(axis, "difference from base")
+            x, y = [0, *depths], [0, *(v - level for v in values)]
+            axis.plot(x, y, f"{marker}-", color=colour, ms=4, label=label)
+
+
+def _reduced(axis: Axes, results: Sequence[Result]) -> None:
+    sizes, values = _curve(REDUCED.of(results))
+    axis.plot(sizes, values, "o-", color=NAVY, label=REDUCED.label)
 
 
 def _finish(axis: Axes, label: str = "top-1 accuracy") -> None:
+    """Names, ticks and the legend, when all is drawn."""
     axis.set_xlabel("layer n at which the network is cut and retrained")
     axis.set_ylabel(label)
     deepest = max([DEPTHS[-1], *(round(x) for x in axis.dataLim.intervalx if math.isfinite(x))])

@@ -1,19 +1,25 @@
 """Table, figures and report of all networks that are finished in a folder, whether others train or not."""
 
-import os
-import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from caffe_compat.errors import DataError, reading
-from reproduce.comparisons import lines, write_comparisons
-from reproduce.dataset import data_sets
+from reproduce.comparisons import Verdict, lines, verdicts, write_comparisons
+from reproduce.curves import course_of
+from reproduce.dataset import DataSet, data_sets
 from reproduce.every_test import write_tests
 from reproduce.folder_networks import networks_in
 from reproduce.network import Network
+from reproduce.provenance import checksums, dates, machine, noted_calls, versions
 from reproduce.results import DONE, FAILED, Result, paper_results, results_in, write_results
 from reproduce.runners import is_done
 from reproduce.settings import SETTINGS, noted_checks, read_noted
+from reproduce.treatments import BASE
+
+if TYPE_CHECKING:
+    from reproduce.report import Report
 
 TABLE, DIFFERENCES, FIGURES, REPORT_PAGE = "results.csv", "differences.csv", "figures", "report.html"
 
@@ -25,9 +31,9 @@ def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
 
     Raises DataError when no network is finished, or a folder cannot be read.
     """
-    # Imported here: matplotlib takes a second that --dry-run and a wrong option need not wait for.
-    from reproduce.figures import draw_all
-    from reproduce.report import Report, write_report
+    # Imported here: OpenCV and matplotlib take a second that --dry-run and a wrong option need not wait for.
+    from reproduce.filters import first_filters
+    from reproduce.report import Report
 
     networks = networks_in(out)
     results, problems = results_in(out)
@@ -35,41 +41,77 @@ def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
         raise DataError(next(iter(problems.values())))
     if not results:
         raise DataError(f"{out}: no network is finished here; `status {out}` says where each is")
-    write_results(results, out / TABLE)
-    write_tests([network for network in networks if network.name in {result.network for result in results}], out)
-    write_comparisons(lines(results), out / DIFFERENCES)
-    paper = paper_results()
+    finished = {result.network for result in results}
+    write_tests([network for network in networks if network.name in finished], out)
+    courses = [course_of(network, out) for network in networks if network.name in finished]
+    bases = [network for network in BASE.of(networks) if network.name in finished]
     noted = read_noted(out / SETTINGS) if (out / SETTINGS).exists() else {}
+    data_set = data_sets().get(str(noted.get("data", "")).partition(":")[0])
     report = Report(
         headline=headline(noted, results, len(networks)),
         results=results,
-        paper=paper,
-        figures=draw_all(results, paper, out / FIGURES),
-        settings=provenance(noted, results),
+        paper=paper_results(),
+        courses=courses,
+        filters=[picture for network in bases if (picture := first_filters(network, out))],
+        settings=settings_in_words(noted),
+        calls=noted_calls(out),
+        trained=dates(courses),
         unfinished=[*problems.items(), *unfinished(networks, out)],
         checks=noted_checks(out),
     )
-    write_report(report, out / REPORT_PAGE)
+    write_all(report, out, same_images=bool(data_set and data_set.of_the_paper))
     return results, problems
 
 
+def write_all(report: "Report", out: Path, *, same_images: bool) -> None:
+    """Table, differences, figures, and the page that shows them; ``same_images``: they are the authors'."""
+    # Imported here: matplotlib takes a second that --dry-run and a wrong option need not wait for.
+    from reproduce.figures import draw_all
+    from reproduce.report import write_report
+
+    out.mkdir(parents=True, exist_ok=True)
+    write_results(report.results, out / TABLE)
+    write_comparisons(lines(report.results), out / DIFFERENCES)
+    report = replace(
+        report,
+        figures=draw_all(report.results, report.paper, out / FIGURES, same_images=same_images),
+        written=f"{versions()}; {machine()}",
+        checksums=checksums(out, (TABLE, DIFFERENCES)),
+    )
+    write_report(report, out / REPORT_PAGE)
+
+
 def headline(noted: Mapping[str, object], results: Sequence[Result], networks: int) -> str:
-    """What was run, in one sentence."""
+    """What was run, and what it says of each claim, in one sentence."""
     choice = str(noted.get("data", ""))
-    known = data_sets().get(choice.partition(":")[0])
-    images = f"{choice}: {known.about}" if known else choice or "data that its folder does not name"
     splits = sorted({result.split for result in results if result.split})
     of = f" of split{'s' if len(splits) > 1 else ''} {', '.join(splits)}" if splits else ""
-    return f"This run trained {len(results)} of {networks} networks{of} on {images}."
+    images = _images_in_words(choice, data_sets().get(choice.partition(":")[0]))
+    return f"This run trained {len(results)} of {networks} networks{of} on {images}; {in_words(verdicts(results))}."
 
 
-def provenance(noted: Mapping[str, object], results: Sequence[Result]) -> dict[str, str]:
-    """Settings and machine, in words."""
-    settings = {name: "" if value in (None, "None") else str(value) for name, value in noted.items()}
-    return settings | {
-        "training time of all networks": f"{sum(result.seconds for result in results) / 60:.1f} min",
-        "report written on": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
-    }
+def _images_in_words(choice: str, data_set: DataSet | None) -> str:
+    if not choice:
+        return "data that its folder does not name"
+    if not data_set:
+        return f"{choice}, not on the paper's ImageNet"
+    return f"{choice} ({data_set.about})" + ("" if data_set.of_the_paper else ", not on the paper's ImageNet")
+
+
+def in_words(found: Sequence[Verdict]) -> str:
+    """``of the paper's claims it shows that ...``: each claim with what becomes of it."""
+    kinds: dict[str, list[str]] = {"it shows": [], "it contradicts": [], "it leaves open": [], "it did not run": []}
+    for verdict in found:
+        kind = {"shown": "it shows", "contradicted": "it contradicts", "not run": "it did not run"}
+        kinds[kind.get(verdict.verdict, "it leaves open")].append(f"“{verdict.claim.partition(':')[0]}”")
+    return "of the paper's claims " + "; ".join(
+        f"{kind} {', '.join(claims)}" for kind, claims in kinds.items() if claims
+    )
+
+
+def settings_in_words(noted: Mapping[str, object]) -> dict[str, str]:
+    """The options that decide the numbers; those that were left alone are left out."""
+    return {name.replace("_", "-"): str(value) for name, value in noted.items() if value not in (None, "None", "False")}
 
 
 def unfinished(networks: Sequence[Network], out: Path) -> list[tuple[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 #: widths of the window in pixels: a desk's and a telephone's
 WIDTHS = (1280, 390)
+LONGEST_MS = 120_000  # for a page to load, on a machine that does much else, too
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -65,9 +66,11 @@ def look(pages: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
                 for width in WIDTHS:
                     tab = browser.new_page(color_scheme=scheme, viewport={"width": width, "height": 900})
                     try:
-                        tab.goto(url)
+                        tab.goto(url, timeout=LONGEST_MS)
                     except Error as error:
                         raise CannotLookError(f"{url}: {str(error).splitlines()[0]}") from None
+                    # what is closed counts, too
+                    tab.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
                     found = Axe().run(tab).response["violations"]
                     tab.close()
                     yield f"{url} {scheme} {width} px", findings(found)

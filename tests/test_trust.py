@@ -237,6 +237,7 @@ RUNS = {
     "caffe_compat/tools/draw.py": {"subprocess.run"},  # Graphviz's dot, by its name on the path
     "reproduce/dataset.py": {"import_module"},  # own data sets
     "reproduce/measure.py": {"subprocess.run"},  # our own file
+    "reproduce/provenance.py": {"subprocess.run"},  # git, by its name on the path: which commit this is
     "reproduce/datasets/cifar100.py": {"Unpickler"},  # lists, bytes and NumPy's arrays only
 }
 DANGEROUS = re.compile(

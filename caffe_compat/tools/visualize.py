@@ -61,7 +61,11 @@ def filters(net: "Net", layer: str, *, rgb: bool) -> Array:
         raise CaffeCompatError(
             f"layer {layer!r}: its filters cannot be shown: {shape}; expected 4 axes, as a Convolution's"
         )
-    weights = blobs[0].detach().cpu().numpy()
+    return filter_tiles(blobs[0].detach().cpu().numpy(), rgb=rgb)
+
+
+def filter_tiles(weights: Array, *, rgb: bool) -> Array:
+    """The same of a convolution's weights (filters, channels, height, width)."""
     if weights.shape[1] == 3:
         values = weights.transpose(0, 2, 3, 1)
         return _unit(values if rgb else values[..., ::-1])

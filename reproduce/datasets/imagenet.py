@@ -27,6 +27,7 @@ class ImageNet(DataSet):
     size_px = 256
     needs_path = True
     has_storage = True
+    of_the_paper = True
 
     def check(self, path: str) -> None:
         """See DataSet."""

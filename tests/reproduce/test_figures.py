@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reproduce.comparisons import lines
-from reproduce.figures import GAPS, draw_all, fig2_lines, fig2_points, fig3, save
+from reproduce.figures import FAINT, GAPS, describe, draw_all, fig2_lines, fig2_points, fig3, reduced, save
 from reproduce.plan import split_networks
 from reproduce.results import Result, paper_results
 from tests.reproduce.test_treatments import result_of
@@ -34,7 +35,8 @@ def results_of(split: str, *extra: str) -> list[Result]:
 def test_all_figures_that_the_results_allow(tmp_path: Path, split: str, extra: tuple[str, ...], count: int) -> None:
     files = draw_all(results_of(split, *extra), paper_results(), tmp_path)
     assert len(files) == count
-    for file in files.values():
+    for drawn in files.values():
+        file = drawn.svg
         ElementTree.parse(file)
         assert file.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
         assert file.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
@@ -60,20 +62,24 @@ def test_drawing_changes_no_setting_of_matplotlib(tmp_path: Path) -> None:
 
 def test_bases_alone_have_points_and_a_level(tmp_path: Path) -> None:
     files = draw_all([result for result in results_of("0") if result.treatment == "base"], [], tmp_path)
-    assert sorted(file.name for file in files.values()) == ["fig2_lines.svg", "fig2_points.svg"]
+    assert sorted(drawn.svg.name for drawn in files.values()) == ["fig2_lines.svg", "fig2_points.svg"]
 
 
 def points_of(line: Line2D) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in np.asarray(line.get_xydata())]
 
 
+def is_faint(line: Line2D) -> bool:
+    return bool(line.get_linewidth() == FAINT["lw"])
+
+
 def drawn(axis: Axes) -> dict[str, Any]:
-    """All that is drawn in one panel: lines, bands, limits, names."""
+    """All that is drawn in one panel: lines, bands, limits, names; but what lies under it."""
     return {
-        "lines": [(points_of(line), line.get_marker(), line.get_label()) for line in axis.lines],
+        "lines": [(points_of(line), line.get_marker(), line.get_label()) for line in axis.lines if not is_faint(line)],
         "bands": [[np.asarray(path.vertices).tolist() for path in band.get_paths()] for band in axis.collections],
         "limits": (axis.get_xlim(), axis.get_ylim()),
-        "names": axis.get_legend_handles_labels()[1],
+        "names": [name for name in axis.get_legend_handles_labels()[1] if "underneath" not in name],
     }
 
 
@@ -162,3 +168,91 @@ def test_bars_are_the_intervals_of_differences_from_base() -> None:
         low, high = line.mean + found.low - found.mean, line.mean + found.high - found.mean
         assert any(end == pytest.approx((low, high)) for end in ends)
     assert len(bars) == 7  # selffers and fine-tuned networks: four halves at most, too few
+
+
+def faint_curves(axis: Axes) -> list[list[tuple[float, float]]]:
+    return [points_of(line) for line in axis.lines if is_faint(line) and len(points_of(line))]
+
+
+def test_the_authors_curves_lie_under_ours_where_the_images_are_theirs() -> None:
+    ours = [result_of(network, 0.55) for network in split_networks("0", ["base", "BnB", "AnB"], [1, 2])]
+    paper = paper_results()
+    for make in (fig2_points, fig2_lines):
+        other, same = make(ours, paper), make(ours, paper, True)
+        assert other is not None
+        assert same is not None
+        assert faint_curves(other.axes[0]) == faint_curves(same.axes[1]) == []
+        means = named(fig2_lines(paper, paper).axes[0])  # type: ignore[union-attr]
+        curves = [{0: means["base"][0], **means[label]} for label in means if label != "base"]
+        assert [dict(curve) for curve in faint_curves(same.axes[0])] == curves
+        assert same.axes[0].get_legend_handles_labels()[1].count("the authors', underneath") == 1
+
+
+def test_differences_from_base_lie_over_the_authors_whatever_the_images_are() -> None:
+    ours = results_of("0")
+    for same_images in (False, True):
+        figure = fig3(ours, paper_results(), same_images)
+        assert figure is not None
+        natural, random, minus_base = figure.axes[:3]
+        paper = [list(curve.items()) for curve in named(figure.axes[5]).values()]
+        assert faint_curves(minus_base) == paper
+        theirs = [list(named(figure.axes[4])["random features"].items())]
+        assert faint_curves(random) == (theirs if same_images else [])
+        assert len(faint_curves(natural)) == (2 if same_images else 0)
+
+
+def test_the_supplement_is_linear_and_double_logarithmic() -> None:
+    figure = reduced(paper_results(), paper_results(), True)
+    assert figure is not None
+    assert [(axis.get_xscale(), axis.get_yscale()) for axis in figure.axes] == [("linear",) * 2] * 2 + [
+        ("log",) * 2
+    ] * 2
+    sizes = {row.n: row.accuracy for row in paper_results() if row.family == "reduced"}
+    for axis in figure.axes:
+        assert named(axis)["reduced sets"] == sizes
+    assert [list(map(dict, faint_curves(axis))) for axis in figure.axes] == [[sizes], [], [sizes], []]
+
+
+def test_the_words_for_a_figure_have_its_numbers() -> None:
+    figure = fig2_lines(paper_results(), [])
+    assert figure is not None
+    text = describe(figure)
+    assert text.startswith(
+        "this run, top-1 accuracy by layer n at which the network is cut and retrained: base 0.625 at 0; "
+    )
+    assert "transfer AnB 0.628, 0.624, 0.619, 0.600, 0.578, 0.581, 0.542 at 1, 2, 3, 4, 5, 6, 7" in text
+    points = fig2_points(paper_results(), [])
+    assert points is not None
+    assert "base 0.615 to 0.634 at 0" in describe(points)  # several networks at one place
+
+
+#: RGB (linear) as seen without one kind of cone: Machado, Oliveira and Fernandes 2009, table 1, severity 1.0
+BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+TO_XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(linear: np.ndarray) -> np.ndarray:
+    """CIE L*a*b* of linear sRGB (white: D65)."""
+    x, y, z = np.cbrt(TO_XYZ @ np.clip(linear, 0, 1) / TO_XYZ.sum(axis=1))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("blindness", ["none", *BLINDNESS])
+def test_curves_of_one_panel_are_told_apart_by_the_colour_blind(blindness: str) -> None:
+    """By 20 or more in CIE 1976's distance (about 2 is seen side by side), or by their signs."""
+    figures = [make(paper_results(), paper_results()) for make in (fig2_lines, fig3)]
+    for axis in (axis for figure in figures if figure for axis in figure.axes):
+        seen: list[tuple[str, np.ndarray]] = []
+        for line in axis.lines:
+            if str(line.get_label())[0] == "_" or is_faint(line):
+                continue
+            rgb = np.array(to_rgb(line.get_markerfacecolor()))
+            linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+            colour = lab(np.array(BLINDNESS.get(blindness, np.eye(3).tolist())) @ linear)
+            for marker, other in seen:
+                assert marker != line.get_marker() or np.linalg.norm(colour - other) > 20
+            seen.append((str(line.get_marker()), colour))

@@ -2,16 +2,18 @@
 
 import csv
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from caffe_compat.errors import DataError
+from reproduce.comparisons import Difference, Verdict
 from reproduce.folder_networks import write_network
 from reproduce.network import Network
 from reproduce.options import Options
 from reproduce.plan import planned_networks
-from reproduce.publish import publish
+from reproduce.publish import headline, in_words, publish, settings_in_words
 from reproduce.results import Result
 from reproduce.settings import note_settings
 from reproduce.treatments import RANDOM, base_half, transfer
@@ -35,7 +37,7 @@ def put(network: Network, out: Path, accuracy: float | None = None, failed: str 
 def test_two_splits_in_one_folder_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[list[Result]] = []
 
-    def draw_all(ours: list[Result], *_: object) -> dict[str, Path]:
+    def draw_all(ours: list[Result], *_: object, **__: object) -> dict[str, Path]:
         drawn.append(ours)
         return {}
 
@@ -71,13 +73,17 @@ def test_what_is_not_finished_is_named_with_its_reason(tmp_path: Path) -> None:
     made = sorted(path.name for path in (tmp_path / "figures").glob("*.svg"))
     assert made == ["fig2_lines.svg", "fig2_points.svg"]
     text = (tmp_path / "report.html").read_text()
-    said = "This run trained 1 of 5 networks of split 0 on glyphs: letters and digits, drawn on the spot."
-    assert f"<strong>{said}</strong>" in text
-    assert "<tr><td>half0B</td><td>failed: 2026-11-26 21:00:00 half0B: no space left</td></tr>" in text
-    assert "<tr><td>nolearn_1_3</td><td>" in text
+    said = (
+        "This run trained 1 of 5 networks of split 0 on glyphs (letters and digits, drawn on the spot), not on the "
+        "paper&#39;s ImageNet; of the paper&#39;s claims it did not run “random features collapse with depth”"
+    )
+    assert f'<p class="lead">{said}' in text
+    assert '<tr><th scope="row">half0B</th><td>failed: 2026-11-26 21:00:00 half0B: no space left</td></tr>' in text
+    assert '<tr><th scope="row">nolearn_1_3</th><td>' in text
     assert "no test in it" in text
-    assert "<tr><td>transfer0B0A_1_1</td><td>waits for half0B</td></tr>" in text
-    assert "<tr><td>transfer0A0B_1_1</td><td>not finished</td></tr>" in text
+    assert '<tr><th scope="row">transfer0B0A_1_1</th><td>waits for half0B</td></tr>' in text
+    assert '<tr><th scope="row">transfer0A0B_1_1</th><td>not finished</td></tr>' in text
+    assert sha256((tmp_path / "results.csv").read_bytes()).hexdigest() in text
 
 
 def test_nothing_finished_is_an_error(tmp_path: Path) -> None:
@@ -85,3 +91,25 @@ def test_nothing_finished_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no network is finished here; `status "):
         publish(tmp_path)
     assert not (tmp_path / "results.csv").exists()
+
+
+def test_the_first_sentence_says_what_becomes_of_each_claim() -> None:
+    sure, other = Difference(6, -0.1, -0.2, -0.05), Difference(6, -0.1, -0.2, 0.05)
+    found = [
+        Verdict("a: with numbers", sure, -1),
+        Verdict("b: with numbers", sure, 1),
+        Verdict("c: with numbers", other, 1),
+        Verdict("d: with numbers", Difference(1, 0.5), 1),
+        Verdict("e: with numbers", None, 1),
+    ]
+    said = "of the paper's claims it shows “a”; it contradicts “b”; it leaves open “c”, “d”; it did not run “e”"
+    assert in_words(found) == said
+    assert headline({"data": "imagenet:/x"}, [], 170).startswith(
+        "This run trained 0 of 170 networks on imagenet:/x (ILSVRC12, as it is downloaded or as caffe-compat "
+        "prepare_imagenet left it); of the paper's claims it did not run "
+    )
+
+
+def test_settings_are_words() -> None:
+    noted = {"data": "glyphs", "iters": "None", "fast": "False", "encode_type": "jpg", "threads": 1}
+    assert settings_in_words(noted) == {"data": "glyphs", "encode-type": "jpg", "threads": "1"}

@@ -115,8 +115,8 @@ def test_a_new_treatment_is_drawn_and_reported(tmp_path: Path) -> None:
     assert "#654321" in points
     write_report(Report(results=results, paper=paper_results(), figures=figures), tmp_path / "report.html")
     report = (tmp_path / "report.html").read_text()
-    row = report[report.index("<td>toy</td><td>this run</td>") :].split("</tr>")[0]
-    assert "<td>0.520</td><td></td><td>0.540</td>" in row
+    row = report[report.index('<th scope="row">toy, this run</th>') :].split("</tr>")[0]
+    assert "<td>0.520 (1)</td><td></td><td>0.540 (1)</td>" in row
 
 
 @pytest.mark.usefixtures("_toy")

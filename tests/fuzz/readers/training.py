@@ -15,9 +15,11 @@ from caffe_compat.solver import Log, Solver, resume
 from caffe_compat.solver.events import read_events
 from caffe_compat.solver.log_reader import read_log
 from reproduce import experiment
+from reproduce.curves import course_of
 from reproduce.folder_networks import read_network, write_network
 from reproduce.options import Options
 from reproduce.plan import paper_networks
+from reproduce.provenance import CALLS, dates, note_call, noted_calls
 from reproduce.results import read_result
 from reproduce.settings import note_settings, noted_mode
 from tests.fuzz.readers.databases import lmdb_records
@@ -120,6 +122,28 @@ def _network(path: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, folder)
     read_network(folder)
+
+
+@reader("course", lambda _: [EVENTS], "json lines", "train.jsonl", names_file=False)
+def _course(path: Path) -> None:
+    network = paper_networks()[0]
+    folder = path.parent / "out" / network.name
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder)
+    dates([course_of(network, path.parent / "out")])
+
+
+def noted_call(folder: Path) -> list[bytes]:
+    note_call(Options(out=folder))
+    return [file.read_bytes() for file in (folder / CALLS).iterdir()]
+
+
+@reader("call", noted_call, "json", "call.json", names_file=False)
+def _call(path: Path) -> None:
+    folder = path.parent / "out" / CALLS
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder)
+    noted_calls(path.parent / "out")
 
 
 PREPARED = {
