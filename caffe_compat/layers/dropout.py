@@ -36,9 +36,11 @@ def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.from_numpy(mask).to(bottom.dtype)
 
 
-@torch.library.register_fake(_MASK)
-def _(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
+def _mask_fake(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.empty(bottom.shape, dtype=bottom.dtype, device=bottom.device)
+
+
+torch.library.register_fake(_MASK, _mask_fake)
 
 
 @register("Dropout")
