@@ -36,11 +36,11 @@ def dropout_mask(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.from_numpy(mask).to(bottom.dtype)
 
 
-def _mask_shape(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
+def _mask_fake(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
     return torch.empty(bottom.shape, dtype=bottom.dtype, device=bottom.device)
 
 
-torch.library.register_fake(_MASK, _mask_shape)
+torch.library.register_fake(_MASK, _mask_fake)
 
 
 @register("Dropout")

@@ -40,9 +40,9 @@ def fast_conv(
     plain twin of ``conv`` runs, which takes any dtype and device.
 
     Kernels of 3x3 and 5x5 with stride 1 are computed by Winograd's minimal filtering where ``largest_tile`` allows it,
-    it saves multiplications, and a group has 8 channels and outputs or more (5x5: 16).  It computes m x m outputs of an
-    r x r kernel from (m + r - 1)^2 products a channel, y = A^T [(G w G^T) * (B^T x B)] A, and the gradients by the same
-    matrices transposed.
+    it saves multiplications, and a group has 8 channels and outputs or more (5x5: 16).  It computes m x m
+    outputs of an r x r kernel from (m + r - 1)^2 products a channel, y = A^T [(G w G^T) * (B^T x B)] A, and the
+    gradients by the same matrices transposed.
 
     ``largest_tile`` 0 turns this off, 4 allows F(2x2, 3x3), 6 also F(4x4, 3x3) and F(2x2, 5x5).  Largest errors against
     float64 on normal numbers, relative to the largest value, conv2 to conv5 of CaffeNet

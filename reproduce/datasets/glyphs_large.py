@@ -8,7 +8,7 @@ class GlyphsLarge(Glyphs):
 
     name = "glyphs-large"
     usage = "glyphs-large"
-    about = "the same, 200 a class, for a narrow network that is trained long: the dip of BnB, in an hour"
+    about = "the same, 200 a class, for a narrow network, trained long: the dip of BnB, in half an hour"
     prototxt = "miniature/glyphs-large"
     per_class = {**PER_CLASS, "train": 200}
 
