@@ -9,7 +9,7 @@ SECONDS ?= 600
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz test-ray test-gpu wheels lint format fidelity docs bench notebooks clean
+.PHONY: help reproduce test fuzz faults test-ray test-gpu wheels lint format fidelity docs bench notebooks clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -22,6 +22,9 @@ test: $(VENV)/ready lint ## lint, then all tests
 
 fuzz: $(VENV)/ready ## damaged inputs for every reader: SECONDS=600 SEED=1 READERS='lmdb log', or REPLAY=a saved input
 	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(READERS),--readers $(READERS)) $(if $(REPLAY),--replay $(REPLAY))
+
+faults: $(VENV)/ready ## twenty random faults in one run of the experiment, and the same table: SEED=1 COUNT=20
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--faults $(COUNT))
 
 test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
 	$(BIN)/pip install --quiet ray
