@@ -10,7 +10,7 @@ UV := 0.13.9
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock clean
+.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock faults clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -31,6 +31,9 @@ fuzz: $(VENV)/ready ## damaged inputs for every reader: SECONDS=600 SEED=1 READE
 PAGES ?= $(OUT)/report.html
 axe: $(VENV)/ready ## what axe-core finds on pages, light and dark: PAGES='report.html http://127.0.0.1:8000'; needs Chromium and .[axe]
 	$(BIN)/python -m tests.axe $(PAGES)
+
+faults: $(VENV)/ready ## twenty random faults in one run of the experiment, and the same table: SEED=1 COUNT=20
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--faults $(COUNT))
 
 test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
 	$(BIN)/pip install --quiet ray

@@ -1,0 +1,142 @@
+"""Twenty random faults in one run: the table equals that of a run that was left alone.  `make faults`, some minutes.
+
+    python -m tests.faults --faults 20 --seed 1
+
+Five tiny networks are trained by two runs that share a folder.  Meanwhile, drawn by the seed, a worker is killed, or
+paused until others have taken over its network and then woken, or refused every write as by a full disk; a run is
+killed, or asked to leave by SIGTERM.  A run that has ended is started again.  A Ray machine that is killed:
+tests/ray_cluster.py.
+"""
+
+import argparse
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from os import kill
+from pathlib import Path
+
+from reproduce.lease import Holder, holder
+from reproduce.local_processes import LocalProcesses
+from reproduce.mode import Mode
+from reproduce.network import Network
+from reproduce.options import Options
+from reproduce.plan import split_networks
+from reproduce.results import results_in
+from reproduce.runners import is_done, train_networks
+from reproduce.settings import note_settings
+from tests.reproduce.test_train_one import small_run
+
+LEASE_S = 2.0
+RUNS = 2
+TIMEOUT_S = 1800.0
+FAULTS = ("kill a worker", "pause a worker", "refuse a worker's writes", "kill a run", "ask a run to leave")
+
+
+def main() -> int:
+    """0 where the tables are equal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--faults", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--iterations", type=int, default=600, help="of each network (default: 600)")
+    args = parser.parse_args()
+    networks = split_networks("0", ["base", "AnB", "random"], [3])
+    with tempfile.TemporaryDirectory() as folder:
+        calm, rough = Path(folder) / "calm", Path(folder) / "rough"
+        for out in (calm, rough):
+            small_run(networks, out, iterations=args.iterations)
+            note_settings(Options(out=out, data="glyphs"), 1)
+        if train_networks(networks, calm, LocalProcesses(calm, ["cpu"] * RUNS, Mode())):
+            print("the run that was left alone failed")
+            return 1
+        began = time.monotonic()
+        count = disturb(networks, rough, random.Random(args.seed), args.faults)
+        print(f"{sum(count.values())} faults in {time.monotonic() - began:.0f} s: {dict(count)}")
+        same = table(calm) == table(rough)
+        print("the table equals the undisturbed one" if same else "THE TABLES DIFFER")
+        if sum(count.values()) < args.faults:
+            print(f"only {sum(count.values())} faults before all was trained; take more --iterations")
+        return 0 if same and sum(count.values()) >= args.faults else 1
+
+
+def table(out: Path) -> list[tuple[object, ...]]:
+    """The rows, but for the time that they took, and the bits of the last weights."""
+    results, problems = results_in(out)
+    weights = sorted((path.parent.name, path.read_bytes()) for path in out.glob("*/*.caffemodel"))
+    return [*((r.network, r.accuracy, r.accuracy_final, r.loss) for r in results), *problems.items(), *weights]
+
+
+def disturb(networks: list[Network], out: Path, draw: random.Random, faults: int) -> Counter[str]:
+    """Let the runs train everything, and do so many faults meanwhile; how many of each."""
+    count: Counter[str] = Counter()
+    runs: list[subprocess.Popen[bytes]] = []
+    deadline, next_fault = time.monotonic() + TIMEOUT_S, time.monotonic()
+    try:
+        while not all(is_done(network, out) for network in networks):
+            if time.monotonic() > deadline:
+                print("not trained in time")
+                break
+            runs = [run for run in runs if run.poll() is None]
+            while len(runs) < RUNS:
+                runs.append(start(out))
+            if sum(count.values()) < faults and time.monotonic() > next_fault:
+                done = one_fault(networks, out, runs, draw)
+                if done:
+                    count[done] += 1
+                    print(f"{sum(count.values()):3} {done}", flush=True)
+                    next_fault = time.monotonic() + draw.uniform(0.2, 2.0)
+            time.sleep(0.1)
+    finally:
+        for run in runs:
+            run.kill()
+            run.wait()
+    return count
+
+
+def start(out: Path) -> subprocess.Popen[bytes]:
+    """A run that trains what is prepared in ``out``."""
+    command = [sys.executable, "-m", "reproduce.run_paper", "train", str(out), "--jobs", "1", "--lease", str(LEASE_S)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def one_fault(networks: list[Network], out: Path, runs: list[subprocess.Popen[bytes]], draw: random.Random) -> str:
+    """Do one, where there is a worker that trains; which, or "" for none."""
+    workers = [(n, w) for n in networks if not is_done(n, out) and (w := holder(out / n.name))]
+    if not workers:
+        return ""
+    network, worker = draw.choice(workers)
+    fault = draw.choice(FAULTS)
+    with suppress(ProcessLookupError):
+        if fault == "kill a worker":
+            kill(worker.process, signal.SIGKILL)
+        elif fault == "pause a worker":
+            pause(out / network.name, worker)
+        elif fault == "refuse a worker's writes":
+            resource.prlimit(worker.process, resource.RLIMIT_FSIZE, (1, 1))
+        else:
+            draw.choice(runs).send_signal(signal.SIGKILL if fault == "kill a run" else signal.SIGTERM)
+        return fault
+    return ""
+
+
+def pause(folder: Path, worker: Holder) -> None:
+    """Stop a worker until another has its network, or for three leases; then let it go on."""
+    kill(worker.process, signal.SIGSTOP)
+    try:
+        deadline = time.monotonic() + 3 * LEASE_S
+        while time.monotonic() < deadline:
+            other = holder(folder)
+            if other and other.process != worker.process:
+                break
+            time.sleep(0.1)
+    finally:
+        kill(worker.process, signal.SIGCONT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
