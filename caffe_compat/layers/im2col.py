@@ -45,7 +45,7 @@ class Im2col(Layer):
         x = functional.pad(bottom, [p for pad, more in reversed([*pads]) for p in (pad, pad + more)])
         for i in range(self.spatial_axes):
             # Each unfold appends its window as the last axis.
-            x = x.unfold(first + i, window.extent[i], window.stride[i])[..., :: window.dilation[i]]
+            x = x.unfold(first + i, window.extent()[i], window.stride[i])[..., :: window.dilation[i]]
         # (..., C, spatial'..., kernel...) -> (..., C, kernel..., spatial'...)
         sizes, kernels = range(first, first + self.spatial_axes), range(first + self.spatial_axes, x.dim())
         return x.permute(*range(first), *kernels, *sizes).flatten(self.axis, self.axis + self.spatial_axes)

@@ -281,10 +281,10 @@ class Net(nn.Module):
         """Blobs by name, from the arguments of a call."""
         if not inputs:
             return blobs
-        *values, last = inputs
-        named = {**last, **blobs} if isinstance(last, Mapping) else blobs
-        if not isinstance(last, Mapping):
-            values.append(last)
+        values, named, last = list(inputs), blobs, inputs[-1]
+        if isinstance(last, Mapping):
+            named = {**last, **blobs}
+            values.pop()
         names = self._source_names()
         if len(values) > len(names):
             raise NetError(f"{self.source}: {len(values)} inputs given; the net takes {', '.join(names) or 'none'}")

@@ -36,4 +36,4 @@ def test_a_kernel_that_does_not_fit_gives_less_than_one() -> None:
 def test_from_a_layers_window() -> None:
     window = KernelWindow(kernel=(3, 2), stride=(2, 1), pad=(1, 0), dilation=(1, 2))
     assert window.with_groups(2) == ConvWindow((2, 1), (1, 0), (1, 2), 2)
-    assert window.extent == (3, 3)
+    assert window.extent() == (3, 3)

@@ -20,9 +20,8 @@ class KernelWindow(NamedTuple):
     pad: Shape
     dilation: Shape
 
-    @property
     def extent(self) -> Shape:
-        """Elements that one dilated kernel spans, per axis."""
+        """Elements that one dilated kernel spans, per axis.  (torch.compile of PyTorch 2.10 reads no property here.)"""
         return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
 
     def with_groups(self, groups: int) -> ConvWindow:
@@ -89,7 +88,7 @@ def conv_sizes(layer: "Layer", sizes: Sequence[int], window: KernelWindow) -> Sh
     So a window that overhangs the padded bottom by less than one stride still counts; PyTorch
     refuses it.
     """
-    rooms = [size + 2 * pad - extent for size, pad, extent in zip(sizes, window.pad, window.extent, strict=True)]
+    rooms = [size + 2 * pad - extent for size, pad, extent in zip(sizes, window.pad, window.extent(), strict=True)]
     out = tuple(
         (room // stride if room >= 0 else -(-room // stride)) + 1
         for room, stride in zip(rooms, window.stride, strict=True)
@@ -105,13 +104,13 @@ def conv_sizes(layer: "Layer", sizes: Sequence[int], window: KernelWindow) -> Sh
 def overhang(sizes: Sequence[int], window: KernelWindow) -> Shape:
     """Zeros that a convolution has to append per axis so that its first window fits."""
     return tuple(
-        max(0, extent - size - 2 * pad) for size, pad, extent in zip(sizes, window.pad, window.extent, strict=True)
+        max(0, extent - size - 2 * pad) for size, pad, extent in zip(sizes, window.pad, window.extent(), strict=True)
     )
 
 
 def end_pads(sizes: Sequence[int], outputs: Sequence[int], window: KernelWindow) -> list[int]:
     """The pad at each axis' end, for ONNX; more than given where Caffe's one window overhangs a small bottom."""
-    axes = zip(sizes, outputs, window.extent, window.stride, window.pad, strict=True)
+    axes = zip(sizes, outputs, window.extent(), window.stride, window.pad, strict=True)
     return [max(pad, (output - 1) * stride + extent - pad - size) for size, output, extent, stride, pad in axes]
 
 
@@ -119,7 +118,7 @@ def deconv_sizes(sizes: Sequence[int], window: KernelWindow) -> Shape:
     """Deconvolution: stride (size - 1) + extent - 2 pad, per axis."""
     return tuple(
         stride * (size - 1) + extent - 2 * pad
-        for size, pad, extent, stride in zip(sizes, window.pad, window.extent, window.stride, strict=True)
+        for size, pad, extent, stride in zip(sizes, window.pad, window.extent(), window.stride, strict=True)
     )
 
 

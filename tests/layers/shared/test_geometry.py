@@ -69,7 +69,7 @@ def test_read_conv_window_refuses(text: str, axes: int, message: str) -> None:
 
 
 def test_extent() -> None:
-    assert KernelWindow((3, 1, 2), (1,) * 3, (0,) * 3, (1, 5, 4)).extent == (3, 1, 5)
+    assert KernelWindow((3, 1, 2), (1,) * 3, (0,) * 3, (1, 5, 4)).extent() == (3, 1, 5)
 
 
 def windows_that_fit(size: int, extent: int, stride: int, pad: int) -> int:
@@ -80,7 +80,7 @@ def windows_that_fit(size: int, extent: int, stride: int, pad: int) -> int:
 @pytest.mark.parametrize(("size", "kernel", "stride", "pad", "dilation"), AXES)
 def test_conv_sizes_counts_windows(size: int, kernel: int, stride: int, pad: int, dilation: int) -> None:
     window = KernelWindow((kernel,), (stride,), (pad,), (dilation,))
-    (extent,) = window.extent
+    (extent,) = window.extent()
     overhanging = extent - size - 2 * pad
     fits = windows_that_fit(size, extent, stride, pad)
     if overhanging >= stride:
