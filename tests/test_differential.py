@@ -50,7 +50,9 @@ def test_paths_agree(layer_type: str) -> None:
 
 def engine_field(layer_type: str) -> str:
     """The message that has the ``engine`` of a type, which chooses between implementations; "" where there is none, or
-    a fork's alone (Intel's for Eltwise), which is ignored."""
+    a fork's alone (Intel's for Eltwise), which is ignored, or another layer's (Softmax's in Normalize), refused."""
+    if layer_type == "Normalize":
+        return ""
     messages = ((name, getattr(caffe_pb2.LayerParameter(), name)) for name in layer_types()[layer_type].param_fields)
     return next((name for name, m in messages if hasattr(m, "engine") and "CUDNN" in m.Engine.keys()), "")  # noqa: SIM118
 

@@ -220,7 +220,10 @@ struct SmallPlane {
     }
   }
 
-  static bool is_for(const PoolSizes& s) { return s.out_width < kLanes; }
+  // Strides beyond the kernel would make phases that no tap reads, and as many as the stride has.
+  static bool is_for(const PoolSizes& s) {
+    return s.out_width < kLanes && s.stride_h <= s.kernel_h && s.stride_w <= s.kernel_w;
+  }
 
   // Where tap (row, column) of the first window is, in its phase.
   T* tap(const PoolSizes& s, int64_t row, int64_t column) {

@@ -6,8 +6,11 @@ from caffe_compat.data.bad_records import BadRecords
 from caffe_compat.errors import DataError
 
 
-def test_as_many_as_allowed_are_logged_then_it_raises(caplog: pytest.LogCaptureFixture) -> None:
+def test_as_many_as_allowed_are_logged_then_it_raises(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bad = BadRecords(2)
+    monkeypatch.setattr(logging.getLogger("caffe_compat"), "propagate", True)  # to where caplog listens
     with caplog.at_level(logging.WARNING):
         bad.pass_over("db: record 'a'", DataError("is cut"))
         bad.pass_over("db: record 'b'", DataError("is empty"))

@@ -212,7 +212,6 @@ def test_ceil_mode_against_round_mode(fork: None) -> None:
         ('type: "Dropout" dropout_param { dropout_ratio: 0.5 my_mode: false }', "dropout_param.my_mode"),
         ('type: "ReLU" frozen: true', "frozen"),
         ('type: "Softmax" softmax_param { hard_ratio: 0.5 }', "softmax_param.hard_ratio"),
-        ('type: "InnerProduct" inner_product_param { num_output: 2 normalize: true }', "inner_product_param.normalize"),
         ('type: "InnerProduct" inner_product_param { num_output: 2 } param { group: 1 }', "param.group"),
         ('type: "Pooling" pooling_param { pool: SUM kernel_size: 3 }', "pooling_param.pool: SUM"),
     ],

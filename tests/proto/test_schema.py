@@ -48,7 +48,7 @@ NOWHERE = {
     *(f"ROIAlignParameter.{name}" for name in ("pooled_h", "pooled_w", "spatial_scale", "sampling_ratio")),
     *("ROIAlignParameter.roi_end_mode", "ROIAlignParameter.pad_ratio", "DetectionOutputParameter.normalized_bbox"),
     *(f"PriorBoxParameter.{name}" for name in ("offset_h", "offset_w", "additional_y_offset")),
-    "V1LayerParameter.multi_stage_meanfield_param",
+    *("V1LayerParameter.multi_stage_meanfield_param", "InterpParameter.use_blob_size"),
     *(f"MultiStageMeanfieldParameter.{name}_filter_weight" for name in ("spatial", "bilateral")),
     *(f"MultiStageMeanfieldParameter.forced_{name}_filter_weight" for name in ("spatial", "bilateral")),
 }

@@ -28,4 +28,4 @@ def test_as_a_file_and_as_a_module(name: str, tmp_path: Path) -> None:
 
 def test_only_one_file_changes_the_path() -> None:
     files = [path for path in (ROOT / "reproduce").rglob("*.py") if "sys.path" in path.read_text()]
-    assert [path.name for path in files if path.name != "runners.py"] == ["from_checkout.py"]
+    assert [path.name for path in files if path.name != "local_processes.py"] == ["from_checkout.py"]

@@ -21,7 +21,7 @@ def test_options_reach_the_function(monkeypatch: pytest.MonkeyPatch, equal: bool
         jobs.append((job, only_estimate))
         return equal
 
-    monkeypatch.setattr(prepare_imagenet, "prepare_imagenet", prepare)
+    monkeypatch.setattr("reproduce.imagenet.prepare.prepare_imagenet", prepare)
     words = "--root=r --out=o --size=64 --encode_type=jpg --seed=3 --separate --no_means --val_list=v --threads=2"
     assert main(["prepare_imagenet", *words.split(), "--estimate"]) == (0 if equal else 1)
     job = Preparation(
