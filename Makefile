@@ -10,7 +10,7 @@ UV := 0.13.9
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock faults clean
+.PHONY: help sanitize reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock faults clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -34,6 +34,9 @@ axe: $(VENV)/ready ## what axe-core finds on pages, light and dark: PAGES='repor
 
 faults: $(VENV)/ready ## twenty random faults in one run of the experiment, and the same table: SEED=1 COUNT=20
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--faults $(COUNT))
+
+sanitize: $(VENV)/ready ## the Winograd kernels under AddressSanitizer and UBSan; make test has the former
+	SANITIZERS=address,undefined $(BIN)/python -m pytest -n 0 tests/ops/test_conv_fast.py -k sanitizers
 
 test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
 	$(BIN)/pip install --quiet ray
