@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from caffe_compat.cli import commands, main
-from reproduce import prepare_imagenet
 from reproduce.imagenet.prepare import Preparation
 
 
