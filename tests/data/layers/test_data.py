@@ -126,6 +126,13 @@ def spoil(database: Path, number: int, value: bytes) -> None:
         transaction.put(f"{number:08d}_image{number}".encode(), value)
 
 
+@pytest.fixture
+def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """caplog, which hears the package's log, too."""
+    monkeypatch.setattr(logging.getLogger("caffe_compat"), "propagate", True)
+    return caplog
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -135,12 +142,7 @@ def spoil(database: Path, number: int, value: bytes) -> None:
     ],
 )
 def test_bad_records(
-    database: Path,
-    make_layer: MakeLayer,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-    value: bytes,
-    message: str,
+    database: Path, make_layer: MakeLayer, heard: pytest.LogCaptureFixture, value: bytes, message: str
 ) -> None:
     spoil(database, 5, value)
     layer = make_layer(text(database))
@@ -150,10 +152,9 @@ def test_bad_records(
     with pytest.raises(DataError):  # again: the layer stays where it was
         layer.next_batch()
     lenient = make_layer(text(database), skip_bad_records=2)
-    monkeypatch.setattr(logging.getLogger("caffe_compat"), "propagate", True)  # to where caplog listens
-    with caplog.at_level(logging.WARNING):
+    with heard.at_level(logging.WARNING):
         assert labels(lenient, 4) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 0, 1, 2, 3, 4, 6, 7]
-    assert "skipped: 2 of at most 2" in caplog.text
+    assert "skipped: 2 of at most 2" in heard.text
     assert lenient.source_state()["bad_records"] == 2
     with pytest.raises(DataError, match=r"00000005_image5"):
         labels(lenient, 3)
