@@ -13,7 +13,7 @@ from reproduce.curves import Course, thinned
 from reproduce.folder_networks import named_networks
 from reproduce.network import Network
 from reproduce.plan import turn
-from reproduce.results import Result, statistic
+from reproduce.results import Log, Result, result_of
 
 #: ``train.log``, glog's ``caffe.INFO`` and what it stands for, a queue's ``half0A.o227963``; each may be compressed
 LOG_NAME = re.compile(r".*(\.log|\.log\.INFO\..*|\.INFO|\.o(\d+|MANUAL))(\.gz)?")
@@ -75,20 +75,7 @@ def _read(network: Network, logs: Sequence[Path]) -> tuple[Result, Course]:
     accuracy, loss = dict(score_curve(events)), dict(score_curve(events, "loss"))
     if not accuracy:
         raise DataError(f"no test in its logs ({', '.join(file.name for file in logs)})")
-    final = max(accuracy)
-    result = Result(
-        network=network.name,
-        split=network.split,
-        base=network.base,
-        target=network.target,
-        n=network.n,
-        treatment=network.treatment,
-        accuracy=statistic(accuracy.values()),
-        accuracy_final=accuracy[final],
-        loss=loss.get(final, float("nan")),
-        seconds=0.0,
-        family=network.family,
-    )
+    result = result_of(network, Log(accuracy, loss, seconds=0.0))
     course = Course(
         network=network.name,
         loss=thinned((event.iteration, event.value) for event in events if event.kind == "train"),

@@ -94,7 +94,11 @@ def read_log(network: Network, out: Path) -> Log:
 
 def read_result(network: Network, out: Path) -> Result:
     """The row of a finished network, from the JSON lines in its folder.  Raises DataError."""
-    log = read_log(network, out)
+    return result_of(network, read_log(network, out))
+
+
+def result_of(network: Network, log: Log) -> Result:
+    """A network's row, from all of its tests; NaN for a last test that shows no loss."""
     final = max(log.accuracy)
     return Result(
         network=network.name,
@@ -105,7 +109,7 @@ def read_result(network: Network, out: Path) -> Result:
         treatment=network.treatment,
         accuracy=statistic(log.accuracy.values()),
         accuracy_final=log.accuracy[final],
-        loss=log.loss[final],
+        loss=log.loss.get(final, float("nan")),
         seconds=log.seconds,
         family=network.family,
     )
