@@ -1,4 +1,4 @@
-"""The streaming transform's versions for each set of vector instructions, under AddressSanitizer."""
+"""The streaming transform's versions for each set of vector instructions, under sanitizers."""
 
 import platform
 import shutil
@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.ops.host_kernels import SANITIZE
+
 ROOT = Path(__file__).parents[2]
 SOURCES = [
     *(ROOT / "csrc/batch_transform" / f"stream_image_{name}.cpp" for name in ("avx2", "avx512")),
     Path(__file__).parent / "host/stream_image.cpp",
 ]
-FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+FLAGS = ["-std=c++20", "-O1", "-ffp-contract=off", *SANITIZE]
 
 
 @pytest.mark.slow

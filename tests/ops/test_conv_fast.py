@@ -13,6 +13,7 @@ from caffe_compat.ops import fast_conv
 from caffe_compat.ops.conv import reference
 from caffe_compat.ops.conv_fast import LARGEST_TILES
 from tests.ops.conv_cases import CONV_CASES, ConvCase
+from tests.ops.host_kernels import SANITIZE
 from tests.ops.test_conv import Arguments, close, convert, forward_backward, make_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -40,8 +41,7 @@ FAST_CASES = [
 ]
 LEVELS = ("avx2", "avx512")
 BUILD = ["g++", "-std=c++20", "-O1", "-g1", "-ffp-contract=off", "-w", f"-I{ROOT / 'csrc'}"]
-# `make sanitize` has "address,undefined", which takes the compiler three minutes.
-BUILD += [f"-fsanitize={os.environ.get('SANITIZERS', 'address')}", "-fno-sanitize-recover=all"]
+BUILD += SANITIZE
 
 
 def run(case: ConvCase, arguments: Arguments, tile: int, relu: bool = False) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""The CPU kernels of LRN and max pooling under AddressSanitizer and UBSan, on the cases of their CUDA twins."""
+"""The CPU kernels of LRN and max pooling under sanitizers, on the cases of their CUDA twins."""
 
 from pathlib import Path
 

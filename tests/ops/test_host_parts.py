@@ -1,4 +1,4 @@
-"""The CUDA kernels of bias_relu_parts, run on the host under AddressSanitizer and UBSan (tests/host_cuda)."""
+"""The CUDA kernels of bias_relu_parts, run on the host under sanitizers (tests/host_cuda)."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The CUDA kernels of max pooling, run on the host under AddressSanitizer and UBSan (tests/host_cuda).
+"""The CUDA kernels of max pooling, run on the host under sanitizers (tests/host_cuda).
 
 The harness also fails where the fused kernels and the kernels one by one do not give the same bits.
 """

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from caffe_compat.ops import linear
 from caffe_compat.ops.linear import reference
+from tests.ops.host_kernels import SANITIZE
 
 ROOT = Path(__file__).parents[2]
 # Roundings of float32 in sums of up to 3000 products of normal numbers, over the square root of their number.
@@ -208,8 +209,8 @@ def test_other_vector_sets(level: str) -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
 def test_kernels_alone_under_sanitizers(tmp_path: Path) -> None:
     program = tmp_path / "linear"
-    flags = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", "-fsanitize=address,undefined"]
-    flags += ["-fno-sanitize-recover=undefined", f"-I{ROOT}/csrc"]
+    flags = ["-std=c++20", "-O1", "-Wall", "-Wno-unknown-pragmas", *SANITIZE]
+    flags += [f"-I{ROOT}/csrc"]
     sources = [ROOT / "tests/ops/host_simd/linear.cpp", *(ROOT / "csrc/linear").glob("linear_avx*.cpp")]
     subprocess.run(["g++", *flags, *map(str, sources), "-o", str(program)], check=True)
     run = subprocess.run([str(program)], capture_output=True, text=True)

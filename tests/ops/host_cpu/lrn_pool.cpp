@@ -1,5 +1,5 @@
 // The CPU kernels of LRN and max pooling behind the interfaces of host_cuda/lrn.cpp and
-// host_cuda/pool.cpp, so that the same calls test them under AddressSanitizer and UBSan.
+// host_cuda/pool.cpp, so that the same calls test them under sanitizers.
 #include "host_cuda/device_array.h"
 #include "lrn/lrn_cpu.h"
 #include "pool/pool_cpu.h"

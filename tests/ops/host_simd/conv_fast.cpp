@@ -1,6 +1,6 @@
 // Runs the kernels of winograd.h and row_conv.h on buffers of exactly their sizes, one task at a
 // time and the last task first, and compares them with the definition in double.  Built with
-// AddressSanitizer and UBSan by tests/ops/test_conv_fast.py.
+// sanitizers by tests/ops/test_conv_fast.py.
 
 #include <cmath>
 #include <cstdint>
