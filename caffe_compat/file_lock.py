@@ -8,8 +8,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from caffe_compat.errors import CaffeCompatError
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP)
@@ -23,6 +21,8 @@ class FileLock:
     """
 
     def __init__(self, path: str | os.PathLike[str], refusal: CaffeCompatError) -> None:
+        import filelock  # here, because it is slow to load and many processes write nothing
+
         self.path = Path(path)
         self._lock = filelock.FileLock(self.path, timeout=0, thread_local=False)
         if not self.path.parent.is_dir():  # the library would make it

@@ -13,9 +13,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = ["errors", "atomic_file", "file_lock", "extension", "proto", "random", "precision", "progress", "memory"]
-ROOMS += [
+ROOMS = [
+    "errors",
     "lazy",
+    "atomic_file",
+    "file_lock",
+    "extension",
+    "proto",
+    "random",
+    "precision",
+    "progress",
+    "memory",
+]
+ROOMS += [
     "thread_limit",
     "glog_settings",
     "glog",

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from caffe_compat import proto
 from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer
 from caffe_compat.net.graph import Graph
@@ -21,9 +22,7 @@ from caffe_compat.proto import (
     is_hdf5,
     message_weights,
     read_caffemodel,
-    read_hdf5_weights,
     write_caffemodel,
-    write_hdf5_weights,
 )
 
 
@@ -64,7 +63,7 @@ def copy_weights(
     if not isinstance(source, str | os.PathLike):
         layers, origin, hdf5 = message_weights(source), "<message>", False
     elif is_hdf5(source):
-        layers, origin, hdf5 = read_hdf5_weights(source), os.fspath(source), True
+        layers, origin, hdf5 = proto.read_hdf5_weights(source), os.fspath(source), True
     else:
         layers, origin, hdf5 = read_caffemodel(source), os.fspath(source), False
     unknown = sorted(set(reshape) - set(graph.params))
@@ -249,7 +248,7 @@ def save_weights(graph: Graph, path: str | os.PathLike[str], *, hdf5: bool, diff
         for layer in (layers if diffs else ())
     ]
     if hdf5:
-        write_hdf5_weights(path, _owned(graph, values), _owned(graph, gradients) if diffs else None)
+        proto.write_hdf5_weights(path, _owned(graph, values), _owned(graph, gradients) if diffs else None)
         return
     param = type(graph.param)(name=graph.param.name)
     param.layer.extend(graph.param.layer)

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 
 from caffe_compat.errors import CaffeCompatError, DataError, seen_from
@@ -122,6 +121,8 @@ def load_image(filename: str | os.PathLike[str] | BinaryIO, color: bool = True) 
 
     ``filename``: or an open file, as BytesIO, that holds one.
     """
+    import cv2  # here, because it is slow to load and a script may read no image
+
     name, content = _content(filename)
     image = None
     with suppress(cv2.error):

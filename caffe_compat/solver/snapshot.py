@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from caffe_compat import proto
 from caffe_compat.errors import CaffeCompatError, SolverError, seen_from
 from caffe_compat.file_lock import ProcessLock
 from caffe_compat.net.weights import copy_weights
@@ -18,10 +19,7 @@ from caffe_compat.proto import (
     caffe_pb2,
     is_hdf5,
     read_caffemodel,
-    read_hdf5_solverstate,
-    read_hdf5_weights,
     read_solverstate,
-    write_hdf5_solverstate,
     write_solverstate,
 )
 from caffe_compat.solver import resume
@@ -88,7 +86,7 @@ class Snapshots:
         resume.write_resume(f"{stem}.resume", self._state.iteration, states, resume.snapshot_identity(snapshot, model))
         self._log.snapshot_state(kind, state)
         self.hold()  # the weights took a while to write, and the state makes the snapshot count
-        write = write_hdf5_solverstate if hdf5 else write_solverstate
+        write = proto.write_hdf5_solverstate if hdf5 else write_solverstate
         write(state, snapshot)
         self._log.snapshot_done(self._state.iteration, model, state)
         return Path(state)
@@ -159,7 +157,7 @@ def lock_prefix(param: caffe_pb2.SolverParameter, source: str) -> ProcessLock | 
 
 
 def _read_state(path: str | os.PathLike[str]) -> SolverSnapshot:
-    return read_hdf5_solverstate(path) if os.fspath(path).endswith(".h5") else read_solverstate(path)
+    return proto.read_hdf5_solverstate(path) if os.fspath(path).endswith(".h5") else read_solverstate(path)
 
 
 def _find_model(learned_net: str, state_path: str | os.PathLike[str]) -> str:
@@ -229,7 +227,7 @@ def _check_whole(path: Path) -> None:
     if state.learned_net:
         model = _find_model(state.learned_net, path)
         if is_hdf5(model):
-            read_hdf5_weights(model)
+            proto.read_hdf5_weights(model)
         else:
             read_caffemodel(model)
     exact = _resume_path(path)
