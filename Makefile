@@ -7,10 +7,11 @@ BENCH_OUT ?= build/benchmarks
 ARGS ?=
 SECONDS ?= 600
 UV := 0.13.9
+NOX := 2026.10.20
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help sanitize reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock faults clean
+.PHONY: help sanitize reproduce test fuzz axe test-gpu wheels lint format fidelity docs bench notebooks reproduce-dip test-ray coverage lock faults soak matrix clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -35,6 +36,9 @@ axe: $(VENV)/ready ## what axe-core finds on pages, light and dark: PAGES='repor
 faults: $(VENV)/ready ## twenty random faults in one run of the experiment, and the same table: SEED=1 COUNT=20
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--faults $(COUNT))
 
+soak: $(VENV)/ready ## train, test, resume, load and reshape in one process for SECONDS=600: it must not grow, nor values change
+	$(BIN)/python -m tests.soak --seconds $(SECONDS)
+
 sanitize: $(VENV)/ready ## kernels, CUDA's on the host, under AddressSanitizer and UBSan; make test has the former
 	SANITIZERS=address,undefined $(BIN)/python -m pytest -n 2 --maxprocesses 2 --dist loadgroup \
 		tests/ops/test_host_*.py tests/data/test_stream_image.py tests/ops/test_conv_fast.py tests/ops/test_linear.py -m slow
@@ -50,6 +54,10 @@ lock: ## requirements.lock anew from requirements.txt: all packages with the has
 	$(PYTHON) -m venv build/lock && build/lock/bin/pip install --quiet uv==$(UV)
 	build/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
 		--custom-compile-command "make lock" requirements.txt --output-file requirements.lock $(ARGS)
+
+matrix: ## the wheel, built and tested outside of the checkout, for each PYTHONS='3.11 3.13' and TORCHES='2.10.0 2.14.1'
+	$(PYTHON) -m venv build/nox && build/nox/bin/pip install --quiet nox==$(NOX) uv==$(UV)
+	$(if $(PYTHONS),PYTHONS='$(PYTHONS)') $(if $(TORCHES),TORCHES='$(TORCHES)') build/nox/bin/nox --envdir build/matrix --session tests -- $(ARGS)
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)

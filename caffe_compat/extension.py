@@ -11,13 +11,21 @@ import warnings
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from caffe_compat import __version__
 from caffe_compat.errors import CaffeCompatError
 
 VARIABLE = "CAFFE_COMPAT_EXTENSION"
-BUILD = "build it with `pip install --no-build-isolation -e .` (again after torch was changed)"
+_ROOT = Path(__file__).parents[1]
+_BUILD = "build it with `pip install --no-build-isolation -e .` (again after torch was changed)"
+_REINSTALL = (
+    "install a wheel that was built for this Python and PyTorch (again after torch was changed); to build one from the "
+    "source archive: `pip install torch setuptools pybind11 ninja`, then `pip install --no-build-isolation --no-deps "
+    f"--force-reinstall caffe_compat-{__version__}.tar.gz`"
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -33,7 +41,12 @@ def _import() -> tuple[ModuleType | None, str]:
         import_module("torch")  # the extension is linked against its libraries
         return import_module("caffe_compat._C"), ""
     except ImportError as error:
-        return None, f"{error}; {BUILD}"
+        return None, f"{error}; {_cure()}"
+
+
+def _cure() -> str:
+    """What to do where the extension is missing: in a checkout, or where a wheel was installed."""
+    return _BUILD if (_ROOT / "setup.py").is_file() else _REINSTALL
 
 
 @cache

@@ -3,12 +3,14 @@
     python -m tests.faults --faults 20 --seed 1
 
 Five tiny networks are trained by two runs that share a folder.  Meanwhile, drawn by the seed, a worker is killed, or
-paused until others have taken over its network and then woken, or refused every write as by a full disk; a run is
-killed, or asked to leave by SIGTERM.  A run that has ended is started again.  A Ray machine that is killed:
-tests/ray_cluster.py.
+paused until others have taken over its network and then woken, as a machine that was lost and comes back, or refused
+every write as by a full disk; a file of its newest snapshot is cut or gets another bit; the file server's clock leaps
+by an hour; a run is killed, or asked to leave by SIGTERM.  A run that has ended is started again.  A Ray machine that
+is killed: tests/ray_cluster.py.
 """
 
 import argparse
+import os
 import random
 import resource
 import signal
@@ -18,10 +20,9 @@ import tempfile
 import time
 from collections import Counter
 from contextlib import suppress
-from os import kill
 from pathlib import Path
 
-from reproduce.lease import Holder, holder
+from reproduce.lease import NETWORK_LEASE, Holder, holder
 from reproduce.local_processes import LocalProcesses
 from reproduce.mode import Mode
 from reproduce.network import Network
@@ -35,7 +36,15 @@ from tests.reproduce.test_train_one import small_run
 LEASE_S = 2.0
 RUNS = 2
 TIMEOUT_S = 1800.0
-FAULTS = ("kill a worker", "pause a worker", "refuse a worker's writes", "kill a run", "ask a run to leave")
+FAULTS = (
+    "kill a worker",
+    "pause a worker",
+    "refuse a worker's writes",
+    "damage a snapshot",
+    "change the clock",
+    "kill a run",
+    "ask a run to leave",
+)
 
 
 def main() -> int:
@@ -113,11 +122,15 @@ def one_fault(networks: list[Network], out: Path, runs: list[subprocess.Popen[by
     fault = draw.choice(FAULTS)
     with suppress(ProcessLookupError):
         if fault == "kill a worker":
-            kill(worker.process, signal.SIGKILL)
+            os.kill(worker.process, signal.SIGKILL)
         elif fault == "pause a worker":
             pause(out / network.name, worker)
         elif fault == "refuse a worker's writes":
             resource.prlimit(worker.process, resource.RLIMIT_FSIZE, (1, 1))
+        elif fault == "damage a snapshot":
+            return fault if damage(out / network.name, worker, draw) else ""
+        elif fault == "change the clock":
+            change_clock(out / network.name, draw)
         else:
             draw.choice(runs).send_signal(signal.SIGKILL if fault == "kill a run" else signal.SIGTERM)
         return fault
@@ -126,7 +139,7 @@ def one_fault(networks: list[Network], out: Path, runs: list[subprocess.Popen[by
 
 def pause(folder: Path, worker: Holder) -> None:
     """Stop a worker until another has its network, or for three leases; then let it go on."""
-    kill(worker.process, signal.SIGSTOP)
+    os.kill(worker.process, signal.SIGSTOP)
     try:
         deadline = time.monotonic() + 3 * LEASE_S
         while time.monotonic() < deadline:
@@ -135,7 +148,31 @@ def pause(folder: Path, worker: Holder) -> None:
                 break
             time.sleep(0.1)
     finally:
-        kill(worker.process, signal.SIGCONT)
+        os.kill(worker.process, signal.SIGCONT)
+
+
+def damage(folder: Path, worker: Holder, draw: random.Random) -> bool:
+    """Kill a worker and damage a file of its newest snapshot; False where there is none yet."""
+    states = sorted(folder.glob("*.solverstate"), key=lambda path: path.stat().st_mtime)
+    if not states:
+        return False
+    os.kill(worker.process, signal.SIGKILL)
+    path = draw.choice(sorted(folder.glob(f"{states[-1].stem}.*")))
+    data = bytearray(path.read_bytes())
+    place = draw.randrange(len(data))
+    if draw.random() < 0.5:
+        del data[place:]
+    else:
+        data[place] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+    return True
+
+
+def change_clock(folder: Path, draw: random.Random) -> None:
+    """The last sign of life is an hour old, or an hour ahead."""
+    then = time.time() + draw.choice((-3600, 3600))
+    for path in folder.glob(f"{NETWORK_LEASE}-*"):
+        os.utime(path, (then, then))
 
 
 if __name__ == "__main__":

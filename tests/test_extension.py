@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from caffe_compat import extension
+from caffe_compat import __version__, extension
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted(path for folder in ("caffe_compat", "reproduce", "tests") for path in (ROOT / folder).rglob("*.py"))
@@ -75,6 +75,20 @@ def test_one_warning_and_the_plain_twins_without_it() -> None:
     assert shown.stdout.startswith("3499211612 0.5\nthe test needs the compiled part of caffe_compat: ")
     assert shown.stderr.count("caffe_compat runs without its compiled part, slowly") == 1
     assert "pip install --no-build-isolation -e ." in shown.stderr
+
+
+def test_who_installed_a_wheel_is_told_of_wheels(tmp_path: Path) -> None:
+    """There is no checkout to install from."""
+    (tmp_path / "caffe_compat").mkdir()
+    for name in ("__init__.py", "extension.py", "errors.py", "lazy.py"):
+        shutil.copy(ROOT / "caffe_compat" / name, tmp_path / "caffe_compat")
+    code = WITHOUT + "from caffe_compat import extension; extension.load()"
+    shown = run_python(code, PYTHONPATH=str(tmp_path), PYTHONSAFEPATH="1")
+    assert (
+        "slowly: import of caffe_compat._C halted; None in sys.modules; install a wheel that was built" in shown.stderr
+    )
+    assert f"--force-reinstall caffe_compat-{__version__}.tar.gz`" in shown.stderr
+    assert "-e ." not in shown.stderr
 
 
 def test_left_out_on_purpose_there_is_no_warning() -> None:

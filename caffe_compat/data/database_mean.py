@@ -14,6 +14,8 @@ from caffe_compat.data.transformer import Transformer
 from caffe_compat.errors import DataError
 
 _RECORDS_PER_BLOCK = 64
+#: fewer records are added up before the extension would be loaded
+_FEW = 1000
 
 
 def compute_mean(
@@ -28,7 +30,7 @@ def compute_mean(
     """
     if threads is not None and threads < 1:
         raise DataError(f"threads is {threads}; expected at least 1")
-    maker = BatchMaker(Transformer(), threads, cures=MEAN_CURES)
+    maker = BatchMaker(Transformer(), threads, cures=MEAN_CURES, plain=len(database) < _FEW)
     total: np.ndarray | None = None
     done = 0
     for records in _blocks(database):

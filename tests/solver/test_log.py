@@ -6,11 +6,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+import caffe_compat
 from caffe_compat.glog import Glog
 from caffe_compat.solver.log import Log, Score, format_score
 from caffe_compat.solver.metrics import JsonLines
 
-PACKAGE = Path(__file__).parents[2] / "caffe_compat"
+PACKAGE = Path(caffe_compat.__file__).parent
 GLOG = re.compile(r"^[IWEF]\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] ")
 
 

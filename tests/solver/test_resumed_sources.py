@@ -49,6 +49,7 @@ def lmdb(count: int = COUNT, seed: int = 0) -> None:
 
 
 def leveldb(count: int = COUNT, seed: int = 0) -> None:
+    pytest.importorskip("plyvel")
     shutil.rmtree("content", ignore_errors=True)
     with LevelDBWriter("content") as writer:
         for key, value in records(count, seed):

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,3 +31,12 @@ def test_equals_caffe_s_mean(name: str, tmp_path: Path, capfd: pytest.CaptureFix
 def test_missing_database(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["compute_image_mean", str(tmp_path / "absent")]) == 1
     assert "absent: no such database" in capfd.readouterr().err
+
+
+def test_few_images_wait_for_no_torch(tmp_path: Path) -> None:
+    words = ["compute_image_mean", str(GOLDEN / "compute_mean" / "db"), str(tmp_path / "mean.binaryproto")]
+    code = (
+        f"import sys\nfrom caffe_compat.cli import main\nassert main({words}) == 0\nassert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
