@@ -22,6 +22,7 @@ from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.lease import Held, Lease, holder
 from reproduce.local_processes import LocalProcesses
 from reproduce.mode import Mode
+from reproduce.model_nets import model_prototxts
 from reproduce.network import DEPTHS, Network
 from reproduce.options import DIAGNOSE, PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
@@ -71,7 +72,8 @@ def chosen_networks(options: Options) -> list[Network]:
 
 def _depths(options: Options) -> Sequence[int]:
     """At which learned layers the network can be cut; ours are CaffeNet's, all of them."""
-    return DEPTHS if options.prototxt is None else cut_depths(run_settings(options, None))
+    own = options.prototxt is None and options.model is None
+    return DEPTHS if own else cut_depths(run_settings(options, None))
 
 
 def run(options: Options, console: Console) -> None:
@@ -280,6 +282,8 @@ def run_settings(options: Options, data: Prepared | None) -> RunSettings:
     data_set, _ = find_data_set(options.data)
     size_px = data.size_px if data else data_set.size_px
     prototxt = options.prototxt or PROTOTXT / data_set.prototxt_folder(size_px)
+    if options.model is not None:
+        prototxt = model_prototxts(options.model, prototxt, data_set.channels)
     scale = options.scale
     if options.iters is not None:
         file = prototxt / "base" / "solver.prototxt"
