@@ -67,7 +67,23 @@ def chosen_networks(options: Options) -> list[Network]:
             f"--data {options.data}: has no choice of storage; --encode-type and --separate are for imagenet"
         )
     more_seeds = range(options.seed + 1, options.seed + options.seeds)
-    return planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
+    networks = planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
+    return _that_fit(networks, options.treatments or (), depths[-1])
+
+
+def _that_fit(networks: Sequence[Network], treatments: Sequence[str], deepest: int) -> list[Network]:
+    """The networks, without those that would keep more layers above the cut than there are.
+
+    DataError for a treatment that has none left.
+    """
+    fit = [network for network in networks if not network.tuned or network.n + network.tuned <= deepest]
+    for name in treatments:
+        if TREATMENTS[name].of(networks) and not TREATMENTS[name].of(fit):
+            most = deepest - max(network.tuned for network in TREATMENTS[name].of(networks))
+            raise DataError(
+                f"--treatments {name}: keeps layers above the cut; expected a depth up to {most} in --layers"
+            )
+    return fit
 
 
 def _depths(options: Options) -> Sequence[int]:
