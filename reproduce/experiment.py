@@ -22,6 +22,7 @@ from reproduce.folder_networks import NETWORK, named_networks, networks_in
 from reproduce.lease import Held, Lease, holder
 from reproduce.local_processes import LocalProcesses
 from reproduce.mode import Mode
+from reproduce.model_nets import model_prototxts
 from reproduce.network import DEPTHS, Network
 from reproduce.options import DIAGNOSE, PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
 from reproduce.plan import planned_networks, splits_of
@@ -66,12 +67,29 @@ def chosen_networks(options: Options) -> list[Network]:
             f"--data {options.data}: has no choice of storage; --encode-type and --separate are for imagenet"
         )
     more_seeds = range(options.seed + 1, options.seed + options.seeds)
-    return planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
+    networks = planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
+    return _that_fit(networks, options.treatments or (), depths[-1])
+
+
+def _that_fit(networks: Sequence[Network], treatments: Sequence[str], deepest: int) -> list[Network]:
+    """The networks, without those that would keep more layers above the cut than there are.
+
+    DataError for a treatment that has none left.
+    """
+    fit = [network for network in networks if not network.tuned or network.n + network.tuned <= deepest]
+    for name in treatments:
+        if TREATMENTS[name].of(networks) and not TREATMENTS[name].of(fit):
+            most = deepest - max(network.tuned for network in TREATMENTS[name].of(networks))
+            raise DataError(
+                f"--treatments {name}: keeps layers above the cut; expected a depth up to {most} in --layers"
+            )
+    return fit
 
 
 def _depths(options: Options) -> Sequence[int]:
     """At which learned layers the network can be cut; ours are CaffeNet's, all of them."""
-    return DEPTHS if options.prototxt is None else cut_depths(run_settings(options, None))
+    own = options.prototxt is None and options.model is None
+    return DEPTHS if own else cut_depths(run_settings(options, None))
 
 
 def run(options: Options, console: Console) -> None:
@@ -280,6 +298,8 @@ def run_settings(options: Options, data: Prepared | None) -> RunSettings:
     data_set, _ = find_data_set(options.data)
     size_px = data.size_px if data else data_set.size_px
     prototxt = options.prototxt or PROTOTXT / data_set.prototxt_folder(size_px)
+    if options.model is not None:
+        prototxt = model_prototxts(options.model, prototxt, data_set.channels)
     scale = options.scale
     if options.iters is not None:
         file = prototxt / "base" / "solver.prototxt"

@@ -19,6 +19,7 @@ MOST = 2**31 - 1
 #: of each field but the names
 _TYPES: dict[str, tuple[type, ...]] = {
     "n": (int,),
+    "tuned": (int,),
     "images_per_class": (int,),
     "seed": (int, type(None)),
     "frozen": (bool,),
@@ -50,6 +51,8 @@ def read_network(folder: Path) -> Network:
     cure = f"remove the folder {folder} to train this network again"
     with reading(file, f"what a run noted of a network; {cure}"):
         noted = json.loads(file.read_text())
+    if isinstance(noted, dict):
+        noted = {"tuned": 0, **noted}  # noted before there were such networks
     if not isinstance(noted, dict) or set(noted) != {field.name for field in fields(Network)}:
         raise DataError(f"{file}: is not what a run notes of a network; {cure}")
     for name, value in noted.items():

@@ -11,6 +11,10 @@ from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.phase_rules import filter_net
 from caffe_compat.net.splits import insert_splits
 from caffe_compat.proto import Source, caffe_pb2, read_net
+from reproduce import torchvision_blocks
+
+#: the layer type that nets of --model have; who reads nets has to know it
+BLOCK = torchvision_blocks.TorchvisionBlock
 
 #: what a test net has to put out: a number each
 TEST_OUTPUTS = ("accuracy", "loss")

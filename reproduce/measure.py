@@ -112,6 +112,7 @@ def _time_network(folder: Path, device: str, mode: Mode, seconds: float) -> Timi
     from caffe_compat import Solver
     from caffe_compat.proto import read_solver
     from caffe_compat.solver import Log
+    from reproduce import torchvision_blocks  # noqa: F401  (the layer type of nets of --model)
 
     os.chdir(folder)
     param = read_solver("solver.prototxt")

@@ -29,6 +29,7 @@ class Network:
     n: int = 0  # how many layers, from the input, are kept: copied or, for nolearn_*, as drawn
     base_network: str = ""  # name of the network that must be trained before; "" for none
     frozen: bool = False  # whether the first n layers stay as they are
+    tuned: int = 0  # how many layers above these are copied, too, and trained on
     images_per_class: int = 0  # training images of each class, the first ones; 0 for all
     seed: int | None = None  # its own, where a run has several; None: the run's
 

@@ -14,7 +14,7 @@ from reproduce.plan import ALL, PAPER
 from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
 
-LENGTH, SHOW, WHERE = "length", "show", "where"
+LENGTH, SHOW, WHERE, NET = "length", "show", "where", "net"
 #: the parts of the job: each can be done by itself, and without one of these words all are done but the last two
 PREPARE, TRAIN, REPORT, STATUS = "prepare", "train", "report", "status"
 DIAGNOSE = "diagnose"
@@ -234,7 +234,17 @@ class Options:
     )
     prototxt: Path | None = field(
         default=None,
-        metadata=_read(Path, "folder with base/{train,val,solver}.prototxt of another network", same=True),
+        metadata=_read(Path, "folder with base/{train,val,solver}.prototxt of another network", same=True, group=NET),
+    )
+    model: str | None = field(
+        default=None,
+        metadata=_read(
+            str,
+            "a classification network of torchvision, cut by block: resnet18, or with a size in pixels to which images "
+            "are brought, vgg11:64",
+            same=True,
+            group=NET,
+        ),
     )
     dry_run: bool = field(
         default=False,

@@ -110,8 +110,9 @@ def _net(network: Network, settings: RunSettings, phase: str) -> Any:
     file = _base_file(network, settings, f"{phase}.prototxt")
     if phase == "val":
         check_test_net(file, settings.channels, settings.size_px)
-    if network.n > len(learned.cuts) and not network.images_per_class:
-        raise ProtoError(f"{file}: {network.name} is cut at layer {network.n} of {len(learned.cuts)}")
+    if network.n + network.tuned > len(learned.cuts) and not network.images_per_class:
+        more = f" and keeps {network.tuned} more" if network.tuned else ""
+        raise ProtoError(f"{file}: {network.name} is cut at layer {network.n} of {len(learned.cuts)}{more}")
     data, part = (network.data, "train") if phase == "train" else (network.test_data, "valid")
     kept = learned.kept(network.n) if phase == "train" and network.frozen else set()
     changes = _Changes(
@@ -120,7 +121,7 @@ def _net(network: Network, settings: RunSettings, phase: str) -> Any:
         outputs=settings.outputs,
         classifiers=learned.classifiers,
         frozen={name: learned.blobs[name] for name in kept},
-        new=learned.new(network.n) if network.base_network else set(),
+        new=learned.new(network.n + network.tuned) if network.base_network else set(),
     )
     net = read_message(file, caffe_pb2.NetParameter())
     if net.layers and all(connection.HasField("layer") for connection in net.layers):

@@ -33,6 +33,7 @@ from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log
 from caffe_compat.solver.events import Event
 from caffe_compat.solver.metrics import JsonLines
+from reproduce import torchvision_blocks  # noqa: F401  (the layer type of nets of --model)
 from reproduce.lease import LEASE_S, Held, Lease, LeaseLost
 from reproduce.mode import Mode
 from reproduce.results import DONE, FAILED, METRICS, note_failure

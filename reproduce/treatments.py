@@ -87,6 +87,7 @@ class Transfer(Treatment):
     """Starts with layers 1 to n of the base network of one half; trained on with a half, the same or the other."""
 
     pairs: tuple[tuple[str, str], ...]  # (base, target) of each network: the halves
+    tuned: int = 0  # how many layers above the first n are copied, too, and trained on
 
     def networks(self, split: str, depths: Sequence[int]) -> list[Network]:
         """Both directions at each depth."""
@@ -106,6 +107,7 @@ class Transfer(Treatment):
             n=n,
             base_network=f"half{split}{base}",
             frozen=self.frozen,
+            tuned=self.tuned,
         )
 
 
@@ -192,13 +194,58 @@ CROSS_TUNED = Transfer(
 RANDOM = Random(
     name="random", label="random features", family="nolearn", frozen=True, mark=Mark("s", "#b0b0b0", "#505050")
 )
+# The authors' control, which they mention and have not published: if neighbours that grew up together are needed, layers
+# kept above the cut, free to learn, mend what a frozen layer with new neighbours loses.
+SELFFER_ONE = Transfer(
+    name="BnB+1",
+    label="selffer BnB, the next layer kept and trained on",
+    family="transfer-keepone",
+    frozen=True,
+    pairs=SAME_HALF,
+    tuned=1,
+    default=False,
+    mark=Mark("^", "#56b4e9", "#0072b2", -0.2, line=True),
+)
+SELFFER_TWO = Transfer(
+    name="BnB+2",
+    label="selffer BnB, the next two kept and trained on",
+    family="transfer-keeptwo",
+    frozen=True,
+    pairs=SAME_HALF,
+    tuned=2,
+    default=False,
+    mark=Mark("v", "white", "#0072b2", -0.25, line=True),
+)
+CROSS_ONE = Transfer(
+    name="AnB+1",
+    label="transfer AnB, the next layer kept and trained on",
+    family="transfer-keepone",
+    frozen=True,
+    pairs=OTHER_HALF,
+    tuned=1,
+    default=False,
+    mark=Mark("^", "#e69f00", "#a05000", 0.2, line=True),
+)
+CROSS_TWO = Transfer(
+    name="AnB+2",
+    label="transfer AnB, the next two kept and trained on",
+    family="transfer-keeptwo",
+    frozen=True,
+    pairs=OTHER_HALF,
+    tuned=2,
+    default=False,
+    mark=Mark("v", "white", "#a05000", 0.25, line=True),
+)
 NETBASE = Reference(name="netbase", label="all classes", family="netbase", column="base", default=False)
 REDUCED = Reduced(name="reduced", label="reduced sets", family="reduced", column="base", default=False)
 
 #: every treatment by its name, in the order of training and of tables
 TREATMENTS: dict[str, Treatment] = {
     treatment.name: treatment
-    for treatment in (BASE, SELFFER, CROSS, SELFFER_TUNED, CROSS_TUNED, RANDOM, NETBASE, REDUCED)
+    for treatment in (
+        *(BASE, SELFFER, CROSS, SELFFER_TUNED, CROSS_TUNED, RANDOM, NETBASE, REDUCED),
+        *(SELFFER_ONE, CROSS_ONE, SELFFER_TWO, CROSS_TWO),
+    )
 }
 
 

@@ -32,6 +32,16 @@ def test_a_name_that_is_none_is_refused() -> None:
             chosen_networks(options)
 
 
+def test_layers_kept_above_the_cut_must_be_there() -> None:
+    networks = chosen_networks(Options(treatments=("AnB", "AnB+2")))
+    assert sorted({network.n for network in networks if network.tuned}) == [1, 2, 3, 4, 5]
+    assert sorted({network.n for network in networks if network.frozen and not network.tuned}) == [1, 2, 3, 4, 5, 6, 7]
+    with pytest.raises(
+        DataError, match=r"--treatments AnB\+2: keeps layers above the cut; expected a depth up to 5 in"
+    ):
+        chosen_networks(Options(treatments=("AnB", "AnB+2"), layers=(6, 7)))
+
+
 def test_depths_of_another_net_are_its_own(tmp_path: Path) -> None:
     for name, text in (
         ("train", TOWERS),

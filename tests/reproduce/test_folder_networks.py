@@ -56,6 +56,15 @@ def test_a_changed_note_is_refused(tmp_path: Path, change: dict[str, object], me
         read_network(folder)
 
 
+def test_a_note_of_before_layers_were_kept_above_the_cut(tmp_path: Path) -> None:
+    network = transfer("0", "A", "B", 4)
+    folder = put(network, tmp_path)
+    noted = json.loads((folder / "network.json").read_text())
+    del noted["tuned"]
+    (folder / "network.json").write_text(json.dumps(noted))
+    assert read_network(folder) == network
+
+
 def test_a_folder_that_is_not_there() -> None:
     with pytest.raises(DataError, match=r"/nowhere: no such folder; expected one that run_paper\.py has written"):
         networks_in(Path("/nowhere"))

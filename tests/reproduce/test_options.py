@@ -73,6 +73,7 @@ def test_options_that_decide_the_numbers() -> None:
         "encode_type": "None",
         "separate": "False",
         "prototxt": "None",
+        "model": "None",
     }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from caffe_compat.proto import read_net
 from reproduce.figures import draw_all
 from reproduce.network import WHOLE, Network
 from reproduce.options import parse
@@ -43,7 +44,8 @@ def result_of(network: Network, accuracy: float) -> Result:
 
 
 def test_names_in_order() -> None:
-    assert list(TREATMENTS) == ["base", "BnB", "AnB", "BnB+", "AnB+", "random", "netbase", "reduced"]
+    control = ["BnB+1", "AnB+1", "BnB+2", "AnB+2"]
+    assert list(TREATMENTS) == ["base", "BnB", "AnB", "BnB+", "AnB+", "random", "netbase", "reduced", *control]
     assert default_treatments() == ("base", "BnB", "AnB", "BnB+", "AnB+", "random")
 
 
@@ -62,6 +64,18 @@ def test_names_of_networks() -> None:
     assert [network.name for network in RANDOM.networks("0", [2, 3])] == ["nolearn_1_2", "nolearn_1_3"]
     assert NETBASE.network().name == "netbase"
     assert (REDUCED.network(5).name, REDUCED.network(5).n) == ("reduced-0005", 5)
+
+
+def test_the_authors_control_keeps_layers_above_the_cut_and_trains_them(tmp_path: Path) -> None:
+    """AnB+2 at n = 3: conv1 to conv3 frozen, conv4 and conv5 copied and trained on, the rest new."""
+    network = TREATMENTS["AnB+2"].networks("0", [3])[0]
+    assert network.name == "transfer-keeptwo0A0B_1_3"
+    net = read_net(write_run_folder(network, RunSettings(), tmp_path) / "train.prototxt")
+    rates = {layer.name: [spec.lr_mult for spec in layer.param] for layer in net.layer if layer.param}
+    kept = {name: [0.0, 0.0] for name in ("conv1", "conv2", "conv3")} | {
+        name: [1.0, 2.0] for name in ("conv4", "conv5")
+    }
+    assert rates == kept | {f"{name}-new": [1.0, 2.0] for name in ("fc6", "fc7", "fc8")}
 
 
 def test_transfer_takes_the_treatment_of_its_halves() -> None:
@@ -123,5 +137,5 @@ def test_a_new_treatment_is_drawn_and_reported(tmp_path: Path) -> None:
 def test_a_new_treatment_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse(["--help"], "")
-    assert "reduced, toy" in " ".join(capsys.readouterr().out.split())
+    assert "AnB+2, toy" in " ".join(capsys.readouterr().out.split())
     assert "toy" not in default_treatments()
