@@ -88,14 +88,6 @@ def cpu_kernel(operator: str) -> Callable[[Function], Function]:
     return register
 
 
-def autograd(operator: str, backward: Callable[..., Any], setup_context: Callable[..., None] | None = None) -> None:
-    """Give ``torch.ops.caffe_compat.<operator>`` its gradient formula; nothing without the extension."""
-    if load() is not None:
-        import torch
-
-        torch.library.register_autograd(f"caffe_compat::{operator}", backward, setup_context=setup_context)
-
-
 def plain_twin(operator: str) -> Callable[[Function], Function]:
     """Decorator: what ``torch.ops.caffe_compat.<operator>`` computes, from its own arguments, in PyTorch's operators.
 

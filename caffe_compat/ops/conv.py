@@ -3,7 +3,7 @@
 N C H W in shape comments: batch, channels, height, width.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from caffe_compat import extension
 from caffe_compat.ops import conv_choice
-from caffe_compat.ops.conv_autograd import gradients, save_operands
 from caffe_compat.ops.conv_paths import memory_format
 from caffe_compat.ops.conv_window import ConvWindow, Sizes
 from caffe_compat.ops.torch_conv import torch_conv
@@ -117,26 +116,3 @@ def _conv_input_grad_fake(grad: Tensor, weight: Tensor, height: int, width: int,
 def _conv_weight_grad_fake(grad: Tensor, input: Tensor, kernel_h: int, kernel_w: int, *window: Any) -> Tensor:
     groups = ConvWindow.from_arguments(*window).groups
     return grad.new_empty((grad.shape[1], input.shape[1] // groups, kernel_h, kernel_w))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    save_operands(ctx, inputs)
-
-
-def _save_with_output(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    save_operands(ctx, inputs, output)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    ops = torch.ops.caffe_compat
-    return *gradients(ctx, grad, ops.conv_input_grad, ops.conv_weight_grad), *[None] * len(ConvWindow._fields)
-
-
-def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
-    raise RuntimeError("conv is not twice differentiable; use torch.nn.functional.conv2d where that is needed")
-
-
-extension.autograd("conv", _backward, _save)
-extension.autograd("conv_relu", _backward, _save_with_output)
-extension.autograd("conv_input_grad", _refuse_double_backward)
-extension.autograd("conv_weight_grad", _refuse_double_backward)

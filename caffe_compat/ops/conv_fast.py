@@ -3,14 +3,13 @@
 N C H W in shape comments: batch, channels, height, width.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from caffe_compat import extension
 from caffe_compat.ops.conv import reference
-from caffe_compat.ops.conv_autograd import gradients, save_operands
 from caffe_compat.ops.conv_window import ConvWindow, Sizes
 from caffe_compat.ops.torch_conv import torch_conv
 
@@ -97,23 +96,3 @@ def _weight_grad_fake(grad: Tensor, input: Tensor, kernel_h: int, kernel_w: int,
     *window, _largest_tile = arguments
     channels = input.shape[1] // ConvWindow.from_arguments(*window).groups
     return grad.new_empty((grad.shape[1], channels, kernel_h, kernel_w))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    *arguments, relu, largest_tile = inputs
-    save_operands(ctx, (*arguments, largest_tile), output if relu else None)
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    ops = torch.ops.caffe_compat
-    others = [None] * (len(ConvWindow._fields) + 2)  # the window, relu and largest_tile
-    return *gradients(ctx, grad, ops.conv_fast_input_grad, ops.conv_fast_weight_grad), *others
-
-
-def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
-    raise RuntimeError("fast_conv is not twice differentiable; use torch.nn.functional.conv2d where that is needed")
-
-
-extension.autograd("conv_fast", _backward, _save)
-extension.autograd("conv_fast_input_grad", _refuse_double_backward)
-extension.autograd("conv_fast_weight_grad", _refuse_double_backward)

@@ -3,8 +3,6 @@
 M K N in shape comments: batch, inputs, outputs.
 """
 
-from typing import Any, NoReturn
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -48,35 +46,3 @@ def _linear_input_grad_fake(grad: Tensor, weight: Tensor) -> Tensor:
 @extension.fake_kernel("linear_weight_grad")
 def _linear_weight_grad_fake(grad: Tensor, input: Tensor) -> Tensor:
     return grad.new_empty((grad.shape[1], input.shape[1]))
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, weight, _, relu = inputs
-    # Only what the wanted gradients need: a frozen weight keeps no activations alive.
-    ctx.save_for_backward(
-        input if ctx.needs_input_grad[1] else None,
-        weight if ctx.needs_input_grad[0] else None,
-        output if relu else None,
-    )
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    input, weight, output = ctx.saved_tensors
-    if output is not None:
-        grad = torch.ops.aten.threshold_backward(grad, output, 0)
-    ops = torch.ops.caffe_compat
-    return (
-        ops.linear_input_grad(grad, weight) if ctx.needs_input_grad[0] else None,
-        ops.linear_weight_grad(grad, input) if ctx.needs_input_grad[1] else None,
-        grad.sum(0) if ctx.needs_input_grad[2] else None,
-        None,
-    )
-
-
-def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
-    raise RuntimeError("linear is not twice differentiable; use torch.nn.functional.linear where that is needed")
-
-
-extension.autograd("linear", _backward, _save)
-extension.autograd("linear_input_grad", _refuse_double_backward)
-extension.autograd("linear_weight_grad", _refuse_double_backward)

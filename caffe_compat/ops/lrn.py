@@ -3,7 +3,7 @@
 N C H W in shape comments: batch, channels, height, width.
 """
 
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,21 +83,3 @@ def _lrn_backward_fake(grad: Tensor, input: Tensor, *norm: Any) -> Tensor:
 def _lrn_plain(input: Tensor, *norm: Any) -> Tensor:
     *window, within_channel = norm
     return reference(input, *window, norm_region=NORM_REGIONS[within_channel])
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    ctx.save_for_backward(inputs[0])
-    ctx.window = inputs[1:]
-
-
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    (input,) = ctx.saved_tensors
-    return torch.ops.caffe_compat.lrn_backward(grad, input, *ctx.window), None, None, None, None, None
-
-
-def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
-    raise RuntimeError("lrn is not twice differentiable; use caffe_compat.ops.lrn.reference where that is needed")
-
-
-extension.autograd("lrn", _backward, _save)
-extension.autograd("lrn_backward", _refuse_double_backward)

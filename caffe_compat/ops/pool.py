@@ -4,7 +4,7 @@ N C H W in shape comments: batch, channels, height, width.
 """
 
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -141,45 +141,3 @@ def _max_pool_plain(input: Tensor, *window: Any) -> tuple[Tensor, None]:
 def _chain_plain(input: Tensor, *arguments: Any) -> tuple[Tensor, None, None]:
     pooled, _ = _max_pool_plain(input, *arguments[:5])
     return lrn_reference(pooled, *arguments[5:]), None, None
-
-
-def _save_max_pool(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    input, *ctx.window = inputs[:4]
-    ctx.size = input.shape[2:]
-    ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[1])
-
-
-def _max_pool_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return (None,) * 6
-    (tap,) = ctx.saved_tensors
-    return torch.ops.caffe_compat.max_pool_backward(grad, tap, *ctx.size, *ctx.window), *[None] * 5
-
-
-def _save_chain(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    input, *ctx.window = inputs[:4]
-    ctx.size = input.shape[2:]
-    ctx.lrn = inputs[6:]
-    ctx.mark_non_differentiable(output[1], output[2])
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(output[1], output[2])
-
-
-def _chain_backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return (None,) * 10
-    pooled, tap = ctx.saved_tensors
-    backward = torch.ops.caffe_compat.relu_pool_lrn_backward
-    return backward(grad, pooled, tap, *ctx.size, *ctx.window, *ctx.lrn), *[None] * 9
-
-
-def _refuse_double_backward(ctx: Any, *grads: Tensor) -> NoReturn:
-    raise RuntimeError("max_pool is not twice differentiable; use torch.nn.functional.max_pool2d where that is needed")
-
-
-extension.autograd("max_pool", _max_pool_backward, _save_max_pool)
-extension.autograd("relu_pool_lrn", _chain_backward, _save_chain)
-extension.autograd("max_pool_backward", _refuse_double_backward)
-extension.autograd("relu_pool_lrn_backward", _refuse_double_backward)

@@ -1,6 +1,5 @@
-// torch.ops.caffe_compat.conv, conv_relu and their two gradients: schemas and autocast.  Autograd
-// and fake kernels are in caffe_compat/ops/conv.py, the CUDA side in
-// caffe_compat/ops/conv_choice.py.
+// torch.ops.caffe_compat.conv, conv_relu and their two gradients: schemas and autocast.  Fake
+// kernels are in caffe_compat/ops/conv.py, the CUDA side in caffe_compat/ops/conv_choice.py.
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>

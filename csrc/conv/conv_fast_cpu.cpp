@@ -1,6 +1,6 @@
 // torch.ops.caffe_compat.conv_fast and its gradients: float32 convolution on the CPU with channels
 // last, by Winograd's minimal filtering or as products of kernel rows where that beats oneDNN, by
-// oneDNN elsewhere.  Autograd and fake kernels are in caffe_compat/ops/conv_fast.py.
+// oneDNN elsewhere.  Fake kernels are in caffe_compat/ops/conv_fast.py.
 
 #include <ATen/Parallel.h>
 #include <ATen/core/LegacyTypeDispatch.h>

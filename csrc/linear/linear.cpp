@@ -1,5 +1,5 @@
 // torch.ops.caffe_compat.linear and its two gradients on the CPU: schemas, checks, and the choice
-// between our kernels and ATen. Autograd and fake kernels are in caffe_compat/ops/linear.py.
+// between our kernels and ATen. Fake kernels are in caffe_compat/ops/linear.py.
 
 #include "linear/linear.h"
 

@@ -1,5 +1,5 @@
-// torch.ops.caffe_compat.lrn and lrn_backward: schemas, checks, the CPU side, autocast.  Autograd
-// and fake kernels are in caffe_compat/ops/lrn.py.
+// torch.ops.caffe_compat.lrn and lrn_backward: schemas, checks, the CPU side, autocast.  Fake
+// kernels are in caffe_compat/ops/lrn.py.
 
 #include <ATen/autocast_mode.h>
 #include <ATen/core/Tensor.h>

@@ -67,6 +67,14 @@ __device__ __forceinline__ void load_channel(const T* x, const ChannelWalk& w, i
   }
 }
 
+// The V elements at `from`, or zero.
+template <int V, typename T>
+__device__ __forceinline__ void load_if(bool there, const T* from, compute_t<T> (&to)[V]) {
+#pragma unroll
+  for (int v = 0; v < V; ++v) to[v] = 0;
+  if (there) load<V>(from, to);
+}
+
 // Steps that have a place in shared memory: one is in use, the others are on their way.
 constexpr int kStages = 4;
 
@@ -279,19 +287,35 @@ __global__ void __launch_bounds__(kThreads, kBackwardBlocks<T, V>)
   walk.start(
       first, [&](int64_t q, A(&to)[V]) { load_channel<V>(x, w, base, q, to); },
       [&](int64_t q, A(&to)[V]) { load_channel<V>(dy, w, base, q, to); }, c);
-  T* to = dx + base + first * w.pixels;
+  int64_t at = base + first * w.pixels;
+  int behind = static_cast<int>(w.channels - first);  // channels from here to the tensor's end
   for (int left = static_cast<int>(last - first); left > 0; left -= step) {
     turn_to_next_step(next_x, next_dy);
     walk.take(
-        0, [&](int64_t, A(&to)[V]) { next_x.read(to); },
-        [&](int64_t, A(&to)[V]) { next_dy.read(to); }, c);
+        0,
+        [&](int64_t q, A(&to)[V]) {
+          if constexpr (kCopiesAhead<T, V>) {
+            next_x.read(to);
+          } else {
+            load_if<V>(q < behind && q < left + 2 * reach, x + at + q * w.pixels, to);
+          }
+        },
+        [&](int64_t q, A(&to)[V]) {
+          if constexpr (kCopiesAhead<T, V>) {
+            next_dy.read(to);
+          } else {
+            load_if<V>(q < behind && q < left + reach, dy + at + q * w.pixels, to);
+          }
+        },
+        c);
+    behind -= step;
 #pragma unroll
     for (int j = 0; j < step; ++j) {
       A out[V];
 #pragma unroll
       for (int v = 0; v < V; ++v) out[v] = walk.give(j, v, c);
-      if (j < left) store<V>(out, to);
-      to += w.pixels;
+      if (j < left) store<V>(out, dx + at);
+      at += w.pixels;
     }
     walk.move_on();
   }

@@ -1,5 +1,5 @@
 // torch.ops.caffe_compat.max_pool and relu_pool_lrn with their gradients: schemas, the CPU side,
-// autocast.  Autograd and fake kernels are in caffe_compat/ops/pool.py.
+// autocast.  Fake kernels are in caffe_compat/ops/pool.py.
 
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
