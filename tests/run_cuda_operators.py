@@ -21,6 +21,7 @@ from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool, space
 from caffe_compat.ops.conv_choice import use_path
 from caffe_compat.ops.parts import bias_relu_parts, bias_relu_parts_backward
 from caffe_compat.ops.pool_parts import pool_parts, pool_parts_backward
+from caffe_compat.ops.tf32_split import FIRST, SECOND, tf32_split
 from caffe_compat.solver.rules import RULES
 
 SHAPES = [(2, 8, 5, 7), (1, 1, 3, 4), (1, 6, 13, 13), (3, 20, 1, 1), (0, 4, 5, 5)]
@@ -104,6 +105,16 @@ def run_space_to_depth() -> None:
             space_to_depth(x.detach(), 3, (1, 2), size, dtype=dtype)
 
 
+def run_tf32_split() -> None:
+    for x in inputs():
+        if x.dtype != torch.float32:
+            continue
+        for order, axis in itertools.product((FIRST, SECOND), (0, 1)):
+            pieces = {1, x.shape[axis]} if x.shape[axis] else {1}
+            for groups in pieces:
+                tf32_split(x.detach(), order, axis, groups)
+
+
 def run_batch_transform() -> None:
     images = torch.randint(0, 256, (3, 3, 11, 9), dtype=torch.uint8, device="cuda")
     windows = torch.tensor([[0, 0, 0], [4, 1, 1], [2, 2, 0]], dtype=torch.int32, device="cuda")
@@ -128,9 +139,10 @@ def main() -> None:
     if "--few" in sys.argv[1:]:
         del SHAPES[2:], DTYPES[2:]
     start = time.perf_counter()
-    # The convolutions, which take longest, last: what is cut off has run the others.
-    others = (run_lrn, run_pool, run_parts, run_space_to_depth, run_batch_transform, run_solver_updates)
-    for run in (*others, run_conv):
+    # What has not run under a sanitizer on a GPU yet comes first, the convolutions, which take longest, last: what is
+    # cut off has run the others.
+    new = (run_parts, run_space_to_depth, run_tf32_split, run_lrn)
+    for run in (*new, run_pool, run_batch_transform, run_solver_updates, run_conv):
         run()
         torch.cuda.synchronize()
         print(f"{run.__name__} done after {time.perf_counter() - start:.0f} s", flush=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -163,7 +164,8 @@ def test_gpu_script_goes_on_after_a_failure_and_tells(gpu_machine: Path) -> None
     done = run_copy(gpu_machine)
     assert done.returncode == 1
     assert "bench_conv: FAILED with status 3" in done.stdout
-    for name in ("build", "tests", "memcheck", "racecheck", "bench_lrn", "bench_train", "precision_curves", "report"):
+    tests, benches = ("errors", "tests", "memcheck", "racecheck"), ("bench_train", "tune", "bench_lrn")
+    for name in ("build", *tests, *benches, "precision_curves", "report"):
         assert f"=== {name}: done" in done.stdout, done.stdout
     assert (gpu_machine / "out" / "results.tar.gz").exists()
     assert "something failed" in (gpu_machine / "out" / "log.txt").read_text()
@@ -211,3 +213,17 @@ def test_gpu_script_names_missing_packages(gpu_machine: Path, monkeypatch: pytes
     done = run_copy(gpu_machine)
     assert done.returncode == 2
     assert "fetch wheels with 'make wheels WHEEL_NAMES=\"lmdb h5py\"' first" in done.stdout
+
+
+def test_sanitizers_run_every_operator_with_a_cuda_kernel() -> None:
+    """Each has a function of its name, or of its family's, in tests/run_cuda_operators.py."""
+    text = (ROOT / "tests" / "run_cuda_operators.py").read_text()
+    defined = {
+        name
+        for source in (ROOT / "csrc").rglob("*.cu")
+        for name in re.findall(r'm\.impl\("(\w+?)(?:_kernel)?"', source.read_text())
+    }
+    assert len(defined) > 10
+    for name in defined:
+        forward = re.sub(r"_(backward|(input|weight)_grad)$", "", name).removesuffix("_")
+        assert f"{forward}(" in text or forward == "solver_update", f"{name} is not run"
