@@ -36,7 +36,8 @@ class Nms(Layer):
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if len(bottom) != 4 or bottom[1] < self.parts:
             self.fail(
-                f"bottom has shape {bottom}; expected (N, C, H, W) with at least num_parts, {self.parts}, channels"
+                f"bottom has shape {bottom}; expected (N, C, H, W) with at least num_parts, {self.parts}, channels "
+                "(where the fork reads past the end); for one map write nms_param { num_parts: 1 }"
             )
         return [(bottom[0], self.parts, self.most + 1, 3)]
 

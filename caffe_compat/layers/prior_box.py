@@ -11,6 +11,19 @@ from caffe_compat.layers.shared.prior_boxes import PriorBoxLayer, Size
 SAME_RATIO = 1e-6
 
 
+# FaceBoxes' least sizes -> how many pixels apart its centres are, which fill the cell.
+DENSE_STEPS = {32: 8, 64: 16}
+
+
+def _dense(size: int) -> list[Size]:
+    """Where FaceBoxes' centres of boxes of ``size`` lie, right and down of the cell's, row by row."""
+    step = DENSE_STEPS.get(size)
+    if step is None:
+        return [(0.0, 0.0)]
+    places = [float(place) for place in range(-16, 16, step)] if size == 32 else [-16.0, 0.0]
+    return [(x, y) for y in places for x in places]
+
+
 @register("PriorBox")
 class PriorBox(PriorBoxLayer):
     """For each ``min_size``: a square of it; one of sqrt(min_size max_size), where ``max_size`` is given; then, for
@@ -18,6 +31,9 @@ class PriorBox(PriorBoxLayer):
     that is r times as high as wide.
 
     SSD cuts ``min_size`` and ``max_size`` to whole pixels, and so does this layer.
+
+    ``dense_faces: true`` (a field of ours, as nothing in FaceBoxes' files tells): FaceBoxes' layer.  Squares of
+    ``min_size`` are one pixel smaller; there are 16 of 32 pixels, 8 pixels apart, and 4 of 64, 16 apart.
     """
 
     def box_sizes(self) -> list[Size]:
@@ -32,11 +48,35 @@ class PriorBox(PriorBoxLayer):
         ratios = self._ratios()
         sizes: list[Size] = []
         for i, small in enumerate(map(int, least)):
-            sizes.append((small, small))
+            if param.dense_faces:
+                sizes.extend([(small - 1, small - 1)] * len(_dense(small)))
+            else:
+                sizes.append((small, small))
             if most:
                 sizes.append((math.sqrt(small * int(most[i])),) * 2)
             sizes.extend((small * math.sqrt(ratio), small / math.sqrt(ratio)) for ratio in ratios)
+        if param.dense_faces:
+            self._check_dense(len(sizes), len(least), len(ratios), bool(most))
         return sizes
+
+    def box_shifts(self) -> list[Size]:
+        param = self.param.prior_box_param
+        if not param.dense_faces:
+            return super().box_shifts()
+        others = len(self._ratios()) + bool(param.max_size)
+        shifts: list[Size] = []
+        for small in map(int, param.min_size):
+            shifts += [*_dense(small), *[(0.0, 0.0)] * others]
+        return shifts
+
+    def _check_dense(self, boxes: int, least: int, ratios: int, most: bool) -> None:
+        """FaceBoxes makes room for 21 boxes where there are three sizes, else for one of each size and ratio."""
+        room = (21 if least == 3 else (1 + ratios) * least) + most * least
+        if boxes != room:
+            self.fail(
+                f"prior_box_param with dense_faces has {boxes} boxes in a cell where FaceBoxes has room for {room}; "
+                "expected min_size 32, 64 and a third, without aspect_ratio, or neither 32 nor 64"
+            )
 
     def _ratios(self) -> list[float]:
         """The ratios other than 1, each once."""
@@ -60,7 +100,7 @@ class PriorBox(PriorBoxLayer):
             f"flip: {dice.switch()} clip: {dice.switch()} {dice.pick('', 'step: 8', 'step_h: 4 step_w: 6')}",
             dice.pick("", "variance: 0.2", "variance: 0.1 variance: 0.1 variance: 0.2 variance: 0.2"),
             dice.pick("", "img_size: 40", "img_h: 40 img_w: 60"),
-            dice.pick("", "additional_y_offset: true"),
+            dice.pick("", "additional_y_offset: true", "denser_prior_boxes: true"),
         ]
         return Example(
             f"prior_box_param {{ {' '.join(fields)} }}", [dice.normal(*dice.image()), dice.normal(1, 3, 32, 48)]

@@ -99,6 +99,7 @@ class Proposal(Layer):
             else:
                 most = graph.sizes([min(rule.before, number * count(step.bottom_shapes[0], 2))])
             scores, order = graph.add_many("TopK", [scores, most], 2, axis=1)
+            large = graph.add("GatherElements", large, order, axis=1)
             boxes = graph.add("GatherND", boxes, graph.unsqueeze(order, [2]), batch_dims=1)
         # NonMaxSuppression knows no pixels, which belong to a box.
         pixels = graph.add("Add", boxes, graph.constant([0.0, 0.0, 1.0, 1.0]))
@@ -107,6 +108,8 @@ class Proposal(Layer):
             size = graph.size_at(scores, 1)
             places = graph.add("Sub", graph.to_float(graph.size(size)), onnx_boxes.numbers(graph, size))
             order_of, above = graph.add("Expand", places, graph.add("Shape", scores)), 0.0
+            # Those of no place above 0 are left out.
+            order_of = graph.add("Mul", order_of, large) if rule.drop_small else order_of
         alone = graph.unsqueeze(order_of, [1])
         kept = onnx_boxes.suppress(graph, pixels, alone, rule.threshold, least=above, most=rule.after)
         image = graph.to_float(graph.add("Gather", kept, graph.sizes([0]), axis=1))

@@ -45,6 +45,32 @@ def test_each_min_size_has_its_own_max_size() -> None:
     np.testing.assert_allclose(sides, [(10, 10), (20, 20), (20, 5), (20, 20), (30, 30), (40, 10)], rtol=1e-6)
 
 
+def test_textboxes_plus_plus_has_each_box_again_on_the_cells_lower_edge() -> None:
+    fields = "min_size: 8 max_size: 18 aspect_ratio: 2 step: 16 offset: 0.25"
+    plain, _ = boxes_and_variances(fields)
+    boxes, _ = boxes_and_variances(f"{fields} denser_prior_boxes: true")
+    np.testing.assert_allclose(boxes[:, :, 0::2], plain, rtol=1e-6)
+    np.testing.assert_allclose(boxes[:, :, 1::2], plain + np.array([0, 12, 0, 12]), rtol=1e-6, atol=1e-5)
+
+
+def test_faceboxes_has_more_boxes_of_its_least_sizes() -> None:
+    boxes, _ = boxes_and_variances("min_size: 32 min_size: 64 min_size: 128 step: 32 dense_faces: true")
+    expected = []
+    for y, x in ((y, x) for y in (16, 48) for x in (16, 48, 80)):
+        centers = [(32, x + j * 8, y + i * 8) for i in range(-2, 2) for j in range(-2, 2)]
+        centers += [(64, x + j * 16, y + i * 16) for i in (-1, 0) for j in (-1, 0)]
+        for size, a, b in [*centers, (128, x, y)]:
+            half = (size - 1) / 2
+            expected.append((a - half, b - half, a + half, b + half))
+    np.testing.assert_allclose(boxes.reshape(-1, 4), expected, rtol=1e-6, atol=1e-5)
+
+
+def test_faceboxes_other_boxes() -> None:
+    boxes, _ = boxes_and_variances("min_size: 10 max_size: 40 aspect_ratio: 4 flip: false dense_faces: true")
+    sides = boxes[0, 0, :, 2:] - boxes[0, 0, :, :2]
+    np.testing.assert_allclose(sides, [(9, 9), (20, 20), (20, 5)], rtol=1e-6)
+
+
 @pytest.mark.parametrize("fields", ["", "step: 16 offset: 0.25"])
 def test_each_box_again_half_a_cell_lower(fields: str) -> None:
     plain, _ = boxes_and_variances(f"min_size: 8 max_size: 18 aspect_ratio: 2 flip: false {fields}")
@@ -100,6 +126,8 @@ def test_a_top_is_nobody_elses() -> None:
         ("min_size: 5 step: 4 step_h: 4", "has step and also step_h or step_w; remove one of them"),
         ("min_size: 5 img_h: 4", "img_size is .* as height and width; expected numbers above 0"),
         ("min_size: 5 width: 4", "width: PriorBox here does not read it"),
+        ("min_size: 5 additional_y_offset: true denser_prior_boxes: true", "of TextBoxes, and denser_prior_boxes"),
+        ("min_size: 32 min_size: 5 dense_faces: true", "has 17 boxes in a cell where FaceBoxes has room for 2"),
     ],
 )
 def test_refusals(fields: str, message: str) -> None:

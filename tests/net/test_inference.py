@@ -14,6 +14,7 @@ from caffe_compat.net.inference import MOST_PROGRAMS
 from caffe_compat.net.inference_program import has_kernels
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import parse_net
+from caffe_compat.random import set_seed
 from tests.net.test_chains import GOLDEN_NETS, golden_net
 
 TOLERANCE = 1e-5  # of the largest value, in float32
@@ -275,6 +276,71 @@ def test_every_layer_type_runs() -> None:
                 torch.testing.assert_close(
                     found[top], value, rtol=1e-4, atol=1e-4, equal_nan=True, msg=f"{name} {number}"
                 )
+
+
+def pool(fields: str) -> str:
+    return conv("c", "x") + relu("c") + layer("p", "Pooling", "c", f"pooling_param {{ kernel_size: 3 {fields} }}")
+
+
+#: fields that forks added to Caffe's own layers, between layers that are folded
+FORK_FIELDS = {
+    "rounds down": pool("stride: 2 pool: MAX ceil_mode: false") + conv("d", "p"),
+    "rounds up": pool("stride: 2 pool: AVE ceil_mode: true"),
+    "a border of its own for each side": pool("stride: 2 pool: MAX pad_t: 1 pad_b: 0 pad_l: 2 pad_r: 1"),
+    "averages with such borders": pool("stride: 2 pool: AVE pad_t: 0 pad_b: 2 pad_l: 1 pad_r: 0 ceil_mode: false"),
+    "learned scale and bias in BatchNorm": conv("c", "x")
+    + layer("n", "BatchNorm", "c", "batch_norm_param { scale_bias: true }", top="c")
+    + relu("c"),
+    "its fillers": layer(
+        "n",
+        "BatchNorm",
+        "x",
+        "batch_norm_param { scale_bias: true scale_filler { value: 2 } bias_filler { value: 3 } }",
+    )
+    + conv("c", "n"),
+    "dropout scaled in TEST": conv("c", "x")
+    + layer("d", "Dropout", "c", "dropout_param { scale_train: false dropout_ratio: 0.25 }", top="c")
+    + relu("c")
+    + fc("f", "c")
+    + layer("e", "Dropout", "f", "dropout_param { scale_train: false }", top="f"),
+    "dropout that drops in TEST": conv("c", "x")
+    + layer("d", "Dropout", "c", "dropout_param { sample_weights_test: true }", top="c")
+    + relu("c"),
+    "a weight made of unit vectors": conv("c", "x")
+    + fc("f", "c", "normalize: true")
+    + layer("s", "Scale", "f", "scale_param { bias_term: true }"),
+    "Normalize by Softmax's field": conv("c", "x")
+    + layer("s", "Normalize", "c", 'softmax_param { normalize_type: "L2" }'),
+    "a filler of Parameter": conv("c", "x") + 'layer { name: "w" type: "Parameter" top: "w" '
+    'parameter_param { shape { dim: 21 } filler { type: "gaussian" std: 1 } } }' + layer("s", "Scale", "c w"),
+    "the other name of that filler": conv("c", "x") + 'layer { name: "w" type: "Parameter" top: "w" '
+    "parameter_param { shape { dim: 21 } blob_filler { value: 2 } } }" + layer("s", "Bias", "c w"),
+}
+
+
+@pytest.mark.parametrize("case", FORK_FIELDS)
+def test_fields_of_forks(case: str) -> None:
+    net = make(INPUT + FORK_FIELDS[case])
+    blobs = random_inputs(net)
+    set_seed(7)
+    with torch.no_grad():
+        plain = net(blobs)
+    fast = net.for_inference()
+    for _ in range(2):
+        set_seed(7)
+        for name, value in fast(blobs).items():
+            assert float((value - plain[name]).abs().max() / plain[name].abs().max()) < TOLERANCE, name
+
+
+def test_every_field_of_a_fork_in_a_layer_of_caffes_is_tried() -> None:
+    fields = {
+        field.split(":")[0]
+        for cls in layer_types().values()
+        if cls.__module__.startswith("caffe_compat.") and not (cls.is_loss or cls.is_source)
+        for field in cls.fork_fields
+    }
+    tried = " ".join(FORK_FIELDS.values())
+    assert [field for field in sorted(fields) if f"{field.partition('.')[2]}" not in tried] == []
 
 
 SMALL = (

@@ -41,7 +41,8 @@ def test_every_enum_value_is_caffes() -> None:
 
 
 #: of forks whose caffe.proto is nowhere whole: ShuffleNet's README, OpenCV's reader, Mask R-CNN's layers, the first
-#: CRF-RNN's nets
+#: CRF-RNN's nets, Intel's model zoo, Caffe with CTC; and ours, for what a fork has in its code or in a file beside the
+#: net
 NOWHERE = {
     *(f"{kind}Parameter.pad_{side}" for kind in ("Convolution", "Pooling") for side in "lrtb"),
     *("LayerParameter.shuffle_channel_param", "ShuffleChannelParameter.group", "LayerParameter.roi_align_param"),
@@ -50,6 +51,9 @@ NOWHERE = {
     *(f"PriorBoxParameter.{name}" for name in ("offset_h", "offset_w", "additional_y_offset")),
     *("V1LayerParameter.multi_stage_meanfield_param", "InterpParameter.use_blob_size"),
     *(f"MultiStageMeanfieldParameter.{name}_filter_weight" for name in ("spatial", "bilateral")),
+    *(f"DetectionOutputParameter.{name}" for name in ("input_width", "input_height", "normalized")),
+    *("LayerParameter.ctc_decoder_param", "CTCDecoderParameter.blank_index", "CTCDecoderParameter.ctc_merge_repeated"),
+    *("ProposalParameter.anchors", "PriorBoxParameter.dense_faces"),
     *(f"MultiStageMeanfieldParameter.forced_{name}_filter_weight" for name in ("spatial", "bilateral")),
 }
 

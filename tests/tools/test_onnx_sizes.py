@@ -60,6 +60,14 @@ CONV = layer("Convolution", "convolution_param { num_output: 3 kernel_size: 3 st
         (CONV + layer("Accum", "accum_param { have_reference: true }", bottoms="y x", tops="z"), ALL),
         (layer("Permute", "permute_param { order: 0 order: 2 }"), ALL),
         (layer("Normalize", "norm_param { across_spatial: true }"), ALL),
+        (
+            layer(
+                "PriorBox",
+                "prior_box_param { min_size: 32 min_size: 64 min_size: 8 dense_faces: true }",
+                bottoms="x x",
+            ),
+            MAP,
+        ),
         (layer("SPP", "spp_param { pyramid_height: 3 pool: MAX }"), ALL),
         (layer("SPP", "spp_param { pyramid_height: 3 pool: AVE }"), ALL),
         (layer("SPP", "spp_param { pyramid_height: 3 pool: MAX }"), BATCH),

@@ -29,7 +29,8 @@ class PriorBoxLayer(Layer):
     edge; 0.1).  Cells are ``step_w`` and ``step_h`` pixels wide and high, by default the image's size over the map's;
     a box's centre is ``offset`` of a cell from the cell's start.  ``clip``: edges are moved into the image.
 
-    ``additional_y_offset`` (TextBoxes): behind each box comes the same box around the middle of the cell's lower edge.
+    ``additional_y_offset`` (TextBoxes): behind each box comes the same box half a cell lower.  ``denser_prior_boxes``
+    (TextBoxes++): behind each box comes the same box around the middle of the cell's lower edge.
 
     Numbers are rounded where SSD's prior_box_layer.cpp rounds: centres and sizes to float32, edges once at the end.
     A subclass gives the boxes' sizes.
@@ -49,11 +50,22 @@ class PriorBoxLayer(Layer):
         """Subclasses: the sizes of a cell's boxes, in their order."""
         raise TypeError(f"{type(self).__name__} lacks box_sizes")
 
+    def box_shifts(self) -> list[Size]:
+        """Subclasses: how many pixels to the right and down each box's centre lies from the cell's."""
+        return [(0.0, 0.0)] * len(self.sizes)
+
     def setup(self, feature_map: Shape, image: Shape) -> None:
         param = self.param.prior_box_param
         self.sizes = self.box_sizes()
+        self.shifts = self.box_shifts()
         self.clip, self.offset = bool(param.clip), float(param.offset)
-        self.y_offsets = [self.offset, self.offset + 0.5] if param.additional_y_offset else [self.offset]
+        if param.additional_y_offset and param.denser_prior_boxes:
+            self.fail("prior_box_param has additional_y_offset, of TextBoxes, and denser_prior_boxes, of TextBoxes++")
+        self.y_offsets = [self.offset]
+        if param.additional_y_offset:
+            self.y_offsets.append(self.offset + 0.5)
+        if param.denser_prior_boxes:
+            self.y_offsets.append(1.0)
         self.variance = [float(value) for value in param.variance] or [0.1]
         if len(self.variance) not in (1, 4) or min(self.variance) <= 0:
             self.fail(f"prior_box_param.variance is {self.variance}; expected 1 or 4 numbers above 0")
@@ -106,7 +118,9 @@ class PriorBoxLayer(Layer):
             number = graph.to_float(graph.size(cells[i]))
             width = graph.constant([self.step[i]]) if self.step else graph.add("Div", limits[i], number)
             offsets = np.tile(self.y_offsets if i == 0 else across, len(self.sizes))[None, None, :, None]
-            centers.append(graph.add("Mul", graph.add("Add", place, graph.constant(offsets)), width))
+            center = graph.add("Mul", graph.add("Add", place, graph.constant(offsets)), width)
+            moves = np.repeat([shift[1 - i] for shift in self.shifts], len(self.y_offsets))[None, None, :, None]
+            centers.append(graph.add("Add", center, graph.constant(moves)) if moves.any() else center)
         # (H, W, P K, 1): centres and edges
         halves = [
             graph.constant(np.repeat(sides, len(self.y_offsets))[None, None, :, None] / 2)
@@ -135,6 +149,7 @@ class PriorBoxLayer(Layer):
         y, x = torch.broadcast_tensors(centers[0][:, None], centers[1][None])
         # (H, W, 1, K, 2) and (P, 1, 2): x, y
         center = torch.stack((x, y), -1).double().unsqueeze(2)
+        center = center + torch.tensor(self.shifts, dtype=torch.float64, device=device).unsqueeze(1)
         half = torch.tensor(self.sizes, dtype=torch.float32, device=device).double().unsqueeze(1) / 2
         image = torch.tensor([pixels[1], pixels[0]], dtype=torch.float64, device=device)
         boxes = torch.cat(((center - half) / image, (center + half) / image), -1)
