@@ -16,6 +16,7 @@ import numpy as np
 
 from caffe_compat.atomic_file import write_text
 from reproduce.results import Result, of_kind
+from reproduce.splits import PAIR_SPLIT
 from reproduce.treatments import (
     BASE,
     CROSS,
@@ -59,7 +60,7 @@ class Difference:
 class Line:
     """One treatment at one depth."""
 
-    halves: str  # random or natural
+    halves: str  # random, natural or pair
     treatment: str
     n: int
     networks: int
@@ -114,6 +115,8 @@ def lines(results: Sequence[Result]) -> list[Line]:
     found = []
     for halves, natural in (("random", False), ("natural", True)):
         rows = [row for row in of_kind(results, natural) if row.split or not natural]
+        if any(row.split == PAIR_SPLIT for row in rows):
+            halves = PAIR_SPLIT
         for treatment in TREATMENTS.values():
             mine = treatment.of(rows)
             for n in sorted({row.n for row in mine}):

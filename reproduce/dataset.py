@@ -10,9 +10,14 @@ from pkgutil import iter_modules
 
 from caffe_compat.errors import DataError
 from reproduce.databases import count_records, stored_bytes, write_databases
-from reproduce.images import Images
+from reproduce.images import Images, at_size, shape_of
 from reproduce.network import Network
 from reproduce.splits import half_classes
+
+#: side of the images in pixels -> the folder below prototxt/ whose networks take them
+PROTOTXT_OF_SIZE = {28: "miniature/fashion-mnist", 32: "miniature/photos"}
+#: at least as large as the crop of the paper's networks
+PAPER_LEAST_PX = 227
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,7 @@ class Prepared:
     test_images: dict[str, int] = field(default_factory=dict)  # {half0A: 1550, ...}; empty: tests as in the prototxt
     same_numbers: bool = False  # a test is shortened to one pass over them only where its numbers stay the same
     checks: dict[str, str] = field(default_factory=dict)  # {what: how it compares with the authors'}
+    channels: int = 0  # of the images; 0: what the data set says
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Storage:
 
     encode_type: str = ""  # as files of this type (jpg); "": raw pixels
     separate: bool = False  # a database for each half and reduced set, in place of one and index files
+    resize_px: int = 0  # images are brought to this size; 0: as they are
 
 
 class DataSet(ABC):
@@ -45,7 +52,8 @@ class DataSet(ABC):
     size_px: int  # height and width of the images, as far as one can know without reading them
     channels: int = 3
     needs_path: bool = False
-    has_storage: bool = False  # whether it has a choice of Storage
+    has_storage: bool = False  # whether it has a choice of Storage's encode_type and separate
+    resizes: bool = False  # whether it takes Storage's resize_px
     of_the_paper: bool = False  # whether it is the authors', so that accuracies can be laid over theirs
 
     def prototxt_folder(self, size_px: int) -> str:
@@ -54,6 +62,10 @@ class DataSet(ABC):
 
     def check(self, path: str) -> None:  # noqa: B027  (most have nothing to look for)
         """DataError when nothing lies at ``path``: a quick look, before anything is written."""
+
+    def shape(self, path: str) -> tuple[int, int]:
+        """(channels, height or width in pixels) of the images at ``path``, by a quick look; DataError for none."""
+        return self.channels, self.size_px
 
     @abstractmethod
     def prepare(
@@ -81,6 +93,8 @@ class DataSet(ABC):
 class LoadedDataSet(DataSet):
     """A data set that can hand out its images one by one; its databases are written from them."""
 
+    resizes = True
+
     @abstractmethod
     def load(self, path: str, download: bool) -> Images:
         """The images; DataError when they are not there or damaged."""
@@ -97,17 +111,29 @@ class LoadedDataSet(DataSet):
     ) -> Prepared:
         """See DataSet."""
         networks = list(networks)
-        images = self.load(path, download)
+        images = at_size(self.load(path, download), storage.resize_px)
         for split in {network.split for network in networks if network.split}:
             half_classes(split, len(images.classes), images.natural)
         tests = write_databases(images, networks, folder, tell)
-        return Prepared(len(images.classes), images.size, tests)
+        return Prepared(len(images.classes), images.size, tests, channels=shape_of(images)[0])
 
     def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
         """See DataSet."""
-        images = self.load(path, download=False)
+        images = at_size(self.load(path, download=False), storage.resize_px)
         count = count_records(images, networks)
         return float(count * stored_bytes(len(images.record("train", 0, 0))))
+
+
+def prototxt_of_size(name: str, size_px: int) -> str:
+    """The folder below prototxt/ with networks for images of one's own; DataError where there is none."""
+    if size_px >= PAPER_LEAST_PX:
+        return "paper"
+    if size_px not in PROTOTXT_OF_SIZE:
+        raise DataError(
+            f"--data {name}: images of {size_px} pixels; our networks take 28, 32, or {PAPER_LEAST_PX} and more: give "
+            "--resize 32, or networks of your own with --prototxt, or --model resnet18"
+        )
+    return PROTOTXT_OF_SIZE[size_px]
 
 
 @cache

@@ -8,11 +8,11 @@ from typing import Any
 from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, DataError
-from reproduce.dataset import Storage, find_data_set
 from reproduce.experiment import check_devices, chosen_networks, cores, jobs_of, run_settings
 from reproduce.mode import Mode
 from reproduce.network import Network
 from reproduce.options import Options
+from reproduce.pair import chosen_data, storage_of
 from reproduce.run_folder import RunSettings, write_run_folder
 
 _PLAIN: Any = {"highlight": False, "markup": False}
@@ -23,12 +23,11 @@ def show_plan(options: Options, console: Console) -> None:
     from reproduce.cost import cost_of  # loads torch, which --help does without
 
     networks = chosen_networks(options)
-    data_set, _ = find_data_set(options.data)
     settings = run_settings(options, None)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         costs = [
-            cost_of(write_run_folder(network, settings, out), data_set.channels, data_set.size_px)
+            cost_of(write_run_folder(network, settings, out), settings.channels, settings.size_px)
             for network in networks
         ]
         console.print(f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}", **_PLAIN)
@@ -77,9 +76,9 @@ def _hours(
 
 def _disk(options: Options, networks: Sequence[Network], costs: Sequence[Any]) -> str:
     """How much the databases and the snapshots take."""
-    data_set, path = find_data_set(options.data)
+    data_set, path = chosen_data(options)
     try:
-        data_bytes = data_set.database_bytes(path, networks, Storage(options.encode_type or "", options.separate))
+        data_bytes = data_set.database_bytes(path, networks, storage_of(options))
         data = f"{data_bytes / 1e9:.3g} GB of databases"
     except CaffeCompatError as error:
         data = f"databases not known ({error})"

@@ -15,7 +15,7 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.comparisons import verdicts
-from reproduce.dataset import Prepared, Storage, find_data_set
+from reproduce.dataset import DataSet, Prepared, find_data_set
 from reproduce.diagnostics import TABLE as DIAGNOSTICS
 from reproduce.every_test import TESTS
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
@@ -25,6 +25,7 @@ from reproduce.mode import Mode
 from reproduce.model_nets import model_prototxts
 from reproduce.network import DEPTHS, Network
 from reproduce.options import DIAGNOSE, PREPARE, REPORT, STATUS, TRAIN, WHOLE_JOB, Options
+from reproduce.pair import chosen_data, storage_of
 from reproduce.plan import planned_networks, splits_of
 from reproduce.progress import Progress
 from reproduce.provenance import CALLS, note_call
@@ -42,12 +43,15 @@ from reproduce.settings import (
     noted_mode,
     read_noted,
 )
+from reproduce.splits import PAIR_SPLIT
 from reproduce.stop_signals import StopSignals
 from reproduce.treatments import TREATMENTS
 
 #: of the folder of a run: one process at a time writes databases and networks' folders
 PREPARE_LEASE = ".prepare"
 _INT_MAX = 2**31 - 1
+#: of the eighths of an image's side that a crop takes, where a data set has no nets of its own: 28 of 32 pixels
+CROP_OF_EIGHT = 7
 _PLAIN: Any = {"highlight": False, "markup": False}
 
 
@@ -61,13 +65,14 @@ def chosen_networks(options: Options) -> list[Network]:
     for n in options.layers or ():
         if n not in depths:
             raise DataError(f"--layers {n}: expected numbers from {depths[0]} to {depths[-1]}")
-    data_set, _ = find_data_set(options.data)
+    data_set, _ = chosen_data(options)
     if (options.encode_type or options.separate) and not data_set.has_storage:
         raise DataError(
             f"--data {options.data}: has no choice of storage; --encode-type and --separate are for imagenet"
         )
     more_seeds = range(options.seed + 1, options.seed + options.seeds)
-    networks = planned_networks(options.split, options.treatments, options.layers or depths, more_seeds)
+    split = options.split if options.data_a is None else PAIR_SPLIT
+    networks = planned_networks(split, options.treatments, options.layers or depths, more_seeds)
     return _that_fit(networks, options.treatments or (), depths[-1])
 
 
@@ -194,11 +199,12 @@ def _check_before_anything_is_written(options: Options, networks: Sequence[Netwo
     """DataError or ProtoError for devices, images or prototxts that are not there."""
     if options.step != PREPARE:  # the machine that prepares need not be the one that trains
         check_devices(options)
-    data_set, path = find_data_set(options.data)
+    data_set, path = chosen_data(options)
     data_set.check(path)
+    settings = run_settings(options, None)
     with tempfile.TemporaryDirectory() as folder:
         for network in {network.family: network for network in networks}.values():
-            write_run_folder(network, run_settings(options, None), Path(folder))
+            write_run_folder(network, settings, Path(folder))
 
 
 def check_devices(options: Options) -> None:
@@ -244,6 +250,7 @@ def _tells_of_images(noted: dict[str, Any]) -> bool:
         and all(type(number) is int and 0 < number < _INT_MAX for number in numbers)
         and type(noted.get("same_numbers")) is bool
         and is_text(noted.get("checks"))
+        and noted.get("channels") in (0, 1, 3)
     )
 
 
@@ -269,37 +276,48 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
         "test_images": {},
         "same_numbers": False,
         "checks": {},
+        "channels": 0,
     }
     if file.exists():
         known |= read_noted(file)
         if not _tells_of_images(known):
             raise DataError(f"{file}: is not what was noted of the images; remove {folder}, or choose another --out")
     if not needed <= set(known["made"]):
-        console.print(f"images: {options.data}", highlight=False, markup=False)
-        data_set, path = find_data_set(options.data)
+        said = options.data if options.data_a is None else f"A {options.data_a}, B {options.data_b}"
+        console.print(f"images: {said}", highlight=False, markup=False)
+        data_set, path = chosen_data(options)
         made = data_set.prepare(
             path,
             networks,
             folder,
             download=options.download,
             tell=lambda text: console.print(text, **_PLAIN),
-            storage=Storage(options.encode_type or "", options.separate),
+            storage=storage_of(options),
         )
         known["classes"], known["size"], known["same_numbers"] = made.classes, made.size_px, made.same_numbers
         known["checks"] |= made.checks
+        known["channels"] = made.channels or data_set.channels
         known["test_images"] |= made.test_images
         known["made"] = sorted({*known["made"], *needed})
         write_text(file, json.dumps(known, indent=1) + "\n")
-    return Prepared(known["classes"], known["size"], known["test_images"], known["same_numbers"], known["checks"])
+    numbers = known["classes"], known["size"], known["test_images"], known["same_numbers"]
+    return Prepared(*numbers, known["checks"], known["channels"])
 
 
 def run_settings(options: Options, data: Prepared | None) -> RunSettings:
     """``data`` None: before the images have been looked at, for the plan only."""
-    data_set, _ = find_data_set(options.data)
-    size_px = data.size_px if data else data_set.size_px
-    prototxt = options.prototxt or PROTOTXT / data_set.prototxt_folder(size_px)
-    if options.model is not None:
-        prototxt = model_prototxts(options.model, prototxt, data_set.channels)
+    data_set, path = chosen_data(options)
+    channels, size_px = data_set.channels, data_set.size_px
+    if data:
+        channels, size_px = data.channels or channels, data.size_px
+    else:
+        try:
+            channels, size_px = data_set.shape(path)
+        except DataError:  # a plan does without images; a run is told of it later
+            if options.data_a is not None:
+                raise
+        size_px = options.resize or size_px
+    prototxt = options.prototxt or _own_prototxts(options, data_set, channels, size_px)
     scale = options.scale
     if options.iters is not None:
         file = prototxt / "base" / "solver.prototxt"
@@ -312,9 +330,20 @@ def run_settings(options: Options, data: Prepared | None) -> RunSettings:
         test_images=tuple(data.test_images.items()) if data else (),
         same_numbers=bool(data and data.same_numbers),
         solver_mode="CPU" if options.devices[0] == "cpu" else "GPU",
-        channels=data_set.channels,
+        channels=channels,
         size_px=size_px,
     )
+
+
+def _own_prototxts(options: Options, data_set: DataSet, channels: int, size_px: int) -> Path:
+    """The folder with base/ that suits a data set, or that of --model, which takes images of any size."""
+    try:
+        own, crop_px = PROTOTXT / data_set.prototxt_folder(size_px), 0
+    except DataError:
+        if options.model is None:
+            raise
+        own, crop_px = PROTOTXT / "miniature" / "photos", size_px * CROP_OF_EIGHT // 8
+    return own if options.model is None else model_prototxts(options.model, own, channels, crop_px)
 
 
 def _train(options: Options, networks: Sequence[Network], console: Console) -> NetworksFailed | None:
@@ -333,8 +362,7 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
     elif options.slurm is not None:
         where = "as jobs of Slurm"
     console.print(f"{len(networks)} networks, {done} of them done; {where}", **_PLAIN)
-    data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))
-    costs = {n.name: cost_of(out / n.name, data_set.channels, data_set.size_px).all for n in left}
+    costs = {n.name: cost_of(out / n.name, *_noted_shape(out)).all for n in left}
     with Progress(costs, done, out, console) as progress:
 
         def finish(network: Network) -> None:
@@ -358,6 +386,15 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
             )
     waiting = sum(not is_done(network, out) for network in networks) - len(failures)
     return NetworksFailed(failures, waiting, out) if failures else None
+
+
+def _noted_shape(out: Path) -> tuple[int, int]:
+    """(channels, size in pixels) of a run's images."""
+    noted = read_noted(out / IMAGES) if (out / IMAGES).exists() else {}
+    if noted.get("channels") and _tells_of_images(noted):
+        return noted["channels"], noted["size"]
+    data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))  # of before they were noted
+    return data_set.channels, data_set.size_px
 
 
 def make_runner(options: Options, mode: Mode) -> Runner:

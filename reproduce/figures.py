@@ -18,7 +18,7 @@ from caffe_compat.atomic_file import atomic_path
 from reproduce.comparisons import Difference, lines
 from reproduce.network import DEPTHS
 from reproduce.results import Result, comparable
-from reproduce.splits import NATURAL_SPLIT, RANDOM_SPLITS
+from reproduce.splits import NATURAL_SPLIT, PAIR_SPLIT, RANDOM_SPLITS
 from reproduce.treatments import (
     BASE,
     CROSS,
@@ -320,13 +320,14 @@ def _random(axis: Axes, results: Sequence[Result]) -> None:
 
 def _minus_base(axis: Axes, results: Sequence[Result]) -> None:
     """Cross transfer of random and natural halves, and random features, each minus its own base's mean."""
-    halves = [r for r in results if r.split in RANDOM_SPLITS]
+    halves = [r for r in results if r.split in (*RANDOM_SPLITS, PAIR_SPLIT)]
+    kind = "two data sets" if any(r.split == PAIR_SPLIT for r in halves) else "random halves"
     natural = [r for r in results if r.split == NATURAL_SPLIT]
     # Random features are trained on all classes; where no network of all classes is at hand, the halves' stand in.
     stand_in = BASE.of(halves) or BASE.of(natural)
     whole, label = (NETBASE.of(results), "") if NETBASE.of(results) else (stand_in, " (minus the halves' base)")
     groups = (
-        ("random halves", CROSS.of(halves), BASE.of(halves), "#8c1f1f", "D"),
+        (kind, CROSS.of(halves), BASE.of(halves), "#8c1f1f", "D"),
         ("natural / man-made", CROSS.of(natural), BASE.of(natural), "#0072b2", "o"),
         (f"{RANDOM.label}{label}", RANDOM.of(results), whole, GRAY, "s"),
     )

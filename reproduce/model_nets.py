@@ -20,14 +20,15 @@ COLOURS = 3
 _MOST_PX = 4096
 
 
-def model_prototxts(model: str, prototxt: Path, channels: int) -> Path:
+def model_prototxts(model: str, prototxt: Path, channels: int, crop_px: int = 0) -> Path:
     """A folder with ``base/{train,val,solver}.prototxt`` of ``--model``, for images of so many channels.
 
     ``model``: torchvision's name, or with a size behind (``vgg11:64``) to which images are brought in the net.
-    ``prototxt``: the folder of the data set's own networks.  The folder goes when this process ends.
+    ``prototxt``: the folder of the data set's own networks, whose crops are ``crop_px`` (0: as they are).  The folder
+    goes when this process ends.
     Raises CaffeCompatError for a model that there is not, or that is no chain of blocks.
     """
-    return Path(_written(*split_model(model), prototxt, channels).name)
+    return Path(_written(*split_model(model), prototxt, channels, crop_px).name)
 
 
 def split_model(model: str) -> tuple[str, int]:
@@ -41,7 +42,9 @@ def split_model(model: str) -> tuple[str, int]:
 
 
 @cache  # which keeps the folder
-def _written(name: str, size_px: int, prototxt: Path, channels: int) -> "tempfile.TemporaryDirectory[str]":
+def _written(
+    name: str, size_px: int, prototxt: Path, channels: int, crop_px: int
+) -> "tempfile.TemporaryDirectory[str]":
     from reproduce.learned_layers import net_of_phase  # here: it brings PyTorch
 
     folder: tempfile.TemporaryDirectory[str] = tempfile.TemporaryDirectory(prefix="caffe_compat_model_")
@@ -49,6 +52,7 @@ def _written(name: str, size_px: int, prototxt: Path, channels: int) -> "tempfil
     base.mkdir()
     for part, phase in (("train", "TRAIN"), ("val", "TEST")):
         data = net_of_phase(prototxt / "base" / f"{part}.prototxt", phase).layer[0]
+        data.transform_param.crop_size = crop_px or data.transform_param.crop_size
         net = model_net(name, size_px, data, channels, test=phase == "TEST")
         write_text(base / f"{part}.prototxt", text_format.MessageToString(net))
     write_text(base / "solver.prototxt", (prototxt / "base" / "solver.prototxt").read_text())

@@ -140,6 +140,19 @@ class Options:
 
     split: str = field(default="0", metadata=_read(str, _split_help))
     data: str = field(default="glyphs", metadata=_read(str, choices, same=True))
+    data_a: str | None = field(
+        default=None,
+        metadata=_read(
+            str, "a data set of its own as half A: a folder with one folder for each class, or as --data", same=True
+        ),
+    )
+    data_b: str | None = field(default=None, metadata=_read(str, "the same for half B; not with --split", same=True))
+    resize: int | None = field(
+        default=None,
+        metadata=_read(
+            _positive, "bring images to that many pixels a side (default: as they are, of one size)", same=True
+        ),
+    )
     out: Path = field(default=Path("paper_run"), metadata=_read(Path, "folder for everything", steps=EVERY_STEP))
     treatments: tuple[str, ...] | None = field(default=None, metadata=_read(_names, _treatments_help))
     layers: tuple[int, ...] | None = field(

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from caffe_compat.errors import DataError
 from reproduce.network import DEPTHS, Network
-from reproduce.splits import NATURAL_SPLIT, RANDOM_SPLITS, SPLITS
+from reproduce.splits import NATURAL_SPLIT, PAIR_SPLIT, RANDOM_SPLITS, SPLITS
 from reproduce.treatments import (
     BASE,
     NETBASE,
@@ -38,7 +38,8 @@ def planned_networks(
     depths: Sequence[int] = DEPTHS,
     more_seeds: Sequence[int] = (),
 ) -> list[Network]:
-    """The networks of ``--split``: one split, several with commas, ``all``, or ``paper``, the authors' own 170.
+    """The networks of ``--split``: one split, several with commas, ``all``, or ``paper``, the authors' own 170 (or
+    ``pair``, of --data-a and --data-b).
 
     ``treatments`` None: the default ones, for ``paper`` all.  Each network comes again with each of ``more_seeds``.
     Random features and the network on all classes, of which a seed makes one where it makes two of halves, come with as
@@ -48,7 +49,8 @@ def planned_networks(
     if split == PAPER:
         networks = _with_bases(_of_paper(treatments, depths), paper_networks())
     else:
-        networks = [n for name in splits_of(split) for n in split_networks(name, treatments, depths)]
+        names = (PAIR_SPLIT,) if split == PAIR_SPLIT else splits_of(split)
+        networks = [n for name in names for n in split_networks(name, treatments, depths)]
     once = list({network.name: network for network in networks}.values())
     last = max(more_seeds, default=0)
     further = range(last + 1, last + 2 + len(more_seeds)) if more_seeds else ()
@@ -88,7 +90,8 @@ def split_networks(
 
 def turn(network: Network) -> tuple[object, ...]:
     """Sorts networks into the order of their training, and of tables: by seed, split, depth and treatment."""
-    split = SPLITS.index(network.split) if network.split in SPLITS else len(SPLITS)
+    splits = (*SPLITS, PAIR_SPLIT)
+    split = splits.index(network.split) if network.split in splits else len(splits)
     starts = bool(network.base_network)
     kinds = [number for number, treatment in enumerate(TREATMENTS.values()) if treatment.of([network])]
     kind = kinds[0] if kinds else len(TREATMENTS)

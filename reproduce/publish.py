@@ -46,7 +46,7 @@ def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
     courses = [course_of(network, out) for network in networks if network.name in finished]
     bases = [network for network in BASE.of(networks) if network.name in finished]
     noted = read_noted(out / SETTINGS) if (out / SETTINGS).exists() else {}
-    data_set = data_sets().get(str(noted.get("data", "")).partition(":")[0])
+    data_set = None if is_of_a_pair(noted) else data_sets().get(str(noted.get("data", "")).partition(":")[0])
     report = Report(
         headline=headline(noted, results, len(networks)),
         results=results,
@@ -84,9 +84,14 @@ def write_all(report: "Report", out: Path, *, same_images: bool) -> None:
 def headline(noted: Mapping[str, object], results: Sequence[Result], networks: int) -> str:
     """What was run, and what it says of each claim, in one sentence."""
     choice = str(noted.get("data", ""))
+    pair = is_of_a_pair(noted)
     splits = sorted({result.split for result in results if result.split})
-    of = f" of split{'s' if len(splits) > 1 else ''} {', '.join(splits)}" if splits else ""
-    images = _images_in_words(choice, data_sets().get(choice.partition(":")[0]))
+    of = f" of split{'s' if len(splits) > 1 else ''} {', '.join(splits)}" if splits and not pair else ""
+    images = (
+        f"{noted['data_a']} as A and {noted['data_b']} as B, not on the paper's ImageNet"
+        if pair
+        else _images_in_words(choice, data_sets().get(choice.partition(":")[0]))
+    )
     return f"This run trained {len(results)} of {networks} networks{of} on {images}; {in_words(verdicts(results))}."
 
 
@@ -111,7 +116,14 @@ def in_words(found: Sequence[Verdict]) -> str:
 
 def settings_in_words(noted: Mapping[str, object]) -> dict[str, str]:
     """The options that decide the numbers; those that were left alone are left out."""
-    return {name.replace("_", "-"): str(value) for name, value in noted.items() if value not in (None, "None", "False")}
+    unused = ("data", "split") if is_of_a_pair(noted) else ()
+    said = {name: str(value) for name, value in noted.items() if name not in unused}
+    return {name.replace("_", "-"): value for name, value in said.items() if value not in ("None", "False")}
+
+
+def is_of_a_pair(noted: Mapping[str, object]) -> bool:
+    """Whether a run's halves are two data sets."""
+    return noted.get("data_a") not in (None, "None")
 
 
 def unfinished(networks: Sequence[Network], out: Path) -> list[tuple[str, str]]:

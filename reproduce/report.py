@@ -26,7 +26,7 @@ COLOUR = re.compile("#([0-9a-f]{6})")
 LOSS, ACCURACY = "#1f3b8c", "#d55e00"
 WIDTH, HEIGHT = 300, 100
 #: how the kinds of halves are called in titles
-HALVES = {"random": "random halves", "natural": "natural / man-made halves"}
+HALVES = {"random": "random halves", "natural": "natural / man-made halves", "pair": "two data sets"}
 
 
 @dataclass(frozen=True, kw_only=True)

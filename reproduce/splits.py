@@ -9,6 +9,10 @@ from caffe_compat.errors import DataError
 RANDOM_SPLITS = ("0", "1", "2", "3")
 NATURAL_SPLIT = "natman"
 SPLITS = (*RANDOM_SPLITS, NATURAL_SPLIT)
+#: of --data-a and --data-b: each half is a data set
+PAIR_SPLIT = "pair"
+#: whose names of networks say the split once: transfernatmanAB_1_3
+NAMED_SPLITS = (NATURAL_SPLIT, PAIR_SPLIT)
 IMAGENET_CLASSES = 1000
 #: the class indices of the paper's natural half (449 of ImageNet's 1000, in synset order)
 NATURAL_CLASSES = (*range(398), *range(936, 959), 970, *range(972, 999))
@@ -18,13 +22,15 @@ def half_classes(split: str, classes: int, natural: Sequence[int] = ()) -> dict[
     """``{"A": ..., "B": ...}``, sorted class indices (int64) of the two halves of ``range(classes)``.
 
     Splits 0 to 3 are drawn by the paper's rule.  ``natman`` has the natural classes in A and the
-    man-made ones in B: the paper's own for 1000 classes, else ``natural``.  Raises DataError for
-    another split, for fewer than 4 classes, and for natman without natural classes.
+    man-made ones in B: the paper's own for 1000 classes, else ``natural``.  ``pair`` has ``natural``, the classes of
+    the first data set, in A, too.  Raises DataError for another split, for fewer than 4 classes, and for natman without
+    natural classes.
     """
-    check_split(split)
+    if split != PAIR_SPLIT:
+        check_split(split)
     if classes < 4:
         raise DataError(f"the data have {classes} classes; expected at least 4, two for each half")
-    if split != NATURAL_SPLIT:
+    if split not in NAMED_SPLITS:
         half_a, half_b = random_half_classes(int(split), classes)
     elif natural:
         half_a = np.array(sorted(natural))

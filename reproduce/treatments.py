@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from reproduce.network import REDUCED_SIZES, WHOLE, Network
-from reproduce.splits import NATURAL_SPLIT
+from reproduce.splits import NAMED_SPLITS
 
 
 class Row(Protocol):
@@ -95,7 +95,7 @@ class Transfer(Treatment):
 
     def network(self, split: str, base: str, target: str, n: int) -> Network:
         """The network of one direction, cut at layer n."""
-        pair = f"{base}{target}" if split == NATURAL_SPLIT else f"{base}{split}{target}"
+        pair = f"{base}{target}" if split in NAMED_SPLITS else f"{base}{split}{target}"
         return Network(
             name=f"{self.family}{split}{pair}_1_{n}",
             treatment=self.in_table,
@@ -194,8 +194,8 @@ CROSS_TUNED = Transfer(
 RANDOM = Random(
     name="random", label="random features", family="nolearn", frozen=True, mark=Mark("s", "#b0b0b0", "#505050")
 )
-# The authors' control, which they mention and have not published: if neighbours that grew up together are needed, layers
-# kept above the cut, free to learn, mend what a frozen layer with new neighbours loses.
+# The authors' control, which they mention and have not published: if a frozen layer suffers from having new neighbours,
+# layers kept above the cut, free to learn, mend it.
 SELFFER_ONE = Transfer(
     name="BnB+1",
     label="selffer BnB, the next layer kept and trained on",

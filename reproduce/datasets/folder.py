@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from caffe_compat.errors import DataError, seen_from
-from reproduce.dataset import LoadedDataSet
-from reproduce.images import FileImages
+from reproduce.dataset import LoadedDataSet, prototxt_of_size
+from reproduce.images import FileImages, shape_of
 
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff"))
 SMALL_PX = 32
@@ -20,8 +20,8 @@ class Folder(LoadedDataSet):
     usage = "folder:PATH"
     about = "images of your own, one folder for each class"
     natural = "the classes that PATH/natural.txt names / the rest"
-    prototxt = "miniature/photos"
-    size_px = SMALL_PX
+    prototxt = "by the size of the images"
+    size_px = SMALL_PX  # of most; shape() looks
     needs_path = True
 
     def check(self, path: str) -> None:
@@ -32,11 +32,20 @@ class Folder(LoadedDataSet):
         """From the class folders below ``path``."""
         return load_folder(Path(path))
 
+    def shape(self, path: str) -> tuple[int, int]:
+        """See DataSet."""
+        channels, *sides = shape_of(load_folder(Path(path)))
+        return channels, min(sides)
+
+    def prototxt_folder(self, size_px: int) -> str:
+        """See DataSet."""
+        return prototxt_of_size(self.name, size_px)
+
 
 DATA_SET = Folder()
 
 
-def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:
+def load_folder(root: Path) -> FileImages:
     """``root/train/<class>/*`` and ``root/val/<class>/*``, or ``root/<class>/*`` with a fifth held out.
 
     Classes are numbered in the order of their names.  ``root/natural.txt`` may name the classes
@@ -62,7 +71,7 @@ def load_folder(root: Path, size: int = SMALL_PX) -> FileImages:
                 raise DataError(f"{root}: class {name} has no images for {part}; add some or remove its folder")
     labels = {part: np.repeat(np.arange(len(classes)), [len(g) for g in groups]) for part, groups in files.items()}
     names = {part: [name for group in groups for name in group] for part, groups in files.items()}
-    return FileImages(root, classes, names, labels, size, _natural(root / "natural.txt", classes), folders)
+    return FileImages(root, classes, names, labels, _natural(root / "natural.txt", classes), folders)
 
 
 def _check_folder(root: Path) -> None:

@@ -7,12 +7,8 @@ import numpy as np
 from caffe_compat.data.datum import decode_image, encode_datum, encode_image, parse_datum
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.errors import DataError, seen_from
-from reproduce.dataset import LoadedDataSet
-
-#: side of the images in pixels -> the folder below prototxt/ whose networks take them
-PROTOTXT_OF_SIZE = {28: "miniature/fashion-mnist", 32: "miniature/photos"}
-#: at least as large as the crop of the paper's networks
-PAPER_LEAST_PX = 227
+from reproduce.dataset import LoadedDataSet, prototxt_of_size
+from reproduce.images import shape_of
 
 
 class LMDBPair(LoadedDataSet):
@@ -23,7 +19,7 @@ class LMDBPair(LoadedDataSet):
     about = "Caffe LMDBs of your own"
     natural = "with 1000 classes the authors', else not known"
     prototxt = "by the size of the images"
-    size_px = 32  # a guess, for --dry-run, which does not open the databases
+    size_px = 32  # of most; shape() looks
     needs_path = True
 
     def check(self, path: str) -> None:
@@ -38,14 +34,12 @@ class LMDBPair(LoadedDataSet):
 
     def prototxt_folder(self, size_px: int) -> str:
         """See DataSet."""
-        if size_px >= PAPER_LEAST_PX:
-            return "paper"
-        if size_px not in PROTOTXT_OF_SIZE:
-            raise DataError(
-                f"--data lmdb: images of {size_px} pixels; our networks take 28, 32, or {PAPER_LEAST_PX} and more: "
-                "convert the images again, or give networks of your own with --prototxt"
-            )
-        return PROTOTXT_OF_SIZE[size_px]
+        return prototxt_of_size(self.name, size_px)
+
+    def shape(self, path: str) -> tuple[int, int]:
+        """See DataSet."""
+        channels, *sides = shape_of(LMDBImages(*_two_paths(path)))
+        return channels, min(sides)
 
 
 def _two_paths(path: str) -> tuple[Path, Path]:

@@ -74,6 +74,9 @@ def test_options_that_decide_the_numbers() -> None:
         "separate": "False",
         "prototxt": "None",
         "model": "None",
+        "data_a": "None",
+        "data_b": "None",
+        "resize": "None",
     }
 
 

@@ -31,7 +31,7 @@ def test_class_folders_with_and_without_validation(tmp_path: Path) -> None:
     images = load_folder(tmp_path / "two")
     assert len(images.labels("valid")) == 20
     datum = parse_datum(images.record("valid", 7, 3))
-    assert (datum.height, datum.width, datum.label, int(datum.array()[0, 0, 0])) == (32, 32, 3, 12)
+    assert (datum.height, datum.width, datum.label, int(datum.array()[0, 0, 0])) == (40, 50, 3, 12)
 
 
 def test_natural_classes_of_a_folder(tmp_path: Path) -> None:
