@@ -35,8 +35,8 @@ axe: $(VENV)/ready ## what axe-core finds on pages, light and dark: PAGES='repor
 faults: $(VENV)/ready ## twenty random faults in one run of the experiment, and the same table: SEED=1 COUNT=20
 	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--faults $(COUNT))
 
-sanitize: $(VENV)/ready ## the Winograd kernels under AddressSanitizer and UBSan; make test has the former
-	SANITIZERS=address,undefined $(BIN)/python -m pytest -n 0 tests/ops/test_conv_fast.py -k sanitizers
+sanitize: $(VENV)/ready ## the Winograd and inference kernels under AddressSanitizer and UBSan; make test has the former
+	SANITIZERS=address,undefined $(BIN)/python -m pytest -n 0 tests/ops/test_conv_fast.py tests/net/test_inference_program.py -k sanitizers
 
 test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
 	$(BIN)/pip install --quiet ray
