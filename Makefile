@@ -41,7 +41,8 @@ soak: $(VENV)/ready ## train, test, resume, load and reshape in one process for 
 
 sanitize: $(VENV)/ready ## kernels, CUDA's on the host, under AddressSanitizer and UBSan; make test has the former
 	SANITIZERS=address,undefined $(BIN)/python -m pytest -n 2 --maxprocesses 2 --dist loadgroup \
-		tests/ops/test_host_*.py tests/data/test_stream_image.py tests/ops/test_conv_fast.py tests/ops/test_linear.py -m slow
+		tests/ops/test_host_*.py tests/data/test_stream_image.py tests/ops/test_conv_fast.py tests/ops/test_linear.py \
+		tests/net/test_inference_program.py -m slow
 
 test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
 	$(BIN)/pip install --quiet ray

@@ -137,13 +137,20 @@ class _Part:
         self._places = places
         self._inputs: list[int] = []
         self._names: list[str] = []
+        self._convolutions: list[int] = []  # their places in the names
+        self._chosen = False
         self.shown: Values = {}
 
     def run(self, values: Values) -> None:
         for value in self._inputs:
             if tuple(values[value].shape) != self._places[value].shape:
                 raise OtherShapes
-        self._program.run([values[i] for i in self._inputs])
+        inputs = [values[i] for i in self._inputs]
+        if not self._chosen:
+            for name, way in zip(self._convolutions, self._program.choose(inputs), strict=True):
+                self._names[name] += f", {WAYS[way]}"
+            self._chosen = True
+        self._program.run(inputs)
         values.update(self.shown)
 
     def profile(self, values: Values, rounds: int) -> list[tuple[str, float]]:
@@ -186,11 +193,12 @@ class _Part:
         numbers = [*node.weight.shape[2:], *window.stride, *window.padding, *window.dilation]
         add = places[1].numbers if len(places) > 1 else None
         slopes, *cuts = _behind(node.form, top)
-        way = self._program.convolve(
+        self._convolutions.append(len(self._names))
+        self._program.convolve(
             places[0].numbers, top.numbers, node.weight, numbers, window.groups, node.bias, add, slopes, *cuts, -1
         )
         sizes = "x".join(map(str, node.weight.shape))
-        self._names.append(f"convolution {sizes} on {places[0].sizes}, {WAYS[way]}")
+        self._names.append(f"convolution {sizes} on {places[0].sizes}")
 
     def _multiply(self, node: ProductNode, places: Sequence[Blob], top: Blob) -> None:
         n, c, h, w = places[0].sizes
@@ -201,6 +209,7 @@ class _Part:
         if n < PRODUCT_BATCH:
             self._program.multiply(places[0].numbers, top.numbers, weight, node.bias, slopes, *cuts)
             return
+        self._convolutions.append(len(self._names) - 1)
         flat = [places[0].offset, n, 1, 1, c * h * w, c * h * w]
         window = [1, 1, 1, 1, 0, 0, 1, 1]
         self._program.convolve(flat, top.numbers, weight, window, 1, node.bias, None, slopes, *cuts, 0)

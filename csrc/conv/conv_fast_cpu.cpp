@@ -26,8 +26,8 @@ namespace {
 
 constexpr auto kLast = at::MemoryFormat::ChannelsLast;
 
-// With fewer, Winograd's products are too thin to pay for the transforms; those of 5x5 cost more.
-constexpr int64_t kFewestChannels = 8, kFewestChannels5 = 16;
+// With fewer channels in a group, Winograd's transforms of 5x5 kernels cost more than they save.
+constexpr int64_t kFewestChannels5 = 16;
 // The kernels of row_conv.h are for images as nets read them: with more channels oneDNN fills its
 // vectors.
 constexpr int64_t kMostRowChannels = 4;
@@ -35,20 +35,6 @@ constexpr int64_t kMostRowChannels = 4;
 void check_cpu_float(const char* op, const at::Tensor& tensor, const char* name) {
   CAFFE_COMPAT_CHECK_TYPE(tensor.scalar_type() == at::kFloat, op, ": ", name, " is ",
                           describe(tensor), "; expected float32 (use conv for other types)");
-}
-
-const WinogradKernels* winograd_kernels(int out_tile, int kernel) {
-#if CAFFE_COMPAT_HAS_SIMD
-  switch (simd_level()) {
-    case SimdLevel::kAvx512:
-      return winograd_avx512(out_tile, kernel);
-    case SimdLevel::kAvx2:
-      return winograd_avx2(out_tile, kernel);
-    case SimdLevel::kNone:
-      break;
-  }
-#endif
-  return nullptr;
 }
 
 const RowConvKernels* row_conv_kernels() {
@@ -73,7 +59,7 @@ struct WinogradPlan {
 
 WinogradPlan plan_winograd(const ConvSizes& s, int64_t largest_tile) {
   WinogradPlan best;
-  const int64_t fewest_channels = s.kernel_h == 5 ? kFewestChannels5 : kFewestChannels;
+  const int64_t fewest_channels = s.kernel_h == 5 ? kFewestChannels5 : kFewestWinogradChannels;
   const bool fits = s.kernel_h == s.kernel_w && s.stride_h == 1 && s.stride_w == 1 &&
                     s.dilation_h == 1 && s.dilation_w == 1 && s.batch > 0 &&
                     s.group_channels() >= fewest_channels && s.group_outputs() >= fewest_channels;
@@ -81,8 +67,6 @@ WinogradPlan plan_winograd(const ConvSizes& s, int64_t largest_tile) {
   int64_t fewest = s.out_pixels() * s.taps();  // products by the definition
   for (const int out_tile : {2, 4}) {
     if (out_tile + s.kernel_h - 1 > largest_tile) continue;
-    const WinogradKernels* kernels = winograd_kernels(out_tile, static_cast<int>(s.kernel_h));
-    if (!kernels) continue;
     const WinogradShape shape = {.batch = s.batch,
                                  .height = s.height,
                                  .width = s.width,
@@ -94,7 +78,10 @@ WinogradPlan plan_winograd(const ConvSizes& s, int64_t largest_tile) {
                                  .pad_w = s.pad_w,
                                  .groups = s.groups,
                                  .out_tile = out_tile,
-                                 .kernel = static_cast<int>(s.kernel_h)};
+                                 .kernel = static_cast<int>(s.kernel_h),
+                                 .threads = at::get_num_threads()};
+    const WinogradKernels* kernels = winograd_kernels(shape);
+    if (!kernels) continue;
     const int64_t products = shape.tiles_h() * shape.tiles_w() * shape.positions();
     if (products >= fewest) continue;
     fewest = products;
@@ -235,7 +222,7 @@ at::Tensor winograd_weight_grad(const WinogradPlan& plan, const at::Tensor& dy,
 // Null where the kernels of row_conv.h do not apply.
 const RowConvKernels* plan_rows(const ConvSizes& s) {
   const bool fits = s.groups == 1 && s.dilation_w == 1 && s.channels <= kMostRowChannels &&
-                    s.outputs >= kFewestChannels && s.batch > 0;
+                    s.outputs >= kFewestWinogradChannels && s.batch > 0;
   return fits ? row_conv_kernels() : nullptr;
 }
 

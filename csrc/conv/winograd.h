@@ -34,8 +34,9 @@ struct WinogradShape {
   int64_t out_height, out_width, outputs;  // output (N, H', W', O)
   int64_t pad_h, pad_w;                    // negative ones cut the image
   int64_t groups;
-  int out_tile;  // m
-  int kernel;    // r
+  int out_tile;         // m
+  int kernel;           // r
+  int64_t threads = 1;  // that share the tasks of the output
 
   int64_t group_channels() const { return channels / groups; }
   int64_t group_outputs() const { return outputs / groups; }
@@ -81,7 +82,8 @@ struct WinogradKernels {
   int64_t (*weight_tasks)(const WinogradShape&);
   void (*transform_weights)(const WinogradShape&, const WinogradWeights<const float>&,
                             float* transformed, TaskRange tasks);
-  // A task is one group of a block of tiles; output_scratch: numbers of scratch space for one.
+  // A task is one group of a block of tiles, or some outputs of it; output_scratch: numbers of
+  // scratch space for one.
   int64_t (*output_tasks)(const WinogradShape&);
   int64_t (*output_scratch)(const WinogradShape&);
   void (*output)(const WinogradShape&, const WinogradOutput&, float* scratch, TaskRange tasks);
@@ -107,5 +109,12 @@ struct WinogradKernels {
 // Null where there is no such kernel: m x m outputs of r x r taps, (2, 3), (4, 3) and (2, 5).
 const WinogradKernels* winograd_avx2(int out_tile, int kernel);
 const WinogradKernels* winograd_avx512(int out_tile, int kernel);
+
+// With fewer channels in a group, Winograd's products are too thin to pay for the transforms.
+constexpr int64_t kFewestWinogradChannels = 8;
+
+// The kernels for such sizes that this machine can run; null where there are none, or where groups
+// have so few channels that others are faster.
+const WinogradKernels* winograd_kernels(const WinogradShape&);
 
 }  // namespace caffe_compat

@@ -219,17 +219,30 @@ struct WinogradSimd {
     return panels.width(panels.count() - 1) * kLanes;  // the last is the widest
   }
 
-  // As many tiles as fill about half of a core's L2 cache.
+  // As many tiles as fill about half of a core's L2 cache; of few tiles as many as make blocks of
+  // one size for all threads.
   static int64_t block_tiles(S s) {
     constexpr int64_t kCacheNumbers = 160 << 10;
     const int64_t row = kPositions * (s.group_channels() + panel_columns(s));
-    const int64_t count = std::max<int64_t>(1, kCacheNumbers / row / kTileRows) * kTileRows;
-    return std::min(count, s.tiles());
+    const int64_t most = std::max<int64_t>(1, kCacheNumbers / row / kTileRows) * kTileRows;
+    const int64_t wanted = (s.tiles() + most - 1) / most;
+    const int64_t even = (wanted + s.threads - 1) / s.threads * s.threads;
+    const int64_t each = (s.tiles() + even - 1) / std::max<int64_t>(even, 1);
+    return std::min(each >= kTileRows ? each : most, s.tiles());
   }
-  static int64_t output_tasks(S s) {
+  static int64_t blocks(S s) {
     const int64_t block = block_tiles(s);
-    return block == 0 ? 0 : s.groups * ((s.tiles() + block - 1) / block);
+    return block == 0 ? 0 : (s.tiles() + block - 1) / block;
   }
+  // Tasks of a block, each for some panels of outputs: more than one where there are fewer blocks
+  // than threads.  Each transforms the input anew, which is a small part of a few panels' work.
+  static int64_t parts(S s) {
+    constexpr int64_t kFewestPanels = 2;
+    const int64_t there = std::max<int64_t>(s.groups * blocks(s), 1);
+    const int64_t most = ColumnPanels(s.group_outputs()).count() / kFewestPanels;
+    return std::clamp<int64_t>((s.threads + there - 1) / there, 1, std::max<int64_t>(most, 1));
+  }
+  static int64_t output_tasks(S s) { return s.groups * blocks(s) * parts(s); }
   static int64_t input_stride(S s) { return block_tiles(s) * s.group_channels() + kSkew; }
   static int64_t product_stride(S s) { return block_tiles(s) * panel_columns(s) + kSkew; }
   static int64_t output_scratch(S s) {
@@ -295,17 +308,19 @@ struct WinogradSimd {
 
   static void output(S s, const WinogradOutput& p, float* scratch, TaskRange tasks) {
     const ColumnPanels panels(s.group_outputs());
-    const int64_t block = block_tiles(s), blocks = (s.tiles() + block - 1) / block;
+    const int64_t block = block_tiles(s), block_count = blocks(s), part_count = parts(s);
     const auto round_up = [](int64_t n) { return (n + kSkew - 1) / kSkew * kSkew; };
     float* zeros = scratch;
     float* inputs = zeros + round_up(s.group_channels());
     float* products = inputs + round_up(kPositions * input_stride(s));
     std::fill(zeros, zeros + s.group_channels(), 0.f);
     for (int64_t task = tasks.first; task < tasks.last; ++task) {
-      const int64_t group = task / blocks, first = task % blocks * block;
+      const int64_t part = task % part_count, rest = task / part_count;
+      const int64_t group = rest / block_count, first = rest % block_count * block;
       const TaskRange tiles = {first, std::min(first + block, s.tiles())};
       transform_input(s, p.input, p.input_stride, group, tiles, zeros, inputs);
-      for (int64_t panel = 0; panel < panels.count(); ++panel) {
+      const int64_t end = panels.count() * (part + 1) / part_count;
+      for (int64_t panel = panels.count() * part / part_count; panel < end; ++panel) {
         const int width = panels.width(panel);
         const float* weights = p.transformed + panel_offset(s, panels, group, panel);
         for (int position = 0; position < kPositions; ++position) {

@@ -21,6 +21,7 @@ struct Image {
   int64_t stride;
 
   int64_t pixels() const { return batch * height * width; }
+  bool is_dense() const { return stride == channels; }
 };
 
 struct Window {
@@ -84,8 +85,9 @@ struct InferenceKernels {
                        int64_t taps, float* packed);
   int64_t (*direct_tasks)(const DirectConv&, int threads);
   void (*direct)(const DirectConv&, int threads, TaskRange tasks);
+  int64_t (*depthwise_tasks)(const DepthwiseConv&);
+  void (*depthwise)(const DepthwiseConv&, TaskRange tasks);
   // A task is a row of output pixels.
-  void (*depthwise)(const DepthwiseConv&, TaskRange rows);
   void (*pool)(const Pool&, TaskRange rows);
   // A task is a pixel.
   void (*pointwise)(const Pointwise&, TaskRange pixels);

@@ -2,8 +2,6 @@
 
 #include "inference/program.h"
 
-#include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -11,7 +9,6 @@
 
 #include "common/simd_level.h"
 #include "common/tensor_checks.h"
-#include "conv/winograd.h"
 #include "inference/team.h"
 #include "lrn/lrn_cpu.h"
 
@@ -32,54 +29,11 @@ const InferenceKernels* find_kernels() {
   return nullptr;
 }
 
-const WinogradKernels* find_winograd(int out_tile, int kernel) {
-#if CAFFE_COMPAT_HAS_SIMD
-  switch (simd_level()) {
-    case SimdLevel::kAvx512:
-      return winograd_avx512(out_tile, kernel);
-    case SimdLevel::kAvx2:
-      return winograd_avx2(out_tile, kernel);
-    case SimdLevel::kNone:
-      break;
-  }
-#endif
-  return nullptr;
-}
-
-Window window_of(const WindowNumbers& numbers) {
-  CAFFE_COMPAT_CHECK_VALUE(numbers.size() == 8, "InferenceProgram: a window has ", numbers.size(),
-                           " numbers; expected 8");
-  return {numbers[0], numbers[1], numbers[2], numbers[3],
-          numbers[4], numbers[5], numbers[6], numbers[7]};
-}
-
-// The output's size along one axis, rounded down; a layer that rounds up has larger ones.
-int64_t fitting(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
-  return (size + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
-}
-
-bool is_dense(const Image& image) { return image.stride == image.channels; }
-
-// Runs task(first, last) over `count` tasks, each of about `numbers` numbers read and written.
-template <typename Task>
-void share(int64_t count, int64_t numbers, const Task& task) {
-  constexpr int64_t kNumbersAtATime = 8192;  // for fewer, handing them on costs more
-  const int64_t each = std::max<int64_t>(1, kNumbersAtATime / std::max<int64_t>(1, numbers));
-  Team::get().share(count, each, [&](int64_t first, int64_t last, int) { task(first, last); });
-}
-
-// Weights are not in a core's own caches when a layer's turn comes; nor may they be in a trial.
-void empty_caches() {
-  constexpr int64_t kNumbers = 1 << 20;  // 4 MiB for each thread
-  Team& team = Team::get();
-  static const at::Tensor other = at::zeros({kNumbers * team.size()}, at::kFloat);
-  const float* data = other.const_data_ptr<float>();
-  team.share(other.numel() / kNumbers, 1, [&](int64_t first, int64_t last, int) {
-    float sum = 0;
-    for (int64_t i = first * kNumbers; i < last * kNumbers; i += 16) sum += data[i];
-    volatile float used = sum;
-    (void)used;
-  });
+double milliseconds(const Task& task, const Inputs& inputs) {
+  const auto start = std::chrono::steady_clock::now();
+  task(inputs);
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
 }
 
 }  // namespace
@@ -107,12 +61,6 @@ Image Program::image(const char* what, const Place& place) const {
   return placed;
 }
 
-float* Program::memory(int64_t numbers) {
-  kept_.push_back(at::zeros({numbers + 16}, at::kFloat));
-  float* data = kept_.back().data_ptr<float>();
-  return data + (16 - reinterpret_cast<uintptr_t>(data) / sizeof(float) % 16) % 16;
-}
-
 const float* Program::keep(const MaybeTensor& tensor, const char* what, int64_t count) {
   if (!tensor) return nullptr;
   CAFFE_COMPAT_CHECK_VALUE(
@@ -120,7 +68,7 @@ const float* Program::keep(const MaybeTensor& tensor, const char* what, int64_t 
       "InferenceProgram: ", what, " is ", describe(*tensor), "; expected ", count,
       " numbers of float32 on the CPU");
   const at::Tensor dense = tensor->contiguous();
-  float* copy = memory(count);
+  float* copy = kept_.take(count);
   std::copy_n(dense.const_data_ptr<float>(), count, copy);
   return copy;
 }
@@ -133,6 +81,13 @@ Epilogue Program::epilogue(const MaybeTensor& bias, const MaybeTensor& slopes, d
   end.floor = static_cast<float>(floor);
   end.ceiling = static_cast<float>(ceiling);
   return end;
+}
+
+Window Program::window_of(const WindowNumbers& numbers) {
+  CAFFE_COMPAT_CHECK_VALUE(numbers.size() == 8, "InferenceProgram: a window has ", numbers.size(),
+                           " numbers; expected 8");
+  return {numbers[0], numbers[1], numbers[2], numbers[3],
+          numbers[4], numbers[5], numbers[6], numbers[7]};
 }
 
 void Program::load(int64_t input, const Place& to) {
@@ -150,7 +105,7 @@ void Program::load(int64_t input, const Place& to) {
     const int64_t step_c = tensor.stride(1), step_y = plane ? tensor.stride(2) : 0,
                   step_x = plane ? tensor.stride(3) : 0, step_n = tensor.stride(0);
     const float* data = tensor.const_data_ptr<float>();
-    share(out.batch * out.height, out.width * out.channels, [&](int64_t first, int64_t last) {
+    share_out(out.batch * out.height, out.width * out.channels, [&](int64_t first, int64_t last) {
       for (int64_t row = first; row < last; ++row) {
         const float* from = data + row / out.height * step_n + row % out.height * step_y;
         float* line = out.data + row * out.width * out.stride;
@@ -178,237 +133,12 @@ void Program::load(int64_t input, const Place& to) {
   });
 }
 
-Program::Task Program::pad_into(const Image& in, const Image& padded, const Window& window) {
-  return [in, padded, window](const Inputs&) {
-    share(in.batch * in.height, in.width * in.channels, [&](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        const int64_t n = row / in.height, y = row % in.height + window.pad_h;
-        const float* from = in.data + row * in.width * in.stride;
-        float* to =
-            padded.data + ((n * padded.height + y) * padded.width + window.pad_w) * padded.stride;
-        if (is_dense(in)) {
-          std::copy_n(from, in.width * in.channels, to);
-          continue;
-        }
-        for (int64_t x = 0; x < in.width; ++x) {
-          std::copy_n(from + x * in.stride, in.channels, to + x * padded.stride);
-        }
-      }
-    });
-  };
-}
-
-Program::Task Program::direct(Image in, const Image& out, const at::Tensor& weight, Window window,
-                              int64_t groups, const Epilogue& end) {
-  Task pad;
-  if (window.pad_h || window.pad_w) {
-    // The margins stay zero: only the inside is written again.
-    Image padded = in;
-    padded.height += 2 * window.pad_h;
-    padded.width += 2 * window.pad_w;
-    padded.stride = in.channels;
-    padded.data = memory(padded.pixels() * padded.channels);
-    pad = pad_into(in, padded, window);
-    in = padded;
-    window.pad_h = window.pad_w = 0;
-  }
-  const int64_t channels = in.channels / groups;
-  float* packed = memory(kernels_->packed_size(out.channels, groups, channels * window.taps()));
-  kernels_->pack_weights(weight.const_data_ptr<float>(), out.channels, groups, channels,
-                         window.taps(), packed);
-  const DirectConv conv = {in, out, window, groups, packed, end};
-  return [pad, conv, kernels = kernels_](const Inputs& inputs) {
-    if (pad) pad(inputs);
-    Team& team = Team::get();
-    const int threads = team.size();
-    team.share(kernels->direct_tasks(conv, threads), 1, [&](int64_t first, int64_t last, int) {
-      kernels->direct(conv, threads, {first, last});
-    });
-  };
-}
-
-Program::Task Program::gathered(const Image& in, const Image& out, const at::Tensor& weight,
-                                const Window& window, const Epilogue& end) {
-  const int64_t depth = in.channels * window.taps();
-  const Image rows = {memory(out.pixels() * depth), out.batch, out.height, out.width, depth, depth};
-  const Task multiply = direct(
-      rows, out,
-      [&] {
-        // (outputs, channels, taps) -> (outputs, taps and channels)
-        return weight.view({out.channels, in.channels, -1}).transpose(1, 2).contiguous();
-      }(),
-      {1, 1, 1, 1, 0, 0, 1, 1}, 1, end);
-  return [in, rows, window, multiply](const Inputs& inputs) {
-    share(rows.batch * rows.height, rows.width * rows.channels, [&](int64_t first, int64_t last) {
-      for (int64_t row = first; row < last; ++row) {
-        const float* image = in.data + row / rows.height * in.height * in.width * in.stride;
-        float* to = rows.data + row * rows.width * rows.stride;
-        for (int64_t column = 0; column < rows.width; ++column) {
-          for (int64_t i = 0; i < window.kernel_h; ++i) {
-            const int64_t y =
-                row % rows.height * window.stride_h - window.pad_h + i * window.dilation_h;
-            for (int64_t j = 0; j < window.kernel_w; ++j, to += in.channels) {
-              const int64_t x = column * window.stride_w - window.pad_w + j * window.dilation_w;
-              if (y < 0 || y >= in.height || x < 0 || x >= in.width) {
-                std::fill_n(to, in.channels, 0.f);
-              } else {
-                std::copy_n(image + (y * in.width + x) * in.stride, in.channels, to);
-              }
-            }
-          }
-        }
-      }
-    });
-    multiply(inputs);
-  };
-}
-
-Program::Task Program::winograd(const Image& in, const Image& out, const at::Tensor& weight,
-                                const Window& window, int64_t groups, const Epilogue& end,
-                                int64_t tile) {
-  constexpr int64_t kFewestChannels = 8;  // with fewer the products are too thin
-  const bool fits = window.kernel_h == window.kernel_w && window.stride_h == 1 &&
-                    window.stride_w == 1 && window.dilation_h == 1 && window.dilation_w == 1 &&
-                    in.channels / groups >= kFewestChannels &&
-                    out.channels / groups >= kFewestChannels;
-  const WinogradKernels* kernels =
-      fits ? find_winograd(static_cast<int>(tile), static_cast<int>(window.kernel_h)) : nullptr;
-  if (!kernels) return {};
-  const WinogradShape s = {.batch = in.batch,
-                           .height = in.height,
-                           .width = in.width,
-                           .channels = in.channels,
-                           .out_height = out.height,
-                           .out_width = out.width,
-                           .outputs = out.channels,
-                           .pad_h = window.pad_h,
-                           .pad_w = window.pad_w,
-                           .groups = groups,
-                           .out_tile = static_cast<int>(tile),
-                           .kernel = static_cast<int>(window.kernel_h)};
-  const int64_t depth = in.channels / groups * window.taps();
-  const WinogradWeights<const float> weights = {.data = weight.const_data_ptr<float>(),
-                                                .group_stride = out.channels / groups * depth,
-                                                .output_stride = depth,
-                                                .channel_stride = window.taps(),
-                                                .rotated = false};
-  float* transformed = memory(kernels->weight_size(s));
-  kernels->transform_weights(s, weights, transformed, {0, kernels->weight_tasks(s)});
-  const WinogradOutput arrays = {.input = in.data,
-                                 .transformed = transformed,
-                                 .epilogue = end,
-                                 .out = out.data,
-                                 .input_stride = in.stride,
-                                 .out_stride = out.stride};
-  const int64_t size = kernels->output_scratch(s);
-  return [this, kernels, s, arrays, size](const Inputs&) {
-    Team& team = Team::get();
-    const int64_t threads = team.size();
-    if (!scratch_.defined() || scratch_.numel() < threads * size) {
-      scratch_ = at::empty({threads * size}, at::kFloat);
-    }
-    float* scratch = scratch_.data_ptr<float>();
-    team.share(kernels->output_tasks(s), 1, [&](int64_t first, int64_t last, int thread) {
-      kernels->output(s, arrays, scratch + thread * size, {first, last});
-    });
-  };
-}
-
-Program::Task Program::depthwise(const Image& in, const Image& out, const at::Tensor& weight,
-                                 const Window& window, const Epilogue& end) {
-  const int64_t taps = window.taps();
-  float* packed = memory(taps * in.channels);
-  const float* from = weight.const_data_ptr<float>();
-  for (int64_t c = 0; c < in.channels; ++c) {
-    for (int64_t tap = 0; tap < taps; ++tap) packed[tap * in.channels + c] = from[c * taps + tap];
-  }
-  const DepthwiseConv conv = {in, out, window, packed, end};
-  return [conv, kernels = kernels_](const Inputs&) {
-    share(conv.out.batch * conv.out.height, conv.out.width * conv.out.channels * 2,
-          [&](int64_t first, int64_t last) { kernels->depthwise(conv, {first, last}); });
-  };
-}
-
-int64_t Program::convolve(const Place& from, const Place& to, const at::Tensor& weight,
-                          const WindowNumbers& window, int64_t groups, const MaybeTensor& bias,
-                          const std::optional<Place>& add, const MaybeTensor& slopes, double floor,
-                          double ceiling, int64_t way) {
-  const Image in = image("from", from), out = image("to", to);
-  const Window w = window_of(window);
-  const bool fits =
-      groups > 0 && in.channels % groups == 0 && out.channels % groups == 0 &&
-      in.batch == out.batch && w.stride_h > 0 && w.stride_w > 0 && w.dilation_h > 0 &&
-      w.dilation_w > 0 && w.pad_h >= 0 && w.pad_w >= 0 && w.taps() > 0 &&
-      out.height == fitting(in.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h) &&
-      out.width == fitting(in.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
-  CAFFE_COMPAT_CHECK_VALUE(fits, "InferenceProgram: sizes of a convolution do not fit each other");
-  CAFFE_COMPAT_CHECK_VALUE(weight.scalar_type() == at::kFloat && weight.is_cpu() &&
-                               weight.numel() == out.channels * (in.channels / groups) * w.taps(),
-                           "InferenceProgram: weight is ", describe(weight),
-                           "; expected float32 for ", out.channels, " outputs of ",
-                           in.channels / groups * w.taps(), " numbers");
-  const at::Tensor dense = weight.contiguous();
-  Epilogue end = epilogue(bias, slopes, floor, ceiling, out.channels);
-  if (add) {
-    const Image more = image("add", *add);
-    CAFFE_COMPAT_CHECK_VALUE(more.pixels() == out.pixels() && more.channels == out.channels,
-                             "InferenceProgram: add has other sizes than to");
-    end.add = more.data;
-    end.add_stride = more.stride;
-  }
-  if (groups == in.channels && groups == out.channels && groups > 1) {
-    tasks_.push_back(depthwise(in, out, dense, w, end));
-    return 0;
-  }
-  const Team::Shift shift;
-  constexpr int kTrials = 6;  // the first touches the memory
-  Task best;
-  int64_t taken = kDirect;
-  double least = 0;
-  for (const int64_t candidate : {kDirect, kGathered, kWinograd2, kWinograd4}) {
-    if (way >= 0 && way != candidate) continue;
-    const size_t before = kept_.size();
-    Task task;
-    if (candidate == kDirect) {
-      task = direct(in, out, dense, w, groups, end);
-    } else if (candidate == kGathered) {
-      // Wide images are runs of pixels that are long enough as they lie.
-      constexpr int64_t kWidest = 32;
-      if (groups == 1 && !w.is_point() && (out.width <= kWidest || way == candidate)) {
-        task = gathered(in, out, dense, w, end);
-      }
-    } else {
-      task = winograd(in, out, dense, w, groups, end, candidate);
-    }
-    if (!task) continue;
-    double time = 0;
-    for (int round = 0; way < 0 && round < kTrials; ++round) {
-      empty_caches();
-      const auto start = std::chrono::steady_clock::now();
-      task({});
-      const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
-      if (round == 1 || (round > 1 && took.count() < time)) time = took.count();
-    }
-    if (best && time >= least) {
-      kept_.resize(before);
-      continue;
-    }
-    best = task;
-    taken = candidate;
-    least = time;
-  }
-  CAFFE_COMPAT_CHECK_VALUE(static_cast<bool>(best), "InferenceProgram: way is ", way,
-                           "; this convolution has no such kernel (0 always fits)");
-  tasks_.push_back(best);
-  return taken;
-}
-
 void Program::multiply(const Place& from, const Place& to, const at::Tensor& weight,
                        const MaybeTensor& bias, const MaybeTensor& slopes, double floor,
                        double ceiling) {
   const Image in = image("from", from), out = image("to", to);
   const int64_t inputs = in.height * in.width * in.channels;
-  const bool fits = is_dense(in) && out.height * out.width == 1 && in.batch == out.batch &&
+  const bool fits = in.is_dense() && out.height * out.width == 1 && in.batch == out.batch &&
                     weight.scalar_type() == at::kFloat && weight.is_cpu() &&
                     weight.numel() == inputs * out.channels;
   CAFFE_COMPAT_CHECK_VALUE(fits, "InferenceProgram: weight of an inner product is ",
@@ -423,8 +153,8 @@ void Program::multiply(const Place& from, const Place& to, const at::Tensor& wei
                            .epilogue = epilogue(bias, slopes, floor, ceiling, out.channels),
                            .out = out.data};
   tasks_.push_back([product, kernels = kernels_](const Inputs&) {
-    share(kernels->product_tasks(product), product.inputs * 8,
-          [&](int64_t first, int64_t last) { kernels->product(product, {first, last}); });
+    share_out(kernels->product_tasks(product), product.inputs * 8,
+              [&](int64_t first, int64_t last) { kernels->product(product, {first, last}); });
   });
 }
 
@@ -439,9 +169,9 @@ void Program::pool(const Place& from, const Place& to, const WindowNumbers& wind
                     w.pad_h < w.kernel_h && w.pad_w < w.kernel_w;
   CAFFE_COMPAT_CHECK_VALUE(fits, "InferenceProgram: sizes of a pooling do not fit each other");
   tasks_.push_back([pool, kernels = kernels_](const Inputs&) {
-    share(pool.out.batch * pool.out.height,
-          pool.out.width * pool.out.channels * pool.window.taps() / 2,
-          [&](int64_t first, int64_t last) { kernels->pool(pool, {first, last}); });
+    share_out(pool.out.batch * pool.out.height,
+              pool.out.width * pool.out.channels * pool.window.taps() / 2,
+              [&](int64_t first, int64_t last) { kernels->pool(pool, {first, last}); });
   });
 }
 
@@ -449,22 +179,26 @@ void Program::lrn(const Place& from, const Place& to, int64_t local_size, double
                   double k) {
   const Image in = image("from", from), out = image("to", to);
   CAFFE_COMPAT_CHECK_VALUE(
-      is_dense(in) && is_dense(out) && in.pixels() == out.pixels() && in.channels == out.channels,
+      in.is_dense() && out.is_dense() && in.pixels() == out.pixels() && in.channels == out.channels,
       "InferenceProgram: LRN takes dense blobs of one shape");
   const LrnParams params = {
       .size = local_size, .alpha = alpha, .beta = beta, .k = k, .within_channel = false};
   tasks_.push_back([in, out, params](const Inputs&) {
     constexpr int64_t kPixels = 64;  // so few that LRN's own sharing leaves them to one thread
     const int64_t pixels = in.pixels(), channels = in.channels;
-    share((pixels + kPixels - 1) / kPixels, kPixels * channels, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
-        const int64_t from = i * kPixels, count = std::min(kPixels, pixels - from);
-        const LrnShape shape = {
-            .batch = 1, .channels = channels, .height = 1, .width = count, .channels_last = true};
-        lrn_forward_cpu<float>(in.data + from * channels, out.data + from * channels, shape,
-                               params);
-      }
-    });
+    share_out((pixels + kPixels - 1) / kPixels, kPixels * channels,
+              [&](int64_t first, int64_t last) {
+                for (int64_t i = first; i < last; ++i) {
+                  const int64_t from = i * kPixels, count = std::min(kPixels, pixels - from);
+                  const LrnShape shape = {.batch = 1,
+                                          .channels = channels,
+                                          .height = 1,
+                                          .width = count,
+                                          .channels_last = true};
+                  lrn_forward_cpu<float>(in.data + from * channels, out.data + from * channels,
+                                         shape, params);
+                }
+              });
   });
 }
 
@@ -487,9 +221,44 @@ void Program::pointwise(const Place& first, const std::optional<Place>& second, 
       .epilogue = epilogue(bias, slopes, floor, ceiling, out.channels),
   };
   tasks_.push_back([work, kernels = kernels_](const Inputs&) {
-    share(work.out.pixels(), work.out.channels,
-          [&](int64_t begin, int64_t end) { kernels->pointwise(work, {begin, end}); });
+    share_out(work.out.pixels(), work.out.channels,
+              [&](int64_t begin, int64_t end) { kernels->pointwise(work, {begin, end}); });
   });
+}
+
+std::vector<int64_t> Program::choose(const Inputs& inputs) {
+  constexpr size_t kTrials = 4;  // of each candidate; the first touches the memory
+  std::vector<Choice*> choice_of(tasks_.size());
+  size_t most = 0;
+  for (Choice& choice : choices_) {
+    choice_of[choice.task] = &choice;
+    most = std::max(most, choice.candidates.size());
+  }
+  {
+    const Team::Shift shift;
+    for (size_t round = 0; round < most * kTrials; ++round) {
+      for (size_t i = 0; i < tasks_.size(); ++i) {
+        if (choice_of[i] == nullptr) {
+          tasks_[i](inputs);
+          continue;
+        }
+        std::vector<Candidate>& candidates = choice_of[i]->candidates;
+        Candidate& candidate = candidates[round % candidates.size()];
+        const double took = milliseconds(candidate.task, inputs);
+        if (round >= most) candidate.time = std::min(candidate.time, took);
+      }
+    }
+  }
+  for (Choice& choice : choices_) {
+    const auto quicker = [](const Candidate& a, const Candidate& b) { return a.time < b.time; };
+    const auto& candidates = choice.candidates;
+    ways_[choice.number] = std::min_element(candidates.begin(), candidates.end(), quicker)->way;
+    choice.candidates.clear();
+  }
+  trials_ = Memory();
+  for (Choice& choice : choices_) tasks_[choice.task] = choice.make(ways_[choice.number], kept_);
+  choices_.clear();
+  return ways_;
 }
 
 void Program::run(const Inputs& inputs) {
@@ -502,11 +271,8 @@ std::vector<double> Program::profile(const Inputs& inputs, int64_t rounds) {
   std::vector<double> best(tasks_.size());
   for (int64_t round = 0; round < rounds; ++round) {
     for (size_t i = 0; i < tasks_.size(); ++i) {
-      const auto start = std::chrono::steady_clock::now();
-      tasks_[i](inputs);
-      const std::chrono::duration<double, std::milli> took =
-          std::chrono::steady_clock::now() - start;
-      if (round == 0 || took.count() < best[i]) best[i] = took.count();
+      const double took = milliseconds(tasks_[i], inputs);
+      if (round == 0 || took < best[i]) best[i] = took;
     }
   }
   return best;
@@ -521,6 +287,7 @@ TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
       .def("pool", &Program::pool)
       .def("lrn", &Program::lrn)
       .def("pointwise", &Program::pointwise)
+      .def("choose", &Program::choose)
       .def("run", &Program::run)
       .def("profile", &Program::profile);
   m.def("has_inference_kernels() -> bool", [] { return find_kernels() != nullptr; });

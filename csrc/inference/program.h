@@ -2,18 +2,20 @@
 // other.
 //
 // All blobs of a program lie in one tensor, its arena; who makes the program says where
-// (caffe_compat/net/inference_program.py).  Adding a layer packs its weights and chooses its
-// kernel; run() calls the kernels and takes no memory.
+// (caffe_compat/net/inference_program.py).  Adding a layer packs its weights; choose(), called
+// once when all are there, finds the fastest kernels; run() calls them and takes no memory.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 #include <torch/custom_class.h>
 
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
 #include "inference/inference.h"
+#include "inference/memory.h"
 
 namespace caffe_compat {
 
@@ -27,6 +29,8 @@ using WindowNumbers = std::vector<int64_t>;
 enum Way : int64_t { kDirect = 0, kGathered = 1, kWinograd2 = 2, kWinograd4 = 4 };
 
 using MaybeTensor = std::optional<at::Tensor>;
+using Inputs = std::vector<at::Tensor>;
+using Task = std::function<void(const Inputs&)>;
 
 class Program : public torch::CustomClassHolder {
  public:
@@ -34,12 +38,12 @@ class Program : public torch::CustomClassHolder {
 
   // Copies input number `input` of run(), (batch, channels[, height, width]) with any strides.
   void load(int64_t input, const Place& to);
-  // The weight is (outputs, channels / groups, kernel_h, kernel_w).  `way`: how, see Way; -1 takes
-  // the fastest by trying.  Returns the one taken.
-  int64_t convolve(const Place& from, const Place& to, const at::Tensor& weight,
-                   const WindowNumbers& window, int64_t groups, const MaybeTensor& bias,
-                   const std::optional<Place>& add, const MaybeTensor& slopes, double floor,
-                   double ceiling, int64_t way);
+  // The weight is (outputs, channels / groups, kernel_h, kernel_w).  `way`: how, see Way; -1 leaves
+  // it to choose().
+  void convolve(const Place& from, const Place& to, const at::Tensor& weight,
+                const WindowNumbers& window, int64_t groups, const MaybeTensor& bias,
+                const std::optional<Place>& add, const MaybeTensor& slopes, double floor,
+                double ceiling, int64_t way);
   void multiply(const Place& from, const Place& to, const at::Tensor& weight,
                 const MaybeTensor& bias, const MaybeTensor& slopes, double floor, double ceiling);
   void pool(const Place& from, const Place& to, const WindowNumbers& window, bool average);
@@ -50,33 +54,54 @@ class Program : public torch::CustomClassHolder {
                  double second_factor, const MaybeTensor& scale, const MaybeTensor& bias,
                  const MaybeTensor& slopes, double floor, double ceiling, const Place& to);
 
-  void run(const std::vector<at::Tensor>& inputs);
+  // Runs the whole some times to find the fastest way for each convolution, among all layers'
+  // memory traffic, and takes it.  Returns the ways of all convolutions, in the order in which they
+  // were added.
+  std::vector<int64_t> choose(const Inputs& inputs);
+  void run(const Inputs& inputs);
   // Milliseconds of each layer, in the order in which they were added: the best of `rounds`.
-  std::vector<double> profile(const std::vector<at::Tensor>& inputs, int64_t rounds);
+  std::vector<double> profile(const Inputs& inputs, int64_t rounds);
 
  private:
-  using Inputs = std::vector<at::Tensor>;
-  using Task = std::function<void(const Inputs&)>;
+  struct Candidate {
+    int64_t way;
+    Task task;
+    double time = std::numeric_limits<double>::infinity();  // milliseconds
+  };
+  // A convolution whose way is not chosen yet.
+  struct Choice {
+    size_t task, number;  // in tasks_, in ways_
+    std::function<Task(int64_t way, Memory&)> make;
+    std::vector<Candidate> candidates;
+  };
 
   Image image(const char* what, const Place& place) const;
-  float* memory(int64_t numbers);
+  static Window window_of(const WindowNumbers& numbers);
   const float* keep(const MaybeTensor& tensor, const char* what, int64_t count);
   Epilogue epilogue(const MaybeTensor& bias, const MaybeTensor& slopes, double floor,
                     double ceiling, int64_t outputs);
+
+  // Ways of convolution (program_convolution.cpp), which take their weights' memory from `memory`;
+  // an empty task where a way does not fit.
+  Task convolution(const Image& in, const Image& out, const at::Tensor& weight,
+                   const Window& window, int64_t groups, const Epilogue& end, int64_t way,
+                   Memory& memory);
   Task direct(Image in, const Image& out, const at::Tensor& weight, Window window, int64_t groups,
-              const Epilogue& end);
-  Task winograd(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
-                int64_t groups, const Epilogue& end, int64_t tile);
-  Task depthwise(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
-                 const Epilogue& end);
+              const Epilogue& end, Memory& memory);
   Task gathered(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
-                const Epilogue& end);
+                const Epilogue& end, Memory& memory);
+  Task winograd(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
+                int64_t groups, const Epilogue& end, int64_t tile, Memory& memory);
+  Task depthwise(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
+                 const Epilogue& end, Memory& memory);
   Task pad_into(const Image& in, const Image& padded, const Window& window);
 
   const InferenceKernels* kernels_;
   at::Tensor arena_;
-  std::vector<at::Tensor> kept_;
+  Memory kept_, trials_;
   std::vector<Task> tasks_;
+  std::vector<int64_t> ways_;
+  std::vector<Choice> choices_;
   at::Tensor scratch_;
 };
 

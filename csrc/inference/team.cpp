@@ -4,6 +4,7 @@
 
 #include <ATen/Parallel.h>
 
+#include <chrono>
 #include <mutex>
 #include <thread>
 
@@ -19,6 +20,9 @@ namespace {
 
 constexpr uint64_t kOpen = 1, kOne = 2, kWorkers = (uint64_t{1} << 32) - 2;
 constexpr int kSpins = 4000;  // some ten microseconds, then the processor may go to somebody else
+// How long a thread stays awake after a shift: waking it for the next one takes some ten
+// microseconds, and calls often follow each other.
+constexpr std::chrono::microseconds kLinger(300);
 
 std::mutex& shift_mutex() {
   static std::mutex* mutex = new std::mutex;  // never destroyed: threads may outlive statics
@@ -112,7 +116,14 @@ void Team::work(int thread) {
   uint64_t done = 0;
   int spins = 0;
   for (;;) {
-    if (!awake_.load(std::memory_order_relaxed)) awake_.wait(0);
+    if (!awake_.load(std::memory_order_relaxed)) {
+      const auto end = std::chrono::steady_clock::now() + kLinger;
+      while (!awake_.load(std::memory_order_relaxed)) {
+        if (std::chrono::steady_clock::now() >= end) awake_.wait(0);
+        pause(&spins);
+      }
+      spins = 0;
+    }
     uint64_t state = state_.load(std::memory_order_acquire);
     if (!(state & kOpen) || state >> 32 == done || thread >= size_) {
       pause(&spins);

@@ -63,4 +63,12 @@ class Team {
   std::atomic<uint32_t> awake_{0};
 };
 
+// Runs task(first, last) over `count` tasks, each of about `numbers` numbers read and written.
+template <typename Task>
+void share_out(int64_t count, int64_t numbers, const Task& task) {
+  constexpr int64_t kNumbersAtATime = 8192;  // for fewer, handing them on costs more
+  const int64_t each = std::max<int64_t>(1, kNumbersAtATime / std::max<int64_t>(1, numbers));
+  Team::get().share(count, each, [&](int64_t first, int64_t last, int) { task(first, last); });
+}
+
 }  // namespace caffe_compat

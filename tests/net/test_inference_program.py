@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ import torch
 from caffe_compat.net.folding import Folded, fold
 from caffe_compat.net.inference_program import Blob, Program, has_kernels
 from tests.net.test_inference import INPUT, PATTERNS, conv, layer, make, relu
+from tests.ops.test_conv_fast import BUILD, LEVELS, ROOT
 
 needs_kernels = pytest.mark.skipif(not has_kernels(), reason="needs the extension, and AVX2 or AVX-512")
 
@@ -106,10 +109,8 @@ def test_each_kernel(tile: int, kernel: int, channels: tuple[int, int]) -> None:
     made.load(0, places[0].numbers)
     made.load(1, more.numbers)
     window = [kernel, kernel, 1, 1, kernel // 2, kernel // 2, 1, 1]
-    taken = made.convolve(
-        places[0].numbers, places[1].numbers, weight, window, 1, bias, more.numbers, slopes, -1.0, 2.0, tile
-    )
-    assert taken == tile
+    made.convolve(places[0].numbers, places[1].numbers, weight, window, 1, bias, more.numbers, slopes, -1.0, 2.0, tile)
+    assert made.choose([x, add]) == [tile]
     made.run([x, add])
     y = torch.nn.functional.conv2d(x.double(), weight.double(), bias.double(), padding=kernel // 2) + add
     expected = torch.where(y < 0, y * slopes[:, None, None], y)
@@ -122,11 +123,42 @@ def test_each_kernel(tile: int, kernel: int, channels: tuple[int, int]) -> None:
 
 @needs_kernels
 def test_the_fastest_kernel_is_taken_and_any_is_right() -> None:
-    made = native()
-    place = [0, 1, 8, 8, 16, 16]
-    weight = torch.randn(16, 16, 3, 3)
-    taken = made.convolve(place, [2000, 1, 8, 8, 16, 16], weight, WINDOW, 1, None, None, None, 0.0, 1e30, -1)
-    assert taken in (0, 2, 4)
+    """Before and after the choice, of layers that have several kernels and one that has one."""
+    torch.manual_seed(0)
+    x, weight, depthwise = torch.randn(1, 16, 8, 8), torch.randn(16, 16, 3, 3), torch.randn(16, 1, 3, 3)
+    arena = torch.zeros(4000)
+    made = torch.classes.caffe_compat.InferenceProgram(arena)
+    places = [Blob((1, 16, 8, 8), offset, 16) for offset in (0, 1024, 2048)]
+    made.load(0, places[0].numbers)
+    rest = (None, None, None, -1e30, 1e30, -1)
+    made.convolve(places[0].numbers, places[1].numbers, weight, WINDOW, 1, *rest)
+    made.convolve(places[1].numbers, places[2].numbers, depthwise, WINDOW, 16, *rest)
+    y = torch.nn.functional.conv2d(x.double(), weight.double(), padding=1)
+    expected = torch.nn.functional.conv2d(y, depthwise.double(), padding=1, groups=16)
+
+    def error() -> float:
+        arena.zero_()
+        made.run([x])
+        return float((places[2].view(arena) - expected).abs().max() / expected.abs().max())
+
+    assert error() < 1e-5
+    first, second = made.choose([x])
+    assert (first in (0, 1, 2, 4), second) == (True, 0)
+    assert error() < 1e-5
+    assert made.choose([x]) == [first, second]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ and its sanitizers")
+def test_kernels_under_sanitizers(tmp_path: Path) -> None:
+    """The kernels alone, with every number outside their buffers guarded, against their definitions."""
+    sources = [ROOT / "csrc/inference" / f"inference_{level}.cpp" for level in LEVELS]
+    program = tmp_path / "inference"
+    main = ROOT / "tests/ops/host_simd/inference.cpp"
+    built = subprocess.run([*BUILD, str(main), *map(str, sources), "-o", str(program)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr[-3000:]
+    result = subprocess.run([str(program)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
 
 
 @needs_kernels
