@@ -36,7 +36,7 @@ CAFFE_COMPAT_SIMD_INLINE void depthwise_tile(const DepthwiseConv& p, const float
     }
   }
   const Finish<whole> finish(p.epilogue, c, count);
-  float* to = p.out.data + pixel * p.out.stride + c;
+  float* to = p.out.data + (pixel - p.first_pixel) * p.out.stride + c;
 #pragma GCC unroll 4
   for (int x = 0; x < pixels; ++x) {
     store_some<whole>(finish(sums[x], pixel + x), to + x * p.out.stride, count);
@@ -63,16 +63,17 @@ struct Depthwise3x3 {
   static constexpr int kInputColumns = (kDepthwiseColumns - 1) * stride + 3;
 
   const DepthwiseConv& p;
-  int64_t n, first_row, c;
+  int64_t n, first_row, end_row, c;
   int count;
   Floats taps[9];
   Finish<whole> finish;
 
   CAFFE_COMPAT_SIMD_INLINE Depthwise3x3(const DepthwiseConv& conv, int64_t image, int64_t row,
-                                        int64_t channel, int lanes)
+                                        int64_t end, int64_t channel, int lanes)
       : p(conv),
         n(image),
         first_row(row),
+        end_row(end),
         c(channel),
         count(lanes),
         finish(conv.epilogue, channel, lanes) {
@@ -115,34 +116,34 @@ struct Depthwise3x3 {
     }
 #pragma GCC unroll 2
     for (int u = 0; u < kDepthwiseRows; ++u) {
-      if (edge && first_row + u >= p.out.height) continue;
+      if (edge && first_row + u >= end_row) continue;
       const int64_t pixel = (n * p.out.height + first_row + u) * p.out.width + column;
 #pragma GCC unroll 4
       for (int v = 0; v < kDepthwiseColumns; ++v) {
         if (edge && column + v >= p.out.width) continue;
         store_some<whole>(finish(sums[u][v], pixel + v),
-                          p.out.data + (pixel + v) * p.out.stride + c, count);
+                          p.out.data + (pixel + v - p.first_pixel) * p.out.stride + c, count);
       }
     }
   }
 };
 
+// At most two rows, none from `end` on.
 template <int stride>
-void depthwise_3x3(const DepthwiseConv& p, int64_t n, int64_t row) {
+void depthwise_3x3(const DepthwiseConv& p, int64_t n, int64_t row, int64_t end) {
   using Tile = Depthwise3x3<stride, true>;
   const int64_t y = row * stride - p.window.pad_h;
-  const bool inside =
-      y >= 0 && y + Tile::kInputRows <= p.in.height && row + kDepthwiseRows <= p.out.height;
+  const bool inside = y >= 0 && y + Tile::kInputRows <= p.in.height && row + kDepthwiseRows <= end;
   for (int64_t column = 0; column < p.out.width; column += kDepthwiseColumns) {
     const int64_t x = column * stride - p.window.pad_w;
     if (inside && x >= 0 && x + Tile::kInputColumns <= p.in.width &&
         column + kDepthwiseColumns <= p.out.width) {
       for_each_vector(p.in.channels, [&](int64_t c, int count, auto whole) {
-        Depthwise3x3<stride, whole>(p, n, row, c, count).template tile<false>(column);
+        Depthwise3x3<stride, whole>(p, n, row, end, c, count).template tile<false>(column);
       });
     } else {
       for_each_vector(p.in.channels, [&](int64_t c, int count, auto whole) {
-        Depthwise3x3<stride, whole>(p, n, row, c, count).template tile<true>(column);
+        Depthwise3x3<stride, whole>(p, n, row, end, c, count).template tile<true>(column);
       });
     }
   }
@@ -176,21 +177,25 @@ inline void depthwise_row(const DepthwiseConv& p, int64_t n, int64_t output_row)
   }
 }
 
-inline void depthwise(const DepthwiseConv& p, TaskRange tasks) {
+// Rows [row, end) of an image's output.
+inline void depthwise_rows(const DepthwiseConv& p, int64_t n, int64_t row, int64_t end) {
   const Window& w = p.window;
   const bool small = w.kernel_h == 3 && w.kernel_w == 3 && w.dilation_h == 1 && w.dilation_w == 1 &&
                      w.stride_h == w.stride_w;
+  if (small && w.stride_h == 1) {
+    for (; row < end; row += kDepthwiseRows) depthwise_3x3<1>(p, n, row, end);
+  } else if (small && w.stride_h == 2) {
+    for (; row < end; row += kDepthwiseRows) depthwise_3x3<2>(p, n, row, end);
+  } else {
+    for (; row < end; ++row) depthwise_row(p, n, row);
+  }
+}
+
+inline void depthwise(const DepthwiseConv& p, TaskRange tasks) {
   const int64_t pairs = (p.out.height + kDepthwiseRows - 1) / kDepthwiseRows;
   for (int64_t task = tasks.first; task < tasks.last; ++task) {
-    const int64_t n = task / pairs, row = task % pairs * kDepthwiseRows;
-    if (small && w.stride_h == 1) {
-      depthwise_3x3<1>(p, n, row);
-    } else if (small && w.stride_h == 2) {
-      depthwise_3x3<2>(p, n, row);
-    } else {
-      const int64_t end = std::min<int64_t>(row + kDepthwiseRows, p.out.height);
-      for (int64_t y = row; y < end; ++y) depthwise_row(p, n, y);
-    }
+    const int64_t row = task % pairs * kDepthwiseRows;
+    depthwise_rows(p, task / pairs, row, std::min<int64_t>(row + kDepthwiseRows, p.out.height));
   }
 }
 

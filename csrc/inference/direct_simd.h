@@ -100,11 +100,51 @@ struct TileArguments {
 // Numbers of the weights that are fetched before they are needed.
 constexpr int64_t kAhead = 512;
 
+CAFFE_COMPAT_SIMD_INLINE Floats load_bias(const Epilogue& end, const TileArguments& t,
+                                          int64_t column) {
+  if (!end.bias || column >= t.columns) return Floats::zero();
+  const float* from = end.bias + t.output + column;
+  const int64_t left = t.columns - column;
+  return left >= kLanes ? Floats::load(from) : Floats::load(from, static_cast<int>(left));
+}
+
+// make_finish(first output, outputs, whether they are a whole vector as a constant) gives what
+// makes outputs of sums.
+template <int rows, int vectors, typename MakeFinish>
+CAFFE_COMPAT_SIMD_INLINE void store_tile(const DirectConv& p, const TileArguments& t,
+                                         const RegisterTile<rows, vectors>& tile,
+                                         const MakeFinish& make_finish) {
+  float* to = p.out.data + t.pixel * p.out.stride + t.output;
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    const int64_t left = t.columns - v * kLanes, output = t.output + v * kLanes;
+    if (left >= kLanes) {
+      const auto finish = make_finish(output, kLanes, std::true_type());
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+        finish(tile.at[r][v], t.pixel + r).store(to + r * p.out.stride + v * kLanes);
+      }
+    } else if (left > 0) {
+      const int count = static_cast<int>(left);
+      const auto finish = make_finish(output, count, std::false_type());
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+        finish(tile.at[r][v], t.pixel + r).store(to + r * p.out.stride + v * kLanes, count);
+      }
+    }
+  }
+}
+
 template <int rows, int vectors>
 void direct_tile(const DirectConv& p, const DirectPlan& plan, const TileArguments& t) {
   constexpr int64_t b_step = vectors * kLanes;
   RegisterTile<rows, vectors> tile;
-  tile.clear();
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) {
+    const Floats bias = load_bias(p.epilogue, t, v * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) tile.at[r][v] = bias;
+  }
   const float* b = t.b;
   for (int64_t i = 0; i < plan.parts_h; ++i) {
     for (int64_t j = 0; j < plan.parts_w; ++j) {
@@ -117,24 +157,17 @@ void direct_tile(const DirectConv& p, const DirectPlan& plan, const TileArgument
       b += plan.depth * b_step;
     }
   }
-  float* to = p.out.data + t.pixel * p.out.stride + t.output;
-#pragma GCC unroll 4
-  for (int v = 0; v < vectors; ++v) {
-    const int64_t left = t.columns - v * kLanes, output = t.output + v * kLanes;
-    if (left >= kLanes) {
-      const Finish<true> finish(p.epilogue, output, kLanes);
-#pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-        finish(tile.at[r][v], t.pixel + r).store(to + r * p.out.stride + v * kLanes);
-      }
-    } else if (left > 0) {
-      const int count = static_cast<int>(left);
-      const Finish<false> finish(p.epilogue, output, count);
-#pragma GCC unroll 16
-      for (int r = 0; r < rows; ++r) {
-        finish(tile.at[r][v], t.pixel + r).store(to + r * p.out.stride + v * kLanes, count);
-      }
-    }
+  if (p.epilogue.add || p.epilogue.slopes || p.epilogue.ceiling < __builtin_inff()) {
+    Epilogue end = p.epilogue;
+    end.bias = nullptr;
+    store_tile(p, t, tile, [&](int64_t output, int count, auto whole) {
+      return Finish<whole>(end, output, count);
+    });
+  } else {
+    const Floats floor = Floats::all(p.epilogue.floor);
+    store_tile(p, t, tile, [&](int64_t, int, auto) {
+      return [floor](Floats value, int64_t) { return max(floor, value); };
+    });
   }
 }
 
@@ -160,6 +193,19 @@ void direct_rows(const DirectConv& p, const DirectPlan& plan, TileArguments t, i
   }
 }
 
+// `count` rows by a panel of so many vectors.
+inline void direct_panel(const DirectConv& p, const DirectPlan& plan, const TileArguments& t,
+                         int64_t count, int vectors) {
+  switch (vectors) {
+    case 1:
+      return direct_rows<1>(p, plan, t, count, std::make_integer_sequence<int, tile_rows(1)>());
+    case 2:
+      return direct_rows<2>(p, plan, t, count, std::make_integer_sequence<int, tile_rows(2)>());
+    default:
+      return direct_rows<3>(p, plan, t, count, std::make_integer_sequence<int, tile_rows(3)>());
+  }
+}
+
 inline void direct(const DirectConv& p, int threads, TaskRange tasks) {
   const DirectPlan plan = plan_direct(p, threads);
   const Window& w = p.window;
@@ -177,16 +223,6 @@ inline void direct(const DirectConv& p, int threads, TaskRange tasks) {
     t.a_part_w = p.in.stride * w.dilation_w;
     t.output = group * p.group_outputs() + first;
     t.columns = std::min<int64_t>(vectors * kLanes, p.group_outputs() - first);
-    const auto multiply = [&](int64_t count) {
-      switch (vectors) {
-        case 1:
-          return direct_rows<1>(p, plan, t, count, std::make_integer_sequence<int, tile_rows(1)>());
-        case 2:
-          return direct_rows<2>(p, plan, t, count, std::make_integer_sequence<int, tile_rows(2)>());
-        default:
-          return direct_rows<3>(p, plan, t, count, std::make_integer_sequence<int, tile_rows(3)>());
-      }
-    };
     const float* image = p.in.data + group * p.group_channels();
     if (w.is_point()) {
       // Weights of few pixels come from memory: those of the next panel while this one is used.
@@ -195,7 +231,7 @@ inline void direct(const DirectConv& p, int threads, TaskRange tasks) {
       }
       t.pixel = block * plan.block;
       t.a = image + t.pixel * p.in.stride;
-      multiply(std::min(plan.block, plan.run - t.pixel));
+      direct_panel(p, plan, t, std::min(plan.block, plan.run - t.pixel), vectors);
       continue;
     }
     const int64_t end = std::min((block + 1) * plan.block, plan.runs);
@@ -203,7 +239,7 @@ inline void direct(const DirectConv& p, int threads, TaskRange tasks) {
       const int64_t n = run / p.out.height, y = run % p.out.height;
       t.pixel = run * plan.run;
       t.a = image + (n * p.in.height + y * w.stride_h) * p.in.width * p.in.stride;
-      multiply(plan.run);
+      direct_panel(p, plan, t, plan.run, vectors);
     }
   }
 }

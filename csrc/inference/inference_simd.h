@@ -10,6 +10,7 @@
 #include "inference/inference.h"
 #include "inference/pool_simd.h"
 #include "inference/product_simd.h"
+#include "inference/separable_simd.h"
 
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
 namespace inference {
@@ -39,6 +40,9 @@ constexpr InferenceKernels kKernels = {.packed_size = packed_size,
                                        .direct = direct,
                                        .depthwise_tasks = depthwise_tasks,
                                        .depthwise = depthwise,
+                                       .separable_tasks = separable_tasks,
+                                       .separable_scratch = separable_scratch,
+                                       .separable = separable,
                                        .pool = pool,
                                        .pointwise = pointwise,
                                        .product_tasks = product_tasks,
