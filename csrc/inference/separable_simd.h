@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
-#include <limits>
 
 #include "inference/depthwise_simd.h"
 #include "inference/direct_simd.h"
@@ -16,46 +14,37 @@
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
 namespace inference {
 
-// Rows of a task, of one image: about `kPixels` pixels, and so many that threads which take whole
-// tasks have equal work.
-inline int64_t separable_rows(const SeparableConv& p, int threads) {
+// Tasks of an image, whose rows they share as evenly as can be: about `kPixels` pixels each; of few
+// tasks so many that all threads have as much to do.
+inline int64_t separable_blocks(const SeparableConv& p, int threads) {
   constexpr int64_t kPixels = 64, kFewestPixels = 24;
   const Image& out = p.point.out;
-  int64_t best = out.height, least = std::numeric_limits<int64_t>::max();
-  const auto distance = [&](int64_t rows) { return std::abs(rows * out.width - kPixels); };
-  for (int64_t rows = 1; rows <= out.height; ++rows) {
-    if (rows * out.width < kFewestPixels && rows < out.height) continue;
-    const int64_t tasks = out.batch * ((out.height + rows - 1) / rows);
-    // A thread's work; an odd row leaves half of the depthwise convolution's tiles empty.
-    const int64_t most = (tasks + threads - 1) / threads * (8 * rows + rows % kDepthwiseRows);
-    if (most < least || (most == least && distance(rows) < distance(best))) {
-      best = rows;
-      least = most;
-    }
-  }
-  return best;
+  const int64_t rows = std::max<int64_t>(kPixels / out.width, kDepthwiseRows);
+  const int64_t blocks = (out.height + rows - 1) / rows;
+  const int64_t even = (blocks + threads - 1) / threads * threads;
+  const bool fits = even <= out.height && out.height * out.width >= even * kFewestPixels;
+  return out.batch * blocks < 8 * threads && fits ? even : blocks;
 }
 
 inline int64_t separable_tasks(const SeparableConv& p, int threads) {
-  const int64_t rows = separable_rows(p, threads);
-  return p.point.out.batch * ((p.point.out.height + rows - 1) / rows);
+  return p.point.out.batch * separable_blocks(p, threads);
 }
 
 inline int64_t separable_scratch(const SeparableConv& p, int threads) {
-  return separable_rows(p, threads) * p.point.out.width * p.point.in.channels;
+  const int64_t blocks = separable_blocks(p, threads);
+  return (p.point.out.height + blocks - 1) / blocks * p.point.out.width * p.point.in.channels;
 }
 
 inline void separable(const SeparableConv& p, int threads, float* scratch, TaskRange tasks) {
   const Image& out = p.point.out;
-  const int64_t rows = separable_rows(p, threads), depth = p.point.in.channels;
-  const int64_t blocks = (out.height + rows - 1) / rows;
+  const int64_t blocks = separable_blocks(p, threads), depth = p.point.in.channels;
   const ColumnPanels panels(out.channels);
   DirectPlan plan{};
   plan.parts_h = plan.parts_w = 1;
   plan.depth = depth;
   for (int64_t task = tasks.first; task < tasks.last; ++task) {
-    const int64_t n = task / blocks, row = task % blocks * rows;
-    const int64_t end = std::min(row + rows, out.height);
+    const int64_t n = task / blocks, block = task % blocks;
+    const int64_t row = out.height * block / blocks, end = out.height * (block + 1) / blocks;
     DepthwiseConv depthwise = p.depthwise;
     depthwise.out.data = scratch;
     depthwise.out.stride = depth;
