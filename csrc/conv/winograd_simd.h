@@ -203,7 +203,7 @@ struct WinogradSimd {
 
   // Products of so many channels are summed up before they are added to those of the channels
   // before: the rounding errors of one long sum would be larger, and the transform multiplies them.
-  static constexpr int64_t kSummands = 64;
+  static constexpr int64_t kSummands = 128;
 
   static int64_t panel_columns(S s) {
     const ColumnPanels panels(s.group_outputs());
