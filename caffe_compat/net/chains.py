@@ -184,6 +184,8 @@ class LinearChain(Chain):
         product = line[0].layer if line else None
         if not isinstance(product, InnerProduct) or product.axis != 1 or product.transpose or product.normalize:
             return None
+        if product.is_given:
+            return None
         relu = len(line) > 1 and _is_relu(line[1].layer)
         return cls(list(line[: 1 + relu]), product, relu)
 
