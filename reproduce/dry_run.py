@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from caffe_compat.errors import CaffeCompatError, DataError
-from reproduce.experiment import check_devices, chosen_networks, cores, jobs_of, run_settings
+from reproduce.experiment import check_devices, chosen_networks, cores, jobs_of, names_of_cuts, run_settings
 from reproduce.mode import Mode
 from reproduce.network import Network
 from reproduce.options import Options
@@ -30,11 +30,14 @@ def show_plan(options: Options, console: Console) -> None:
             cost_of(write_run_folder(network, settings, out), settings.channels, settings.size_px)
             for network in networks
         ]
-        console.print(f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}", **_PLAIN)
+        named = options.model is not None or options.prototxt is not None
+        cuts = {n: f"  {name}" for n, name in enumerate(names_of_cuts(options), 1)} if named else {}
+        head = f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}"
+        console.print(head + ("  cut behind" if named else ""), **_PLAIN)
         for number, (network, cost) in enumerate(zip(networks, costs, strict=True), 1):
             console.print(
                 f"{number:<4}{network.name:30}{network.treatment:10} {network.base_network or '-':20}{network.data:14}"
-                f"{cost.all / 1e12:9.3f}",
+                f"{cost.all / 1e12:9.3f}{cuts.get(network.n, '')}",
                 **_PLAIN,
             )
         training, tests = (sum(getattr(cost, name) for cost in costs) / 1e12 for name in ("training", "tests"))

@@ -52,6 +52,17 @@ def test_the_cost_of_the_papers_networks_by_hand(capsys: pytest.CaptureFixture[s
     )
 
 
+def test_cuts_of_another_net_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    options = Options(model="regnet_y_400mf", layers=("stem", 3), treatments=("AnB",), devices=("cuda:998",))
+    show_plan(options, Console(soft_wrap=True))
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert said[0][-2:] == ["cut", "behind"]
+    cuts = {words[1]: words[-1] for words in said[1:7]}
+    assert cuts["transfer0A0B_1_1"] == "stem"
+    assert cuts["transfer0B0A_1_3"] == "trunk_output.block2"
+    assert said[7][:2] == ["6", "networks,"]
+
+
 def test_hours_and_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], measured: list[list[str]]) -> None:
     for c in range(4):
         for i in range(6):
