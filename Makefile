@@ -44,7 +44,7 @@ sanitize: $(VENV)/ready ## kernels, CUDA's on the host, under AddressSanitizer a
 		tests/ops/test_host_*.py tests/data/test_stream_image.py tests/ops/test_conv_fast.py tests/ops/test_linear.py \
 		tests/net/test_inference_program.py -m slow
 
-test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
+test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed; from then on `make faults` has that, too
 	$(BIN)/pip install --quiet ray
 	$(BIN)/python -m pytest -n 0 tests/ray_cluster.py
 

@@ -67,18 +67,21 @@ def _wrong(text: str, expected: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f'"{text}"; expected {expected}')
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    """``1,3,5-7`` is 1, 3, 5, 6, 7."""
-    numbers = set[int]()
+def _layers(text: str) -> tuple[int | str, ...]:
+    """``1,conv3,5-7`` is 1, 5, 6, 7 and the layer conv3."""
+    numbers, names = set[int](), dict[str, None]()
     for part in text.split(","):
         ends = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part)
         if ends is None:
-            raise _wrong(text, "depths with commas, as 1,3,5-7")
+            if not part.strip("0123456789-"):
+                raise _wrong(text, "depths with commas, as 1,3,5-7, or names of layers")
+            names[part] = None
+            continue
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if last < first:
             raise _wrong(text, f"the smaller depth first, {last}-{first}")
         numbers |= set(range(first, last + 1))
-    return tuple(sorted(numbers))
+    return (*sorted(numbers), *names)
 
 
 def _positive(text: str) -> int:
@@ -155,8 +158,12 @@ class Options:
     )
     out: Path = field(default=Path("paper_run"), metadata=_read(Path, "folder for everything", steps=EVERY_STEP))
     treatments: tuple[str, ...] | None = field(default=None, metadata=_read(_names, _treatments_help))
-    layers: tuple[int, ...] | None = field(
-        default=None, metadata=_read(_numbers, "depths n to cut at, as 1,3,5-7 (default: all of the network, 1-7)")
+    layers: tuple[int | str, ...] | None = field(
+        default=None,
+        metadata=_read(
+            _layers,
+            "depths n to cut at, as 1,3,5-7, or names of layers or blocks, as conv4 (default: all of the network, 1-7)",
+        ),
     )
     iters: int | None = field(
         default=None,

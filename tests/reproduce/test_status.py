@@ -64,12 +64,37 @@ def test_time_left_and_curve_of_the_newest_process(tmp_path: Path) -> None:
 
 def test_time_left_of_all() -> None:
     """Two train, 1 and 3 s an iteration; 40 iterations wait: (10 + 30 + 40 * 2) / 2, but no less than the longest."""
-    one = Row("a", "training", "", "", 30, 40, (), 10.0)
-    two = Row("b", "training", "", "", 30, 40, (), 30.0)
+    one = Row("a", "training", "", "", 30, 40, (), 10.0, iteration_s=1.0)
+    two = Row("b", "training", "", "", 30, 40, (), 30.0, iteration_s=3.0)
     waits = Row("c", "waiting", "", "", 0, 40)
     assert time_left([one, two, waits]) == "about 60 s left with 2 at a time"
     assert time_left([one, two]) == "about 30 s left with 2 at a time"
     assert time_left([waits]) == ""
+
+
+def test_networks_that_wait_count_as_those_of_their_kind() -> None:
+    """A base trains, 4 s an iteration; those with 2 and 7 frozen layers are done, 2 and 1 s an iteration."""
+    base = Row("base", "training", "", "", 30, 40, (), 40.0, (False, 0), 4.0)
+    done = [Row(f"f{n}", "done", "", "", 40, 40, (), None, (True, n), s) for n, s in ((2, 1.5), (2, 2.5), (7, 1.0))]
+    waits = [Row("w", "waiting", "", "", 0, 40, (), None, kind) for kind in ((False, 0), (True, 2), (True, 6))]
+    said = time_left([base, *done, *waits])
+    assert said == f"about {words(40 + 40 * 4 + 40 * 2 + 40 * 1)} left with 1 at a time"
+    assert time_left([base, waits[1]]) == f"about {words(40 + 40 * 4)} left with 1 at a time"  # none else is known
+
+
+def test_how_fast_each_kind_goes(tmp_path: Path) -> None:
+    """``put`` trains 40 iterations; seconds are those of the log."""
+    for network in (base_half("0", "A"), transfer("0", "A", "B", 3)):
+        put(network, tmp_path, 0.5)
+    outputs = {"accuracy": 0.5, "loss": 1.0}
+    log = tmp_path / "transfer0A0B_1_3" / "train.jsonl"
+    for seconds in (0.0, 100.0):
+        event = {"event": "test", "iteration": 0, "time": seconds, "net": 0, "loss": None, "outputs": outputs}
+        log.write_text((log.read_text() if seconds else "") + json.dumps(event) + "\n")
+    log.write_text(json.dumps({"event": "start", "iteration": 0, "time": 0.0}) + "\n" + log.read_text())
+    rows = {row.name: row for row in rows_of(tmp_path)}
+    assert (rows["transfer0A0B_1_3"].kind, rows["transfer0A0B_1_3"].iteration_s) == ((True, 3), 2.5)
+    assert rows["half0A"].kind == (False, 0)
 
 
 @pytest.mark.parametrize(
