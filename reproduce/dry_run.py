@@ -1,5 +1,6 @@
 """What a run would do and take: its networks, and the hours and the disk, without writing anything to its folder."""
 
+import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ _PLAIN: Any = {"highlight": False, "markup": False}
 
 
 def show_plan(options: Options, console: Console) -> None:
-    """Print the networks, their order and operations, then hours on this machine's device and disk."""
+    """Print the networks, their order and operations, then hours on this machine's device and disk; or all as JSON."""
     from reproduce.cost import cost_of  # loads torch, which --help does without
 
     networks = chosen_networks(options)
@@ -30,17 +31,40 @@ def show_plan(options: Options, console: Console) -> None:
             cost_of(write_run_folder(network, settings, out), settings.channels, settings.size_px)
             for network in networks
         ]
-        console.print(f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}", **_PLAIN)
-        for number, (network, cost) in enumerate(zip(networks, costs, strict=True), 1):
-            console.print(
-                f"{number:<4}{network.name:30}{network.treatment:10} {network.base_network or '-':20}{network.data:14}"
-                f"{cost.all / 1e12:9.3f}",
-                **_PLAIN,
-            )
-        training, tests = (sum(getattr(cost, name) for cost in costs) / 1e12 for name in ("training", "tests"))
-        console.print(f"{len(networks)} networks, {training:.2f} TFLOP of training and {tests:.2f} of tests", **_PLAIN)
-        console.print(_hours(options, networks, costs, settings, out), **_PLAIN)
-    console.print(_disk(options, networks, costs), **_PLAIN)
+        if not options.json:
+            _print_table(networks, costs, console)
+        hours = _hours(options, networks, costs, settings, out)
+    notes = [hours, _disk(options, networks, costs)]
+    if options.json:
+        console.print(json.dumps({"networks": _rows(networks, costs), "notes": notes}, indent=2), **_PLAIN)
+    for note in () if options.json else notes:
+        console.print(note, **_PLAIN)
+
+
+def _print_table(networks: Sequence[Network], costs: Sequence[Any], console: Console) -> None:
+    console.print(f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}", **_PLAIN)
+    for number, (network, cost) in enumerate(zip(networks, costs, strict=True), 1):
+        console.print(
+            f"{number:<4}{network.name:30}{network.treatment:10} {network.base_network or '-':20}{network.data:14}"
+            f"{cost.all / 1e12:9.3f}",
+            **_PLAIN,
+        )
+    training, tests = (sum(getattr(cost, name) for cost in costs) / 1e12 for name in ("training", "tests"))
+    console.print(f"{len(networks)} networks, {training:.2f} TFLOP of training and {tests:.2f} of tests", **_PLAIN)
+
+
+def _rows(networks: Sequence[Network], costs: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "network": network.name,
+            "treatment": network.treatment,
+            "starts_from": network.base_network or None,
+            "trained_on": network.data,
+            "training_flop": cost.training,
+            "tests_flop": cost.tests,
+        }
+        for network, cost in zip(networks, costs, strict=True)
+    ]
 
 
 def _hours(
