@@ -10,7 +10,7 @@ from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, read_message, read_net, read_solver
 from reproduce.network import Network
 from reproduce.plan import paper_networks
-from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
+from reproduce.run_folder import PROTOTXT, RunSettings, cut_names, write_run_folder
 from reproduce.treatments import NETBASE, RANDOM, REDUCED, base_half, transfer
 from tests.reproduce.test_learned_layers import TOWERS
 
@@ -190,7 +190,7 @@ def other_net(tmp_path: Path) -> RunSettings:
 
 
 def test_another_net_is_cut_at_its_own_layers(tmp_path: Path, other_net: RunSettings) -> None:
-    assert cut_depths(other_net) == (1, 2, 3)
+    assert cut_names(other_net) == ("first", "left", "right")
     folder = write_run_folder(transfer("0", "A", "B", 2), other_net, tmp_path / "out")
     layers = {layer.name: layer for layer in read_net(folder / "train.prototxt").layer}
     learned = ["first", "norm", "stretch", "left", "bend", "aside-new", "right-new", "last-new", "gain-new"]
