@@ -57,7 +57,11 @@ class RayCluster:
     """A cluster of processes of this machine: a head that trains nothing, and one machine with one core."""
 
     def __init__(self) -> None:
-        os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        os.environ |= {
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "120",  # on a busy machine
+        }
         from ray.cluster_utils import Cluster
 
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
