@@ -60,7 +60,8 @@ class RayCluster:
         os.environ |= {
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_raylet_start_wait_time_s": "120",  # on a busy machine
+            "RAY_raylet_start_wait_time_s": "120",  # a busy machine is slow
+            "RAY_worker_niceness": "0",  # else a busy machine gives its tasks nothing
         }
         from ray.cluster_utils import Cluster
 
