@@ -1,7 +1,8 @@
 """What a run would do and take: its networks, and the hours and the disk, without writing anything to its folder."""
 
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ _PLAIN: Any = {"highlight": False, "markup": False}
 
 
 def show_plan(options: Options, console: Console) -> None:
-    """Print the networks, their order and operations, then hours on this machine's device and disk."""
+    """Print the networks, their order and operations, then hours on this machine's device and disk; or all as JSON."""
     from reproduce.cost import cost_of  # loads torch, which --help does without
 
     networks = chosen_networks(options)
@@ -30,20 +31,50 @@ def show_plan(options: Options, console: Console) -> None:
             cost_of(write_run_folder(network, settings, out), settings.channels, settings.size_px)
             for network in networks
         ]
-        named = options.model is not None or options.prototxt is not None
-        cuts = {n: f"  {name}" for n, name in enumerate(names_of_cuts(options), 1)} if named else {}
-        head = f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}"
-        console.print(head + ("  cut behind" if named else ""), **_PLAIN)
-        for number, (network, cost) in enumerate(zip(networks, costs, strict=True), 1):
-            console.print(
-                f"{number:<4}{network.name:30}{network.treatment:10} {network.base_network or '-':20}{network.data:14}"
-                f"{cost.all / 1e12:9.3f}{cuts.get(network.n, '')}",
-                **_PLAIN,
-            )
-        training, tests = (sum(getattr(cost, name) for cost in costs) / 1e12 for name in ("training", "tests"))
-        console.print(f"{len(networks)} networks, {training:.2f} TFLOP of training and {tests:.2f} of tests", **_PLAIN)
-        console.print(_hours(options, networks, costs, settings, out), **_PLAIN)
-    console.print(_disk(options, networks, costs), **_PLAIN)
+        rows = _rows(networks, costs, _cuts(options))
+        hours = _hours(options, networks, costs, settings, out)
+    notes = [hours, _disk(options, networks, costs)]
+    if options.json:
+        console.print(json.dumps({"networks": rows, "notes": notes}, indent=2), **_PLAIN)
+        return
+    _print_table(rows, console)
+    for note in notes:
+        console.print(note, **_PLAIN)
+
+
+def _cuts(options: Options) -> dict[int, str]:
+    """{n: the layer that cut n lies behind} of a network that is not CaffeNet."""
+    named = options.model is not None or options.prototxt is not None
+    return dict(enumerate(names_of_cuts(options), 1)) if named else {}
+
+
+def _rows(networks: Sequence[Network], costs: Sequence[Any], cuts: Mapping[int, str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "network": network.name,
+            "treatment": network.treatment,
+            "starts_from": network.base_network or None,
+            "trained_on": network.data,
+            "training_flop": cost.training,
+            "tests_flop": cost.tests,
+            **({"cut_behind": cuts.get(network.n)} if cuts else {}),
+        }
+        for network, cost in zip(networks, costs, strict=True)
+    ]
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
+    head = f"{'':4}{'network':30}{'treatment':10} {'starts from':20}{'trained on':14}{'TFLOP':>9}"
+    console.print(head + ("  cut behind" if "cut_behind" in rows[0] else ""), **_PLAIN)
+    for number, row in enumerate(rows, 1):
+        flop, cut = row["training_flop"] + row["tests_flop"], row.get("cut_behind")
+        console.print(
+            f"{number:<4}{row['network']:30}{row['treatment']:10} {row['starts_from'] or '-':20}{row['trained_on']:14}"
+            f"{flop / 1e12:9.3f}" + (f"  {cut}" if cut else ""),
+            **_PLAIN,
+        )
+    training, tests = (sum(row[name] for row in rows) / 1e12 for name in ("training_flop", "tests_flop"))
+    console.print(f"{len(rows)} networks, {training:.2f} TFLOP of training and {tests:.2f} of tests", **_PLAIN)
 
 
 def _hours(

@@ -143,12 +143,14 @@ def run(options: Options, console: Console) -> None:
 
 
 def _show(options: Options, console: Console) -> None:
-    from reproduce.status import show_status, watch_status
+    from reproduce.status import show_status, status_json, watch_status
 
     if options.serve:
         from reproduce.status_page import serve
 
         serve(options.out, options.port, console)
+    elif options.json:
+        console.print(status_json(options.out), **_PLAIN)
     else:
         (watch_status if options.watch else show_status)(options.out, console)
 

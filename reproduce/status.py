@@ -1,5 +1,6 @@
 """Where each network of a folder is: a list, once or again and again, and what the page of ``status_page`` shows."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -96,6 +97,13 @@ def show_status(out: Path, console: Console) -> None:
     rows = rows_of(out)
     for line in _lines(out, rows):
         console.print(line, **_PLAIN)
+
+
+def status_json(out: Path) -> str:
+    """The same as data: a name, state, details, worker and iterations for each network.  Raises DataError as above."""
+    fields = ("name", "state", "details", "worker", "iteration", "iterations", "left_s")
+    rows = [{field: getattr(row, field) for field in fields} for row in rows_of(out)]
+    return json.dumps({"folder": str(out), "networks": rows}, indent=2)
 
 
 def watch_status(out: Path, console: Console, refresh_s: float = REFRESH_S) -> None:

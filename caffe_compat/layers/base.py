@@ -204,6 +204,10 @@ class Layer(nn.Module):
         """Whether the tops are the bottom's own values in the present mode, in its own shape."""
         return False
 
+    def has_onnx_form(self) -> bool:
+        """Whether ``to_onnx`` is implemented; a layer may still refuse, by its fields."""
+        return type(self).to_onnx is not Layer.to_onnx
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         """Add the layer to an ONNX graph in its TEST form; returns the names of its tops' values (docs/onnx.md).
 

@@ -365,7 +365,7 @@ def _product(layer: Layer, inputs: list[int], outputs: list[int], bottoms: list[
     if not _computes_as(layer, InnerProduct):
         return None
     assert isinstance(layer, InnerProduct)
-    if layer.axis != 1 or layer.normalize:
+    if layer.axis != 1 or layer.normalize or layer.is_given:
         return None
     weight, bias = _copies(layer)
     return ProductNode(inputs, outputs, weight.t().contiguous() if layer.transpose else weight, bias, ChannelForm())

@@ -283,6 +283,7 @@ TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
       .def(torch::init<const at::Tensor&>())
       .def("load", &Program::load)
       .def("convolve", &Program::convolve)
+      .def("separable", &Program::separable)
       .def("multiply", &Program::multiply)
       .def("pool", &Program::pool)
       .def("lrn", &Program::lrn)

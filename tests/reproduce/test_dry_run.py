@@ -1,5 +1,6 @@
 """What a run would do is printed, and nothing is written to its folder."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +63,19 @@ def test_cuts_of_another_net_are_named(capsys: pytest.CaptureFixture[str]) -> No
     assert cuts["transfer0A0B_1_1"] == "stem"
     assert cuts["transfer0B0A_1_3"] == "trunk_output.block2"
     assert said[7][:2] == ["6", "networks,"]
+
+
+def test_the_table_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    options = Options(data="imagenet:x", treatments=("base", "AnB+"), layers=(7,), devices=("cuda:998",), json=True)
+    show_plan(options, Console(soft_wrap=True))
+    said = json.loads(capsys.readouterr().out)
+    training = 2 * (3 * sum(PRODUCTS) - CONV1) * IMAGES
+    rest = {"training_flop": training, "tests_flop": 2 * sum(PRODUCTS) * 451 * 50000}
+    base = {"network": "half0A", "treatment": "base", "starts_from": None, "trained_on": "half0A", **rest}
+    assert said["networks"][0] == base
+    assert said["networks"][2]["starts_from"] == "half0A"
+    assert [network["network"] for network in said["networks"][:2]] == ["half0A", "half0B"]
+    assert [note.partition(":")[0] for note in said["notes"]] == ["hours", "disk"]
 
 
 def test_hours_and_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], measured: list[list[str]]) -> None:

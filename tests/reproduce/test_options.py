@@ -100,9 +100,21 @@ def test_where_networks_are_trained_and_how_status_is_shown() -> None:
     assert (shown.serve, shown.watch, shown.port) == (True, False, 9000)
 
 
+def test_json_goes_with_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["status", "there", "--json"], "").json
+    assert parse(["--dry-run", "--json"], "").json
+    with pytest.raises(SystemExit):
+        parse(["--json"], "")
+    said = "run_paper: --json: the job prints no table; expected it with --dry-run, or of status; see --help\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("--splt 0", "unrecognized arguments: --splt: did you mean --split?"),
+        ("--dry_runn=1", "unrecognized arguments: --dry_runn=1: did you mean --dry-run?"),
+        ("report x --wings", "unrecognized arguments: --wings: no flag of this command"),
         (
             "--slurm gpu",
             'argument --slurm: "gpu"; expected options of sbatch with commas, '

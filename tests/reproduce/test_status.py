@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from reproduce.lease import Lease
-from reproduce.status import Row, rows_of, show_status, time_left, watch_status, words
+from reproduce.status import Row, rows_of, show_status, status_json, time_left, watch_status, words
 from reproduce.treatments import base_half, transfer
 from tests.reproduce.test_publish import put
 
@@ -35,6 +35,19 @@ def test_where_each_network_is(tmp_path: Path) -> None:
         ["transfer0B0A_1_1", "waiting", "waits for half0B"],
         [f"{tmp_path}:", "5", "networks: 1 done, 1 training, 1 failed, 1 ready, 1 waiting"],
     ]
+
+
+def test_the_list_as_json(tmp_path: Path) -> None:
+    put(base_half("0", "A"), tmp_path, 0.5)
+    put(base_half("0", "B"), tmp_path, failed="no space left")
+    rest = {"worker": "", "iterations": 40, "left_s": None}
+    assert json.loads(status_json(tmp_path)) == {
+        "folder": str(tmp_path),
+        "networks": [
+            {"name": "half0A", "state": "done", "details": "accuracy 0.500", "iteration": 40, **rest},
+            {"name": "half0B", "state": "failed", "details": "no space left", "iteration": 0, **rest},
+        ],
+    }
 
 
 def put_course(folder: Path, displays: list[tuple[float, int, float]], *, starts: tuple[float, ...] = (0.0,)) -> None:
