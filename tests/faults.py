@@ -57,7 +57,12 @@ class RayCluster:
     """A cluster of processes of this machine: a head that trains nothing, and one machine with one core."""
 
     def __init__(self) -> None:
-        os.environ |= {"RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+        os.environ |= {
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "120",  # a busy machine is slow
+            "RAY_worker_niceness": "0",  # else a busy machine gives its tasks nothing
+        }
         from ray.cluster_utils import Cluster
 
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
