@@ -17,11 +17,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 
 from caffe_compat import Net
+from caffe_compat.ops.rounded import RoundedCopies
 
 aten = torch.ops.aten
 #: operators that bring values into another layout, or another place
 COPIES = ("aten.copy_.default", "aten.clone.default", "aten.cat.default", "aten.constant_pad_nd.default")
 CASTS = ("aten._to_copy.default",)
+#: of whose products PyTorch's counter does not know: (bias, a, b), too
+COUNTED_AS = {"_addmm_activation": "addmm"}
 UNINITIALISED = ("empty", "empty_like", "empty_strided", "new_empty")
 
 
@@ -59,7 +62,7 @@ class StepTrace(TorchDispatchMode):
         namespace, name, _ = str(func).split(".")
         in_place = name.endswith("_")
         if (makes or in_place) and name not in UNINITIALISED:
-            count = flop_registry.get(getattr(getattr(torch.ops, namespace), name))
+            count = flop_registry.get(getattr(getattr(torch.ops, namespace), COUNTED_AS.get(name, name)))
             flops = count(*args, **kwargs, out_val=results) if count else 0
             written = sum(map(size, outputs if in_place else makes))
             cudnn: Any = torch.backends.cudnn  # whose attributes are made at run time
@@ -92,12 +95,12 @@ def size(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
 
 
-def without_memory(net: Net, dtype: torch.dtype) -> Net:
-    """``net`` itself, in fast mode, with parameters of ``dtype`` on the meta device in the layout of fast mode."""
+def without_memory(net: Net) -> Net:
+    """``net`` itself, in fast mode, with parameters on the meta device in the layout of fast mode."""
     for module in net.modules():
         for name, value in list(module.named_parameters(recurse=False)):
             layout = torch.channels_last if value.dim() == 4 else torch.contiguous_format
-            empty = torch.empty(value.shape, dtype=dtype, device="meta", memory_format=layout)
+            empty = torch.empty(value.shape, device="meta", memory_format=layout)
             module.register_parameter(name, nn.Parameter(empty, requires_grad=value.requires_grad))
         for name, buffer in list(module.named_buffers(recurse=False)):
             module.register_buffer(name, buffer.to("meta"))
@@ -106,12 +109,23 @@ def without_memory(net: Net, dtype: torch.dtype) -> Net:
 
 
 def trace_step(net: Net, dtype: torch.dtype) -> list[Operation]:
-    """The operators of a forward and backward pass; ``net`` has lost its values afterwards."""
+    """The operators of a forward and backward pass with products of ``dtype``; ``net`` has lost its values afterwards.
+
+    The parameters are float32; their copies in bfloat16, which the update writes, are there before the pass begins.
+    """
     inputs = {name: torch.empty(net.blob_shapes[name], device="meta") for name in ("data", "label")}
-    without_memory(net, dtype)
-    with StepTrace() as trace, tower_dtype(dtype):
-        _, loss = net.forward_with_loss(**inputs)
-        loss.backward()
+    without_memory(net)
+    copies = RoundedCopies()
+
+    def run_pass() -> None:
+        with tower_dtype(dtype), copies.in_force():
+            _, loss = net.forward_with_loss(**inputs)
+            loss.backward()
+
+    run_pass()
+    net.zero_grad()
+    with StepTrace() as trace:
+        run_pass()
     operations: list[Operation] = trace.operations
     return operations
 

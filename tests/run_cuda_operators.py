@@ -88,7 +88,7 @@ def run_parts() -> None:
                 continue
             bias = torch.randn(channels, device="cuda")
             output = bias_relu_parts(x.detach().chunk(parts, 1), bias, groups=groups)
-            bias_relu_parts_backward([x.detach()], output, groups=parts)
+            bias_relu_parts_backward([x.detach()], output, groups=parts, scale=2.0)
             size = [-(-max(axis - 3, 0) // 2) + 1 for axis in x.shape[2:]]
             window: dict[str, Any] = {"kernel": (3, 3), "stride": (2, 2), "padding": (0, 0)}
             for local_size in (0, 5):

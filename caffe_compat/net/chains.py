@@ -3,7 +3,7 @@
     chain                                                        operator
     [ReLU] Pooling (MAX) [ReLU] [LRN (ACROSS_CHANNELS)]          ops.max_pool, ops.relu_pool_lrn
     Convolution [ReLU, unless max pooling follows]               ops.fast_conv on the CPU, ops.conv on a tuned GPU
-    InnerProduct [ReLU]                                          ops.linear
+    InnerProduct [ReLU] [Dropout]                                ops.linear on the CPU, linear_chain on CUDA
 
 A chain is found by the layers' types and fields (``Chain.find``; ``CHAINS`` lists the classes).  Whether its operator
 takes the tensor at hand is asked at each run.  Where it does not, and where a layer in the chain has hooks, its layers
@@ -22,6 +22,7 @@ from caffe_compat.layers.base import Layer
 from caffe_compat.layers.convolution import Convolution
 from caffe_compat.layers.convolution_depthwise import ConvolutionDepthwise
 from caffe_compat.layers.depthwise_convolution import DepthwiseConvolution
+from caffe_compat.layers.dropout import Dropout
 from caffe_compat.layers.inner_product import InnerProduct
 from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
@@ -29,7 +30,13 @@ from caffe_compat.layers.relu import ReLU
 from caffe_compat.layers.shared.geometry import overhang
 from caffe_compat.net.graph import Step
 from caffe_compat.ops import conv, fast_conv, linear, max_pool, relu_pool_lrn
-from caffe_compat.ops.conv_choice import is_tuned
+from caffe_compat.ops.conv_choice import is_exact, is_tuned
+from caffe_compat.ops.linear_chain import linear_chain
+
+#: where chains and towers take operators made for CUDA; tensors without memory run as there, so that a step can be
+#: looked at where there is no GPU
+DEVICES = ("cuda", "meta")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass
@@ -174,23 +181,39 @@ class ConvChain(Chain):
 
 @dataclass
 class LinearChain(Chain):
-    """InnerProduct over all axes but the first, and ReLU."""
+    """InnerProduct over all axes but the first, ReLU, and Dropout."""
 
     product: InnerProduct
     relu: bool
+    dropout: Dropout | None
 
     @classmethod
     def find(cls, line: Sequence[Step]) -> Self | None:
         product = line[0].layer if line else None
         if not isinstance(product, InnerProduct) or product.axis != 1 or product.transpose or product.normalize:
             return None
-        relu = len(line) > 1 and _is_relu(line[1].layer)
-        return cls(list(line[: 1 + relu]), product, relu)
+        layers: list[Layer | None] = [*(step.layer for step in line), None, None]  # room to look ahead
+        relu = _is_relu(layers[1])
+        dropout = layers[1 + relu]
+        if type(dropout) is not Dropout or not dropout.scale_train or dropout.drops_in_test:
+            dropout = None
+        return cls(list(line[: 1 + relu + (dropout is not None)]), product, relu, dropout)
 
     def operate(self, bottom: Tensor) -> Tensor | None:
         layer = self.product
         bias = layer.blob(1) if len(layer.blobs) > 1 else None
-        return linear(bottom.flatten(1), layer.blob(0), bias, self.relu)
+        rows, dtype = bottom.flatten(1), working_dtype(bottom)
+        if bottom.device.type in DEVICES and dtype in DTYPES and not (torch.compiler.is_compiling() or is_exact()):
+            dropout = self.dropout.ratio if self.dropout is not None and self.dropout.training else 0.0
+            return linear_chain(rows, layer.blob(0), bias, dtype=dtype, relu=self.relu, dropout=dropout)
+        top = linear(rows, layer.blob(0), bias, self.relu)
+        return top if self.dropout is None else self.dropout.forward(top)
+
+
+def working_dtype(bottom: Tensor) -> torch.dtype:
+    """That of products with ``bottom``, of which autocast has a say; without memory it is as on CUDA."""
+    device = "cpu" if bottom.device.type == "cpu" else "cuda"
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else bottom.dtype
 
 
 #: in the order in which they are looked for

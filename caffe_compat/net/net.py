@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from caffe_compat.errors import NetError, printable
 from caffe_compat.layers.base import Layer, LayerContext, Shape, count
+from caffe_compat.net.chains import DEVICES as TOWER_DEVICES
 from caffe_compat.net.chains import Fused, find_chains
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.net.inference import InferenceNet
 from caffe_compat.net.layer_checks import read_known_net
 from caffe_compat.net.phase_rules import filter_net, phase_value
 from caffe_compat.net.splits import insert_splits
-from caffe_compat.net.tower import DEVICES as TOWER_DEVICES
 from caffe_compat.net.tower import find_towers
 from caffe_compat.net.weights import CopyReport, copy_weights, repeated_names, save_weights, share_weights
 from caffe_compat.proto import Source, caffe_pb2

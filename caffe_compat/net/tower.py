@@ -18,7 +18,7 @@ from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.shared.geometry import overhang
-from caffe_compat.net.chains import Chain, ConvChain, Fused, PoolChain
+from caffe_compat.net.chains import DEVICES, DTYPES, Chain, ConvChain, Fused, PoolChain, working_dtype
 from caffe_compat.net.graph import Step
 from caffe_compat.ops import lrn
 from caffe_compat.ops.conv_choice import is_exact
@@ -30,9 +30,6 @@ Unit = Step | Chain
 
 #: channels of a part are a multiple of this, so that kernels move 16 bytes at a time
 CHANNELS = 8
-#: tensors without memory run as on CUDA, so that a step can be looked at where there is no GPU
-DEVICES = ("cuda", "meta")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass
@@ -51,7 +48,7 @@ class Tower(Fused):
         device = bottom.device.type
         if device not in DEVICES or torch.compiler.is_compiling() or is_exact():
             return None
-        dtype = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else bottom.dtype
+        dtype = working_dtype(bottom)
         return self.compute(bottom, dtype) if self.fits(tuple(bottom.shape), dtype) else None
 
     def fits(self, shape: Shape, dtype: torch.dtype) -> bool:

@@ -20,6 +20,7 @@ from caffe_compat.ops.conv_choice import path_of
 from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.ops.parts import bias_relu_parts, bias_relu_parts_backward
 from caffe_compat.ops.pool_parts import pool_parts, pool_parts_backward
+from caffe_compat.ops.rounded import rounded
 from caffe_compat.ops.space_to_depth import MOST_CHANNELS, depth, space_to_depth
 from caffe_compat.precision import precision, switched
 
@@ -80,7 +81,8 @@ def pool_chain(
 
 def _rounded(weight: Tensor, like: Tensor, groups: int) -> list[Tensor]:
     """Each group's weights, in the dtype of ``like`` and channels_last."""
-    return [part.to(like.dtype).contiguous(memory_format=torch.channels_last) for part in weight.chunk(groups)]
+    parts = rounded(weight, like.dtype).chunk(groups)
+    return [part.contiguous(memory_format=torch.channels_last) for part in parts]
 
 
 def _dense(tensor: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -42,21 +42,21 @@ def bias_relu_parts(input: Parts, bias: Tensor | None = None, *, relu: bool = Tr
 
 
 def bias_relu_parts_backward(
-    grad: Parts, output: Parts, *, relu: bool = True, groups: int = 1
+    grad: Parts, output: Parts, *, relu: bool = True, groups: int = 1, scale: float = 1.0
 ) -> tuple[list[Tensor], Tensor]:
     """The gradients of ``bias_relu_parts``: the input's in ``groups`` parts, and the bias's (C,).
 
-    grad and output: parts of the same whole shape and dtype, in any strides.  The input's gradient is grad where
-    output > 0 (everywhere without ``relu``, when output is not read); the bias's is its sum over N, H, W, in float32
-    (float64 for float64), the same bits in every run.  Errors as ``bias_relu_parts``.
+    grad and output: parts of the same whole shape and dtype, in any strides.  The input's gradient is grad times
+    ``scale`` where output > 0 (everywhere without ``relu``, when output is not read); the bias's is its sum over N, H,
+    W, in float32 (float64 for float64), the same bits in every run.  Errors as ``bias_relu_parts``.
     """
     channels = check_parts("bias_relu_parts_backward", "grad", grad, groups)
     if check_parts("bias_relu_parts_backward", "output", output, groups) != channels:
         raise ValueError(f"bias_relu_parts_backward: output has other channels than the {channels} of grad")
     if not HAS_KERNELS:
-        return bias_relu_backward_reference(grad, output, relu, groups)
+        return bias_relu_backward_reference(grad, output, relu, groups, scale)
     result: tuple[list[Tensor], Tensor] = torch.ops.caffe_compat.bias_relu_parts_backward(
-        list(grad), list(output), relu, groups
+        list(grad), list(output), relu, groups, scale
     )
     return result
 
@@ -112,12 +112,15 @@ def bias_relu_reference(input: Parts, bias: Tensor | None, relu: bool, groups: i
 
 
 @extension.cpu_kernel("bias_relu_parts_backward")
-def bias_relu_backward_reference(grad: Parts, output: Parts, relu: bool, groups: int) -> tuple[list[Tensor], Tensor]:
+def bias_relu_backward_reference(
+    grad: Parts, output: Parts, relu: bool, groups: int, scale: float = 1.0
+) -> tuple[list[Tensor], Tensor]:
     """``bias_relu_parts_backward`` in plain PyTorch."""
-    whole = join(grad)
+    dtype = grad[0].dtype
+    whole = join(grad).to(wide_dtype(dtype)) * scale
     if relu:
         whole = torch.where(join(output) > 0, whole, 0)
-    return split(whole, groups), whole.sum((0, 2, 3), dtype=wide_dtype(whole.dtype))
+    return split(whole.to(dtype), groups), whole.sum((0, 2, 3))
 
 
 def empty_parts(like: Tensor, shape: Sequence[int], groups: int) -> list[Tensor]:
@@ -140,7 +143,9 @@ def _bias_relu_fake(input: Parts, bias: Tensor | None, relu: bool, groups: int) 
 
 
 @extension.fake_kernel("bias_relu_parts_backward")
-def _bias_relu_backward_fake(grad: Parts, output: Parts, relu: bool, groups: int) -> tuple[list[Tensor], Tensor]:
+def _bias_relu_backward_fake(
+    grad: Parts, output: Parts, relu: bool, groups: int, scale: float = 1.0
+) -> tuple[list[Tensor], Tensor]:
     shape = whole_shape(grad)
     sums = grad[0].new_empty((shape[1],), dtype=wide_dtype(grad[0].dtype))
     return empty_parts(grad[0], shape, groups), sums

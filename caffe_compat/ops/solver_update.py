@@ -24,6 +24,8 @@ class UpdateTensors:
     ``params``, ``grads``, ``first``, ``second`` (the histories; no ``second`` for rules that keep one): float32 or
     float64, the four of a parameter of one shape.  ``rates``: the learning rate, a float64 tensor of one number on the
     device.
+    ``copies``: none, or for each parameter a bfloat16 tensor of its shape and strides that gets the new value, or an
+    empty tensor where none is wanted.
     ``lr_mults`` multiply the rate; ``decays`` are weight_decay * decay_mult.
     """
 
@@ -34,6 +36,7 @@ class UpdateTensors:
     rates: list[Tensor] = field(default_factory=list)
     lr_mults: list[float] = field(default_factory=list)
     decays: list[float] = field(default_factory=list)
+    copies: list[Tensor] = field(default_factory=list)
 
 
 def solver_update_(
@@ -73,6 +76,7 @@ def solver_update_(
         momentum2,
         delta,
         keep_update,
+        tensors.copies,
     )
     # The operator writes behind autograd's back; a backward pass through the old values must be refused.
     torch.autograd.graph.increment_version(tensors.params)

@@ -1,7 +1,8 @@
 """Training passes and updates recorded once as CUDA graphs and replayed: the host launches two graphs an iteration.
 
 A recorded pass reads its batch from tensors at fixed places, where ``forward_backward`` copies each batch; gradients,
-loss and outputs have fixed places, too.  The learning rate is read from the device (``Rule.begin_step``).
+loss and outputs have fixed places, too.  The learning rate is read from the device (``Rule.begin_step``).  In bf16
+the update also writes the parameters' rounded copies, which the passes read (``ops.rounded``).
 """
 
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from caffe_compat.layers.base import Layer
 from caffe_compat.net import Net
+from caffe_compat.ops.rounded import RoundedCopies
 from caffe_compat.solver.rules import Rule
 
 Work = Callable[[], None]
@@ -142,6 +144,8 @@ class GraphedStep:
         self._runs: dict[str, int] = {}  # how often each kind of work ran before it was recorded
         self._gradients: list[tuple[Tensor, Tensor | None]] = []  # where recorded passes write them
         self._places: tuple[Any, ...] = ()
+        #: the parameters in bfloat16
+        self.copies = RoundedCopies()
 
     def clear_gradients(self) -> None:
         """An iteration begins: its first pass makes the gradients anew."""
@@ -150,12 +154,18 @@ class GraphedStep:
         if not self._replays:
             self._optimizer.zero_grad(set_to_none=True)
 
-    def forward_backward(self, batch: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor]:
+    def forward_backward(
+        self, batch: Mapping[str, Tensor], *, undisturbed: bool = False
+    ) -> tuple[Mapping[str, Tensor], Tensor]:
         """A pass on ``batch`` that makes or adds to ``param.grad``: (output blobs, loss).
 
-        The output blobs are valid until the next pass, the loss for good.
+        The output blobs are valid until the next pass, the loss for good.  ``undisturbed``: nobody else can have
+        written to the parameters since the last pass or update.
         """
+        if not undisturbed:
+            self._check_places()
         self._take(batch)
+        self.copies.refresh(undisturbed=undisturbed)
         name = FIRST_PASS if self._first else "further pass"
         self._perform(name, partial(self._pass, name, self._first))
         self._first = False
@@ -167,6 +177,7 @@ class GraphedStep:
     def update(self) -> None:
         """One update at the rates that the optimizer's groups say."""
         self._optimizer.begin_step()
+        self._optimizer.copies = self.copies.tensors
         # Whoever put other gradients in their place wants these used.  Without a kernel the rule takes its rates from
         # the host: a recording would keep those of its first run.
         ours = all(parameter.grad is gradient for parameter, gradient in self._gradients)
@@ -174,12 +185,15 @@ class GraphedStep:
             self._perform("update", self._optimizer.update)
         else:
             self._optimizer.update()
+        if self._optimizer.fused:  # else the copies have not been written
+            self.copies.note_update()
 
     def _pass(self, name: str, first: bool) -> None:
         if first:
             self._optimizer.zero_grad(set_to_none=True)
-        outputs, loss = self._run(self._inputs)
-        loss.backward()
+        with self.copies.in_force():
+            outputs, loss = self._run(self._inputs)
+            loss.backward()
         self._results[name] = {blob: value.detach() for blob, value in outputs.items()}, loss.detach()
 
     def _perform(self, name: str, work: Work) -> None:
@@ -203,6 +217,7 @@ class GraphedStep:
         if self.recordings >= self.MOST_RECORDINGS:
             self._give_up(f"it was recorded {self.recordings} times and has changed again")
             return False
+        self.copies.open = False
         try:
             self._replays[name] = self._recorder.record(work)
         except RuntimeError as error:
@@ -245,6 +260,7 @@ class GraphedStep:
 
     def _forget(self) -> None:
         self._replays, self._runs, self._gradients, self._places = {}, {}, [], ()
+        self.copies.clear()
 
     def _give_up(self, reason: str) -> None:
         self.given_up = reason

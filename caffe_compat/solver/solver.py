@@ -146,6 +146,8 @@ class Solver:
         self._display = Display(self.param, self.net, self.log)
         self._not_finite = NotFinite(self.net, self.log, precision=self.precision, stop=stop_at_nan)
         self._outputs: Mapping[str, Tensor] = {}
+        # Whether code that is not the solver's may have run since the last pass, and written to the parameters.
+        self._disturbed = True
         self._callbacks: dict[str, list[Callback]] = {"start": [], "gradients_ready": [], "update": []}
         self.log.scaffolding_done()
 
@@ -167,6 +169,7 @@ class Solver:
         self._requests.stopping = False
         self._display.restart(self.iter)
         stop = self.iter + iterations
+        self._disturbed = True
         with use_precision(self.precision):
             while self.iter < stop and not self._requests.stopping:
                 self._iterate()
@@ -283,10 +286,12 @@ class Solver:
         display = self._display.is_due(self.iter)
         self.train_step.clear_gradients()
         if self._evaluation.is_due(self.iter):
+            self._disturbed = True
             self.test_all()
             if self._requests.stopping:
                 return
         self._call("start")
+        self.train_step.undisturbed, self._disturbed = not self._disturbed, display
         try:
             self._outputs, loss = self.train_step.accumulate(self.param.iter_size, display=display)
         except (MemoryError, RuntimeError) as error:
@@ -303,8 +308,11 @@ class Solver:
         self._update.make(self.train_step, self.iter, display=display)
         self.state.iteration += 1
         self._call("update")
-        self._requests.answer(snapshot_due=self._snapshots.is_due())
+        snapshot_due = self._snapshots.is_due()
+        self._disturbed |= snapshot_due or self._requests.asks_user
+        self._requests.answer(snapshot_due=snapshot_due)
 
     def _call(self, moment: str) -> None:
         for function in self._callbacks[moment]:
+            self._disturbed = True
             function(self)

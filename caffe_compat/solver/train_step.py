@@ -26,6 +26,8 @@ class TrainStep(ABC):
         #: what the last pass read, until the solver has looked at the loss; empty where that is not known, and on a
         #: device in iterations that are not displayed
         self.batch: Mapping[str, Tensor] = {}
+        #: whether nobody but the solver has run since the last pass; it says so before each iteration's first
+        self.undisturbed = False
 
     def clear_gradients(self) -> None:
         """An iteration begins without gradients."""
@@ -42,9 +44,11 @@ class TrainStep(ABC):
     def accumulate(self, passes: int, *, display: bool) -> tuple[Outputs, Tensor]:
         """``passes`` (iter_size, at least 1) of them: (output blobs of the last, mean loss)."""
         outputs, total = self.forward_backward(last=passes == 1, display=display)
+        self.undisturbed = True
         for i in range(1, passes):
             outputs, loss = self.forward_backward(last=i == passes - 1, display=display)
             total = total + loss
+        self.undisturbed = False
         return outputs, total / passes if passes > 1 else total
 
     def update(self) -> None:
@@ -112,7 +116,7 @@ class RecordedStep(TrainStep):
     def forward_backward(self, *, last: bool = True, display: bool = False) -> tuple[Outputs, Tensor]:
         batch = self._net.next_batch()
         self.batch = batch if display or self._net.device.type == "cpu" else {}
-        return self.graphs.forward_backward(batch)
+        return self.graphs.forward_backward(batch, undisturbed=self.undisturbed)
 
     def update(self) -> None:
         self.graphs.update()

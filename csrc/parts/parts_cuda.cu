@@ -34,8 +34,8 @@ std::vector<at::Tensor> bias_relu_parts(at::TensorList input, const std::optiona
 
 std::tuple<std::vector<at::Tensor>, at::Tensor> bias_relu_parts_backward(at::TensorList grad,
                                                                          at::TensorList output,
-                                                                         bool relu,
-                                                                         int64_t groups) {
+                                                                         bool relu, int64_t groups,
+                                                                         double scale) {
   const char* op = "bias_relu_parts_backward";
   const PartsShape shape = check_parts(op, "grad", grad);
   check_same_parts_shape(op, "grad", shape, "output", check_parts(op, "output", output));
@@ -51,7 +51,7 @@ std::tuple<std::vector<at::Tensor>, at::Tensor> bias_relu_parts_backward(at::Ten
     bias_relu_parts_backward_cuda<T>(
         read_parts<T>(grads), read_parts<T>(outputs), write_parts<T>(input_grad),
         bias_grad.mutable_data_ptr<float>(), rows.mutable_data_ptr<float>(), shape.pixels(),
-        shape.channels, relu, at::cuda::getCurrentCUDAStream());
+        shape.channels, relu, static_cast<float>(scale), at::cuda::getCurrentCUDAStream());
   });
   return {input_grad, bias_grad};
 }

@@ -1,7 +1,8 @@
 // Bias and ReLU between tensors whose channels are in parts, and their gradient, on CUDA.
 //
 //   forward    output = max(input + bias, 0)
-//   backward   input_grad = grad where output > 0;  bias_grad = sum of input_grad over all pixels
+//   backward   input_grad = scale * grad where output > 0;
+//              bias_grad = sum of input_grad over all pixels
 //
 // Input and output may be in different numbers of parts, so that this is also the copy between two
 // ways of lying.  Every element is read once and written once; the sums of a block of the backward
@@ -106,7 +107,7 @@ template <typename T, int V>
 __global__ void __launch_bounds__(kThreads, kLeastPartsBlocks)
     bias_relu_parts_backward_kernel(ChannelParts<const T> grad, ChannelParts<const T> output,
                                     ChannelParts<T> input_grad, compute_t<T>* __restrict__ rows,
-                                    PixelTiling tiling, bool relu) {
+                                    PixelTiling tiling, bool relu, compute_t<T> scale) {
   using A = compute_t<T>;
   using Vector = AlignedVector<T, V>;
   CAFFE_COMPAT_SHARED(A, threads_sums, kThreads * V);
@@ -133,7 +134,7 @@ __global__ void __launch_bounds__(kThreads, kLeastPartsBlocks)
 #pragma unroll
         for (int v = 0; v < V; ++v) {
           const bool flows = !relu || static_cast<A>(outputs[a].values[v]) > 0;
-          out[v] = flows ? static_cast<A>(grads[a].values[v]) : A(0);
+          out[v] = flows ? static_cast<A>(grads[a].values[v]) * scale : A(0);
           sums[v] += out[v];
         }
         store_whole<V>(out, to.at + pixel * to.pitch);
@@ -184,7 +185,7 @@ void bias_relu_parts_backward_cuda(const ChannelParts<const T>& grad,
                                    const ChannelParts<const T>& output,
                                    const ChannelParts<T>& input_grad, compute_t<T>* bias_grad,
                                    compute_t<T>* rows, int64_t pixels, int64_t channels, bool relu,
-                                   cudaStream_t stream) {
+                                   compute_t<T> scale, cudaStream_t stream) {
   if (channels == 0) return;
   constexpr int most = kVectorLength<T>;
   int64_t written = 0;
@@ -197,7 +198,7 @@ void bias_relu_parts_backward_cuda(const ChannelParts<const T>& grad,
           written = tiling.pixel_blocks;
           auto kernel = parts_cuda::bias_relu_parts_backward_kernel<T, V>;
           CAFFE_COMPAT_LAUNCH(kernel, dim3(static_cast<unsigned>(tiling.blocks())), dim3(kThreads),
-                              stream, grad, output, input_grad, rows, tiling, relu);
+                              stream, grad, output, input_grad, rows, tiling, relu, scale);
         });
   }
   sum_rows_cuda(rows, bias_grad, written, channels, stream);

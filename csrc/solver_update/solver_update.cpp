@@ -41,6 +41,10 @@ CAFFE_COMPAT_INLINE void update_range(const Chunk<T>& chunk, const T* clip,
     if constexpr (RuleTraits<rule>::kHasSecond) seconds[i] = second;
     if constexpr (keep_update) gradients[i] = gradient;
   }
+  // While the new weights are still in the cache.
+  if (a.copy == nullptr) return;
+  c10::BFloat16* __restrict copy = a.copy;
+  for (int64_t i = chunk.begin; i < chunk.end; ++i) copy[i] = static_cast<float>(weights[i]);
 }
 
 // Not with_rule: a lambda would lose the vector set of the function that it stands in.
@@ -62,12 +66,14 @@ void solver_update_cpu(std::string_view rule_name, at::TensorList params, at::Te
                        at::TensorList first, at::TensorList second, at::TensorList rates,
                        at::ArrayRef<double> lr_mults, at::ArrayRef<double> decays,
                        const std::optional<at::Tensor>& clip, double gradient_scale, bool l1,
-                       double momentum, double momentum2, double delta, bool keep_update) {
+                       double momentum, double momentum2, double delta, bool keep_update,
+                       at::TensorList copies) {
   const UpdateRule rule = parse_rule(rule_name);
   const UpdateLists lists{.params = params,
                           .grads = grads,
                           .first = first,
                           .second = second,
+                          .copies = copies,
                           .rates = rates,
                           .lr_mults = lr_mults,
                           .decays = decays};
@@ -103,12 +109,13 @@ void solver_update_cpu(std::string_view rule_name, at::TensorList params, at::Te
 
 TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
   // rates: a float64 number for each param, on its device, so that a recorded CUDA graph reads the
-  // present one; clip: a factor on all gradients.
+  // present one; clip: a factor on all gradients; copies: for none, some or all params the new
+  // values in bfloat16 (see solver_update_arguments.h).
   m.def(
       "solver_update_(str rule, Tensor(a!)[] params, Tensor(b!)[] grads, Tensor(c!)[] first, "
       "Tensor(d!)[] second, Tensor[] rates, float[] lr_mults, float[] decays, Tensor? clip, "
       "float gradient_scale, bool l1, float momentum, float momentum2, float delta, "
-      "bool keep_update) -> ()");
+      "bool keep_update, Tensor(e!)[] copies) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(caffe_compat, CPU, m) { m.impl("solver_update_", solver_update_cpu); }

@@ -5,6 +5,8 @@
 // A new rule: its name in CAFFE_COMPAT_EACH_RULE and its RuleTraits, both here.
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
@@ -148,10 +150,12 @@ constexpr bool has_second(UpdateRule rule) {
   return with_rule(rule, [](auto known) { return RuleTraits<known()>::kHasSecond; });
 }
 
-// One tensor: its arrays (second is null for rules without one) and what is its own.
+// One tensor: its arrays (second is null for rules without one; copy, the new weights rounded to
+// bfloat16, is null where none is wanted) and what is its own.
 template <typename T>
 struct UpdateArrays {
   T *weight, *gradient, *first, *second;
+  c10::BFloat16* copy;
   int64_t count;
   const double* rate;  // the learning rate (for Adam, corrected), where the tensor is
   double lr_mult;

@@ -28,15 +28,30 @@ inline UpdateRule parse_rule(std::string_view name) {
   CAFFE_COMPAT_CHECK_VALUE(false, "solver_update_: rule is ", name, "; expected one of ", all);
 }
 
-// The lists of the operator: one entry for each parameter; `second` is empty for rules without one.
+// The lists of the operator: one entry for each parameter; `second` is empty for rules without one,
+// `copies` where none is wanted; an entry of copies without elements: none of this parameter.
 struct UpdateLists {
-  at::TensorList params, grads, first, second, rates;
+  at::TensorList params, grads, first, second, copies, rates;
   at::ArrayRef<double> lr_mults, decays;
 };
 
+inline bool has_copy(size_t i, const UpdateLists& lists) {
+  return !lists.copies.empty() && lists.copies[i].numel() != 0;
+}
+
+inline void check_copy(const at::Tensor& copy, const at::Tensor& param) {
+  check_same_shape("solver_update_", "copy", copy, "param", param);
+  CAFFE_COMPAT_CHECK_TYPE(copy.scalar_type() == at::kBFloat16 && copy.device() == param.device(),
+                          "solver_update_: copy is ", describe(copy), "; expected bfloat16 on ",
+                          param.device());
+  CAFFE_COMPAT_CHECK_VALUE(copy.strides() == param.strides(), "solver_update_: copy has strides ",
+                           copy.strides(), ", param ", param.strides(),
+                           "; expected the same memory layout");
+}
+
 inline void check_update(UpdateRule rule, const UpdateLists& lists,
                          const std::optional<at::Tensor>& clip) {
-  const auto& [params, grads, first, second, rates, lr_mults, decays] = lists;
+  const auto& [params, grads, first, second, copies, rates, lr_mults, decays] = lists;
   const size_t seconds = has_second(rule) ? params.size() : 0;
   CAFFE_COMPAT_CHECK_VALUE(
       grads.size() == params.size() && first.size() == params.size() && second.size() == seconds,
@@ -48,6 +63,9 @@ inline void check_update(UpdateRule rule, const UpdateLists& lists,
                            "solver_update_: ", params.size(), " params, ", rates.size(), " rates, ",
                            lr_mults.size(), " lr_mults and ", decays.size(),
                            " decays; expected as many of each");
+  CAFFE_COMPAT_CHECK_VALUE(copies.empty() || copies.size() == params.size(),
+                           "solver_update_: ", params.size(), " params and ", copies.size(),
+                           " copies; expected as many, or none");
   if (clip && !params.empty()) {
     check_same_type("solver_update_", "clip", *clip, "the first param", params[0]);
     CAFFE_COMPAT_CHECK_VALUE(clip->numel() == 1, "solver_update_: clip is ", describe(*clip),
@@ -75,6 +93,7 @@ inline void check_update(UpdateRule rule, const UpdateLists& lists,
                                "solver_update_: ", name, " has strides ", list[i].strides(),
                                ", param ", param.strides(), "; expected the same memory layout");
     }
+    if (has_copy(i, lists)) check_copy(copies[i], param);
   }
 }
 
@@ -97,6 +116,7 @@ UpdateArrays<T> update_arrays(size_t i, const UpdateLists& lists,
       .gradient = grads[i].mutable_data_ptr<T>(),
       .first = lists.first[i].mutable_data_ptr<T>(),
       .second = lists.second.empty() ? nullptr : lists.second[i].mutable_data_ptr<T>(),
+      .copy = has_copy(i, lists) ? lists.copies[i].mutable_data_ptr<c10::BFloat16>() : nullptr,
       .count = lists.params[i].numel(),
       .rate = lists.rates[i].const_data_ptr<double>(),
       .lr_mult = lists.lr_mults[i],

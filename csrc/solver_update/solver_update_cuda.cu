@@ -18,12 +18,14 @@ void solver_update_on_cuda(std::string_view rule_name, at::TensorList params, at
                            at::TensorList first, at::TensorList second, at::TensorList rates,
                            at::ArrayRef<double> lr_mults, at::ArrayRef<double> decays,
                            const std::optional<at::Tensor>& clip, double gradient_scale, bool l1,
-                           double momentum, double momentum2, double delta, bool keep_update) {
+                           double momentum, double momentum2, double delta, bool keep_update,
+                           at::TensorList copies) {
   const UpdateRule rule = parse_rule(rule_name);
   const UpdateLists lists{.params = params,
                           .grads = grads,
                           .first = first,
                           .second = second,
+                          .copies = copies,
                           .rates = rates,
                           .lr_mults = lr_mults,
                           .decays = decays};

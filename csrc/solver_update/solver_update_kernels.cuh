@@ -1,5 +1,5 @@
 // The CUDA kernel of a solver update: one launch for up to kTensors tensors, each element read and
-// written once.
+// written once, and with it the weights' bfloat16 copies.
 #pragma once
 
 #include <algorithm>
@@ -24,7 +24,8 @@ __device__ __forceinline__ bool is_aligned(const UpdateArrays<T>& a) {
   const auto bits = reinterpret_cast<uintptr_t>(a.weight) |
                     reinterpret_cast<uintptr_t>(a.gradient) | reinterpret_cast<uintptr_t>(a.first) |
                     reinterpret_cast<uintptr_t>(a.second);
-  return bits % (N * sizeof(T)) == 0;
+  const auto copy_bits = reinterpret_cast<uintptr_t>(a.copy);
+  return bits % (N * sizeof(T)) == 0 && copy_bits % (N * sizeof(c10::BFloat16)) == 0;
 }
 
 // Elements i to i + N - 1, by vector accesses; the caller has checked the alignment.
@@ -45,6 +46,12 @@ __device__ __forceinline__ void update_vector(const UpdateArrays<T>& a, int64_t 
   store<N>(first, a.first + i);
   if constexpr (RuleTraits<rule>::kHasSecond) store<N>(second, a.second + i);
   if (c.keep_update) store<N>(gradient, a.gradient + i);
+  if (a.copy != nullptr) {
+    float rounded[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) rounded[k] = static_cast<float>(weight[k]);
+    store<N>(rounded, a.copy + i);
+  }
 }
 
 template <UpdateRule rule, typename T>

@@ -52,6 +52,24 @@ def test_nothing_is_copied_but_pool5_and_small_weights(precision: str, size: int
 
 
 @needs_extension
+def test_inner_products_round_nothing_and_pass_over_their_tops_once_each_way(traces: dict[str, list[Any]]) -> None:
+    """bf16: the parameters' copies are there, gradients leave the products in float32; bias and ReLU cost no pass."""
+    operations = traces["bf16"]
+    calls = Counter(o.name for o in operations)
+    assert calls["aten._addmm_activation.default"] == 2  # fc6, fc7
+    assert calls["aten.addmm.default"] == 1  # fc8
+    assert calls["aten.mm.dtype"] == 3
+    sizes = {"fc6": 4096 * 9216, "fc7": 4096 * 4096, "fc8": 1000 * 4096}
+    assert sorted(o.written for o in operations if o.name == "aten.mm.dtype") == sorted(4 * n for n in sizes.values())
+    small = [o for o in operations if o.shapes and o.shapes[0][:2] == (BATCH, 4096)]
+    passes = Counter(o.name.split(".")[1] for o in small if "mm" not in o.name)
+    assert passes == {"native_dropout": 2, "bias_relu_parts_backward": 2}
+    for name in ("aten.relu.default", "aten.threshold_backward.default", "aten.native_dropout_backward.default"):
+        assert not calls[name]
+    assert calls["aten.sum.dim_IntList"] <= 1  # fc8's bias
+
+
+@needs_extension
 def test_every_convolution_is_a_dense_one(traces: dict[str, list[Any]]) -> None:
     calls = Counter(o.name for o in traces["bf16"])
     assert calls["aten.convolution.default"] == 1 + 2 + 1 + 2 + 2

@@ -34,16 +34,19 @@ def parts_calls(case: PartsCase, dtype: str, relu: bool) -> Iterator[Case]:
     for narrow, wide, bias in biases:
         expected = in_memory(bias_relu_reference([x], bias, relu, case.groups))
         arrays = inputs | ({} if bias is None else {"narrow" if narrow else "wide": raw(bias)})
-        arguments = [OUTPUT, "$x", "$y", narrow, wide, "$out", "$sizes", relu]
+        arguments = [OUTPUT, "$x", "$y", narrow, wide, "$out", "$sizes", relu, 1.0]
         name = f"{case} {relu} {narrow} {wide}"
         call, all_arrays = make_case("parts", name, dtype, arguments, inputs=arrays, expected=expected.double())
         yield call | {"tolerance": 0.0}, all_arrays
-    input_grad, bias_grad = bias_relu_backward_reference([x.double()], [y], relu, case.groups)
-    arguments = [INPUT_GRAD, "$x", "$y", None, None, "$out", "$sizes", relu]
+    scale = 1.0 if case.groups == 1 else 1.25
+    input_grad, _ = bias_relu_backward_reference([x], [y], relu, case.groups, scale)
+    arguments = [INPUT_GRAD, "$x", "$y", None, None, "$out", "$sizes", relu, scale]
     name = f"{case} {relu} gradient"
-    call, all_arrays = make_case("parts", name, dtype, arguments, inputs=inputs, expected=in_memory(input_grad))
+    expected = in_memory(input_grad).double()
+    call, all_arrays = make_case("parts", name, dtype, arguments, inputs=inputs, expected=expected)
     yield call | {"tolerance": 0.0}, all_arrays
-    arguments = ["$x", "$y", "$out", "$sizes", relu]
+    _, bias_grad = bias_relu_backward_reference([x.double()], [y], relu, case.groups, scale)
+    arguments = ["$x", "$y", "$out", "$sizes", relu, scale]
     yield make_case(f"sums_{dtype}", f"{case} {relu}", "float32", arguments, inputs=inputs, expected=bias_grad)
 
 

@@ -55,6 +55,11 @@ def test_gradients(case: PartsCase, device: torch.device) -> None:
         assert torch.equal(join(input_grad), expected)
         assert bias_grad.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         assert torch.equal(bias_grad.double(), expected.double().sum((0, 2, 3)))
+        input_grad, bias_grad = bias_relu_parts_backward(
+            split(grad, case.groups), split(output, case.groups), relu=relu, groups=case.parts, scale=1.5
+        )
+        assert torch.equal(join(input_grad), expected * 1.5)
+        assert torch.equal(bias_grad.double(), expected.double().sum((0, 2, 3)) * 1.5)
 
 
 def test_autograd_agrees(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """The order of one update, shared by all rules: clip, normalise, regularise, rule, apply."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -109,6 +109,8 @@ class Rule(torch.optim.Optimizer):
         self.iter_size = iter_size
         self.keep_update = False
         self.fused = bool(self.kernel) and has_solver_update()
+        #: bfloat16 copies of parameters, which a fused step writes with the parameters (``ops.rounded``)
+        self.copies: Mapping[Tensor, Tensor] = {}
         self._rates: dict[torch.device, DeviceRates] = {}
         self._group_rates: list[float] = []
         self.last_norm: Tensor | None = None
@@ -182,6 +184,9 @@ class Rule(torch.optim.Optimizer):
         tensors.rates.append(rate)
         tensors.lr_mults.append(group["lr_mult"])
         tensors.decays.append(group["weight_decay"] * group["decay_mult"])
+        if self.copies:
+            copy = self.copies.get(parameter)
+            tensors.copies.append(parameter.new_empty(0) if copy is None else copy)
 
     def _clip_scale(self) -> Tensor | None:
         """What to multiply all gradients with, a 0-d tensor on their device; None where nothing is clipped."""
