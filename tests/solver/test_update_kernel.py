@@ -63,7 +63,8 @@ def test_kernel_equals_the_cpu(rule: str, l1: bool, clipped: bool, kernels: ctyp
     numbers = [ctypes.c_bool(x) if isinstance(x, bool) else ctypes.c_double(x) for x in settings]
     counts = np.array(COUNTS, np.int64)
     copy = np.zeros(sum(COUNTS), np.uint16)
-    arrays = [address(a) for a in (weight, gradient, first, second, copy, counts, *own)]
+    given: list[np.ndarray] = [weight, gradient, first, second, copy, counts, *own]
+    arrays = [address(a) for a in given]
     getattr(kernels, f"update_{rule}")(*arrays, len(COUNTS), ctypes.c_double(RATE), address(clip), *numbers)
     for ours, theirs in zip((weight, gradient, first, second), lists, strict=True):
         np.testing.assert_allclose(ours, torch.cat(theirs).numpy(), rtol=ROUNDING, atol=ROUNDING)
