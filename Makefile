@@ -8,6 +8,8 @@ ARGS ?=
 SECONDS ?= 600
 UV := 0.13.9
 NOX := 2026.10.20
+# Neither git nor a clone is needed: the source archive has the same files.
+C_SOURCES := $(shell find csrc tests -name '*.h' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh')
 export PYTHONDONTWRITEBYTECODE := 1
 
 .DEFAULT_GOAL := help
@@ -44,7 +46,7 @@ sanitize: $(VENV)/ready ## kernels, CUDA's on the host, under AddressSanitizer a
 		tests/ops/test_host_*.py tests/data/test_stream_image.py tests/ops/test_conv_fast.py tests/ops/test_linear.py \
 		tests/net/test_inference_program.py -m slow
 
-test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed
+test-ray: $(VENV)/ready ## a Ray cluster of processes of which one is killed; from then on `make faults` has that, too
 	$(BIN)/pip install --quiet ray
 	$(BIN)/python -m pytest -n 0 tests/ray_cluster.py
 
@@ -74,12 +76,12 @@ lint: $(VENV)/ready ## ruff, mypy, clang-format
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp' 'tests/*.h' | xargs -r $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 
 format: $(VENV)/ready ## rewrite files in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	git ls-files 'csrc/*.h' 'csrc/*.cpp' 'csrc/*.cu' 'csrc/*.cuh' 'tests/*.cpp' 'tests/*.h' | xargs -r $(BIN)/clang-format -i
+	$(BIN)/clang-format -i $(C_SOURCES)
 
 fidelity: $(VENV)/ready ## compare with what Caffe 1.0 computed; writes docs/fidelity.md
 	$(BIN)/caffe-compat fidelity --out docs/fidelity.md
@@ -104,7 +106,7 @@ clean: ## remove what make made
 # One environment for everything: packages at the versions we test with, then the extension.  It is compiled in the
 # source archive's files, where nothing of the checkout can stand in for what the archive lacks; the checkout uses it.
 PACKAGE := build/package
-$(VENV)/ready: pyproject.toml requirements.lock setup.py MANIFEST.in $(shell git ls-files csrc 2>/dev/null)
+$(VENV)/ready: pyproject.toml requirements.lock setup.py MANIFEST.in $(filter csrc/%,$(C_SOURCES))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; run make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV) || { echo "cannot make $(VENV): on Debian run apt-get install python3-venv" >&2; exit 2; }
 	$(BIN)/pip install --quiet --require-hashes -r requirements.lock

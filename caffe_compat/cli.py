@@ -2,7 +2,8 @@
 
 Another package adds a command of its own as an entry point of the group ``caffe_compat.commands``, which names its
 module.  A tool, or such a module, has ``add_arguments(parser)`` and ``run(args) -> exit status``; one that reads its
-words itself has ``main(words) -> exit status`` instead.  The first line of its docstring is its help.
+words itself has ``main(words, program) -> exit status`` and ``make_parser(program)`` instead, whose flags shells
+complete.  The first line of its docstring is its help.
 Flags may be written as gflags takes them: ``--flag=value``, ``-flag value``, ``--noflag``, ``--flag=false``; they may
 come before the command, and glog's own (``-log_dir logs``, ``-minloglevel 1``, ``-logtostderr``) are among them.
 """
@@ -15,7 +16,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command, rest = words[0].replace("-", "_"), words[1:]
     module = module_of(command)
     if module is None:
-        close = difflib.get_close_matches(command, commands(), 2)
+        known = ["--help", "--version"] if words[0].startswith("-") else commands()
+        close = difflib.get_close_matches(words[0] if words[0].startswith("-") else command, known, 2)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(commands())}"
         print(f"caffe-compat: unknown command {printable(words[0])!r}; {hint}", file=sys.stderr)
         return USAGE_ERROR
@@ -183,7 +185,7 @@ def _overview() -> str:
 def _run(command: str, module: str, words: Sequence[str]) -> int:
     tool = importlib.import_module(module)
     if not hasattr(tool, "add_arguments"):
-        return int(tool.main(list(words)))
+        return int(tool.main(list(words), f"caffe-compat {command}"))
     parser = _Parser(f"caffe-compat {command}", **_settings(tool))
     add_arguments(parser, tool)
     try:
@@ -213,18 +215,16 @@ def add_arguments(parser: argparse.ArgumentParser, tool: ModuleType) -> None:
 
 
 def complete_parser() -> argparse.ArgumentParser:
-    """One parser with every command as a sub-command: what a shell's completion is made of.
-
-    Commands that read their words themselves have their names only.
-    """
+    """One parser with every command as a sub-command: what a shell's completion is made of."""
     parser = argparse.ArgumentParser("caffe-compat")
     parser.add_argument("--version", action="store_true", help="print the version")
     below = parser.add_subparsers()
     for name, text in commands().items():
         tool = importlib.import_module(module_of(name) or "")
-        command = below.add_parser(name, help=text)
         if hasattr(tool, "add_arguments"):
-            add_arguments(command, tool)
+            add_arguments(below.add_parser(name, help=text), tool)
+        else:
+            below.add_parser(name, help=text, add_help=False, parents=[tool.make_parser(f"caffe-compat {name}")])
     return parser
 
 
@@ -264,9 +264,7 @@ def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[
             switched_off.append(options[name[2:]].dest)
         elif action is None:
             if not re.fullmatch(r"-\d.*|-", word):  # no number
-                close = [f"--{flag}" for flag in difflib.get_close_matches(name, [o for o in options if len(o) > 1], 2)]
-                hint = f"did you mean {' or '.join(close)}?" if close else "no flag of this command"
-                parser.error(f"unrecognized arguments: {word}: {hint}")
+                parser.error(unknown_flag(word, options))
             plain.append(word)
         elif _is_switch(action) and equals:
             if value.lower() in _TRUE:
@@ -279,6 +277,14 @@ def from_gflags(parser: argparse.ArgumentParser, words: Sequence[str]) -> tuple[
             plain.append(action.option_strings[-1] + equals + value)
             value_follows = not equals and action.nargs != 0
     return plain, switched_off
+
+
+def unknown_flag(word: str, flags: Iterable[str]) -> str:
+    """What is wrong with a word that is none of the flags (their names without dashes), and which are like it."""
+    known = {flag.replace("-", "_"): f"--{flag}" for flag in flags if len(flag) > 1}
+    close = difflib.get_close_matches(word.lstrip("-").partition("=")[0].replace("-", "_"), known, 2)
+    hint = f"did you mean {' or '.join(known[flag] for flag in close)}?" if close else "no flag of this command"
+    return f"unrecognized arguments: {word}: {hint}"
 
 
 def _is_switch(action: argparse.Action | None) -> bool:

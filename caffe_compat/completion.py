@@ -7,6 +7,7 @@ Needs shtab: pip install caffe-compat[completion].
 """
 
 import argparse
+from pathlib import Path
 
 from caffe_compat.errors import CaffeCompatError
 
@@ -24,5 +25,17 @@ def run(args: argparse.Namespace) -> int:
         raise CaffeCompatError("completion needs shtab; run pip install caffe-compat[completion]") from None
     from caffe_compat.cli import complete_parser
 
-    print(shtab.complete(complete_parser(), args.shell))
+    parser = complete_parser()
+    _offer_files(parser, shtab.FILE)
+    print(shtab.complete(parser, args.shell))
     return 0
+
+
+def _offer_files(parser: argparse.ArgumentParser, files: object) -> None:
+    """Where any words are taken, the names of files are offered: nearly all of them are names of files."""
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list of its options)
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  (nor a public name of this)
+            for command in action.choices.values():
+                _offer_files(command, files)
+        elif action.nargs != 0 and not action.choices and action.type in (None, str, Path):
+            action.complete = files  # type: ignore[attr-defined]  # what shtab looks for

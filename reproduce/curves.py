@@ -2,12 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import mean
 
-from caffe_compat.errors import DataError, SolverError
 from reproduce.network import Network
-from reproduce.results import METRICS
+from reproduce.results import Log
 
 #: what a curve of the report is thinned to
 MOST_POINTS = 60
@@ -27,29 +25,14 @@ class Course:
     ended_s: float = 0.0
 
 
-def course_of(network: Network, out: Path) -> Course:
-    """The course of a network, from the JSON lines in its folder.  Raises DataError."""
-    # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
-    from caffe_compat.solver.events import TestEvent, TrainEvent, read_events
-
-    loss: dict[int, float] = {}
-    accuracy: dict[int, float] = {}
-    began_s = ended_s = 0.0
-    try:
-        for event in read_events(out / network.name / METRICS):
-            began_s, ended_s = began_s or event.time_s, event.time_s
-            if isinstance(event, TrainEvent):  # after a kill iterations come again; the later ones count
-                loss[event.iteration] = event.loss
-            elif isinstance(event, TestEvent):
-                accuracy[event.iteration] = event.output("accuracy")
-    except SolverError as error:
-        raise DataError(str(error)) from None
+def course_of(network: Network, log: Log) -> Course:
+    """The course of a network, from its log."""
     return Course(
         network=network.name,
-        loss=thinned(sorted(loss.items())),
-        accuracy=thinned(sorted(accuracy.items())),
-        began_s=began_s,
-        ended_s=ended_s,
+        loss=thinned(log.training_loss.items()),
+        accuracy=thinned(log.accuracy.items()),
+        began_s=log.began_s,
+        ended_s=log.ended_s,
     )
 
 

@@ -49,11 +49,13 @@ def write_databases(
     return {name: len(_chosen(images, network, name, "valid")[0]) for name, network in names.items()}
 
 
-def count_records(images: Images, networks: Iterable[Network]) -> int:
-    """How many records ``write_databases`` writes for ``networks``."""
+def record_counts(images: Images, networks: Iterable[Network]) -> dict[str, int]:
+    """{database: how many records ``write_databases`` writes into it for ``networks``}: half0A_train_lmdb, ..."""
     networks = list(networks)
     parts = {(n.data, "train"): n for n in networks} | {(n.test_data, "valid"): n for n in networks}
-    return sum(len(_chosen(images, network, name, part)[0]) for (name, part), network in parts.items())
+    return {
+        f"{name}_{part}_lmdb": len(_chosen(images, network, name, part)[0]) for (name, part), network in parts.items()
+    }
 
 
 def stored_bytes(record_bytes: int) -> int:

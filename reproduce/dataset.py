@@ -9,7 +9,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 
 from caffe_compat.errors import DataError
-from reproduce.databases import count_records, stored_bytes, write_databases
+from reproduce.databases import record_counts, stored_bytes, write_databases
 from reproduce.images import Images, at_size, shape_of
 from reproduce.network import Network
 from reproduce.splits import half_classes
@@ -89,6 +89,13 @@ class DataSet(ABC):
     def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
         """How much disk ``prepare`` needs, about.  Raises DataError when the images are not there."""
 
+    def record_counts(self, path: str, networks: Iterable[Network], storage: Storage) -> dict[str, int]:
+        """{database: how many records ``prepare`` writes into it}; {} where that is not known.
+
+        Raises DataError when the images are not there.
+        """
+        return {}
+
 
 class LoadedDataSet(DataSet):
     """A data set that can hand out its images one by one; its databases are written from them."""
@@ -120,8 +127,12 @@ class LoadedDataSet(DataSet):
     def database_bytes(self, path: str, networks: Iterable[Network], storage: Storage) -> float:
         """See DataSet."""
         images = at_size(self.load(path, download=False), storage.resize_px)
-        count = count_records(images, networks)
+        count = sum(record_counts(images, networks).values())
         return float(count * stored_bytes(len(images.record("train", 0, 0))))
+
+    def record_counts(self, path: str, networks: Iterable[Network], storage: Storage) -> dict[str, int]:
+        """See DataSet."""
+        return record_counts(at_size(self.load(path, download=False), storage.resize_px), networks)
 
 
 def prototxt_of_size(name: str, size_px: int) -> str:

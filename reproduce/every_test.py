@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caffe_compat.atomic_file import write_text
 from reproduce.network import Network
-from reproduce.results import read_log
+from reproduce.results import Log
 from reproduce.settings import SETTINGS, read_noted
 
 TESTS = "tests.csv"
@@ -17,18 +17,17 @@ COLUMNS = (
 )
 
 
-def write_tests(networks: Iterable[Network], out: Path) -> None:
+def write_tests(logs: Iterable[tuple[Network, Log]], out: Path) -> None:
     """Write ``tests.csv`` of these networks of a run into its folder; whole or not at all.
 
-    ``accuracy`` from 0 to 1 and ``loss`` have the digits of the log.  Raises DataError for a log without a test.
+    ``accuracy`` from 0 to 1 and ``loss`` have the digits of the log.
     """
     seed = run_seed(out)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for network in networks:
+    for network, log in logs:
         of = (network.name, *(getattr(network, column) for column in COLUMNS[1:6]), seed_of(network, seed))
-        log = read_log(network, out)
         writer.writerows((*of, iteration, log.accuracy[iteration], log.loss[iteration]) for iteration in log.accuracy)
     write_text(out / TESTS, text.getvalue())
 

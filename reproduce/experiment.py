@@ -15,7 +15,7 @@ from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import CaffeCompatError, DataError
 from caffe_compat.proto import caffe_pb2, read_message
 from reproduce.comparisons import verdicts
-from reproduce.dataset import DataSet, Prepared, find_data_set
+from reproduce.dataset import DataSet, Prepared
 from reproduce.diagnostics import TABLE as DIAGNOSTICS
 from reproduce.every_test import TESTS
 from reproduce.folder_networks import NETWORK, named_networks, networks_in
@@ -31,17 +31,18 @@ from reproduce.progress import Progress
 from reproduce.provenance import CALLS, note_call
 from reproduce.publish import DIFFERENCES, FIGURES, REPORT_PAGE, TABLE, publish
 from reproduce.results import read_result
-from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
+from reproduce.run_folder import PROTOTXT, RunSettings, cut_names, write_run_folder
 from reproduce.runners import Failure, NetworksFailed, Runner, Told, is_done, train_networks
 from reproduce.settings import (
     IMAGES,
     SETTINGS,
     is_bound,
-    is_text,
     note_settings,
     noted_checks,
     noted_mode,
+    noted_shape,
     read_noted,
+    tells_of_images,
 )
 from reproduce.splits import PAIR_SPLIT
 from reproduce.stop_signals import StopSignals
@@ -49,7 +50,6 @@ from reproduce.treatments import TREATMENTS
 
 #: of the folder of a run: one process at a time writes databases and networks' folders
 PREPARE_LEASE = ".prepare"
-_INT_MAX = 2**31 - 1
 #: of the eighths of an image's side that a crop takes, where a data set has no nets of its own: 28 of 32 pixels
 CROP_OF_EIGHT = 7
 _PLAIN: Any = {"highlight": False, "markup": False}
@@ -62,9 +62,7 @@ def chosen_networks(options: Options) -> list[Network]:
         if name not in TREATMENTS:
             raise DataError(f"--treatments {name}: there is no such treatment; choose from {', '.join(TREATMENTS)}")
     depths = _depths(options)
-    for n in options.layers or ():
-        if n not in depths:
-            raise DataError(f"--layers {n}: expected numbers from {depths[0]} to {depths[-1]}")
+    layers = chosen_depths(options, depths)
     data_set, _ = chosen_data(options)
     if (options.encode_type or options.separate) and not data_set.has_storage:
         raise DataError(
@@ -72,7 +70,7 @@ def chosen_networks(options: Options) -> list[Network]:
         )
     more_seeds = range(options.seed + 1, options.seed + options.seeds)
     split = options.split if options.data_a is None else PAIR_SPLIT
-    networks = planned_networks(split, options.treatments, options.layers or depths, more_seeds)
+    networks = planned_networks(split, options.treatments, layers or depths, more_seeds)
     return _that_fit(networks, options.treatments or (), depths[-1])
 
 
@@ -94,7 +92,28 @@ def _that_fit(networks: Sequence[Network], treatments: Sequence[str], deepest: i
 def _depths(options: Options) -> Sequence[int]:
     """At which learned layers the network can be cut; ours are CaffeNet's, all of them."""
     own = options.prototxt is None and options.model is None
-    return DEPTHS if own else cut_depths(run_settings(options, None))
+    return DEPTHS if own else range(1, len(names_of_cuts(options)) + 1)
+
+
+def names_of_cuts(options: Options) -> tuple[str, ...]:
+    """The layer, or the block, that each cut lies behind."""
+    return cut_names(run_settings(options, None))
+
+
+def chosen_depths(options: Options, depths: Sequence[int]) -> tuple[int, ...]:
+    """``--layers`` in numbers, ascending; () for all.  Raises DataError for a number or a name that is none."""
+    chosen = set[int]()
+    for layer in options.layers or ():
+        if layer in depths:
+            chosen.add(int(layer))
+            continue
+        names = names_of_cuts(options)
+        if layer not in names:
+            raise DataError(
+                f"--layers {layer}: expected numbers from {depths[0]} to {depths[-1]}, or names of {', '.join(names)}"
+            )
+        chosen.add(names.index(str(layer)) + 1)
+    return tuple(sorted(chosen))
 
 
 def run(options: Options, console: Console) -> None:
@@ -111,6 +130,8 @@ def run(options: Options, console: Console) -> None:
 
         check_devices(options)
         diagnose(options.out, options, lambda text: console.print(text, **_PLAIN))
+        publish(options.out)
+        console.print(f"see {options.out / REPORT_PAGE}", **_PLAIN)
         return
     failed: NetworksFailed | None = None
     if options.step in (WHOLE_JOB, PREPARE, TRAIN):
@@ -122,12 +143,14 @@ def run(options: Options, console: Console) -> None:
 
 
 def _show(options: Options, console: Console) -> None:
-    from reproduce.status import show_status, watch_status
+    from reproduce.status import show_status, status_json, watch_status
 
     if options.serve:
         from reproduce.status_page import serve
 
         serve(options.out, options.port, console)
+    elif options.json:
+        console.print(status_json(options.out), **_PLAIN)
     else:
         (watch_status if options.watch else show_status)(options.out, console)
 
@@ -241,19 +264,6 @@ def _network_folders(out: Path) -> set[Path]:
     return {path.parent for path in out.glob(f"*/{NETWORK}")} | {out / name for name in named_networks()}
 
 
-def _tells_of_images(noted: dict[str, Any]) -> bool:
-    made, counts = noted.get("made"), noted.get("test_images")
-    numbers = [noted.get("classes"), noted.get("size"), *(counts.values() if isinstance(counts, dict) else [None])]
-    return (
-        isinstance(made, list)
-        and all(isinstance(name, str) for name in made)
-        and all(type(number) is int and 0 < number < _INT_MAX for number in numbers)
-        and type(noted.get("same_numbers")) is bool
-        and is_text(noted.get("checks"))
-        and noted.get("channels") in (0, 1, 3)
-    )
-
-
 def cores() -> int:
     """How many cores this process may use."""
     return len(os.sched_getaffinity(0))
@@ -280,7 +290,7 @@ def _prepare_data(options: Options, networks: Sequence[Network], console: Consol
     }
     if file.exists():
         known |= read_noted(file)
-        if not _tells_of_images(known):
+        if not tells_of_images(known):
             raise DataError(f"{file}: is not what was noted of the images; remove {folder}, or choose another --out")
     if not needed <= set(known["made"]):
         said = options.data if options.data_a is None else f"A {options.data_a}, B {options.data_b}"
@@ -362,7 +372,7 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
     elif options.slurm is not None:
         where = "as jobs of Slurm"
     console.print(f"{len(networks)} networks, {done} of them done; {where}", **_PLAIN)
-    costs = {n.name: cost_of(out / n.name, *_noted_shape(out)).all for n in left}
+    costs = {network: cost_of(out / network.name, *noted_shape(out)).all for network in left}
     with Progress(costs, done, out, console) as progress:
 
         def finish(network: Network) -> None:
@@ -386,15 +396,6 @@ def _train(options: Options, networks: Sequence[Network], console: Console) -> N
             )
     waiting = sum(not is_done(network, out) for network in networks) - len(failures)
     return NetworksFailed(failures, waiting, out) if failures else None
-
-
-def _noted_shape(out: Path) -> tuple[int, int]:
-    """(channels, size in pixels) of a run's images."""
-    noted = read_noted(out / IMAGES) if (out / IMAGES).exists() else {}
-    if noted.get("channels") and _tells_of_images(noted):
-        return noted["channels"], noted["size"]
-    data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))  # of before they were noted
-    return data_set.channels, data_set.size_px
 
 
 def make_runner(options: Options, mode: Mode) -> Runner:

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedFormatter
 
 from caffe_compat.atomic_file import atomic_path
 from reproduce.comparisons import Difference, lines
@@ -57,6 +58,8 @@ PAPER_RANGE = (0.52, 0.66)
 SVG: dict[Any, Any] = {"svg.hashsalt": "caffe_compat", "svg.fonttype": "none"}
 #: how the authors' curves lie under ours
 FAINT: dict[str, Any] = {"lw": 5, "alpha": 0.25, "zorder": 0.5}
+#: where the legend of a panel is that has no corner free
+BELOW: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.14)}
 #: the lines through means, of fine-tuned networks the second
 JOINED, JOINED_TUNED = "-", "-."
 #: a treatment's depths n, and its mean accuracy at each
@@ -72,11 +75,17 @@ class Drawn:
 
 
 def draw_all(
-    ours: Sequence[Result], paper: Sequence[Result], folder: Path, *, same_images: bool = False
+    ours: Sequence[Result],
+    paper: Sequence[Result],
+    folder: Path,
+    *,
+    same_images: bool = False,
+    cuts: Sequence[str] = (),
 ) -> dict[str, Drawn]:
     """Draw each figure that the results allow as SVG, PNG and PDF; {title: the figure}.
 
-    ``same_images``: ours are of the authors' images, so that their accuracies are drawn under ours.
+    ``same_images``: ours are of the authors' images, so that their accuracies are drawn under ours.  ``cuts``: the
+    layers that cuts n = 1, 2, ... of our network lie behind, where they are not CaffeNet's.
     """
     makers = (
         ("fig2_points", "Accuracy of each network (Fig. 2, top)", fig2_points),
@@ -89,22 +98,56 @@ def draw_all(
     for name, title, make in makers:
         figure = make(ours, paper, same_images)
         if figure is not None:
-            save(figure, folder / name)
-            drawn[title] = Drawn(folder / f"{name}.svg", describe(figure))
+            if make is not reduced and cuts:
+                name_cuts(figure.axes[: len(figure.axes) // 2], cuts)  # the other half are the authors'
+                figure.tight_layout()
+            drawn[title] = save_drawn(figure, folder / name)
     return drawn
+
+
+def save_drawn(figure: Figure, stem: Path) -> Drawn:
+    """``save``, and the figure's numbers in words."""
+    save(figure, stem)
+    return Drawn(stem.with_suffix(".svg"), describe(figure))
+
+
+def name_cuts(axes: Iterable[Axes], cuts: Sequence[str]) -> None:
+    """Put the names of ``cuts`` beside their numbers n = 1, 2, ... on these axes."""
+    for axis in axes if cuts else ():
+        ticks = range(max(len(cuts), *(round(tick) for tick in axis.get_xticks())) + 1)
+        label_ticks(axis, [f"{n} {cuts[n - 1]}" if 0 < n <= len(cuts) else str(n) for n in ticks])
+
+
+def label_ticks(axis: Axes, names: Sequence[str]) -> None:
+    """Names at x = 0, 1, ...; slanted, as they are long."""
+    axis.set_xticks(range(len(names)))
+    axis.xaxis.set_major_formatter(FixedFormatter(names))
+    axis.tick_params(axis="x", labelrotation=60, labelsize=7)
+    for label in axis.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+    legend = axis.get_legend()
+    if legend is not None and legend.get_bbox_to_anchor().y1 < axis.bbox.y0:  # below the axis: further down
+        legend.set_bbox_to_anchor((0.5, -0.14 - 0.018 * max(map(len, names))), axis.transAxes)
 
 
 def describe(figure: Figure) -> str:
     """What is drawn, in words and numbers: panel by panel each curve that has a name."""
     panels = []
     for axis in figure.axes:
-        curves = [text for line in axis.lines if (text := _numbers(line))]
+        names = _tick_names(axis)
+        curves = [text for line in axis.lines if (text := _numbers(line, names))]
         if curves:
             panels.append(f"{axis.get_title()}, {axis.get_ylabel()} by {axis.get_xlabel()}: {'; '.join(curves)}.")
     return " ".join(panels)
 
 
-def _numbers(line: Line2D) -> str:
+def _tick_names(axis: Axes) -> dict[int, str]:
+    """{x: what stands there}, where names stand there."""
+    formatter = axis.xaxis.get_major_formatter()
+    return dict(enumerate(formatter.seq)) if isinstance(formatter, FixedFormatter) else {}
+
+
+def _numbers(line: Line2D, names: Mapping[int, str]) -> str:
     """``base 0.625 at 0``; of several points at one place the least and the greatest."""
     places: dict[int, list[float]] = {}
     for x, y in np.asarray(line.get_xydata()):
@@ -112,7 +155,7 @@ def _numbers(line: Line2D) -> str:
     if not places or str(line.get_label()).startswith("_"):
         return ""
     values = [f"{min(y):.3f}" if len(y) == 1 else f"{min(y):.3f} to {max(y):.3f}" for y in places.values()]
-    return f"{line.get_label()} {', '.join(values)} at {', '.join(map(str, places))}"
+    return f"{line.get_label()} {', '.join(values)} at {', '.join(names.get(x, str(x)) for x in places)}"
 
 
 def save(figure: Figure, stem: Path) -> None:
@@ -145,7 +188,7 @@ def fig3(ours: Sequence[Result], paper: Sequence[Result], same_images: bool = Fa
     """
     if not (RANDOM.of(ours) or any(r.split == NATURAL_SPLIT for r in ours)):
         return None
-    figure = Figure(figsize=(13, 7.5))
+    figure = Figure(figsize=(13, 9))
     rows = figure.subplots(2, 3, squeeze=False)
     panels = (
         ("natural / man-made", _natural, same_images),
@@ -158,7 +201,8 @@ def fig3(ours: Sequence[Result], paper: Sequence[Result], same_images: bool = Fa
             if over and who == "this run":
                 _under(axis, draw, paper)
             axis.set_title(f"{title} ({who})", fontsize=10)
-            _finish(axis, "difference from base" if draw is _minus_base else "top-1 accuracy")
+            # Two sets of curves leave no corner free.
+            _finish(axis, "difference from base" if draw is _minus_base else "top-1 accuracy", legend_below=True)
     figure.tight_layout()
     return figure
 
@@ -344,7 +388,7 @@ def _reduced(axis: Axes, results: Sequence[Result]) -> None:
     axis.plot(sizes, values, "o-", color=NAVY, label=REDUCED.label)
 
 
-def _finish(axis: Axes, label: str = "top-1 accuracy") -> None:
+def _finish(axis: Axes, label: str = "top-1 accuracy", *, legend_below: bool = False) -> None:
     """Names, ticks and the legend, when all is drawn."""
     axis.set_xlabel("layer n at which the network is cut and retrained")
     axis.set_ylabel(label)
@@ -352,4 +396,4 @@ def _finish(axis: Axes, label: str = "top-1 accuracy") -> None:
     axis.set_xticks(range(deepest + 1))
     axis.grid(alpha=0.2)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, **(BELOW if legend_below else {}))

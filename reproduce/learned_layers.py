@@ -32,6 +32,11 @@ class LearnedLayers:
     classifiers: tuple[str, ...]  # the last before a layer that takes the labels; never kept
     blobs: dict[str, int]  # how many parameters each layer has
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layer that each cut lies behind, that which multiplies; n = 1 first."""
+        return tuple(group[0] for group in self.cuts)
+
     def kept(self, n: int) -> set[str]:
         """The layers before cut ``n``."""
         return {name for group in self.cuts[:n] for name in group}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from caffe_compat.errors import DataError, SolverError
-from reproduce.curves import Course, thinned
+from reproduce.curves import Course, course_of
 from reproduce.folder_networks import named_networks
 from reproduce.network import Network
 from reproduce.plan import turn
@@ -75,10 +75,6 @@ def _read(network: Network, logs: Sequence[Path]) -> tuple[Result, Course]:
     accuracy, loss = dict(score_curve(events)), dict(score_curve(events, "loss"))
     if not accuracy:
         raise DataError(f"no test in its logs ({', '.join(file.name for file in logs)})")
-    result = result_of(network, Log(accuracy, loss, seconds=0.0))
-    course = Course(
-        network=network.name,
-        loss=thinned((event.iteration, event.value) for event in events if event.kind == "train"),
-        accuracy=thinned(sorted(accuracy.items())),
-    )
-    return result, course
+    displays = {event.iteration: event.value for event in events if event.kind == "train"}
+    log = Log(accuracy, loss, seconds=0.0, training_loss=displays)
+    return result_of(network, log), course_of(network, log)

@@ -1,4 +1,4 @@
-"""How fast a device trains and tests the networks of a plan: a few steps of two of them, on images of noise.
+"""How fast a device trains and tests the networks of a plan: a few steps of some of them, on images of noise.
 
     python -m reproduce.measure FOLDER half0A transfer0A0A_1_7 --device cuda:0 --seconds 30
 
@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ SECONDS = 30.0
 #: more are not needed for a network whose steps take milliseconds
 MOST_STEPS = 100
 _RECORDS = 64
+#: of a database of noise with as many records as the images' own
+_MOST_BYTES = 64 << 20
 _NEVER = 2**31 - 1
 _ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +57,11 @@ class Timing:
 
     step_s: float  # an iteration
     test_s: float  # a batch of a test
+    tables_s: float = 0.0  # before the first of both: tables of what frozen layers make of each image (net/prefix.py)
+
+    def seconds(self, cost: Cost) -> float:
+        """For a network like it, alone on the device."""
+        return self.tables_s + cost.iterations * self.step_s + cost.test_batches * self.test_s
 
 
 def speed(costs: Sequence[Cost], timings: Sequence[Timing]) -> Speed:
@@ -70,18 +78,34 @@ def speed(costs: Sequence[Cost], timings: Sequence[Timing]) -> Speed:
     return Speed(step_s, flop_s, slow.test_s / more.test_flops)
 
 
-def write_noise(networks: Sequence[Network], folder: Path, *, channels: int, size_px: int, classes: int = 2) -> None:
-    """Databases and means of noise under the names that the networks' folders ask for."""
+def write_noise(
+    networks: Sequence[Network],
+    folder: Path,
+    *,
+    channels: int,
+    size_px: int,
+    classes: int = 2,
+    counts: Mapping[str, int] | None = None,
+) -> None:
+    """Databases and means of noise under the names that the networks' folders ask for.
+
+    ``counts``: how many records each should have ({half0A_train_lmdb: 186}), where that is known and not too much: a
+    table of all images takes as long as there are images.
+    """
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
-    records = [
-        (f"{i:08d}", encode_datum(rng.integers(0, 256, (channels, size_px, size_px), np.uint8), i % classes))
-        for i in range(_RECORDS)
-    ]
+
+    def records(count: int) -> Iterator[tuple[str, bytes]]:
+        for i in range(count):
+            image = rng.integers(0, 256, (channels, size_px, size_px), np.uint8)
+            yield f"{i:08d}", encode_datum(image, i % classes)
+
+    most = _MOST_BYTES // (channels * size_px * size_px)
     for network in networks:
         for name in (f"{network.data}_train_lmdb", f"{network.test_data}_valid_lmdb"):
             if not (folder / name).exists():
-                write_lmdb(folder / name, records)
+                count = (counts or {}).get(name, _RECORDS)
+                write_lmdb(folder / name, records(count if count <= most else _RECORDS))
         write_mean(
             folder / f"{network.mean_data}_mean.binaryproto", np.full((channels, size_px, size_px), 128, np.float32)
         )
@@ -112,40 +136,49 @@ def _time_network(folder: Path, device: str, mode: Mode, seconds: float) -> Timi
     from caffe_compat import Solver
     from caffe_compat.proto import read_solver
     from caffe_compat.solver import Log
-    from reproduce import torchvision_blocks  # noqa: F401  (the layer type of nets of --model)
+    from reproduce.train_one import look_up_prefixes
 
+    warnings.simplefilter("ignore")  # whoever trains the network is told of them
     os.chdir(folder)
     param = read_solver("solver.prototxt")
     param.test_initialization, param.test_interval, param.test_iter[:] = False, _NEVER, [1]
     param.snapshot = param.display = 0
     param.ClearField("weights")  # the base network's, which is not there
     solver = Solver(param, device=device, fast=mode.fast, precision=mode.precision, log=Log(enabled=False))
+    tables = bool(mode.fast and look_up_prefixes(solver, read_solver("solver.prototxt")))
 
     def wait() -> None:
         if solver.device.type == "cuda":
             torch.cuda.synchronize(solver.device)
 
     try:
-        step_s = _seconds_each(lambda: solver.step(1), wait, seconds * 0.75)
-        test_s = _seconds_each(lambda: solver.test(0), wait, seconds * 0.25)
+        first_s, step_s = _seconds_each(lambda: solver.step(1), wait, seconds * 0.75, tables)
+        first_test_s, test_s = _seconds_each(lambda: solver.test(0), wait, seconds * 0.25, tables)
     finally:
         solver.close()
-    return Timing(step_s, test_s)
+    tables_s = max(0.0, first_s - step_s) + max(0.0, first_test_s - test_s) if tables else 0.0
+    return Timing(step_s, test_s, tables_s)
 
 
-def _seconds_each(work: Callable[[], object], wait: Callable[[], None], seconds: float) -> float:
+def _seconds_each(
+    work: Callable[[], object], wait: Callable[[], None], seconds: float, tables: bool
+) -> tuple[float, float]:
+    """Seconds of the first time, and on average later; the first time takes longer where it makes ``tables``."""
     began = time.perf_counter()
+    first_s = 0.0
     for _ in range(2):  # the first ones make buffers, and record CUDA graphs
         work()
         wait()
-        if time.perf_counter() - began > seconds:
-            return time.perf_counter() - began
+        took_s = time.perf_counter() - began
+        first_s = first_s or took_s
+        if took_s > seconds and not tables:
+            return first_s, took_s
     began, count = time.perf_counter(), 0
     while count < MOST_STEPS and (not count or time.perf_counter() - began < seconds):
         work()
         count += 1
     wait()
-    return (time.perf_counter() - began) / count
+    return first_s, (time.perf_counter() - began) / count
 
 
 def main(arguments: list[str] | None = None) -> int:

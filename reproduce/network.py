@@ -43,6 +43,11 @@ class Network:
         """The data set whose mean image it subtracts: its own, and in a transfer network its base network's."""
         return f"half{self.split}{self.base}" if self.base_network else self.data
 
+    @property
+    def kind(self) -> tuple[bool, int]:
+        """(whether layers are frozen, how many): networks of one kind take about as long as each other."""
+        return (True, self.n) if self.frozen else (False, 0)
+
     def with_seed(self, seed: int) -> "Network":
         """The same network once more with another seed, beside the first: ``half0A-seed1``."""
         base = f"{self.base_network}-seed{seed}" if self.base_network else ""

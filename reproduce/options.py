@@ -3,17 +3,22 @@
 import argparse
 import math
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
+from caffe_compat.cli import unknown_flag
+from caffe_compat.errors import printable
 from reproduce.dataset import choices, data_sets
 from reproduce.lease import LEASE_S
 from reproduce.plan import ALL, PAPER
 from reproduce.splits import NATURAL_SPLIT, SPLITS
 from reproduce.treatments import TREATMENTS, default_treatments
 
+#: as which it is run from a checkout; ``caffe-compat reproduce`` is the same
+PROGRAM = "run_paper.py"
 LENGTH, SHOW, WHERE, NET = "length", "show", "where", "net"
 #: the parts of the job: each can be done by itself, and without one of these words all are done but the last two
 PREPARE, TRAIN, REPORT, STATUS = "prepare", "train", "report", "status"
@@ -67,18 +72,21 @@ def _wrong(text: str, expected: str) -> argparse.ArgumentTypeError:
     return argparse.ArgumentTypeError(f'"{text}"; expected {expected}')
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    """``1,3,5-7`` is 1, 3, 5, 6, 7."""
-    numbers = set[int]()
+def _layers(text: str) -> tuple[int | str, ...]:
+    """``1,conv3,5-7`` is 1, 5, 6, 7 and the layer conv3."""
+    numbers, names = set[int](), dict[str, None]()
     for part in text.split(","):
         ends = re.fullmatch(r"(\d{1,3})(?:-(\d{1,3}))?", part)
         if ends is None:
-            raise _wrong(text, "depths with commas, as 1,3,5-7")
+            if not part.strip("0123456789-"):
+                raise _wrong(text, "depths with commas, as 1,3,5-7, or names of layers")
+            names[part] = None
+            continue
         first, last = int(ends[1]), int(ends[2] or ends[1])
         if last < first:
             raise _wrong(text, f"the smaller depth first, {last}-{first}")
         numbers |= set(range(first, last + 1))
-    return tuple(sorted(numbers))
+    return (*sorted(numbers), *names)
 
 
 def _positive(text: str) -> int:
@@ -155,8 +163,12 @@ class Options:
     )
     out: Path = field(default=Path("paper_run"), metadata=_read(Path, "folder for everything", steps=EVERY_STEP))
     treatments: tuple[str, ...] | None = field(default=None, metadata=_read(_names, _treatments_help))
-    layers: tuple[int, ...] | None = field(
-        default=None, metadata=_read(_numbers, "depths n to cut at, as 1,3,5-7 (default: all of the network, 1-7)")
+    layers: tuple[int | str, ...] | None = field(
+        default=None,
+        metadata=_read(
+            _layers,
+            "depths n to cut at, as 1,3,5-7, or names of layers or blocks, as conv4 (default: all of the network, 1-7)",
+        ),
     )
     iters: int | None = field(
         default=None,
@@ -193,6 +205,10 @@ class Options:
             "seconds without a sign of life after which others take over the network of a lost machine",
             steps=(WHOLE_JOB, TRAIN),
         ),
+    )
+    json: bool = field(
+        default=False,
+        metadata=_read(None, "print the table of status or --dry-run as JSON", group=SHOW, steps=(WHOLE_JOB, STATUS)),
     )
     watch: bool = field(
         default=False, metadata=_read(None, "draw the list of status again and again", group=SHOW, steps=(STATUS,))
@@ -279,13 +295,20 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"run_paper: {message}; see --help\n")
+        self.exit(2, f"{name_of(self.prog)}: {printable(message)}; see --help\n")
 
 
-def parse(arguments: list[str] | None, description: str) -> Options:
+def name_of(program: str) -> str:
+    """What a line of an error begins with: ``run_paper``, ``caffe-compat reproduce``."""
+    return program.removesuffix(".py")
+
+
+def parse(arguments: Sequence[str] | None, description: str, program: str = PROGRAM) -> Options:
     """The options of a command line (None: this process's); exits with one line when they cannot be read."""
-    parser = make_parser(description)
-    said = vars(_said_only(make_parser(description)).parse_args(arguments))
+    parser = make_parser(description, program)
+    words = sys.argv[1:] if arguments is None else arguments
+    _check_flags(parser, words)
+    said = vars(_said_only(make_parser(description, program)).parse_args(words))
     step, folder = said.pop("step") or WHOLE_JOB, said.pop("folder")
     if folder is not None:
         if "out" in said:
@@ -296,18 +319,29 @@ def parse(arguments: list[str] | None, description: str) -> Options:
             name = option.name.replace("_", "-")
             belongs = [word or "the whole job" for word in option.metadata["steps"]]
             parser.error(f"--{name} is nothing that {step} asks for; it belongs to {', '.join(belongs)}")
+    if "json" in said and step == WHOLE_JOB and "dry_run" not in said:
+        parser.error("--json: the job prints no table; expected it with --dry-run, or of status")
     return Options(step=step, **said)
 
 
-def make_parser(description: str) -> argparse.ArgumentParser:
+def _check_flags(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Before argparse takes what follows an unknown flag for a step."""
+    flags = [flag for action in parser._actions for flag in action.option_strings]  # noqa: SLF001  (no public list)
+    for word in words:
+        name = word.partition("=")[0]
+        if name.startswith("--") and not any(flag.startswith(name) for flag in flags):
+            parser.error(unknown_flag(word, [flag.lstrip("-") for flag in flags]))
+
+
+def make_parser(description: str, program: str = PROGRAM) -> argparse.ArgumentParser:
     """The parser, whose help begins with ``description``."""
     parser = _Parser(
-        prog="run_paper.py",
+        prog=program,
         description=f"{description.strip()}\n\n{_steps_help()}\n\n{_data_sets_help()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "step", nargs="?", choices=STEPS, help="a part of the job (default: all but status and diagnose)"
+        "step", nargs="?", choices=list(STEPS), help="a part of the job (default: all but status and diagnose)"
     )
     parser.add_argument("folder", nargs="?", type=Path, help="the same as --out")
     groups: dict[str, Any] = {"": parser}

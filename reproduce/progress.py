@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from rich.console import Console, Group
@@ -21,18 +22,20 @@ _PLAIN: Any = {"highlight": False, "markup": False}
 class Progress:
     """Told when networks start and end; reads the rest from their JSON lines.
 
-    ``costs``: what each network still to be trained costs, in any one unit.
+    ``costs``: what each network still to be trained costs, in any one unit.  It counts until a network of the same kind
+    (``Network.kind``) has been trained: from then on the seconds that it took.
     """
 
     def __init__(
-        self, costs: Mapping[str, float], already_done: int, out: Path, console: Console | None = None
+        self, costs: Mapping[Network, float], already_done: int, out: Path, console: Console | None = None
     ) -> None:
         self.console = console or Console()
         self._costs, self._out = dict(costs), out
         self._count = already_done
         self._total = already_done + len(costs)
         self._running: dict[str, float] = {}  # name -> when it started
-        self._finished_cost = 0.0
+        self._took: dict[Network, float] = {}  # seconds of those that were trained here
+        self._finished: set[Network] = set()
         self._began = self._printed = time.monotonic()
         self._live: Live | None = None
 
@@ -54,9 +57,12 @@ class Progress:
     def done(self, network: Network, accuracy: float) -> None:
         """A network is finished, here or, where it was not started here, by another run."""
         began = self._running.pop(network.name, None)
-        took = "elsewhere" if began is None else f"{time.monotonic() - began:.0f} s"
+        took = "elsewhere"
+        if began is not None:
+            self._took[network] = time.monotonic() - began
+            took = f"{self._took[network]:.0f} s"
         self._count += 1
-        self._finished_cost += self._costs.get(network.name, 0.0)
+        self._finished.add(network)
         self.console.print(
             f"{self._count:3d}/{self._total}  {network.name:24s} accuracy {accuracy:.3f}  {took}  {self._time_left()}",
             highlight=False,
@@ -85,11 +91,25 @@ class Progress:
             self.console.print(f"{self._count:3d}/{self._total}  training {running}", highlight=False, soft_wrap=True)
 
     def _time_left(self) -> str:
-        left = sum(self._costs.values()) - self._finished_cost
-        if not self._finished_cost or left <= 0:
+        weights = self._weights()
+        finished = sum(weights[network] for network in self._finished if network in weights)
+        left = sum(weights.values()) - finished
+        if not finished or len(self._finished) == len(weights):
             return ""
-        wall_s = (time.monotonic() - self._began) * left / self._finished_cost
+        wall_s = (time.monotonic() - self._began) * left / finished
         return f"about {wall_s / 60:.0f} min left" if wall_s > 90 else f"about {wall_s:.0f} s left"
+
+    def _weights(self) -> dict[Network, float]:
+        """How long each network takes, or what it costs where none has been trained here."""
+        seconds: dict[tuple[bool, int], list[float]] = {}
+        for network, took in self._took.items():
+            seconds.setdefault(network.kind, []).append(took)
+        known = sum(self._costs.get(network, 0.0) for network in self._took)
+        rate = sum(self._took.values()) / known if known else 1.0
+        return {
+            network: mean(seconds[network.kind]) if network.kind in seconds else rate * cost
+            for network, cost in self._costs.items()
+        }
 
 
 def position(out: Path, name: str) -> str:

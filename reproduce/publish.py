@@ -9,13 +9,15 @@ from caffe_compat.errors import DataError, reading
 from reproduce.comparisons import Verdict, lines, verdicts, write_comparisons
 from reproduce.curves import course_of
 from reproduce.dataset import DataSet, data_sets
+from reproduce.diagnostics import TABLE as DIAGNOSTICS
+from reproduce.diagnostics.measurements import read_measurements
 from reproduce.every_test import write_tests
 from reproduce.folder_networks import networks_in
 from reproduce.network import Network
 from reproduce.provenance import checksums, dates, machine, noted_calls, versions
-from reproduce.results import DONE, FAILED, Result, paper_results, results_in, write_results
+from reproduce.results import DONE, FAILED, Result, logs_in, paper_results, result_of, write_results
 from reproduce.runners import is_done
-from reproduce.settings import SETTINGS, noted_checks, read_noted
+from reproduce.settings import SETTINGS, noted_checks, noted_shape, read_noted
 from reproduce.treatments import BASE
 
 if TYPE_CHECKING:
@@ -36,14 +38,15 @@ def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
     from reproduce.report import Report
 
     networks = networks_in(out)
-    results, problems = results_in(out)
+    logs, problems = logs_in(out)  # read once: they are megabytes on ImageNet
+    results = [result_of(network, log) for network, log in logs]
     if not results and problems:
         raise DataError(next(iter(problems.values())))
     if not results:
         raise DataError(f"{out}: no network is finished here; `status {out}` says where each is")
     finished = {result.network for result in results}
-    write_tests([network for network in networks if network.name in finished], out)
-    courses = [course_of(network, out) for network in networks if network.name in finished]
+    write_tests(logs, out)
+    courses = [course_of(network, log) for network, log in logs]
     bases = [network for network in BASE.of(networks) if network.name in finished]
     noted = read_noted(out / SETTINGS) if (out / SETTINGS).exists() else {}
     data_set = None if is_of_a_pair(noted) else data_sets().get(str(noted.get("data", "")).partition(":")[0])
@@ -58,25 +61,40 @@ def publish(out: Path) -> tuple[list[Result], dict[str, str]]:
         trained=dates(courses),
         unfinished=[*problems.items(), *unfinished(networks, out)],
         checks=noted_checks(out),
+        cuts=cuts_of(networks, noted, out),
     )
     write_all(report, out, same_images=bool(data_set and data_set.of_the_paper))
     return results, problems
 
 
+def cuts_of(networks: Sequence[Network], noted: Mapping[str, object], out: Path) -> tuple[str, ...]:
+    """The layers, or blocks, that the cuts n = 1, 2, ... lie behind; () for our own nets, whose cuts are numbers."""
+    folders = [out / network.name for network in BASE.of(networks)]
+    if not folders or all(noted.get(name) in (None, "None") for name in ("prototxt", "model")):
+        return ()
+    from reproduce.learned_layers import learned_layers  # here: it brings PyTorch
+
+    return learned_layers(folders[0] / "train.prototxt", *noted_shape(out)).names
+
+
 def write_all(report: "Report", out: Path, *, same_images: bool) -> None:
     """Table, differences, figures, and the page that shows them; ``same_images``: they are the authors'."""
     # Imported here: matplotlib takes a second that --dry-run and a wrong option need not wait for.
+    from reproduce.diagnostics.drawings import draw_diagnostics
     from reproduce.figures import draw_all
     from reproduce.report import write_report
 
     out.mkdir(parents=True, exist_ok=True)
     write_results(report.results, out / TABLE)
     write_comparisons(lines(report.results), out / DIFFERENCES)
+    figures = draw_all(report.results, report.paper, out / FIGURES, same_images=same_images, cuts=report.cuts)
+    if (out / DIAGNOSTICS).exists():
+        figures |= draw_diagnostics(read_measurements(out / DIAGNOSTICS), out / FIGURES, cuts=report.cuts)
     report = replace(
         report,
-        figures=draw_all(report.results, report.paper, out / FIGURES, same_images=same_images),
+        figures=figures,
         written=f"{versions()}; {machine()}",
-        checksums=checksums(out, (TABLE, DIFFERENCES)),
+        checksums=checksums(out, (TABLE, DIFFERENCES, DIAGNOSTICS)),
     )
     write_report(report, out / REPORT_PAGE)
 

@@ -46,6 +46,7 @@ class Report:
     checksums: Mapping[str, str] = field(default_factory=dict)  # {file: SHA-256}
     unfinished: Sequence[tuple[str, str]] = ()  # (network, why it has no result)
     checks: Mapping[str, str] = field(default_factory=dict)  # {what of the images: how it compares with the authors'}
+    cuts: Sequence[str] = ()  # the layers that cuts n = 1, 2, ... lie behind, where they are not CaffeNet's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +145,18 @@ def _means(report: Report) -> list[Table]:
             tables.append(
                 Table(
                     title=f"Mean accuracy by layer n on {title}",
-                    head=("treatment", *(f"n = {n}" for n in depths)),
+                    head=("treatment", *(_cut(n, report.cuts) for n in depths)),
                     rows=rows,
                     about="The mean of the networks ± the standard deviation between them, and how many they are.",
                     numbers=True,
                 )
             )
     return tables
+
+
+def _cut(n: int, cuts: Sequence[str]) -> str:
+    """``n = 4``, with the name of the layer where cuts have names: ``n = 4 (layer2.0)``."""
+    return f"n = {n}" + (f" ({cuts[n - 1]})" if 0 < n <= len(cuts) else "")
 
 
 def _mean(line: Line | None) -> str:
@@ -166,7 +172,15 @@ def _differences(report: Report) -> list[Table]:
         if line.difference:
             theirs = paper.get((line.halves, line.treatment, line.n))
             other = theirs.difference.text() if theirs and theirs.difference else ""
-            rows.append((f"{line.treatment}, n = {line.n}", line.halves, _mean(line), line.difference.text(), other))
+            rows.append(
+                (
+                    f"{line.treatment}, {_cut(line.n, report.cuts)}",
+                    line.halves,
+                    _mean(line),
+                    line.difference.text(),
+                    other,
+                )
+            )
     if not rows:
         return []
     about = "In points of 100; random features are compared with the network of all classes."

@@ -5,7 +5,7 @@ import io
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from caffe_compat.atomic_file import write_text
@@ -61,35 +61,48 @@ def statistic(accuracies: Iterable[float]) -> float:
 
 @dataclass(frozen=True)
 class Log:
-    """What a network's log holds of its tests."""
+    """What a network's log holds."""
 
-    accuracy: dict[int, float]  # by iteration, ascending; never empty
+    accuracy: dict[int, float]  # of the tests, by iteration, ascending; never empty
     loss: dict[int, float]
     seconds: float  # of training, the time between a kill and the next start left out
+    training_loss: dict[int, float] = field(default_factory=dict)  # of the displays, smoothed, by iteration, ascending
+    began_s: float = 0.0  # in seconds since 1970; 0: not known
+    ended_s: float = 0.0
 
 
 def read_log(network: Network, out: Path) -> Log:
-    """Every test of a network, from the JSON lines in its folder.  Raises DataError."""
+    """Every test and display of a network, from the JSON lines in its folder.  Raises DataError."""
     # Imported here: it brings PyTorch, which --dry-run and a wrong option need not wait for.
-    from caffe_compat.solver.events import StartEvent, TestEvent, read_events
+    from caffe_compat.solver.events import StartEvent, TestEvent, TrainEvent, read_events
 
     file = out / network.name / METRICS
     accuracy: dict[int, float] = {}
     loss: dict[int, float] = {}
-    seconds = start_s = last_s = 0.0
+    training_loss: dict[int, float] = {}
+    seconds = start_s = last_s = began_s = 0.0
     try:
         for event in read_events(file):
             if isinstance(event, StartEvent):  # a process begins: at first, and after a kill
                 seconds, start_s = seconds + last_s - start_s, event.time_s
-            last_s = event.time_s
+            began_s, last_s = began_s or event.time_s, event.time_s
             if isinstance(event, TestEvent):  # after a kill iterations come again; the later ones count
                 accuracy[event.iteration] = event.output("accuracy")
                 loss[event.iteration] = event.output("loss")
+            elif isinstance(event, TrainEvent):
+                training_loss[event.iteration] = event.loss
     except SolverError as error:
         raise DataError(f"{error}; remove the folder {file.parent} to train this network again") from None
     if not accuracy:
         raise DataError(f"{file}: no test in it; remove the folder {file.parent} to train this network again")
-    return Log(dict(sorted(accuracy.items())), loss, round(seconds + last_s - start_s, 1))
+    return Log(
+        dict(sorted(accuracy.items())),
+        loss,
+        round(seconds + last_s - start_s, 1),
+        dict(sorted(training_loss.items())),
+        began_s,
+        last_s,
+    )
 
 
 def read_result(network: Network, out: Path) -> Result:
@@ -117,14 +130,20 @@ def result_of(network: Network, log: Log) -> Result:
 
 def results_in(out: Path) -> tuple[list[Result], dict[str, str]]:
     """(rows of all networks that are finished in a folder, in the plan's order, {network: why it cannot be read})."""
-    results, problems = list[Result](), dict[str, str]()
+    logs, problems = logs_in(out)
+    return [result_of(network, log) for network, log in logs], problems
+
+
+def logs_in(out: Path) -> tuple[list[tuple[Network, Log]], dict[str, str]]:
+    """(the networks that are finished in a folder with their logs, in the plan's order, {network: why it has none})."""
+    logs, problems = list[tuple[Network, Log]](), dict[str, str]()
     for network in networks_in(out):
         if (out / network.name / DONE).exists():
             try:
-                results.append(read_result(network, out))
+                logs.append((network, read_log(network, out)))
             except DataError as error:
                 problems[network.name] = str(error)
-    return results, problems
+    return logs, problems
 
 
 def write_results(results: Sequence[Result], file: Path) -> None:

@@ -75,9 +75,9 @@ def write_run_folder(network: Network, settings: RunSettings, out: Path) -> Path
     return folder
 
 
-def cut_depths(settings: RunSettings) -> tuple[int, ...]:
-    """At which of its learned layers the base network can be cut: 1, 2, ...  CaffeCompatError for a wrong net."""
-    return tuple(range(1, len(_learned(BASE.network("0", "A"), settings).cuts) + 1))
+def cut_names(settings: RunSettings) -> tuple[str, ...]:
+    """The layer that each cut of the base network lies behind, n = 1 first.  CaffeCompatError for a wrong net."""
+    return _learned(BASE.network("0", "A"), settings).names
 
 
 def _learned(network: Network, settings: RunSettings) -> "LearnedLayers":

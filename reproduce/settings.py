@@ -6,12 +6,14 @@ from typing import Any
 
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError, reading
+from reproduce.dataset import find_data_set
 from reproduce.mode import Mode
 from reproduce.options import PRECISIONS, Options
 
 SETTINGS = "settings.json"
 IMAGES = "data/images.json"  # what is known of the databases
 _CURE = "remove it, or choose another --out"
+_MOST = 2**31 - 1
 
 
 def note_settings(options: Options, threads: int) -> int:
@@ -82,6 +84,29 @@ def noted_checks(out: Path) -> dict[str, str]:
 def is_text(noted: object) -> bool:
     """Whether it is {text: text}."""
     return isinstance(noted, dict) and all(isinstance(text, str) for text in (*noted, *noted.values()))
+
+
+def tells_of_images(noted: dict[str, Any]) -> bool:
+    """Whether it is what a run notes of its databases."""
+    made, counts = noted.get("made"), noted.get("test_images")
+    numbers = [noted.get("classes"), noted.get("size"), *(counts.values() if isinstance(counts, dict) else [None])]
+    return (
+        isinstance(made, list)
+        and all(isinstance(name, str) for name in made)
+        and all(type(number) is int and 0 < number < _MOST for number in numbers)
+        and type(noted.get("same_numbers")) is bool
+        and is_text(noted.get("checks"))
+        and noted.get("channels") in (0, 1, 3)
+    )
+
+
+def noted_shape(out: Path) -> tuple[int, int]:
+    """(channels, size in pixels) of a run's images."""
+    noted = read_noted(out / IMAGES) if (out / IMAGES).exists() else {}
+    if noted.get("channels") and tells_of_images(noted):
+        return noted["channels"], noted["size"]
+    data_set, _ = find_data_set(str(read_noted(out / SETTINGS).get("data")))  # of before they were noted
+    return data_set.channels, data_set.size_px
 
 
 def _threads(noted: dict[str, Any], file: Path, default: int) -> int:

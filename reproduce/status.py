@@ -1,11 +1,13 @@
 """Where each network of a folder is: a list, once or again and again, and what the page of ``status_page`` shows."""
 
+import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from rich.console import Console
@@ -39,6 +41,8 @@ class Row:
     iterations: int = 0  # of the whole training
     curve: tuple[tuple[int, float], ...] = ()  # (iteration, loss) of its displays
     left_s: float | None = None  # until it is finished, at the speed of the process that trains it
+    kind: tuple[bool, int] = (False, 0)  # Network.kind
+    iteration_s: float | None = None  # how long one takes, tests between them included; None: not known
 
 
 def rows_of(out: Path, *, curves: bool = False) -> list[Row]:
@@ -56,15 +60,28 @@ def summary(out: Path, rows: Sequence[Row]) -> str:
 
 
 def time_left(rows: Sequence[Row]) -> str:
-    """In words; "" where nothing trains.  Networks that have not begun count as the average of those that train."""
+    """In words; "" where nothing trains.
+
+    Networks that have not begun count as those of their kind that are trained or train, else as the nearest kind's.
+    """
     running = [row for row in rows if row.left_s is not None and row.iterations > row.iteration]
     if not running:
         return ""
-    per_iteration = sum(row.left_s / (row.iterations - row.iteration) for row in running if row.left_s) / len(running)
-    waiting = sum(row.iterations - row.iteration for row in rows if row.state in (READY, WAITING))
-    seconds = (sum(row.left_s or 0.0 for row in running) + waiting * per_iteration) / len(running)
+    speeds: dict[tuple[bool, int], list[float]] = {}
+    for row in rows:
+        if row.iteration_s is not None:
+            speeds.setdefault(row.kind, []).append(row.iteration_s)
+    waiting = [row for row in rows if row.state in (READY, WAITING)]
+    seconds = sum((row.iterations - row.iteration) * _nearest(speeds, row.kind) for row in waiting)
+    seconds = (seconds + sum(row.left_s or 0.0 for row in running)) / len(running)
     longest = max(row.left_s or 0.0 for row in running)
     return f"about {words(max(seconds, longest))} left with {len(running)} at a time"
+
+
+def _nearest(speeds: Mapping[tuple[bool, int], Sequence[float]], kind: tuple[bool, int]) -> float:
+    """The mean speed of a kind, or of that which comes nearest: frozen layers for frozen ones, as many as there are."""
+    frozen, n = kind
+    return mean(speeds[min(speeds, key=lambda other: (other[0] != frozen, abs(other[1] - n)))])
 
 
 def words(seconds: float) -> str:
@@ -80,6 +97,13 @@ def show_status(out: Path, console: Console) -> None:
     rows = rows_of(out)
     for line in _lines(out, rows):
         console.print(line, **_PLAIN)
+
+
+def status_json(out: Path) -> str:
+    """The same as data: a name, state, details, worker and iterations for each network.  Raises DataError as above."""
+    fields = ("name", "state", "details", "worker", "iteration", "iterations", "left_s")
+    rows = [{field: getattr(row, field) for field in fields} for row in rows_of(out)]
+    return json.dumps({"folder": str(out), "networks": rows}, indent=2)
 
 
 def watch_status(out: Path, console: Console, refresh_s: float = REFRESH_S) -> None:
@@ -126,14 +150,19 @@ def _row(network: Network, out: Path, now_s: float, curves: bool) -> Row:
     state = _state(network, out, worker is not None)
     iterations = _iterations(folder / "solver.prototxt")
     iteration, curve, left_s = _course(folder, iterations) if curves or state in (TRAINING, READY) else (0, (), None)
+    iteration_s = None
     if state == DONE:
-        details = _accuracy(network, out)
+        result = read_result(network, out)
+        details = f"accuracy {result.accuracy:.3f}"
+        iteration_s = result.seconds / iterations
     elif state in (FAILURE, WAITING):
         details = reason_of(network, out).removeprefix("failed: ")
     elif curve:
         details = f"iteration {curve[-1][0]}, loss {curve[-1][1]:.3f}, of {iterations}"
     else:
         details = f"{'starting, of' if state == TRAINING else '0 of'} {iterations}"
+    if state == TRAINING and left_s is not None and iteration < iterations:
+        iteration_s = left_s / (iterations - iteration)
     return Row(
         network.name,
         state,
@@ -143,11 +172,9 @@ def _row(network: Network, out: Path, now_s: float, curves: bool) -> Row:
         iterations,
         curve,
         left_s if state == TRAINING else None,
+        network.kind,
+        iteration_s,
     )
-
-
-def _accuracy(network: Network, out: Path) -> str:
-    return f"accuracy {read_result(network, out).accuracy:.3f}"
 
 
 @cache

@@ -107,7 +107,8 @@ def train(
                 may_write=lambda: lease.check(sure=True),
             )
             if mode.fast:
-                _look_up_prefixes(solver, log)
+                for what in look_up_prefixes(solver, solver.param):
+                    log.line("prefix.py:1", what)
             left = _solve(solver, log, lease, asked_to_leave)
         if left is not None:
             raise Left(f"{folder.name}: left at iteration {left}, after a snapshot; run the same command to continue")
@@ -116,15 +117,19 @@ def train(
         write_text(DONE, f"{time.strftime('%Y-%m-%d %H:%M:%S')}\n")
 
 
-def _look_up_prefixes(solver: Solver, log: Log) -> None:
-    """Compute once what the frozen layers make of each image, where that pays; the log says of which."""
-    param = solver.param
+def look_up_prefixes(solver: Solver, param: Any) -> list[str]:
+    """Compute once what the frozen layers make of each image, where that pays; in words, of which nets.
+
+    ``param``: a SolverParameter that says how long ``solver`` is going to train, and test.
+    """
     tests = param.max_iter // param.test_interval + 1 if param.test_interval else 0
     batches = [param.max_iter * param.iter_size, *(tests * count for count in param.test_iter)]
+    said = []
     for net, count in zip((solver.net, *solver.test_nets), batches, strict=False):
         what = look_up_prefix(net, count * net.blob_shapes_in_order[0][0])
         if what:
-            log.line("prefix.py:1", f"{net.source}: {what}")
+            said.append(f"{net.source}: {what}")
+    return said
 
 
 def _solve(solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], bool]) -> int | None:

@@ -145,13 +145,30 @@ def test_help_command_is_its_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     ("word", "hint"),
-    [("tran", "did you mean train?"), ("device-qury", "did you mean device_query?"), ("fly", "there are compare, ")],
+    [
+        ("tran", "did you mean train?"),
+        ("device-qury", "did you mean device_query?"),
+        ("fly", "there are compare, "),
+        ("--versoin", "did you mean --version?"),
+    ],
 )
 def test_an_unknown_command_is_told_the_nearest(word: str, hint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([word]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"caffe-compat: unknown command {word!r}; {hint}")
     assert said.count("\n") == 1
+
+
+def test_a_command_that_reads_its_words_itself_has_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["reproduce", "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: caffe-compat reproduce [-h] ")
+    with pytest.raises(SystemExit) as stopped:
+        main(["reproduce", "--splt", "0"])
+    assert stopped.value.code == 2
+    said = "caffe-compat reproduce: unrecognized arguments: --splt: did you mean --split?; see --help\n"
+    assert capsys.readouterr().err == said
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

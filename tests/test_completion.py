@@ -26,6 +26,10 @@ def test_bash_completes_commands_and_flags(tmp_path: Path, capsys: pytest.Captur
     assert set(commands()) <= set(offered(script, "caffe-compat ''"))
     assert offered(script, "caffe-compat sum") == ["summary"]
     assert offered(script, "caffe-compat train --sigi") == ["--sigint_effect"]
+    assert offered(script, "caffe-compat reproduce --dry") == ["--dry-run"]
+    assert offered(script, "caffe-compat reproduce st") == ["status"]
+    (tmp_path / "solver.prototxt").touch()
+    assert offered(script, f"caffe-compat train --solver {tmp_path}/sol") == [f"{tmp_path}/solver.prototxt"]
 
 
 def test_other_shells(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """Dropout: in training, zero each value with probability ``dropout_ratio`` and scale up the rest."""
 
+import itertools
 from typing import TYPE_CHECKING
 
 import torch
@@ -43,6 +44,19 @@ def _mask_fake(bottom: Tensor, keep_probability: float, layer: int) -> Tensor:
 torch.library.register_fake(_MASK, _mask_fake)
 
 
+#: each layer that draws has a number of its own
+layer_numbers = itertools.count(1)
+
+
+def draw_mask(bottom: Tensor, ratio: float, layer: int) -> Tensor:
+    """Ones with probability 1 - ``ratio``, else zeros, of the shape and dtype of ``bottom``: Caffe's on the CPU after
+    ``random.set_seed``, PyTorch's elsewhere.  ``layer``: its number."""
+    if is_seeded() and bottom.device.type == "cpu":
+        mask: Tensor = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - ratio, layer)
+        return mask
+    return (functional.dropout(torch.ones_like(bottom), ratio) > 0).to(bottom.dtype)
+
+
 @register("Dropout")
 class Dropout(Layer):
     """Bottom of any shape -> top of the same shape; the identity in TEST nets and after ``.eval()``.
@@ -55,7 +69,6 @@ class Dropout(Layer):
     param_fields = ("dropout_param",)
     fork_fields = ("dropout_param.scale_train", "dropout_param.sample_weights_test")
     keeps_forward = True
-    _made = 0
     graph_safe = True
 
     def setup(self, bottom: Shape) -> None:
@@ -65,8 +78,7 @@ class Dropout(Layer):
         self.ratio = float(ratio)
         self.scale_train = bool(self.param.dropout_param.scale_train)
         self.drops_in_test = bool(self.param.dropout_param.sample_weights_test)
-        Dropout._made += 1
-        self._number = Dropout._made
+        self._number = next(layer_numbers)
 
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         return [bottom]
@@ -74,14 +86,10 @@ class Dropout(Layer):
     def forward(self, bottom: Tensor) -> Tensor:
         if not (self.training or self.drops_in_test):
             return bottom.view_as(bottom) if self.scale_train else bottom * (1.0 - self.ratio)
-        top: Tensor
-        if is_seeded() and bottom.device.type == "cpu":
-            mask = torch.ops.caffe_compat.dropout_mask(bottom.detach(), 1.0 - self.ratio, self._number)
-            top = bottom * mask
-            return top * (1.0 / (1.0 - self.ratio)) if self.scale_train else top
-        if self.scale_train:
+        if self.scale_train and not (is_seeded() and bottom.device.type == "cpu"):
             return functional.dropout(bottom, self.ratio)
-        return bottom * (functional.dropout(torch.ones_like(bottom), self.ratio) > 0)
+        top = bottom * draw_mask(bottom, self.ratio, self._number)
+        return top * (1.0 / (1.0 - self.ratio)) if self.scale_train else top
 
     def is_identity(self) -> bool:
         return not self.training and self.scale_train and not self.drops_in_test

@@ -10,6 +10,7 @@ from caffe_compat.layers.proposal import Proposal
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.example import Array, Dice, Example
 from caffe_compat.layers.shared.fields import refuse_fields
+from caffe_compat.layers.shared.onnx_proposals import proposal_nodes
 from caffe_compat.layers.shared.proposals import ProposalRule
 
 if TYPE_CHECKING:
@@ -74,11 +75,16 @@ class FrcnnProposal(Proposal):
             return tops.view(-1, 5, 1, 1)
         return tops[0].view(-1, 5, 1, 1), tops[1].view(-1, 1, 1, 1)
 
+    def differs_from_opencv(self) -> str:
+        return ""  # it did not read the type
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         widths = (5, 1)
         return [
             graph.reshape(top, [-1, width, 1, 1])
-            for top, width in zip(super().to_onnx(graph, step), widths, strict=False)
+            for top, width in zip(
+                proposal_nodes(graph, step, self.rule, scales=1)[: self.num_tops], widths, strict=False
+            )
         ]
 
     @classmethod

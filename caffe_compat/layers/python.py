@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.layers.registry import register
 from caffe_compat.layers.shared.python_proposal import ProposalLayer
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 Array = npt.NDArray[Any]
 
@@ -213,7 +216,8 @@ class Python(Layer):
     """
 
     param_fields = ("python_param",)
-    onnx_obstacle = "it is code of yours, and a layer with to_onnx says its form itself"
+    onnx_obstacle = "it is code of yours; give its class a method to_onnx(graph, step), as a layer has"
+    onnx_float32 = True
     bottom_count = (0, None)
     top_count = (0, None)
     graph_obstacle = "runs Python code on the host"
@@ -285,6 +289,17 @@ class Python(Layer):
                 f"{', '.join(missing)}; expected a class with {', '.join(_METHODS)}"
             )
         return found
+
+    def has_onnx_form(self) -> bool:
+        return hasattr(self.user, "to_onnx")
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        tops: list[str] = self.user.to_onnx(graph, step)
+        return tops[: self.num_tops]
+
+    def data_sized(self) -> dict[int, int]:
+        sized = self.user.data_sized() if hasattr(self.user, "data_sized") else {}
+        return {top: axis for top, axis in sized.items() if top < self.num_tops}
 
     def infer_shapes(self, *bottoms: Shape) -> list[Shape]:
         blobs, tops = self._bottoms, self._tops

@@ -190,7 +190,9 @@ class LinearChain(Chain):
     @classmethod
     def find(cls, line: Sequence[Step]) -> Self | None:
         product = line[0].layer if line else None
-        if not isinstance(product, InnerProduct) or product.axis != 1 or product.transpose or product.normalize:
+        if not isinstance(product, InnerProduct) or product.axis != 1 or product.is_given:
+            return None
+        if product.transpose or product.normalize:
             return None
         layers: list[Layer | None] = [*(step.layer for step in line), None, None]  # room to look ahead
         relu = _is_relu(layers[1])

@@ -24,12 +24,16 @@ from caffe_compat.net.folding import (
     Node,
     PoolNode,
     ProductNode,
+    SoftmaxNode,
     Values,
 )
+from caffe_compat.net.separable import SeparableNode, pair_separable
 
 ALIGNMENT = 16  # numbers: a cache line
 #: items from which on an inner product is computed as a convolution of 1 x 1: its weights are then read once for all
 PRODUCT_BATCH = 8
+#: pixels up to which the program computes a Softmax by itself: PyTorch's operator costs more to call than to run
+SOFTMAX_PIXELS = 64
 
 
 def has_kernels() -> bool:
@@ -79,6 +83,7 @@ class Program:
     """
 
     def __init__(self, nodes: Sequence[Node], shapes: Mapping[int, Shape], outputs: Sequence[int]) -> None:
+        nodes = pair_separable(nodes, shapes, outputs)
         self._nodes = nodes
         self._shapes = shapes
         #: which nodes the program knows; the others run between its parts
@@ -169,6 +174,8 @@ class _Part:
         top = self._places[node.output]
         if isinstance(node, ConvNode):
             self._convolve(node, places, top)
+        elif isinstance(node, SeparableNode):
+            self._separable(node, places, top)
         elif isinstance(node, ProductNode):
             self._multiply(node, places, top)
         elif isinstance(node, PoolNode):
@@ -180,6 +187,9 @@ class _Part:
             lrn = node.layer
             self._names.append("LRN")
             self._program.lrn(places[0].numbers, top.numbers, lrn.local_size, lrn.alpha, lrn.beta, lrn.k)
+        elif isinstance(node, SoftmaxNode):
+            self._names.append(f"softmax {places[0].sizes}")
+            self._program.softmax(places[0].numbers, top.numbers)
         elif isinstance(node, ConcatNode):
             self._concatenate(places, top)
         elif isinstance(node, ChannelNode):
@@ -192,7 +202,7 @@ class _Part:
             return
         numbers = [*node.weight.shape[2:], *window.stride, *window.padding, *window.dilation]
         add = places[1].numbers if len(places) > 1 else None
-        slopes, *cuts = _behind(node.form, top)
+        slopes, *cuts = _behind(node.form, top.shape[1])
         self._convolutions.append(len(self._names))
         self._program.convolve(
             places[0].numbers, top.numbers, node.weight, numbers, window.groups, node.bias, add, slopes, *cuts, -1
@@ -200,11 +210,25 @@ class _Part:
         sizes = "x".join(map(str, node.weight.shape))
         self._names.append(f"convolution {sizes} on {places[0].sizes}")
 
+    def _separable(self, node: SeparableNode, places: Sequence[Blob], top: Blob) -> None:
+        first, second = node.depthwise, node.point
+        window = first.window
+        numbers = [*first.weight.shape[2:], *window.stride, *window.padding, *window.dilation]
+        add = places[1].numbers if len(places) > 1 else None
+        first_slopes, *first_cuts = _behind(first.form, first.weight.shape[0])
+        slopes, *cuts = _behind(second.form, top.shape[1])
+        self._program.separable(
+            places[0].numbers, top.numbers, first.weight, numbers, first.bias, first_slopes, *first_cuts,
+            second.weight, second.bias, add, slopes, *cuts,
+        )  # fmt: skip
+        sizes = ["x".join(map(str, weight.shape)) for weight in (first.weight, second.weight)]
+        self._names.append(f"convolutions {sizes[0]} and {sizes[1]} on {places[0].sizes}, separable")
+
     def _multiply(self, node: ProductNode, places: Sequence[Blob], top: Blob) -> None:
         n, c, h, w = places[0].sizes
         # The bottom lies with its channels last; so must the weights.
         weight = node.weight.reshape(-1, c, h, w).permute(0, 2, 3, 1).flatten(1)
-        slopes, *cuts = _behind(node.form, top)
+        slopes, *cuts = _behind(node.form, top.shape[1])
         self._names.append(f"inner product {tuple(weight.shape)}")
         if n < PRODUCT_BATCH:
             self._program.multiply(places[0].numbers, top.numbers, weight, node.bias, slopes, *cuts)
@@ -228,7 +252,7 @@ class _Part:
         self._names.append(f"pointwise {factors} on {places[0].sizes}")
         scale, bias = (_spread(numbers, channels) for numbers in (form.scale, form.shift))
         self._program.pointwise(
-            places[0].numbers, second, factors[0], factors[-1], scale, bias, *_behind(form, top), top.numbers
+            places[0].numbers, second, factors[0], factors[-1], scale, bias, *_behind(form, channels), top.numbers
         )
 
 
@@ -240,8 +264,8 @@ def is_product(node: ConvNode, places: Sequence[Blob]) -> bool:
     return dense and plain and n < PRODUCT_BATCH and (h, w) == tuple(node.weight.shape[2:])
 
 
-def _behind(form: ChannelForm, top: Blob) -> tuple[Tensor | None, float, float]:
-    return _spread(form.slopes, top.shape[1]), form.floor, form.ceiling
+def _behind(form: ChannelForm, channels: int) -> tuple[Tensor | None, float, float]:
+    return _spread(form.slopes, channels), form.floor, form.ceiling
 
 
 def _spread(numbers: Tensor | None, channels: int) -> Tensor | None:
@@ -263,6 +287,8 @@ def _is_native(node: Node, shapes: Mapping[int, Shape]) -> bool:
         kernel = bottom[2:] if layer.global_pooling else layer.kernel
         starts = [(top[2 + i] - 1) * layer.stride[i] - layer.pad[i] for i in (0, 1)]
         return all(starts[i] < bottom[2 + i] and layer.pad[i] < kernel[i] for i in (0, 1))
+    if isinstance(node, SoftmaxNode):
+        return torch.Size(bottom).numel() <= SOFTMAX_PIXELS * bottom[1]
     return True
 
 

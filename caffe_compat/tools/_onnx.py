@@ -8,17 +8,11 @@ from onnx import TensorProto, helper
 
 from caffe_compat import __version__
 from caffe_compat.errors import NetError
-from caffe_compat.layers.base import Layer
 from caffe_compat.net import Net
 from caffe_compat.net.graph import Step
 from caffe_compat.onnx_graph import OPSET, OnnxGraph, OnnxStep
 from caffe_compat.tools._exported import OUTPUT_KEY
 from caffe_compat.tools._onnx_sizes import Sizes, find_sizes
-
-
-def has_onnx_form(layer: Layer) -> bool:
-    """Whether the layer's type can be written; a layer of it may still refuse, by its fields."""
-    return type(layer).to_onnx is not Layer.to_onnx
 
 
 def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False, outputs: Sequence[str] | None = None) -> Any:
@@ -31,7 +25,7 @@ def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False, output
     layer before left it; the last one has the blob's name.  An output that has an input's name gets another, which the
     model's metadata tells (``OUTPUT_KEY``).  NetError names every layer whose type has no ONNX form.
     """
-    unknown = [step.layer for step in net.steps if not (step.layer.is_input or has_onnx_form(step.layer))]
+    unknown = [step.layer for step in net.steps if not (step.layer.is_input or step.layer.has_onnx_form())]
     if unknown:
         named = ", ".join(
             f'"{layer.name}" ({layer.type}{f": {layer.onnx_obstacle}" if layer.onnx_obstacle else ""})'

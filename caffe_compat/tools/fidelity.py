@@ -1,9 +1,11 @@
 """Compare with what Caffe 1.0 computed: every golden case, and the worst error of each layer type.
 
 caffe-compat fidelity --out docs/fidelity.md
+caffe-compat fidelity --cases tests/golden --json
 """
 
 import argparse
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -68,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--cases", type=Path, default=Path("tests/golden"), help="folder of folders of cases (default tests/golden)"
     )
     parser.add_argument("--out", type=Path, help="also write the report to this Markdown file")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of the table")
     parser.add_argument("--device", choices=("cpu", "cuda"), help="default: the CPU, and CUDA where there is one")
 
 
@@ -83,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
         raise CaffeCompatError(f"{args.cases}: no golden cases; run this in a source checkout or give --cases")
     devices = [args.device] if args.device else ["cpu", *["cuda"] * torch.cuda.is_available()]
     outcomes = [outcome for device in devices for outcome in run_cases(cases, device)]
-    print(summary(outcomes))
+    print(as_json(outcomes) if args.json else summary(outcomes))
     if args.out:
         versions = {"version": __version__, "torch": torch.__version__.partition("+")[0]}
         write_text(args.out, PREAMBLE.format(**versions) + "\n" + summary(outcomes))
@@ -130,6 +133,35 @@ def summary(outcomes: Iterable[Outcome]) -> str:
     failures = [f"- {o.case.parent.name}/{o.case.name} ({o.device}): {o.failure()}" for o in outcomes if not o.passed]
     lines += ["## Cases that do not pass", "", *(failures or ["None."]), ""]
     return "\n".join(lines)
+
+
+def as_json(outcomes: Iterable[Outcome]) -> str:
+    """A row for each device and layer type, as in the table, and the cases that do not pass; null: not compared."""
+    outcomes = list(outcomes)
+    groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.device, outcome.layer].append(outcome)
+    rows = [
+        {
+            "device": device,
+            "layer": layer,
+            "cases": len(group),
+            "passed": sum(outcome.passed for outcome in group),
+            "data": _finite(max(outcome.worst(False) for outcome in group)),
+            "gradients": _finite(max(outcome.worst(True) for outcome in group)),
+        }
+        for (device, layer), group in sorted(groups.items())
+    ]
+    failures = [
+        {"case": f"{o.case.parent.name}/{o.case.name}", "device": o.device, "reason": o.failure()}
+        for o in outcomes
+        if not o.passed
+    ]
+    return json.dumps({"layers": rows, "failures": failures}, indent=2)
+
+
+def _finite(error: float) -> float | None:
+    return error if math.isfinite(error) else None
 
 
 def _table(outcomes: Iterable[Outcome]) -> list[str]:

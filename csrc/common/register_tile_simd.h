@@ -61,6 +61,16 @@ struct RegisterTile {
     }
   }
 
+  CAFFE_COMPAT_SIMD_INLINE void add_from(const float* from, int64_t row_stride) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        at[r][v] = at[r][v] + Floats::load(from + r * row_stride + v * Floats::kLanes);
+      }
+    }
+  }
+
   // With non-temporal stores: see Floats::stream.
   CAFFE_COMPAT_SIMD_INLINE void stream(float* to, int64_t row_stride) const {
 #pragma GCC unroll 16
@@ -94,6 +104,27 @@ struct RegisterTile {
       }
       a += a_step;
       b += b_step;
+    }
+  }
+
+  // The same for dense rows of b, bringing a vector of `next` into the L2 cache at each step.
+  CAFFE_COMPAT_SIMD_INLINE void add_product_and_fetch(const float* a, int64_t a_row, int64_t a_step,
+                                                      const float* b, int64_t depth,
+                                                      const float* next) {
+    for (int64_t d = 0; d < depth; ++d) {
+      Floats row[vectors];
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) row[v] = Floats::load(b + v * Floats::kLanes);
+      _mm_prefetch(next, _MM_HINT_T1);
+#pragma GCC unroll 16
+      for (int r = 0; r < rows; ++r) {
+        const Floats number = Floats::all(a[r * a_row]);
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v) at[r][v] = multiply_add(number, row[v], at[r][v]);
+      }
+      a += a_step;
+      b += vectors * Floats::kLanes;
+      next += Floats::kLanes;
     }
   }
 };

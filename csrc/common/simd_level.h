@@ -1,8 +1,14 @@
 // The vector set that kernels written with simd.h may use on this machine.
 #pragma once
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
 
 // Whether the kernels are there at all; their files are empty where it is 0.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -31,6 +37,19 @@ inline SimdLevel simd_level() {
     return SimdLevel::kNone;
   }();
   return level;
+}
+
+// The size of a core's L2 cache in numbers of float32.
+inline int64_t l2_cache_numbers() {
+  static const int64_t numbers = [] {
+    long bytes = 0;
+#ifdef _SC_LEVEL2_CACHE_SIZE
+    bytes = sysconf(_SC_LEVEL2_CACHE_SIZE);
+#endif
+    if (bytes <= 0) bytes = 1 << 20;
+    return std::clamp<int64_t>(bytes, 256 << 10, 4 << 20) / static_cast<int64_t>(sizeof(float));
+  }();
+  return numbers;
 }
 
 }  // namespace caffe_compat

@@ -19,6 +19,9 @@ struct GemmArguments {
   int64_t c_row;
   bool add = false;
   int64_t parts = 1, a_part = 0;
+  // Where given, with one part and dense rows of b: a matrix like b that is brought into the L2
+  // cache meanwhile.
+  const float* next = nullptr;
 };
 
 // The rows of a register tile of so many vectors.
@@ -28,9 +31,13 @@ template <int rows, int vectors>
 void gemm_tile(const GemmArguments& p) {
   RegisterTile<rows, vectors> tile;
   tile.clear();
-  for (int64_t i = 0; i < p.parts; ++i) {
-    tile.add_product(p.a + i * p.a_part, p.a_row, p.a_step, p.b + i * p.depth * p.b_step, p.b_step,
-                     p.depth);
+  if (p.next) {
+    tile.add_product_and_fetch(p.a, p.a_row, p.a_step, p.b, p.depth, p.next);
+  } else {
+    for (int64_t i = 0; i < p.parts; ++i) {
+      tile.add_product(p.a + i * p.a_part, p.a_row, p.a_step, p.b + i * p.depth * p.b_step,
+                       p.b_step, p.depth);
+    }
   }
   if (p.add) {
     tile.add_to(p.c, p.c_row);
@@ -44,6 +51,7 @@ void gemm_rows(GemmArguments p, int64_t count, std::integer_sequence<int, rows..
   using Function = void (*)(const GemmArguments&);
   static constexpr Function functions[] = {gemm_tile<rows + 1, vectors>...};
   constexpr int64_t most = sizeof...(rows);
+  const float* const next_end = p.next ? p.next + p.depth * vectors * Floats::kLanes : nullptr;
   // Tiles of nearly equal size: one of few rows would leave the arithmetic units idle.
   for (int64_t left = (count + most - 1) / most; left > 0; --left) {
     const int64_t now = (count + left - 1) / left;
@@ -51,6 +59,9 @@ void gemm_rows(GemmArguments p, int64_t count, std::integer_sequence<int, rows..
     p.a += now * p.a_row;
     p.c += now * p.c_row;
     count -= now;
+    // Each tile fetches a vector for each step.
+    if (p.next) p.next += p.depth * Floats::kLanes;
+    if (p.next == next_end) p.next = nullptr;
   }
 }
 

@@ -18,14 +18,14 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "common/simd_level.h"
 #include "common/small_gemm_simd.h"
+#include "common/vectors_simd.h"
 #include "conv/epilogue_simd.h"
 #include "conv/winograd.h"
 #include "conv/winograd_matrices.h"
 
 namespace caffe_compat::CAFFE_COMPAT_SIMD {
-
-constexpr int kLanes = Floats::kLanes;
 
 // Numbers between matrices whose size is a power of two: without them all matrices would start in
 // the same set of the cache, and drive each other out of it.
@@ -111,19 +111,6 @@ struct ImagePatch {
     }
   }
 };
-
-// Calls body(first channel, channels here, whether that is a whole vector as a constant).
-template <typename Body>
-CAFFE_COMPAT_SIMD_INLINE void for_each_vector(int64_t channels, const Body& body) {
-  int64_t c = 0;
-  for (; c + kLanes <= channels; c += kLanes) body(c, kLanes, std::true_type());
-  if (c < channels) body(c, static_cast<int>(channels - c), std::false_type());
-}
-
-template <bool whole>
-CAFFE_COMPAT_SIMD_INLINE Floats load_some(const float* from, int count) {
-  return whole ? Floats::load(from) : Floats::load(from, count);
-}
 
 template <int m, int r>
 struct WinogradSimd {
@@ -214,16 +201,30 @@ struct WinogradSimd {
 
   // --- output ---
 
+  // Products of so many channels are summed up before they are added to those of the channels
+  // before: the rounding errors of one long sum would be larger, and the transform multiplies them.
+  static constexpr int64_t kSummands = 128;
+
   static int64_t panel_columns(S s) {
     const ColumnPanels panels(s.group_outputs());
     return panels.width(panels.count() - 1) * kLanes;  // the last is the widest
   }
 
+  // Whether the weights of a group take so much of a core's L2 cache that each block reads them
+  // from behind it.
+  static bool has_large_weights(S s) { return group_size(s) > l2_cache_numbers() / 4; }
+
   // As many tiles as fill about half of a core's L2 cache; of few tiles as many as make blocks of
-  // one size for all threads.
+  // one size for all threads.  With large weights, few blocks, as large as the cache allows.
   static int64_t block_tiles(S s) {
     constexpr int64_t kCacheNumbers = 160 << 10;
     const int64_t row = kPositions * (s.group_channels() + panel_columns(s));
+    if (has_large_weights(s)) {
+      const int64_t cache = std::max(l2_cache_numbers() * 7 / 10, kCacheNumbers);
+      const int64_t most = std::max<int64_t>(cache / row, kTileRows);
+      const int64_t wanted = std::max<int64_t>((s.tiles() + most - 1) / most, 1);
+      return (s.tiles() + wanted - 1) / wanted;
+    }
     const int64_t most = std::max<int64_t>(1, kCacheNumbers / row / kTileRows) * kTileRows;
     const int64_t wanted = (s.tiles() + most - 1) / most;
     const int64_t even = (wanted + s.threads - 1) / s.threads * s.threads;
@@ -235,12 +236,20 @@ struct WinogradSimd {
     return block == 0 ? 0 : (s.tiles() + block - 1) / block;
   }
   // Tasks of a block, each for some panels of outputs: more than one where there are fewer blocks
-  // than threads.  Each transforms the input anew, which is a small part of a few panels' work.
+  // than threads, or few that the threads cannot share evenly.  Each transforms the input anew,
+  // which is a small part of a few panels' work.
   static int64_t parts(S s) {
-    constexpr int64_t kFewestPanels = 2;
+    constexpr int64_t kFewestPanels = 2, kMany = 4;
     const int64_t there = std::max<int64_t>(s.groups * blocks(s), 1);
-    const int64_t most = ColumnPanels(s.group_outputs()).count() / kFewestPanels;
-    return std::clamp<int64_t>((s.threads + there - 1) / there, 1, std::max<int64_t>(most, 1));
+    const int64_t panels = ColumnPanels(s.group_outputs()).count();
+    const int64_t most = std::max<int64_t>(panels / kFewestPanels, 1);
+    int64_t count = std::clamp<int64_t>((s.threads + there - 1) / there, 1, most);
+    if (has_large_weights(s)) {
+      while (count < most && there * count < kMany * s.threads && there * count % s.threads) {
+        ++count;
+      }
+    }
+    return count;
   }
   static int64_t output_tasks(S s) { return s.groups * blocks(s) * parts(s); }
   static int64_t input_stride(S s) { return block_tiles(s) * s.group_channels() + kSkew; }
@@ -324,15 +333,22 @@ struct WinogradSimd {
         const int width = panels.width(panel);
         const float* weights = p.transformed + panel_offset(s, panels, group, panel);
         for (int position = 0; position < kPositions; ++position) {
-          gemm({.a = inputs + position * input_stride(s),
-                .a_row = s.group_channels(),
-                .a_step = 1,
-                .b = weights + position * position_stride(s, width),
-                .b_step = width * kLanes,
-                .depth = s.group_channels(),
-                .c = products + position * product_stride(s),
-                .c_row = width * kLanes},
-               tiles.last - tiles.first, width);
+          const float* of_position = weights + position * position_stride(s, width);
+          const bool fetch = has_large_weights(s) && position + 1 < kPositions;
+          for (int64_t c = 0; c < s.group_channels(); c += kSummands) {
+            const int64_t skip = c * width * kLanes;
+            gemm({.a = inputs + position * input_stride(s) + c,
+                  .a_row = s.group_channels(),
+                  .a_step = 1,
+                  .b = of_position + skip,
+                  .b_step = width * kLanes,
+                  .depth = std::min(kSummands, s.group_channels() - c),
+                  .c = products + position * product_stride(s),
+                  .c_row = width * kLanes,
+                  .add = c > 0,
+                  .next = fetch ? of_position + position_stride(s, width) + skip : nullptr},
+                 tiles.last - tiles.first, width);
+          }
         }
         transform_output(s, p, products, width * kLanes, group, panels.first_column(panel), tiles);
       }

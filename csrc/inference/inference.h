@@ -52,6 +52,15 @@ struct DepthwiseConv {
   Window window;
   const float* weight;  // (taps, channels)
   Epilogue epilogue;
+  int64_t first_pixel = 0;  // which one of the output out.data is
+};
+
+// point(depthwise(depthwise.in)): a 1x1 convolution of stride 1 and one group behind a depthwise
+// one. Of the blob between them only the sizes count: depthwise.out.data and point.in.data are not
+// read.
+struct SeparableConv {
+  DepthwiseConv depthwise;
+  DirectConv point;
 };
 
 struct Pool {
@@ -87,6 +96,10 @@ struct InferenceKernels {
   void (*direct)(const DirectConv&, int threads, TaskRange tasks);
   int64_t (*depthwise_tasks)(const DepthwiseConv&);
   void (*depthwise)(const DepthwiseConv&, TaskRange tasks);
+  // scratch: separable_scratch numbers for each thread.
+  int64_t (*separable_tasks)(const SeparableConv&, int threads);
+  int64_t (*separable_scratch)(const SeparableConv&, int threads);
+  void (*separable)(const SeparableConv&, int threads, float* scratch, TaskRange tasks);
   // A task is a row of output pixels.
   void (*pool)(const Pool&, TaskRange rows);
   // A task is a pixel.

@@ -44,11 +44,21 @@ class Program : public torch::CustomClassHolder {
                 const WindowNumbers& window, int64_t groups, const MaybeTensor& bias,
                 const std::optional<Place>& add, const MaybeTensor& slopes, double floor,
                 double ceiling, int64_t way);
+  // A depthwise convolution and the 1x1 convolution of stride 1 behind it, which alone reads it.
+  // Weights (channels, 1, kernel_h, kernel_w) and (outputs, channels, 1, 1); the rest as above, of
+  // the second's output but for the first_... ones.
+  void separable(const Place& from, const Place& to, const at::Tensor& first_weight,
+                 const WindowNumbers& window, const MaybeTensor& first_bias,
+                 const MaybeTensor& first_slopes, double first_floor, double first_ceiling,
+                 const at::Tensor& weight, const MaybeTensor& bias, const std::optional<Place>& add,
+                 const MaybeTensor& slopes, double floor, double ceiling);
   void multiply(const Place& from, const Place& to, const at::Tensor& weight,
                 const MaybeTensor& bias, const MaybeTensor& slopes, double floor, double ceiling);
   void pool(const Place& from, const Place& to, const WindowNumbers& window, bool average);
   void lrn(const Place& from, const Place& to, int64_t local_size, double alpha, double beta,
            double k);
+  // Over the channels of each pixel; for few pixels.
+  void softmax(const Place& from, const Place& to);
   // to = epilogue(scale * (first_factor * first + second_factor * second))
   void pointwise(const Place& first, const std::optional<Place>& second, double first_factor,
                  double second_factor, const MaybeTensor& scale, const MaybeTensor& bias,
@@ -92,8 +102,11 @@ class Program : public torch::CustomClassHolder {
                 const Epilogue& end, Memory& memory);
   Task winograd(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
                 int64_t groups, const Epilogue& end, int64_t tile, Memory& memory);
-  Task depthwise(const Image& in, const Image& out, const at::Tensor& weight, const Window& window,
-                 const Epilogue& end, Memory& memory);
+  DepthwiseConv depthwise(const Image& in, const Image& out, const at::Tensor& weight,
+                          const Window& window, const Epilogue& end);
+  void add_blob(Epilogue& end, const std::optional<Place>& add, const Image& out) const;
+  // At least `numbers` for each of the team's threads, until the next call.
+  float* scratch(int64_t numbers);
   Task pad_into(const Image& in, const Image& padded, const Window& window);
 
   const InferenceKernels* kernels_;

@@ -23,7 +23,30 @@ bool is_worth_trying(const Image& out, int64_t way) {
   return way != kGathered || out.width <= kWidest;
 }
 
+void check_sizes(const Image& in, const Image& out, const Window& w, int64_t groups) {
+  const bool fits =
+      groups > 0 && in.channels % groups == 0 && out.channels % groups == 0 &&
+      in.batch == out.batch && w.stride_h > 0 && w.stride_w > 0 && w.dilation_h > 0 &&
+      w.dilation_w > 0 && w.pad_h >= 0 && w.pad_w >= 0 && w.taps() > 0 &&
+      out.height == fitting(in.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h) &&
+      out.width == fitting(in.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
+  CAFFE_COMPAT_CHECK_VALUE(fits, "InferenceProgram: sizes of a convolution do not fit each other");
+}
+
+void check_weight(const at::Tensor& weight, int64_t outputs, int64_t depth) {
+  CAFFE_COMPAT_CHECK_VALUE(
+      weight.scalar_type() == at::kFloat && weight.is_cpu() && weight.numel() == outputs * depth,
+      "InferenceProgram: weight is ", describe(weight), "; expected float32 for ", outputs,
+      " outputs of ", depth, " numbers");
+}
+
 }  // namespace
+
+float* Program::scratch(int64_t numbers) {
+  const int64_t all = Team::get().size() * numbers;
+  if (!scratch_.defined() || scratch_.numel() < all) scratch_ = at::empty({all}, at::kFloat);
+  return scratch_.data_ptr<float>();
+}
 
 Task Program::pad_into(const Image& in, const Image& padded, const Window& window) {
   return [in, padded, window](const Inputs&) {
@@ -151,30 +174,22 @@ Task Program::winograd(const Image& in, const Image& out, const at::Tensor& weig
   const int64_t size = kernels->output_scratch(s);
   return [this, kernels, s, arrays, size](const Inputs&) {
     Team& team = Team::get();
-    const int64_t threads = team.size();
-    if (!scratch_.defined() || scratch_.numel() < threads * size) {
-      scratch_ = at::empty({threads * size}, at::kFloat);
-    }
-    float* scratch = scratch_.data_ptr<float>();
+    float* all = scratch(size);
     team.share(kernels->output_tasks(s), 1, [&](int64_t first, int64_t last, int thread) {
-      kernels->output(s, arrays, scratch + thread * size, {first, last});
+      kernels->output(s, arrays, all + thread * size, {first, last});
     });
   };
 }
 
-Task Program::depthwise(const Image& in, const Image& out, const at::Tensor& weight,
-                        const Window& window, const Epilogue& end, Memory& memory) {
+DepthwiseConv Program::depthwise(const Image& in, const Image& out, const at::Tensor& weight,
+                                 const Window& window, const Epilogue& end) {
   const int64_t taps = window.taps();
-  float* packed = memory.take(taps * in.channels);
+  float* packed = kept_.take(taps * in.channels);
   const float* from = weight.const_data_ptr<float>();
   for (int64_t c = 0; c < in.channels; ++c) {
     for (int64_t tap = 0; tap < taps; ++tap) packed[tap * in.channels + c] = from[c * taps + tap];
   }
-  const DepthwiseConv conv = {in, out, window, packed, end};
-  return [conv, kernels = kernels_](const Inputs&) {
-    share_out(kernels->depthwise_tasks(conv), conv.out.width * conv.out.channels * 4,
-              [&](int64_t first, int64_t last) { kernels->depthwise(conv, {first, last}); });
-  };
+  return {in, out, window, packed, end};
 }
 
 Task Program::convolution(const Image& in, const Image& out, const at::Tensor& weight,
@@ -197,29 +212,17 @@ void Program::convolve(const Place& from, const Place& to, const at::Tensor& wei
                        double ceiling, int64_t way) {
   const Image in = image("from", from), out = image("to", to);
   const Window w = window_of(window);
-  const bool fits =
-      groups > 0 && in.channels % groups == 0 && out.channels % groups == 0 &&
-      in.batch == out.batch && w.stride_h > 0 && w.stride_w > 0 && w.dilation_h > 0 &&
-      w.dilation_w > 0 && w.pad_h >= 0 && w.pad_w >= 0 && w.taps() > 0 &&
-      out.height == fitting(in.height, w.kernel_h, w.stride_h, w.pad_h, w.dilation_h) &&
-      out.width == fitting(in.width, w.kernel_w, w.stride_w, w.pad_w, w.dilation_w);
-  CAFFE_COMPAT_CHECK_VALUE(fits, "InferenceProgram: sizes of a convolution do not fit each other");
-  CAFFE_COMPAT_CHECK_VALUE(weight.scalar_type() == at::kFloat && weight.is_cpu() &&
-                               weight.numel() == out.channels * (in.channels / groups) * w.taps(),
-                           "InferenceProgram: weight is ", describe(weight),
-                           "; expected float32 for ", out.channels, " outputs of ",
-                           in.channels / groups * w.taps(), " numbers");
+  check_sizes(in, out, w, groups);
+  check_weight(weight, out.channels, in.channels / groups * w.taps());
   const at::Tensor dense = weight.contiguous();
   Epilogue end = epilogue(bias, slopes, floor, ceiling, out.channels);
-  if (add) {
-    const Image more = image("add", *add);
-    CAFFE_COMPAT_CHECK_VALUE(more.pixels() == out.pixels() && more.channels == out.channels,
-                             "InferenceProgram: add has other sizes than to");
-    end.add = more.data;
-    end.add_stride = more.stride;
-  }
+  add_blob(end, add, out);
   if (groups == in.channels && groups == out.channels && groups > 1) {
-    tasks_.push_back(depthwise(in, out, dense, w, end, kept_));
+    const DepthwiseConv conv = depthwise(in, out, dense, w, end);
+    tasks_.push_back([conv, kernels = kernels_](const Inputs&) {
+      share_out(kernels->depthwise_tasks(conv), conv.out.width * conv.out.channels * 4,
+                [&](int64_t first, int64_t last) { kernels->depthwise(conv, {first, last}); });
+    });
     ways_.push_back(kDirect);
     return;
   }
@@ -239,6 +242,48 @@ void Program::convolve(const Place& from, const Place& to, const at::Tensor& wei
   tasks_.push_back(choice.candidates[0].task);
   ways_.push_back(choice.candidates[0].way);
   if (way < 0) choices_.push_back(std::move(choice));
+}
+
+void Program::separable(const Place& from, const Place& to, const at::Tensor& first_weight,
+                        const WindowNumbers& window, const MaybeTensor& first_bias,
+                        const MaybeTensor& first_slopes, double first_floor, double first_ceiling,
+                        const at::Tensor& weight, const MaybeTensor& bias,
+                        const std::optional<Place>& add, const MaybeTensor& slopes, double floor,
+                        double ceiling) {
+  const Image in = image("from", from), out = image("to", to);
+  const Window w = window_of(window);
+  check_sizes(in, out, w, 1);
+  check_weight(first_weight, in.channels, w.taps());
+  check_weight(weight, out.channels, in.channels);
+  const Image between = {nullptr, out.batch, out.height, out.width, in.channels, in.channels};
+  const Epilogue first_end =
+      epilogue(first_bias, first_slopes, first_floor, first_ceiling, in.channels);
+  Epilogue end = epilogue(bias, slopes, floor, ceiling, out.channels);
+  add_blob(end, add, out);
+  float* packed = kept_.take(kernels_->packed_size(out.channels, 1, in.channels));
+  kernels_->pack_weights(weight.contiguous().const_data_ptr<float>(), out.channels, 1, in.channels,
+                         1, packed);
+  const SeparableConv conv = {depthwise(in, between, first_weight.contiguous(), w, first_end),
+                              {between, out, {1, 1, 1, 1, 0, 0, 1, 1}, 1, packed, end}};
+  tasks_.push_back([this, conv](const Inputs&) {
+    Team& team = Team::get();
+    const int threads = team.size();
+    const int64_t size = kernels_->separable_scratch(conv, threads);
+    float* all = scratch(size);
+    team.share(kernels_->separable_tasks(conv, threads), 1,
+               [&](int64_t first, int64_t last, int thread) {
+                 kernels_->separable(conv, threads, all + thread * size, {first, last});
+               });
+  });
+}
+
+void Program::add_blob(Epilogue& end, const std::optional<Place>& add, const Image& out) const {
+  if (!add) return;
+  const Image more = image("add", *add);
+  CAFFE_COMPAT_CHECK_VALUE(more.pixels() == out.pixels() && more.channels == out.channels,
+                           "InferenceProgram: add has other sizes than to");
+  end.add = more.data;
+  end.add_stride = more.stride;
 }
 
 }  // namespace caffe_compat

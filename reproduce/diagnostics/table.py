@@ -1,19 +1,17 @@
 """All measurements on the finished networks of a folder, as a tidy table: one row a measurement."""
 
-import csv
-import io
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError
 from reproduce.diagnostics import TABLE
 from reproduce.diagnostics.cka import alignment, centred_gram
+from reproduce.diagnostics.measurements import Measurement, write_measurements
 from reproduce.diagnostics.reinitialised import reinitialised_accuracies
 from reproduce.diagnostics.stitching import stitch
 from reproduce.diagnostics.trained_network import TrainedNetwork
@@ -27,26 +25,6 @@ from reproduce.treatments import BASE, NETBASE
 
 #: Gram matrices of reference networks that are kept, each of all layers
 KEPT = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """A row of ``diagnostics.csv``."""
-
-    measure: str
-    network: str  # whose
-    split: str
-    base: str
-    target: str
-    n: int
-    treatment: str
-    seed: str
-    reference: str = ""  # the other network, where there are two
-    layer: str = ""
-    value: float
-
-
-COLUMNS = tuple(field.name for field in fields(Measurement))
 
 
 def diagnose(out: Path, options: Options, tell: Callable[[str], None] = print) -> list[Measurement]:
@@ -67,15 +45,6 @@ def diagnose(out: Path, options: Options, tell: Callable[[str], None] = print) -
     write_measurements(rows, out / TABLE)
     tell(f"{out / TABLE}: {len(rows)} measurements of {len(networks)} networks")
     return rows
-
-
-def write_measurements(rows: Iterable[Measurement], file: Path) -> None:
-    """Write the table; a value that is undefined is ``nan``."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
-    write_text(file, text.getvalue())
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.readers import READERS
-from tests.fuzz.worker import Outcome, Worker, observe
+from tests.fuzz.worker import Outcome, Worker, is_ours, observe
 
 pytestmark = pytest.mark.xdist_group("fuzz")
 
@@ -26,6 +26,14 @@ def test_kinds(word: str, kind: str, text: str, tmp_path: Path) -> None:
     assert outcome.kind == kind
     assert outcome.text.startswith(text)
     assert outcome.is_fault == (kind not in ("read", "refused"))
+
+
+def test_files_of_the_package_wherever_the_clone_lies() -> None:
+    clone = Path(__file__).parents[2]
+    assert is_ours(str(clone / "caffe_compat" / "proto" / "read.py"))
+    assert is_ours(str(clone / "reproduce" / "plan.py"))
+    for other in (clone / "tests" / "fuzz" / "worker.py", "/home/caffe_compat/tests/x.py", "/v/site-packages/cv2.py"):
+        assert not is_ours(str(other))
 
 
 @pytest.fixture

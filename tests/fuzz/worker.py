@@ -16,13 +16,16 @@ from pathlib import Path
 import lmdb
 import torch
 
+import caffe_compat
+import reproduce
 from caffe_compat.errors import CaffeCompatError
 from tests.fuzz.readers import READERS, Reader
 
 MEMORY_BYTES = 1 << 30  # of addresses, above what the process has to begin with
 TIMEOUT_S = 30.0
 _INPUTS_PER_PROCESS = 2000
-_OURS = ("caffe_compat", "reproduce")
+#: folders, as a clone may well be called as the package is
+_OURS = tuple(f"{Path(package.__path__[0])}{os.sep}" for package in (caffe_compat, reproduce))
 
 
 @dataclass(frozen=True)
@@ -171,9 +174,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _place(error: BaseException) -> str:
     """The last line of ours that it went through."""
     found = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in found if _is_ours(frame.filename) and Path(frame.filename).name != "errors.py"]
+    frames = [frame for frame in found if is_ours(frame.filename) and Path(frame.filename).name != "errors.py"]
     return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
 
 
-def _is_ours(file: str) -> bool:
-    return any(f"{os.sep}{package}{os.sep}" in file for package in _OURS) and "site-packages" not in file
+def is_ours(file: str) -> bool:
+    """Whether a source file is of the package or of the experiment."""
+    return file.startswith(_OURS)

@@ -115,3 +115,53 @@ def test_unit_weights_of_normface() -> None:
         net.fast = True
         torch.testing.assert_close(net(x=given)["y"], expected)
     check_onnx(f'type: "InnerProduct" inner_product_param {{ {fields} }}', numbers(2, 3))
+
+
+@on_devices
+@pytest.mark.parametrize("bias", [True, False])
+def test_weights_as_bottoms(device: str, bias: bool) -> None:
+    """caffe-windows, OpenVINO's training toolbox: num_output is the weight's first size."""
+    x, weight = noise(2, 3, 4, device=device), noise(5, 2, 2, device=device, seed=1)
+    bottoms = [x, weight, *([noise(5, device=device, seed=2)] if bias else [])]
+    fields = f"inner_product_param {{ axis: 2 normalize: true bias_term: {str(bias).lower()} }}"
+    layer = make_layer(InnerProduct, fields, *(tuple(b.shape) for b in bottoms), device=device)
+    assert layer.blobs == []
+    check_layer(layer, *bottoms)
+    expected = torch.einsum("nmk,ok->nmo", x, weight.flatten(1)) + (bottoms[2] if bias else 0)
+    torch.testing.assert_close(run(layer, *bottoms)[0], expected, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def test_weights_as_bottoms_in_a_net() -> None:
+    """Nothing takes the layer for one with weights of its own: fast mode, a folded net, ONNX."""
+    inputs = "".join(
+        f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {shape} }} }} }}'
+        for name, shape in (("x", "dim: 2 dim: 3"), ("w", "dim: 4 dim: 3"), ("b", "dim: 4"))
+    )
+    product = 'layer { name: "p" type: "InnerProduct" bottom: "x" bottom: "w" bottom: "b" top: "y" }'
+    net = Net(parse_net(f'{inputs}{product} layer {{ name: "r" type: "ReLU" bottom: "y" top: "y" }}'), phase="TEST")
+    x, w, b = torch.randn(2, 3), torch.randn(4, 3), torch.randn(4)
+    expected = (x @ w.t() + b).relu()
+    with torch.no_grad():
+        torch.testing.assert_close(net.for_inference()(x=x, w=w, b=b)["y"], expected)
+        net.fast = True
+        torch.testing.assert_close(net(x=x, w=w, b=b)["y"], expected)
+    check_onnx('type: "InnerProduct"', numbers(2, 3), numbers(4, 3, seed=1), numbers(4, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("fields", "shapes", "message"),
+    [
+        ("", [(2, 3), (4, 3)], "has 2 bottoms and bias_term: true; expected values and weight with bias_term: false"),
+        ("bias_term: false", [(2, 3), (4, 3), (4,)], "has 3 bottoms and bias_term: false"),
+        ("bias_term: false transpose: true", [(2, 3), (4, 3)], "has its weight as a bottom and transpose"),
+        (
+            "bias_term: false num_output: 5",
+            [(2, 3), (4, 3)],
+            r"weight \(bottom 1\) has shape \(4, 3\)",
+        ),
+        ("", [(2, 3), (4, 3), (5,)], r"bias \(bottom 2\) has shape \(5,\); expected 4 values"),
+    ],
+)
+def test_refusals_of_weights_as_bottoms(fields: str, shapes: list[Shape], message: str) -> None:
+    with pytest.raises(NetError, match=message):
+        make_layer(InnerProduct, f"inner_product_param {{ {fields} }}", *shapes)

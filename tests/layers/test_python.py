@@ -10,7 +10,9 @@ from caffe_compat import Net
 from caffe_compat.errors import NetError
 from caffe_compat.layers.python import Python, PythonBlob
 from caffe_compat.proto import parse_net
+from caffe_compat.tools._onnx import to_onnx
 from tests.layers.harness import make_layer, noise, on_devices, run
+from tests.onnx_harness import run_model
 
 MODULE = '''
 import json
@@ -66,6 +68,15 @@ class Writes(Half):
         top[0].reshape(1)
     def forward(self, bottom, top):
         bottom[0].data[...] = 0
+
+class Shifts(Half):
+    """Half's like, with a form in ONNX."""
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data + 3
+    def to_onnx(self, graph, step):
+        return [graph.shift(step.bottoms[0], 3.0)]
 
 class Counter(UserLayer):
     """A source: batches of growing size."""
@@ -283,3 +294,14 @@ def test_the_users_own_proposal_layer_comes_first_where_it_is_allowed(
     assert (Net(parse_net(PROPOSALS), phase="TEST")(proposal_bottoms())["rois"][:, 0] == 0).all()
     for name in ("rpn", "rpn.proposal_layer"):
         monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_users_class_may_say_its_onnx_form() -> None:
+    def net(layer: str) -> Net:
+        fields = f'python_param {{ module: "users_layers" layer: "{layer}" }}'
+        text = f'layer {{ name: "p" type: "Python" bottom: "x" top: "y" {fields} }}'
+        return Net(parse_net(f'input: "x" input_shape {{ dim: 2 }} {text}'), phase="TEST", allow_python_layers=True)
+
+    assert run_model(to_onnx(net("Shifts")), {"x": np.array([1, 2], np.float32)})["y"].tolist() == [4, 5]
+    with pytest.raises(NetError, match=r'"p" \(Python: it is code of yours; give its class a method to_onnx'):
+        to_onnx(net("Writes"))

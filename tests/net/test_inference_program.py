@@ -96,7 +96,7 @@ def native(size: int = 4000) -> Any:
 
 @needs_kernels
 @pytest.mark.parametrize(("tile", "kernel"), [(0, 3), (2, 3), (4, 3), (2, 5), (0, 5)])
-@pytest.mark.parametrize("channels", [(8, 8), (19, 33), (48, 64)])
+@pytest.mark.parametrize("channels", [(8, 8), (19, 33), (48, 64), (130, 128)])  # the last: weights that fill a cache
 def test_each_kernel(tile: int, kernel: int, channels: tuple[int, int]) -> None:
     inputs, outputs = channels
     torch.manual_seed(0)

@@ -41,8 +41,8 @@ def test_every_enum_value_is_caffes() -> None:
 
 
 #: of forks whose caffe.proto is nowhere whole: ShuffleNet's README, OpenCV's reader, Mask R-CNN's layers, the first
-#: CRF-RNN's nets, Intel's model zoo, Caffe with CTC; and ours, for what a fork has in its code or in a file beside the
-#: net
+#: CRF-RNN's nets, Intel's model zoo, Caffe with CTC, SPP-net's nets, SeLu's README; and ours, for what a fork has in
+#: its code or in a file beside the net
 NOWHERE = {
     *(f"{kind}Parameter.pad_{side}" for kind in ("Convolution", "Pooling") for side in "lrtb"),
     *("LayerParameter.shuffle_channel_param", "ShuffleChannelParameter.group", "LayerParameter.roi_align_param"),
@@ -54,6 +54,9 @@ NOWHERE = {
     *(f"DetectionOutputParameter.{name}" for name in ("input_width", "input_height", "normalized")),
     *("LayerParameter.ctc_decoder_param", "CTCDecoderParameter.blank_index", "CTCDecoderParameter.ctc_merge_repeated"),
     *("ProposalParameter.anchors", "PriorBoxParameter.dense_faces"),
+    *(f"V0LayerParameter.{kind}_param" for kind in ("conv", "pool", "lrn", "concat", "inner_product", "dropout")),
+    *("LayerParameter.selu_param", "SeLuParameter.lambda", "SeLuParameter.alpha"),
+    *("LayerParameter.selu_dropout_param", "SeLuDropoutParameter.dropout_ratio", "SeLuDropoutParameter.alpha"),
     *(f"MultiStageMeanfieldParameter.forced_{name}_filter_weight" for name in ("spatial", "bilateral")),
 }
 

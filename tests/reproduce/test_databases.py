@@ -9,7 +9,7 @@ from caffe_compat.data import read_mean
 from caffe_compat.data.datum import parse_datum
 from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.errors import DataError
-from reproduce.databases import count_records, stored_bytes, write_databases
+from reproduce.databases import record_counts, stored_bytes, write_databases
 from reproduce.images import ArrayImages
 from reproduce.treatments import RANDOM, REDUCED, base_half, transfer
 
@@ -70,7 +70,7 @@ def test_records_are_counted_before_they_are_written(tmp_path: Path) -> None:
     networks = [base_half("0", "A"), transfer("0", "A", "A", 1), RANDOM.network(1), REDUCED.network(2)]
     write_databases(small_images(), networks, tmp_path, lambda text: None)
     written = sum(len(LMDBReader(path)) for path in tmp_path.glob("*_lmdb"))
-    assert count_records(small_images(), networks) == written == 9 + 9 + 18 + 18 + 12
+    assert sum(record_counts(small_images(), networks).values()) == written == 9 + 9 + 18 + 18 + 12
 
 
 def test_large_records_take_whole_pages() -> None:

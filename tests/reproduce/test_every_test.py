@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from caffe_compat.errors import DataError
 from reproduce.every_test import COLUMNS, write_tests
-from reproduce.results import BEST_TESTS, read_result
+from reproduce.results import BEST_TESTS, read_log, read_result
 from reproduce.treatments import base_half, transfer
 
 
@@ -32,7 +31,7 @@ def test_one_row_a_test_with_the_log_s_digits(tmp_path: Path) -> None:
     # 0.1 + 0.2 and 1/3 have all digits; iteration 20 comes twice, as after a kill, and the later one counts
     write_log(tmp_path / base.name, [(0, 0.1 + 0.2, 1 / 3), (20, 0.25, 9.0), (20, 0.5, 2e-9), (40, 0.75, 1.0)])
     write_log(tmp_path / other.name, [(0, 0.0, 3.5)])
-    write_tests([base, other], tmp_path)
+    write_tests([(network, read_log(network, tmp_path)) for network in (base, other)], tmp_path)
     rows = list(csv.DictReader((tmp_path / "tests.csv").open()))
     assert tuple(rows[0]) == COLUMNS
     assert ",".join(COLUMNS) == "network,split,base,target,n,treatment,seed,iteration,accuracy,loss"
@@ -51,17 +50,10 @@ def test_one_row_a_test_with_the_log_s_digits(tmp_path: Path) -> None:
 def test_the_rows_make_the_results_of_results_csv(tmp_path: Path) -> None:
     network = base_half("0", "A")
     write_log(tmp_path / network.name, [(i, (i * 7 % 13) / 13, 1 / (i + 1)) for i in range(13)])
-    write_tests([network], tmp_path)
+    write_tests([(network, read_log(network, tmp_path))], tmp_path)
     rows = list(csv.DictReader((tmp_path / "tests.csv").open()))
     assert rows[0]["seed"] == ""  # a folder that does not say
     best = sorted((float(row["accuracy"]) for row in rows), reverse=True)[:BEST_TESTS]
     result = read_result(network, tmp_path)
     assert sum(best) / BEST_TESTS == pytest.approx(result.accuracy, abs=1e-15)
     assert (float(rows[-1]["accuracy"]), float(rows[-1]["loss"])) == (result.accuracy_final, result.loss)
-
-
-def test_a_log_without_a_test_is_refused_and_leaves_no_half_table(tmp_path: Path) -> None:
-    write_log(tmp_path / "half0A", [])
-    with pytest.raises(DataError, match=r"train\.jsonl: no test in it"):
-        write_tests([base_half("0", "A")], tmp_path)
-    assert not (tmp_path / "tests.csv").exists()

@@ -52,8 +52,18 @@ def test_depths_of_another_net_are_its_own(tmp_path: Path) -> None:
         (tmp_path / "base" / f"{name}.prototxt").write_text(text)
     networks = chosen_networks(Options(prototxt=tmp_path, treatments=("AnB",)))
     assert sorted({network.n for network in networks}) == [0, 1, 2, 3]
-    with pytest.raises(DataError, match="--layers 4: expected numbers from 1 to 3"):
-        chosen_networks(Options(prototxt=tmp_path, layers=(4,)))
+    for layer in (4, "middle"):
+        with pytest.raises(
+            DataError, match=f"--layers {layer}: expected numbers from 1 to 3, or names of first, left, right"
+        ):
+            chosen_networks(Options(prototxt=tmp_path, layers=(layer,)))
+    networks = chosen_networks(Options(prototxt=tmp_path, layers=("right", "first"), treatments=("BnB",)))
+    assert sorted({network.n for network in networks}) == [0, 1, 3]
+
+
+def test_layers_of_ours_have_names_too() -> None:
+    networks = chosen_networks(Options(layers=(1, "fc7", "conv4"), treatments=("random",)))
+    assert [network.name for network in networks] == ["nolearn_1_1", "nolearn_1_4", "nolearn_1_7"]
 
 
 def test_a_run_is_continued_only_with_the_same_settings(tmp_path: Path) -> None:

@@ -201,6 +201,23 @@ def test_differences_from_base_lie_over_the_authors_whatever_the_images_are() ->
         assert len(faint_curves(natural)) == (2 if same_images else 0)
 
 
+def test_no_curve_of_fig3_lies_under_its_legend() -> None:
+    figure = fig3(paper_results(), paper_results(), True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        legend = axis.get_legend()
+        assert legend is not None
+        box = legend.get_window_extent()
+        names = axis.xaxis.get_tightbbox()
+        assert names is not None
+        assert box.y1 < names.y0  # below the axis and its words
+        assert all(
+            box.y0 > other.bbox.y1 or box.y1 < other.bbox.y0 or box.x0 > other.bbox.x1 or box.x1 < other.bbox.x0
+            for other in figure.axes
+        )
+
+
 def test_the_supplement_is_linear_and_double_logarithmic() -> None:
     figure = reduced(paper_results(), paper_results(), True)
     assert figure is not None
@@ -211,6 +228,16 @@ def test_the_supplement_is_linear_and_double_logarithmic() -> None:
     for axis in figure.axes:
         assert named(axis)["reduced sets"] == sizes
     assert [list(map(dict, faint_curves(axis))) for axis in figure.axes] == [[sizes], [], [sizes], []]
+
+
+def test_cuts_of_another_net_have_its_names_in_our_panels(tmp_path: Path) -> None:
+    cuts = ("conv1", *(f"layer{i}" for i in range(2, 9)))
+    drawings = draw_all(results_of("0"), paper_results(), tmp_path, cuts=cuts)
+    text = drawings["Means and their interpretation (Fig. 2, bottom)"].text
+    ours, theirs = text.split(" paper, ")
+    assert "transfer AnB 0.555, 0.475 at 1 conv1, 7 layer7;" in ours
+    assert "transfer AnB 0.628, 0.624, 0.619, 0.600, 0.578, 0.581, 0.542 at 1, 2, 3, 4, 5, 6, 7;" in theirs
+    assert "8 layer8" in (tmp_path / "fig3.svg").read_text()
 
 
 def test_the_words_for_a_figure_have_its_numbers() -> None:

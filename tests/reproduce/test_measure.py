@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from caffe_compat.data.lmdb import LMDBReader
 from caffe_compat.errors import DataError
 from reproduce.cost import Cost, cost_of
 from reproduce.measure import Speed, Timing, measure, speed, write_noise
@@ -41,6 +42,23 @@ def test_some_steps_of_a_miniature_are_timed(tmp_path: Path) -> None:
     assert all(0 < timing.test_s < 60 and 0 < timing.step_s < 60 for timing in timings)
     assert speed([cost_of(folder, 3, 32) for folder in folders], timings).seconds(cost_of(folders[0], 3, 32)) > 0
     assert sorted(path.name for folder in folders for path in folder.iterdir()) == before
+
+
+def test_tables_count_before_the_first_step() -> None:
+    assert Timing(2.0, 3.0, 5.0).seconds(cost(8)) == 5 + 10 * 2 + 3 * 3
+
+
+def test_with_tables_a_network_is_measured_as_it_is_trained(tmp_path: Path) -> None:
+    """Frozen layers are looked up, of as many images as there are, where these are not too many for noise."""
+    frozen = transfer("0", "A", "A", 7)
+    settings = RunSettings(PROTOTXT / "miniature" / "glyphs", outputs=2, size_px=32, solver_mode="CPU", scale=1 / 70)
+    folder = write_run_folder(frozen, settings, tmp_path)
+    counts = {"half0A_train_lmdb": 3, "half0A_valid_lmdb": 10**9}
+    write_noise([frozen], tmp_path / "data", channels=3, size_px=32, counts=counts)
+    assert [len(LMDBReader(tmp_path / "data" / name)) for name in counts] == [3, 64]
+    (timing,) = measure([folder], "cpu", Mode(fast=True), seconds=0.2)
+    assert timing.tables_s > 0
+    assert measure([folder], "cpu", Mode(), seconds=0.2)[0].tables_s == 0
 
 
 def test_a_measurement_that_fails_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

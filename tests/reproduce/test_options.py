@@ -17,6 +17,11 @@ def test_options_of_the_command_line() -> None:
     assert not args.resume
 
 
+def test_layers_are_numbers_or_names() -> None:
+    args = parse(["--layers", "layer2.0,7,1-2,inception_3a/1x1,layer2.0"], "")
+    assert args.layers == (1, 2, 7, "layer2.0", "inception_3a/1x1")
+
+
 def test_nothing_said_is_the_default() -> None:
     assert parse([], "") == Options()
     assert (Options().split, Options().data, Options().out) == ("0", "glyphs", Path("paper_run"))
@@ -95,9 +100,21 @@ def test_where_networks_are_trained_and_how_status_is_shown() -> None:
     assert (shown.serve, shown.watch, shown.port) == (True, False, 9000)
 
 
+def test_json_goes_with_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["status", "there", "--json"], "").json
+    assert parse(["--dry-run", "--json"], "").json
+    with pytest.raises(SystemExit):
+        parse(["--json"], "")
+    said = "run_paper: --json: the job prints no table; expected it with --dry-run, or of status; see --help\n"
+    assert capsys.readouterr().err == said
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        ("--splt 0", "unrecognized arguments: --splt: did you mean --split?"),
+        ("--dry_runn=1", "unrecognized arguments: --dry_runn=1: did you mean --dry-run?"),
+        ("report x --wings", "unrecognized arguments: --wings: no flag of this command"),
         (
             "--slurm gpu",
             'argument --slurm: "gpu"; expected options of sbatch with commas, '
@@ -114,8 +131,11 @@ def test_where_networks_are_trained_and_how_status_is_shown() -> None:
         ("--scale 0", 'argument --scale: "0"; expected a number above 0'),
         ("--scale x", 'argument --scale: "x"; expected a number above 0'),
         ("--layers 7-1", 'argument --layers: "7-1"; expected the smaller depth first, 1-7'),
-        ("--layers 1,,2", 'argument --layers: "1,,2"; expected depths with commas, as 1,3,5-7'),
-        ("--layers 1-99999999999", 'argument --layers: "1-99999999999"; expected depths with commas, as 1,3,5-7'),
+        ("--layers 1,,2", 'argument --layers: "1,,2"; expected depths with commas, as 1,3,5-7, or names of layers'),
+        (
+            "--layers 1-99999999999",
+            'argument --layers: "1-99999999999"; expected depths with commas, as 1,3,5-7, or names of layers',
+        ),
         ("--iters 0", 'argument --iters: "0"; expected a whole number from 1 to 2147483647'),
         ("--iters 99999999999", 'argument --iters: "99999999999"; expected a whole number from 1 to 2147483647'),
         ("--jobs x", 'argument --jobs: "x"; expected a whole number from 1 to 2147483647'),

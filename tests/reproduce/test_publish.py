@@ -2,12 +2,14 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 from caffe_compat.errors import DataError
+from caffe_compat.solver import events
 from reproduce.comparisons import Difference, Verdict
 from reproduce.folder_networks import write_network
 from reproduce.network import Network
@@ -84,6 +86,24 @@ def test_what_is_not_finished_is_named_with_its_reason(tmp_path: Path) -> None:
     assert '<tr><th scope="row">transfer0B0A_1_1</th><td>waits for half0B</td></tr>' in text
     assert '<tr><th scope="row">transfer0A0B_1_1</th><td>not finished</td></tr>' in text
     assert sha256((tmp_path / "results.csv").read_bytes()).hexdigest() in text
+
+
+def test_each_log_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    read = events.read_events
+
+    def counted(path: Path) -> Iterator[events.Event]:
+        opened.append(path.parent.name)
+        return read(path)
+
+    monkeypatch.setattr(events, "read_events", counted)
+    monkeypatch.setattr("reproduce.figures.draw_all", lambda *_, **__: {})
+    for half in "AB":
+        put(base_half("0", half), tmp_path, 0.5)
+    publish(tmp_path)
+    assert opened == ["half0A", "half0B"]
+    assert (tmp_path / "tests.csv").read_text().count("\n") == 3
+    assert "half0A: test accuracy from 0.500 to 0.500" in (tmp_path / "report.html").read_text()
 
 
 def test_nothing_finished_is_an_error(tmp_path: Path) -> None:

@@ -131,3 +131,10 @@ def test_each_network_has_its_curves(tmp_path: Path) -> None:
 )
 def test_the_page_is_for_every_reader(tmp_path: Path, what: str) -> None:
     assert what in page(tmp_path, results=[])
+
+
+def test_cuts_of_another_net_have_their_names(tmp_path: Path) -> None:
+    ours = [result_of(network, 0.5) for network in split_networks("1", ["AnB"], [2])]
+    text = page(tmp_path, results=ours, cuts=("conv1", "layer1.0"))
+    assert '<th scope="col">n = 2 (layer1.0)</th><th scope="col">n = 3</th>' in text
+    assert list(table(text, "Differences from base, network by network")) == ["AnB, n = 2 (layer1.0)"]

@@ -10,8 +10,9 @@ from caffe_compat.errors import ProtoError
 from caffe_compat.proto import caffe_pb2, read_message, read_net, read_solver
 from reproduce.network import Network
 from reproduce.plan import paper_networks
-from reproduce.run_folder import PROTOTXT, RunSettings, cut_depths, write_run_folder
+from reproduce.run_folder import PROTOTXT, RunSettings, _net, _solver, cut_names, write_run_folder
 from reproduce.treatments import NETBASE, RANDOM, REDUCED, base_half, transfer
+from tests.reproduce.authors_folders import GOLDEN, NONE, WITHOUT_MEAN, digests, images_of
 from tests.reproduce.test_learned_layers import TOWERS
 
 #: CaffeNet's eight learned layers, from the input
@@ -190,7 +191,7 @@ def other_net(tmp_path: Path) -> RunSettings:
 
 
 def test_another_net_is_cut_at_its_own_layers(tmp_path: Path, other_net: RunSettings) -> None:
-    assert cut_depths(other_net) == (1, 2, 3)
+    assert cut_names(other_net) == ("first", "left", "right")
     folder = write_run_folder(transfer("0", "A", "B", 2), other_net, tmp_path / "out")
     layers = {layer.name: layer for layer in read_net(folder / "train.prototxt").layer}
     learned = ["first", "norm", "stretch", "left", "bend", "aside-new", "right-new", "last-new", "gain-new"]
@@ -272,3 +273,31 @@ def test_a_run_has_the_same_random_seeds_whether_its_seed_stands_alone_or_among_
     among_solver, alone_solver = read_solver(among / "solver.prototxt"), read_solver(alone / "solver.prototxt")
     assert among_solver.random_seed == alone_solver.random_seed
     assert list(among_solver.weights) == ["../half0A-seed5/caffe_train_iter_450000.caffemodel"]
+
+
+def test_the_170_folders_equal_the_authors_field_by_field() -> None:
+    """But for paths and what prototxt/paper/README.md lists; the images and the mean files are the same, too."""
+    theirs = {line.split()[0]: line.split()[1:] for line in GOLDEN.read_text().splitlines() if line[0] != "#"}
+    networks = {network.name: network for network in paper_networks()}
+    assert len(theirs) == 170
+    assert theirs.keys() == networks.keys()
+    without_mean = []
+    for name, (base, mean, train_images, test_images, *files) in theirs.items():
+        network, settings = networks[name], RunSettings()
+        train, val = _net(network, settings, "train"), _net(network, settings, "val")
+        assert digests(train, val, _solver(network, settings, val)) == files
+        assert network.base_network == (base if base != NONE else "")
+        sources = [images_of(net.layers[0].layer.source) for net in (train, val)]
+        if name == "reduced-1300":  # all images of each class
+            sources[0] = "whole_train"
+        assert sources == [train_images, test_images]
+        if network.split:
+            files_of_means = {net.layers[0].layer.meanfile for net in (train, val)}
+            assert files_of_means == {f"../data/{network.mean_data}_mean.binaryproto"}
+            if mean == NONE:
+                without_mean.append(name)
+            else:
+                assert network.mean_data == mean
+        else:
+            assert mean == NONE
+    assert without_mean == [WITHOUT_MEAN]  # of all others they published the mean file

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from caffe_compat.cli import main
 from caffe_compat.errors import CaffeCompatError
 from caffe_compat.tools import fidelity
 from caffe_compat.tools._golden import HUGE, relative_error
@@ -88,3 +89,19 @@ def test_no_cases(tmp_path: Path) -> None:
 )
 def test_relative_error(ours: list[float], theirs: list[float], error: float) -> None:
     assert relative_error(np.array(ours), np.array(theirs)) == pytest.approx(error)
+
+
+def test_the_table_as_json(cases: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = shutil.copytree(CASE, cases / "layers" / "bad")
+    (bad / "net.prototxt").write_text((bad / "net.prototxt").read_text().replace('"AbsVal"', '"AbsValue"'))
+    assert main(["fidelity", "--cases", str(cases), "--device", "cpu", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    row = {"device": "cpu", "layer": "AbsVal", "cases": 2, "passed": 1, "data": None, "gradients": None}
+    assert said["layers"] == [row]
+    (failure,) = said["failures"]
+    assert (failure["case"], failure["device"]) == ("layers/bad", "cpu")
+    assert "AbsValue" in failure["reason"]
+    shutil.rmtree(bad)
+    assert main(["fidelity", "--cases", str(cases), "--device", "cpu", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"layers": [row | {"cases": 1, "data": 0.0, "gradients": 0.0}], "failures": []}

@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.base import Shape
+from caffe_compat.layers.shared.onnx_proposals import proposal_nodes
 from caffe_compat.layers.shared.proposals import ProposalRule, make_anchors, propose
 from caffe_compat.layers.shared.suppression import Array
 from caffe_compat.proto import caffe_pb2
+
+if TYPE_CHECKING:
+    from caffe_compat.onnx_graph import OnnxGraph, OnnxStep
 
 # py-faster-rcnn's own settings (its config.py), by phase: TRAIN, TEST
 BEFORE, AFTER = (12000, 6000), (2000, 300)
@@ -75,8 +79,8 @@ class ProposalLayer:
         )
 
     def setup(self, bottom: Sequence[Any], top: Sequence[Blob]) -> None:
-        """One row, as the original has before its first forward."""
-        for blob, shape in zip(top, ((1, 5), (1, 1, 1, 1)), strict=False):
+        """One row, as the original has before its first forward (its scores have four axes until then)."""
+        for blob, shape in zip(top, ((1, 5), (1, 1)), strict=False):
             blob.reshape(*shape)
 
     def reshape(self, bottom: Sequence[Any], top: Sequence[Blob]) -> None:
@@ -84,18 +88,30 @@ class ProposalLayer:
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         scores, offsets, info = (torch.from_numpy(np.array(blob.data)) for blob in bottom)
-        number = len(self.anchors)
-        shapes: list[Shape] = [tuple(blob.shape) for blob in (scores, offsets, info)]
-        sizes_fit = (*scores.shape[:2], *offsets.shape[:2]) == (1, 2 * number, 1, 4 * number)
-        if not sizes_fit or info.dim() != 2 or info.shape[1] < 3:
-            raise NetError(
-                f"{self.where}: bottoms have shapes {', '.join(map(str, shapes))}; expected (1, {2 * number}, H, W), "
-                f"(1, {4 * number}, H, W) and (1, 3) for {number} anchors"
-            )
+        self._check([tuple(blob.shape) for blob in (scores, offsets, info)])
         regions, found = propose(scores, offsets, info[:1, :3], self._rule())
         for blob, values in zip(top, (regions, found.unsqueeze(1)), strict=False):
             blob.reshape(*values.shape)
             blob.data[...] = values.numpy()
+
+    def _check(self, shapes: Sequence[Shape]) -> None:
+        number = len(self.anchors)
+        scores, offsets, info = shapes
+        if (*scores[:2], *offsets[:2]) != (1, 2 * number, 1, 4 * number) or len(info) != 2 or info[1] < 3:
+            raise NetError(
+                f"{self.where}: bottoms have shapes {', '.join(map(str, shapes))}; expected (1, {2 * number}, H, W), "
+                f"(1, {4 * number}, H, W) and (1, 3) for {number} anchors"
+            )
+
+    def data_sized(self) -> dict[int, int]:
+        """As ``Layer.data_sized``."""
+        return {0: 0, 1: 0}
+
+    def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
+        """As ``Layer.to_onnx``; of all tops that there may be."""
+        self._check(step.bottom_shapes)
+        regions, scores = proposal_nodes(graph, step, self._rule(), scales=1)
+        return [regions, graph.unsqueeze(scores, [1])]
 
     def _rule(self) -> ProposalRule:
         return ProposalRule(

@@ -1,7 +1,7 @@
 """V0 nets, ``layers { layer { type: "conv" ... } bottom: ... }``, to V1.
 
 V0 keeps the fields of all types in one flat message, and pads with a layer of its own in front
-of a convolution or pooling layer.
+of a convolution or pooling layer.  SPP-net's nets have messages as V1's in it.
 """
 
 from typing import Any
@@ -24,6 +24,7 @@ TYPES = {
     "im2col": "IM2COL",
     "images": "IMAGE_DATA",
     "infogain_loss": "INFOGAIN_LOSS",
+    "inner_product": "INNER_PRODUCT",  # SPP-net
     "innerproduct": "INNER_PRODUCT",
     "lrn": "LRN",
     "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",
@@ -88,6 +89,13 @@ _BY_TYPE = {
     "det_context_pad": {"window_data": "window_data_param.context_pad"},
     "det_crop_mode": {"window_data": "window_data_param.crop_mode"},
     "hdf5_output_param": {"hdf5_output": "hdf5_output_param"},
+    # SPP-net
+    "conv_param": {"conv": "convolution_param"},
+    "pool_param": {"pool": "pooling_param"},
+    "lrn_param": {"lrn": "lrn_param"},
+    "concat_param": {"concat": "concat_param"},
+    "inner_product_param": {"inner_product": "inner_product_param", "innerproduct": "inner_product_param"},
+    "dropout_param": {"dropout": "dropout_param"},
 }
 
 _NET_FIELDS_KEPT = ("name", "layers", "input", "input_dim", "force_backward")
@@ -168,6 +176,8 @@ def _upgrade_layer(connection: caffe_pb2.V1LayerParameter, log: UpgradeLog) -> c
             continue
         else:
             path = _BY_TYPE[field.name][old.type]
+            if "." not in path and new.HasField(path):
+                log.fail(old.name, f"has {field.name} and fields of V0 that belong in it; write all of them in it")
         _set(new, path, value)
     return new
 

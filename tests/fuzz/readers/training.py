@@ -20,6 +20,7 @@ from reproduce.folder_networks import read_network, write_network
 from reproduce.options import Options
 from reproduce.plan import paper_networks
 from reproduce.provenance import CALLS, dates, note_call, noted_calls
+from reproduce.results import read_log as read_network_log
 from reproduce.results import read_result
 from reproduce.settings import note_settings, noted_mode
 from tests.fuzz.readers.databases import lmdb_records
@@ -130,7 +131,7 @@ def _course(path: Path) -> None:
     folder = path.parent / "out" / network.name
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, folder)
-    dates([course_of(network, path.parent / "out")])
+    dates([course_of(network, read_network_log(network, path.parent / "out"))])
 
 
 def noted_call(folder: Path) -> list[bytes]:

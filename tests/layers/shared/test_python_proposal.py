@@ -44,7 +44,7 @@ def run(layer: ProposalLayer, tops: int = 2, more_info: Sequence[float] = ()) ->
     bottom = [PythonBlob(data=np.array(array, np.float32)) for array in arrays]
     top = [PythonBlob() for _ in range(tops)]
     layer.setup(bottom, top)
-    assert [blob.shape for blob in top] == [(1, 5), (1, 1, 1, 1)][:tops]
+    assert [blob.shape for blob in top] == [(1, 5), (1, 1)][:tops]
     layer.reshape(bottom, top)
     layer.forward(bottom, top)
     layer.backward(top, [False] * 3, bottom)

@@ -174,6 +174,40 @@ void check_windows(const std::string& level, const InferenceKernels& kernels, in
   }
 }
 
+void check_separable(const std::string& level, const InferenceKernels& kernels, int64_t h,
+                     int64_t w, int64_t channels, int64_t outputs, const Window& window,
+                     int threads) {
+  const Blob in(2, h, w, channels, 3, false);
+  const int64_t out_h = fitting(h, window.kernel_h, window.stride_h, window.pad_h, 1);
+  const int64_t out_w = fitting(w, window.kernel_w, window.stride_w, window.pad_w, 1);
+  const Numbers first = random(window.taps() * channels);
+  const Numbers second = random(outputs * channels, std::sqrt(1.f / channels));
+  Numbers packed(kernels.packed_size(outputs, 1, channels), NAN);
+  kernels.pack_weights(second.data(), outputs, 1, channels, 1, packed.data());
+  const Ends first_ends(channels), ends(outputs);
+  Blob out(2, out_h, out_w, outputs, 1, true);
+  const Image between = {nullptr, 2, out_h, out_w, channels, channels};
+  const SeparableConv conv = {
+      {in.image, between, window, first.data(), first_ends.epilogue},
+      {between, out.image, {1, 1, 1, 1, 0, 0, 1, 1}, 1, packed.data(), ends.epilogue}};
+  last_first(kernels.separable_tasks(conv, threads), [&](TaskRange tasks) {
+    Numbers scratch(kernels.separable_scratch(conv, threads), NAN);
+    kernels.separable(conv, threads, scratch.data(), tasks);
+  });
+  compare(level + " separable, channels " + std::to_string(channels), out,
+          [&](int64_t n, int64_t y, int64_t x, int64_t o) {
+            double total = 0;
+            for (int64_t c = 0; c < channels; ++c) {
+              double sum = 0;
+              for_each_tap(in.image, window, y, x, [&](int64_t tap, int64_t row, int64_t column) {
+                sum += in.at(n, row, column, c) * first[tap * channels + c];
+              });
+              total += first_ends.of(sum, c) * second[o * channels + c];
+            }
+            return ends.of(total, o);
+          });
+}
+
 void check_product(const std::string& level, const InferenceKernels& kernels, int64_t batch,
                    int64_t inputs, int64_t outputs) {
   const Numbers x = random(batch * inputs), weight = random(outputs * inputs);
@@ -216,6 +250,9 @@ void check_level(const std::string& level, const InferenceKernels& kernels) {
     check_windows(level, kernels, 3, 2, 16, {3, 3, stride, stride, 1, 1, 1, 1});
   }
   check_windows(level, kernels, 6, 12, 33, {2, 5, 1, 2, 0, 3, 1, 1});
+  check_separable(level, kernels, 9, 7, 21, 70, {3, 3, 1, 1, 1, 1, 1, 1}, 2);
+  check_separable(level, kernels, 12, 9, 16, 5, {3, 3, 2, 2, 1, 1, 1, 1}, 1);
+  check_separable(level, kernels, 5, 30, 33, 40, {2, 5, 1, 2, 0, 3, 1, 1}, 3);
   for (const int64_t batch : {1, 3, 5}) check_product(level, kernels, batch, 77, 19);
   check_pointwise(level, kernels);
 }

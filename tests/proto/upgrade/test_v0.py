@@ -42,6 +42,8 @@ def test_padding_in_place() -> None:
          ':2: layer "p": is a padding layer; expected one bottom and one top'),
         (v0_layer('type: "relu"') + 'layers { type: RELU name: "v1" }', ':3: layer "v1": is a V1 layer in a net with '
          "V0 layers; write all layers in one form"),
+        (v0_layer('type: "conv" name: "c" pad: 1 conv_param { num_output: 2 }'),
+         ':2: layer "c": has conv_param and fields of V0 that belong in it; write all of them in it'),
         (v0_layer('type: "relu"') + "layer { }", ": has both old 'layers' and new 'layer' blocks"),
     ],
 )  # fmt: skip
@@ -69,6 +71,31 @@ def test_refusals(text: str, message: str) -> None:
             'type: "Dropout" name: "d" dropout_param { dropout_ratio: 0.75 } param { lr_mult: 2 decay_mult: 0 }',
         ),
         ('type: "softmax_loss" name: "s"', 'type: "SoftmaxWithLoss" name: "s"'),
+        # SPP-net
+        (
+            'type: "inner_product" name: "i" inner_product_param { num_output: 4 } blobs_lr: 2 weight_decay: 0',
+            'type: "InnerProduct" name: "i" inner_product_param { num_output: 4 } param { lr_mult: 2 decay_mult: 0 }',
+        ),
+        (
+            'type: "conv" name: "c" conv_param { num_output: 4 kernel_size: 3 pad: 1 }',
+            'type: "Convolution" name: "c" convolution_param { num_output: 4 kernel_size: 3 pad: 1 }',
+        ),
+        (
+            'type: "pool" name: "p" pool_param { pool: MAX kernel_size: 3 stride: 2 }',
+            'type: "Pooling" name: "p" pooling_param { pool: MAX kernel_size: 3 stride: 2 }',
+        ),
+        (
+            'type: "lrn" name: "n" lrn_param { norm_region: WITHIN_CHANNEL }',
+            'type: "LRN" name: "n" lrn_param { norm_region: WITHIN_CHANNEL }',
+        ),
+        (
+            'type: "concat" name: "c" concat_param { concat_dim: 1 }',
+            'type: "Concat" name: "c" concat_param { concat_dim: 1 }',
+        ),
+        (
+            'type: "dropout" name: "d" dropout_param { dropout_ratio: 0.75 }',
+            'type: "Dropout" name: "d" dropout_param { dropout_ratio: 0.75 }',
+        ),
     ],
 )
 def test_flat_fields_go_to_their_types_message(old: str, new: str) -> None:

@@ -1,17 +1,21 @@
 """All measurements of a folder in one table."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from caffe_compat.errors import DataError
 from reproduce.diagnostics.cka import linear_cka
+from reproduce.diagnostics.measurements import COLUMNS
 from reproduce.diagnostics.stitching import stitch
-from reproduce.diagnostics.table import COLUMNS, diagnose, spread
+from reproduce.diagnostics.table import diagnose, spread
 from reproduce.diagnostics.trained_network import TrainedNetwork
 from reproduce.diagnostics.training_loss import final_training_loss
 from reproduce.options import MEASURES, Options
+from reproduce.publish import publish
 from tests.reproduce.diagnostics.tiny_run import BASE_A, BASE_B, CROSS
 
 Key = tuple[str, str, str, str]
@@ -80,6 +84,31 @@ def test_stitches_and_resets_are_of_the_halves(out: Path, rows: list[dict[str, s
     assert stitched["stitched_accuracy", "half0B", "half0A", "two"] == by_hand.trained
     assert resets == {("accuracy", n.name, "", ""): TrainedNetwork(n, out).accuracy() for n in (BASE_A, BASE_B)}
     assert [key[3] for key in values(rows, "reinitialised_accuracy")] == ["one", "two", "out"] * 2
+
+
+def test_they_stand_in_the_report_with_the_names_of_cuts(out: Path, rows: list[dict[str, str]], tmp_path: Path) -> None:
+    shutil.copytree(out, tmp_path / "run")
+    (tmp_path / "run" / "settings.json").write_text('{"data": "lmdb:a,b", "prototxt": "nets"}')
+    images = {
+        "made": [],
+        "classes": 4,
+        "size": 8,
+        "test_images": {},
+        "same_numbers": False,
+        "checks": {},
+        "channels": 3,
+    }
+    (tmp_path / "run" / "data" / "images.json").write_text(json.dumps(images))
+    publish(tmp_path / "run")
+    text = (tmp_path / "run" / "report.html").read_text()
+    (gap,) = (float(row["value"]) for row in rows if row["measure"] == "training_loss_gap")
+    assert f"base 0.000 at 0; transfer AnB {gap:.3f} at 1 one." in text
+    assert "How alike layers of two networks are: linear CKA. transfer AnB, with base on the same images" in text
+    assert "joined by least squares" in text
+    assert '<th scope="col">n = 2 (two)</th>' in text
+    assert "<td>diagnostics.csv</td>" in text or ">diagnostics.csv</th>" in text
+    made = sorted(path.name for path in (tmp_path / "run" / "figures").glob("diagnostics_*.svg"))
+    assert made == ["diagnostics_cka.svg", "diagnostics_layers.svg", "diagnostics_loss.svg"]
 
 
 def test_measures_can_be_chosen(out: Path) -> None:
