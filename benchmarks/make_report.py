@@ -29,7 +29,10 @@ TITLES = {
     "inference": "Running forward",
 }
 CPU_ONLY = ("fastconv", "linear", "inference")  # PyTorch's elsewhere
-NOT_ON_GPU = "**Not measured on a GPU yet.** `make test-gpu`, on a machine with one, measures it."
+NOT_ON_GPU = (
+    "**No report of a GPU lies here.** What one H200 took, twice, and what is predicted since, is in "
+    "[gpu.md](gpu.md); `make test-gpu` measures it on yours."
+)
 NOTES = ROOT / "benchmarks" / "notes.md"  # what bounds the numbers and what was tried, by hand
 Rows = Mapping[str, Mapping[str, float]]
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from caffe_compat import extension
 from caffe_compat.ops import ConvWindow, batch_transform, conv, lrn, pool, space_to_depth
 from caffe_compat.ops.conv_choice import use_path
+from caffe_compat.ops.linear_chain import linear_chain
 from caffe_compat.ops.parts import bias_relu_parts, bias_relu_parts_backward
 from caffe_compat.ops.pool_parts import pool_parts, pool_parts_backward
 from caffe_compat.ops.tf32_split import FIRST, SECOND, tf32_split
@@ -122,6 +123,12 @@ def run_batch_transform() -> None:
         batch_transform(images, windows, mean, 0.5, (7, 7))
 
 
+def run_linear_chain() -> None:
+    for dtype, relu, dropout in itertools.product((torch.float32, torch.bfloat16), (False, True), (0.0, 0.5)):
+        x, weight, bias = (torch.randn(*size, device="cuda", requires_grad=True) for size in ((5, 40), (24, 40), (24,)))
+        backward(linear_chain(x, weight, bias, dtype=dtype, relu=relu, dropout=dropout))
+
+
 def run_solver_updates() -> None:
     for rule, dtype, keep in itertools.product(RULES.values(), (torch.float32, torch.float64), (False, True)):
         # From one array, so that most tensors start where a 16-byte access may not.
@@ -129,6 +136,9 @@ def run_solver_updates() -> None:
         params = [torch.nn.Parameter(part) for part in parts]
         optimizer = rule(params, lr=0.1, weight_decay=0.01, clip_gradients=1.0)
         optimizer.keep_update = keep
+        # Of every second one; the third begins where two bfloat16 numbers at once may not be written.
+        copies = torch.empty(sum(COUNTS) + 1, device="cuda", dtype=torch.bfloat16)[1:].split(list(COUNTS))
+        optimizer.copies = dict(list(zip(params, copies, strict=True))[::2])
         for _ in range(2):
             for p in params:
                 p.grad = torch.randn_like(p)
@@ -141,8 +151,8 @@ def main() -> None:
     start = time.perf_counter()
     # What has not run under a sanitizer on a GPU yet comes first, the convolutions, which take longest, last: what is
     # cut off has run the others.
-    new = (run_parts, run_space_to_depth, run_tf32_split, run_lrn)
-    for run in (*new, run_pool, run_batch_transform, run_solver_updates, run_conv):
+    new = (run_linear_chain, run_solver_updates, run_parts, run_space_to_depth, run_tf32_split, run_lrn)
+    for run in (*new, run_pool, run_batch_transform, run_conv):
         run()
         torch.cuda.synchronize()
         print(f"{run.__name__} done after {time.perf_counter() - start:.0f} s", flush=True)

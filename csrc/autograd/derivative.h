@@ -20,6 +20,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <initializer_list>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -102,6 +103,9 @@ struct Derivative : torch::autograd::Function<Derivative<Formula>> {
     const size_t inputs = context->saved_data[kInputs].toInt();
     variable_list gradients;
     if (grads[0].defined()) {
+      // Unless asked to record (create_graph), straight to the kernels: four dispatches less.
+      std::optional<at::AutoDispatchBelowAutograd> below;
+      if (!at::GradMode::is_enabled()) below.emplace();
       const Kept kept{context->get_saved_variables(),
                       context->saved_data[kValues].toListRef().vec()};
       gradients = Formula::gradients(grads[0], kept, Wanted{*context, inputs});

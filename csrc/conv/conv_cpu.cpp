@@ -11,6 +11,8 @@
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
+#include <vector>
+
 #include "common/cpu_types.h"
 #include "conv/conv_arguments.h"
 #include "conv/im2col.h"
@@ -33,9 +35,10 @@ class Columns {
     if (!pointwise_) buffer_ = at::empty({s_.channels * s_.taps(), s_.out_pixels()}, type);
   }
 
-  at::Tensor read(const at::Tensor& image) {
-    if (pointwise_) return image.view({s_.channels, s_.out_pixels()});
-    const T* from = image.const_data_ptr<T>();
+  // Of image n of x; by address, as a view of each image costs as much as a small product.
+  at::Tensor read(const at::Tensor& x, int64_t n) {
+    if (pointwise_) return matrix_of(x, n);
+    const T* from = x.const_data_ptr<T>() + n * s_.channels * s_.pixels();
     T* to = buffer_.mutable_data_ptr<T>();
     at::parallel_for(0, s_.channels * s_.taps(), 16, [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
@@ -48,14 +51,14 @@ class Columns {
   }
 
   // Where the caller puts the gradient of the columns; write() then makes the image's of it.
-  at::Tensor target(const at::Tensor& image) {
-    return pointwise_ ? image.view({s_.channels, s_.out_pixels()}) : buffer_;
+  at::Tensor target(const at::Tensor& x, int64_t n) {
+    return pointwise_ ? matrix_of(x, n) : buffer_;
   }
 
-  void write(const at::Tensor& image) {
+  void write(const at::Tensor& x, int64_t n) {
     if (pointwise_) return;
     const T* from = buffer_.const_data_ptr<T>();
-    T* to = image.mutable_data_ptr<T>();
+    T* to = x.mutable_data_ptr<T>() + n * s_.channels * s_.pixels();
     at::parallel_for(0, s_.channels, 1, [&](int64_t begin, int64_t end) {
       std::fill(to + begin * s_.pixels(), to + end * s_.pixels(), T(0));
       for (int64_t row = begin * s_.taps(); row < end * s_.taps(); ++row) {
@@ -67,14 +70,38 @@ class Columns {
   }
 
  private:
+  at::Tensor matrix_of(const at::Tensor& x, int64_t n) const {
+    return x.select(0, n).view({s_.channels, s_.out_pixels()});
+  }
+
   const ConvSizes& s_;
   bool pointwise_;
   at::Tensor buffer_;
 };
 
 at::Tensor group_rows(const at::Tensor& matrix, int64_t group, int64_t groups) {
+  if (groups == 1) return matrix;
   const int64_t rows = matrix.size(0) / groups;
   return matrix.narrow(0, group * rows, rows);
+}
+
+// The rows of each group of weights, or of their gradients.
+std::vector<at::Tensor> all_group_rows(const at::Tensor& matrix, int64_t groups) {
+  std::vector<at::Tensor> all;
+  for (int64_t g = 0; g < groups; ++g) all.push_back(group_rows(matrix, g, groups));
+  return all;
+}
+
+// All images as matrices (batch, outputs, out_pixels).
+at::Tensor out_matrices(const at::Tensor& y, const ConvSizes& s) {
+  return y.view({s.batch, s.outputs, s.out_pixels()});
+}
+
+template <typename T>
+void add_bias(T* __restrict out, const T* __restrict bias, const ConvSizes& s) {
+  for (int64_t o = 0; o < s.outputs; ++o) {
+    for (int64_t p = 0; p < s.out_pixels(); ++p) out[o * s.out_pixels() + p] += bias[o];
+  }
 }
 
 // Calls task(image index, columns) for all images; on several threads when there are enough images.
@@ -102,17 +129,19 @@ at::Tensor conv_cpu(const at::Tensor& input, const at::Tensor& weight,
   check_conv_bias("conv", bias, input, s);
   const at::Tensor x = input.contiguous();
   const at::Tensor w = weight.contiguous().view({s.outputs, s.depth()});
+  const at::Tensor b = bias ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty({s.batch, s.outputs, s.out_height, s.out_width}, x.options());
+  const at::Tensor outs = out_matrices(y, s);
+  const std::vector<at::Tensor> weights = all_group_rows(w, groups);
   run_for_cpu_type("conv", x, [&](auto zero) {
     using T = decltype(zero);
     for_each_image<T>(s, x.scalar_type(), [&](int64_t n, Columns<T>& columns) {
-      const at::Tensor rows = columns.read(x.select(0, n));
-      at::Tensor out = y.select(0, n).view({s.outputs, s.out_pixels()});
+      const at::Tensor rows = columns.read(x, n), out = outs.select(0, n);
       for (int64_t g = 0; g < groups; ++g) {
         at::Tensor out_g = group_rows(out, g, groups);
-        at::mm_out(out_g, group_rows(w, g, groups), group_rows(rows, g, groups));
+        at::mm_out(out_g, weights[g], group_rows(rows, g, groups));
       }
-      if (bias) out.add_(bias->unsqueeze(1));
+      if (bias) add_bias(out.mutable_data_ptr<T>(), b.const_data_ptr<T>(), s);
     });
   });
   return y;
@@ -126,17 +155,18 @@ at::Tensor conv_input_grad_cpu(const at::Tensor& grad, const at::Tensor& weight,
   const at::Tensor dy = grad.contiguous();
   const at::Tensor w = weight.contiguous().view({s.outputs, s.depth()});
   at::Tensor dx = at::empty({s.batch, s.channels, s.height, s.width}, dy.options());
+  const at::Tensor outs = out_matrices(dy, s);
+  std::vector<at::Tensor> weights = all_group_rows(w, groups);
+  for (at::Tensor& weights_g : weights) weights_g = weights_g.t();
   run_for_cpu_type("conv_input_grad", dy, [&](auto zero) {
     using T = decltype(zero);
     for_each_image<T>(s, dy.scalar_type(), [&](int64_t n, Columns<T>& columns) {
-      const at::Tensor out = dy.select(0, n).view({s.outputs, s.out_pixels()});
-      const at::Tensor image = dx.select(0, n);
-      const at::Tensor rows = columns.target(image);
+      const at::Tensor out = outs.select(0, n), rows = columns.target(dx, n);
       for (int64_t g = 0; g < groups; ++g) {
         at::Tensor rows_g = group_rows(rows, g, groups);
-        at::mm_out(rows_g, group_rows(w, g, groups).t(), group_rows(out, g, groups));
+        at::mm_out(rows_g, weights[g], group_rows(out, g, groups));
       }
-      columns.write(image);
+      columns.write(dx, n);
     });
   });
   return dx;
@@ -150,16 +180,15 @@ at::Tensor conv_weight_grad_cpu(const at::Tensor& grad, const at::Tensor& input,
   const at::Tensor dy = grad.contiguous();
   const at::Tensor x = input.contiguous();
   at::Tensor dw = at::zeros({s.outputs, s.group_channels(), s.kernel_h, s.kernel_w}, dy.options());
-  at::Tensor matrix = dw.view({s.outputs, s.depth()});
+  const at::Tensor outs = out_matrices(dy, s);
+  std::vector<at::Tensor> sums = all_group_rows(dw.view({s.outputs, s.depth()}), groups);
   run_for_cpu_type("conv_weight_grad", dy, [&](auto zero) {
     using T = decltype(zero);
     Columns<T> columns(s, dy.scalar_type());
     for (int64_t n = 0; n < s.batch; ++n) {
-      const at::Tensor rows = columns.read(x.select(0, n));
-      const at::Tensor out = dy.select(0, n).view({s.outputs, s.out_pixels()});
+      const at::Tensor rows = columns.read(x, n), out = outs.select(0, n);
       for (int64_t g = 0; g < groups; ++g) {
-        group_rows(matrix, g, groups)
-            .addmm_(group_rows(out, g, groups), group_rows(rows, g, groups).t());
+        sums[g].addmm_(group_rows(out, g, groups), group_rows(rows, g, groups).t());
       }
     }
   });

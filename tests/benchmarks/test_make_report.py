@@ -114,7 +114,7 @@ def test_tables_ratios_and_targets(results: Path) -> None:
 def test_only_what_no_gpu_measured_is_marked(results: Path) -> None:
     run(results, "--out", results / "page.md")
     sections = (results / "page.md").read_text().split("\n## ")
-    marked = {part.partition("\n")[0] for part in sections if "Not measured on a GPU yet" in part}
+    marked = {part.partition("\n")[0] for part in sections if "No report of a GPU lies here" in part}
     assert marked == {"Training", "Local response normalisation", "Data path"}
     assert "On a GPU: Some GPU" in next(part for part in sections if part.startswith("Grouped convolution"))
 

@@ -172,6 +172,20 @@ def test_gpu_script_goes_on_after_a_failure_and_tells(gpu_machine: Path) -> None
     assert run_copy(gpu_machine, "build", "report").returncode == 0
 
 
+def test_gpu_script_has_time_for_every_step() -> None:
+    """Each has its whole limit behind a build of 120 s; the sanitizers run beside the tests, and no longer."""
+    text = GPU_SCRIPT.read_text()
+    limits = {name: int(seconds) for name, seconds in re.findall(r"\b(?:step|run_bench) (\w+) (\d+) ", text + " ")}
+    limits |= {name: int(seconds) for name, seconds in re.findall(r"\brun_bench (\w+) (\d+)$", text, re.MULTILINE)}
+    assert limits.keys() >= {"build", "errors", "tests", "train", "tune", "lrn", "pool", "conv", "data", "report"}
+    assert "precision_curves" in limits
+    build, memcheck, racecheck = (limits.pop(name) for name in ("build", "memcheck", "racecheck"))
+    assert build >= 120
+    assert max(memcheck, racecheck) <= limits["errors"] + limits["tests"]
+    assert 120 + sum(limits.values()) <= 570
+    assert "limit=${LIMIT:-570}" in text
+
+
 @needs_bash
 def test_gpu_script_ends_in_time(gpu_machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIMIT", "8")

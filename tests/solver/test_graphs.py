@@ -14,6 +14,7 @@ import torch
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import _types, register
 from caffe_compat.net import Net
+from caffe_compat.ops.rounded import RoundedCopies
 from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import SGD, Log, Solver
@@ -296,6 +297,19 @@ def test_cuda_graphs_train_as_eager_steps_do(fields: dict[str, Any], job: Path) 
     assert solver.graphs.recordings == (3 if "iter_size" in fields else 2)
     for a, b in zip(eager, recorded, strict=True):
         torch.testing.assert_close(torch.from_numpy(a), torch.from_numpy(b), rtol=GRAPH_ROUNDING, atol=GRAPH_ROUNDING)
+
+
+@needs_cuda
+def test_cuda_graphs_in_bf16_read_the_copies_that_the_update_writes(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bits of rounding in each pass; how they are kept right is in test_bf16_copies.py."""
+    solver, copied = cuda_run(True, "bf16")
+    assert solver.graphs is not None
+    assert solver.graphs.recordings == 2
+    assert solver.graphs.copies.tensors
+    for parameter, copy in solver.graphs.copies.tensors.items():
+        assert torch.equal(copy, parameter.detach().to(torch.bfloat16))
+    monkeypatch.setattr(RoundedCopies, "find", lambda self, parameter, dtype: None)
+    assert_same_bits(cuda_run(True, "bf16")[1], copied)
 
 
 @needs_cuda

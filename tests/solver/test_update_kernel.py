@@ -55,16 +55,22 @@ def test_kernel_equals_the_cpu(rule: str, l1: bool, clipped: bool, kernels: ctyp
     rates = [torch.tensor(RATE, dtype=torch.float64)] * len(COUNTS)
     clip_tensor = None if clip is None else torch.from_numpy(clip)
     seconds = lists[3] if two else []
+    copies = [torch.zeros(count if i % 2 == 0 else 0, dtype=torch.bfloat16) for i, count in enumerate(COUNTS)]
     torch.ops.caffe_compat.solver_update_(
-        rule, *lists[:3], seconds, rates, LR_MULTS, DECAYS, clip_tensor, *settings
+        rule, *lists[:3], seconds, rates, LR_MULTS, DECAYS, clip_tensor, *settings, copies
     )  # fmt: skip
     own = [np.array(values) for values in (LR_MULTS, DECAYS)]
     numbers = [ctypes.c_bool(x) if isinstance(x, bool) else ctypes.c_double(x) for x in settings]
     counts = np.array(COUNTS, np.int64)
-    arrays = [address(a) for a in (weight, gradient, first, second, counts, *own)]
+    copy = np.zeros(sum(COUNTS), np.uint16)
+    given: list[np.ndarray] = [weight, gradient, first, second, copy, counts, *own]
+    arrays = [address(a) for a in given]
     getattr(kernels, f"update_{rule}")(*arrays, len(COUNTS), ctypes.c_double(RATE), address(clip), *numbers)
     for ours, theirs in zip((weight, gradient, first, second), lists, strict=True):
         np.testing.assert_allclose(ours, torch.cat(theirs).numpy(), rtol=ROUNDING, atol=ROUNDING)
+    for i, part in enumerate(np.split(copy, np.cumsum(COUNTS)[:-1])):
+        expected = lists[0][i].to(torch.bfloat16).view(torch.uint16).numpy() if i % 2 == 0 else 0 * part
+        np.testing.assert_array_equal(part, expected)
 
 
 @pytest.mark.parametrize("more", ["", " X(Momentum)"])
@@ -72,7 +78,8 @@ def test_a_rule_without_traits_does_not_compile(more: str, tmp_path: Path) -> No
     header = (ROOT / "csrc" / "solver_update" / "solver_update.h").read_text()
     assert header.count("X(Adam)") == 1
     (tmp_path / "rules.cpp").write_text(header.replace("X(Adam)", f"X(Adam){more}").replace("#pragma once", ""))
-    command = ["g++", "-std=c++20", "-fsyntax-only", str(tmp_path / "rules.cpp")]
+    includes = [f"-I{path}" for path in include_paths("cpu")]
+    command = ["g++", "-std=c++20", "-fsyntax-only", *includes, str(tmp_path / "rules.cpp")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode == 0) == (more == "")
     assert ("incomplete type" in result.stderr) == (more != "")
