@@ -30,6 +30,9 @@ class Axpy(Layer):
     def forward(self, a: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return a.reshape(*x.shape[:2], *[1] * (x.dim() - 2)) * x + y
 
+    def differs_from_opencv(self) -> str:
+        return "a x + y, where OpenCV 4 computed a y + x"
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         a, x, y = step.bottoms
         channels, axes = step.bottom_shapes[1][1], len(step.bottom_shapes[1])

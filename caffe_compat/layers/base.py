@@ -61,8 +61,8 @@ class Layer(nn.Module):
     ``forward`` goes through a ``torch.autograd.Function`` of its own.
 
     Whatever else the package wants to know of a type stands in its class, too: ``graph_safe``, ``shared_memory``,
-    ``index_limits``, ``flops``, ``to_onnx``, ``data_sized``, ``deploy_form``, ``drawing_kind``, ``drawing_details``,
-    ``example``.
+    ``index_limits``, ``flops``, ``to_onnx``, ``data_sized``, ``differs_from_opencv``, ``deploy_form``,
+    ``drawing_kind``, ``drawing_details``, ``example``.
     """
 
     type: ClassVar[str] = ""  # type: ignore[assignment]  # nn.Module.type() is of no use to a layer
@@ -218,6 +218,11 @@ class Layer(nn.Module):
     def data_sized(self) -> dict[int, int]:
         """Tops with as many rows as the data give (kept items, boxes found): {top: the axis of the rows}."""
         return {}
+
+    def differs_from_opencv(self) -> str:
+        """What OpenCV 4's reader of Caffe's nets computed otherwise for this layer, for its users; nothing where the
+        numbers are the same, or it did not read such a layer."""
+        return ""
 
     def deploy_form(self) -> caffe_pb2.LayerParameter | None:
         """The layer in a net that is deployed: its own message, another layer's in its place (SoftmaxWithLoss: a

@@ -247,6 +247,13 @@ class DetectionOutput(Layer):
     def data_sized(self) -> dict[int, int]:
         return {0: 2}
 
+    def differs_from_opencv(self) -> str:
+        if self.of_regions or self.tells_priors:
+            return ""  # it did not read them
+        eta = "; nms_param.eta counts" if self.eta < 1 else ""
+        filled = f" and rows of zeros up to keep_top_k, {self.keep_top_k}" if self.keep_top_k > 0 else ""
+        return f"an image's rows are ordered by label, then score{eta}, where OpenCV 4 had the best score first{filled}"
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         if self.of_regions:
             self.fail("YOLO v2's suppression in the cells' order, not the scores', has no ONNX form")

@@ -75,6 +75,9 @@ class FrcnnProposal(Proposal):
             return tops.view(-1, 5, 1, 1)
         return tops[0].view(-1, 5, 1, 1), tops[1].view(-1, 1, 1, 1)
 
+    def differs_from_opencv(self) -> str:
+        return ""  # it did not read the type
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         widths = (5, 1)
         return [

@@ -55,6 +55,14 @@ class Interp(Layer):
         if min(self.shrink, self.zoom, *(self.sizes or ())) < 1:
             self.fail("interp_param has a size or factor below 1; expected at least 1")
 
+    def differs_from_opencv(self) -> str:
+        said = []
+        if any(self.crops):
+            said.append("pad_beg and pad_end crop")
+        if self.param.interp_param.HasField("shrink_factor"):
+            said.append("shrink_factor counts")
+        return f"{' and '.join(said)}, unlike in OpenCV 4" if said else ""
+
     def infer_shapes(self, bottom: Shape, *like: Shape) -> list[Shape]:
         if like and len(like[0]) != 4:
             self.fail(f"bottom 1 has shape {like[0]}; expected (N, C, H, W), for its sizes")

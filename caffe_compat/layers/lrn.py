@@ -38,6 +38,10 @@ class LRN(Layer):
         if self.norm_region == "WITHIN_CHANNEL" and param.HasField("k") and param.k != 1:
             self.warn(f"lrn_param.k is {param.k:g}; Caffe uses 1 with WITHIN_CHANNEL, and so do we")
 
+    def differs_from_opencv(self) -> str:
+        ignored = self.k != 1 and self.norm_region == "ACROSS_CHANNELS"
+        return f"k is {self.k:g}, which OpenCV 4 took for 1" if ignored else ""
+
     def infer_shapes(self, bottom: Shape) -> list[Shape]:
         if len(bottom) != 4:
             self.fail(f"bottom has shape {bottom}; expected 4 axes (N, C, H, W)")

@@ -74,6 +74,12 @@ class Proposal(Layer):
     def data_sized(self) -> dict[int, int]:
         return dict.fromkeys(range(self.num_tops), 0)
 
+    def differs_from_opencv(self) -> str:
+        return (
+            "regions below min_size have score 0, and there are as many rows as regions, where OpenCV 4 had no least "
+            "size and post_nms_topn rows, the last ones zeros"
+        )
+
     def to_onnx(self, graph: "OnnxGraph", step: "OnnxStep") -> list[str]:
         return proposal_nodes(graph, step, self.rule)[: self.num_tops]
 

@@ -56,6 +56,9 @@ class Resample(Layer):
         if self.sizes is not None and min(self.sizes) < 1:
             self.fail(f"resample_param has height and width {self.sizes}; expected both, or a second bottom")
 
+    def differs_from_opencv(self) -> str:
+        return "LINEAR is FlowNet's, where OpenCV 4 had another interpolation" if self.method == "LINEAR" else ""
+
     def infer_shapes(self, bottom: Shape, like: Shape | None = None) -> list[Shape]:
         if len(bottom) != 4 or (like is not None and len(like) != 4):
             self.fail(f"bottoms have shapes {bottom} and {like}; expected 4 axes (N, C, H, W)")

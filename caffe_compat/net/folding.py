@@ -5,6 +5,7 @@
                               an Eltwise sum with another blob, ReLU and PReLU behind it
     ChannelNode               the same layers where no convolution takes them, and Eltwise sums of two
     PoolNode, LrnNode         Pooling, LRN
+    SoftmaxNode               Softmax over channels
     ConcatNode                Concat over channels
     LayerNode                 any other layer, as it is
 
@@ -30,6 +31,7 @@ from caffe_compat.layers.lrn import LRN
 from caffe_compat.layers.pooling import Pooling
 from caffe_compat.layers.shared.channel_form import ChannelForm
 from caffe_compat.layers.shared.geometry import KernelWindow, overhang
+from caffe_compat.layers.softmax import Softmax
 from caffe_compat.net.graph import Graph, Step
 from caffe_compat.ops.conv_window import ConvWindow
 from caffe_compat.ops.torch_conv import torch_conv
@@ -201,6 +203,16 @@ class LrnNode(Node):
     """LRN across channels."""
 
     layer: LRN
+
+    def compute(self, values: Values) -> Sequence[Tensor]:
+        return (self.layer(values[self.inputs[0]]),)
+
+
+@dataclass
+class SoftmaxNode(Node):
+    """Softmax over channels."""
+
+    layer: Softmax
 
     def compute(self, values: Values) -> Sequence[Tensor]:
         return (self.layer(values[self.inputs[0]]),)
@@ -403,10 +415,16 @@ def _lrn(layer: Layer, inputs: list[int], outputs: list[int], bottoms: list[Shap
     return LrnNode(inputs, outputs, layer)
 
 
+def _softmax(layer: Layer, inputs: list[int], outputs: list[int], bottoms: list[Shape]) -> Node | None:
+    if type(layer) is not Softmax or len(bottoms[0]) < 2 or layer.axis % len(bottoms[0]) != 1:
+        return None
+    return SoftmaxNode(inputs, outputs, layer)
+
+
 def _concat(layer: Layer, inputs: list[int], outputs: list[int], bottoms: list[Shape]) -> Node | None:
     if type(layer) is not Concat or len(bottoms[0]) < 2 or layer.axis % len(bottoms[0]) != 1:
         return None
     return ConcatNode(inputs, outputs)
 
 
-_MAKERS = (_conv, _product, _channels, _sum, _pool, _lrn, _concat)
+_MAKERS = (_conv, _product, _channels, _sum, _pool, _lrn, _softmax, _concat)

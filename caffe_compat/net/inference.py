@@ -57,6 +57,7 @@ class InferenceNet(nn.Module):
             )
         self._net = [net]  # not a submodule: its parameters are not ours
         self._made_for = net.device, net.dtype
+        self._has_programs = net.device.type == "cpu" and net.dtype == torch.float32 and has_kernels()
         self._folded: Folded = fold(net.graph)
         for number, node in enumerate(self._folded.nodes):
             if isinstance(node, LayerNode) and node.copied:
@@ -112,8 +113,7 @@ class InferenceNet(nn.Module):
 
     def _program(self, sources: Values) -> Program | None:
         """The compiled program for these shapes; None where there is none, or shapes depend on the numbers."""
-        device, dtype = self._made_for
-        if device.type != "cpu" or dtype != torch.float32 or not has_kernels():
+        if not self._has_programs:
             return None
         key = _key(sources)
         if key not in self.programs:

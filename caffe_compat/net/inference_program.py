@@ -24,6 +24,7 @@ from caffe_compat.net.folding import (
     Node,
     PoolNode,
     ProductNode,
+    SoftmaxNode,
     Values,
 )
 from caffe_compat.net.separable import SeparableNode, pair_separable
@@ -31,6 +32,8 @@ from caffe_compat.net.separable import SeparableNode, pair_separable
 ALIGNMENT = 16  # numbers: a cache line
 #: items from which on an inner product is computed as a convolution of 1 x 1: its weights are then read once for all
 PRODUCT_BATCH = 8
+#: pixels up to which the program computes a Softmax by itself: PyTorch's operator costs more to call than to run
+SOFTMAX_PIXELS = 64
 
 
 def has_kernels() -> bool:
@@ -184,6 +187,9 @@ class _Part:
             lrn = node.layer
             self._names.append("LRN")
             self._program.lrn(places[0].numbers, top.numbers, lrn.local_size, lrn.alpha, lrn.beta, lrn.k)
+        elif isinstance(node, SoftmaxNode):
+            self._names.append(f"softmax {places[0].sizes}")
+            self._program.softmax(places[0].numbers, top.numbers)
         elif isinstance(node, ConcatNode):
             self._concatenate(places, top)
         elif isinstance(node, ChannelNode):
@@ -281,6 +287,8 @@ def _is_native(node: Node, shapes: Mapping[int, Shape]) -> bool:
         kernel = bottom[2:] if layer.global_pooling else layer.kernel
         starts = [(top[2 + i] - 1) * layer.stride[i] - layer.pad[i] for i in (0, 1)]
         return all(starts[i] < bottom[2 + i] and layer.pad[i] < kernel[i] for i in (0, 1))
+    if isinstance(node, SoftmaxNode):
+        return torch.Size(bottom).numel() <= SOFTMAX_PIXELS * bottom[1]
     return True
 
 

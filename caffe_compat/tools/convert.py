@@ -108,7 +108,20 @@ def run(args: argparse.Namespace) -> int:
     finally:
         net.close()
     print(printable(f"{args.out}: {verdict.said}"))
+    unlike = _unlike_opencv(net) if args.out.suffix == ".onnx" else ""
+    if unlike:
+        print(printable(f"{args.out}: for programs that came from OpenCV 4: {unlike}"))
     return DOUBTED if verdict.doubted else 0
+
+
+def _unlike_opencv(net: "Net") -> str:
+    """What OpenCV 4 computed otherwise, each with the layers that it is true of."""
+    said: dict[str, list[str]] = {}
+    for step in net.steps:
+        difference = step.layer.differs_from_opencv()
+        if difference:
+            said.setdefault(difference, []).append(f'"{step.layer.name}" ({step.layer.type})')
+    return "; ".join(f"{', '.join(layers)}: {difference}" for difference, layers in said.items())
 
 
 def _open_deployed(args: argparse.Namespace) -> "Net":

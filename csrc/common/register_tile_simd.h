@@ -61,6 +61,16 @@ struct RegisterTile {
     }
   }
 
+  CAFFE_COMPAT_SIMD_INLINE void add_from(const float* from, int64_t row_stride) {
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        at[r][v] = at[r][v] + Floats::load(from + r * row_stride + v * Floats::kLanes);
+      }
+    }
+  }
+
   // With non-temporal stores: see Floats::stream.
   CAFFE_COMPAT_SIMD_INLINE void stream(float* to, int64_t row_stride) const {
 #pragma GCC unroll 16

@@ -201,6 +201,10 @@ struct WinogradSimd {
 
   // --- output ---
 
+  // Products of so many channels are summed up before they are added to those of the channels
+  // before: the rounding errors of one long sum would be larger, and the transform multiplies them.
+  static constexpr int64_t kSummands = 128;
+
   static int64_t panel_columns(S s) {
     const ColumnPanels panels(s.group_outputs());
     return panels.width(panels.count() - 1) * kLanes;  // the last is the widest
@@ -331,16 +335,20 @@ struct WinogradSimd {
         for (int position = 0; position < kPositions; ++position) {
           const float* of_position = weights + position * position_stride(s, width);
           const bool fetch = has_large_weights(s) && position + 1 < kPositions;
-          gemm({.a = inputs + position * input_stride(s),
-                .a_row = s.group_channels(),
-                .a_step = 1,
-                .b = of_position,
-                .b_step = width * kLanes,
-                .depth = s.group_channels(),
-                .c = products + position * product_stride(s),
-                .c_row = width * kLanes,
-                .next = fetch ? of_position + position_stride(s, width) : nullptr},
-               tiles.last - tiles.first, width);
+          for (int64_t c = 0; c < s.group_channels(); c += kSummands) {
+            const int64_t skip = c * width * kLanes;
+            gemm({.a = inputs + position * input_stride(s) + c,
+                  .a_row = s.group_channels(),
+                  .a_step = 1,
+                  .b = of_position + skip,
+                  .b_step = width * kLanes,
+                  .depth = std::min(kSummands, s.group_channels() - c),
+                  .c = products + position * product_stride(s),
+                  .c_row = width * kLanes,
+                  .add = c > 0,
+                  .next = fetch ? of_position + position_stride(s, width) + skip : nullptr},
+                 tiles.last - tiles.first, width);
+          }
         }
         transform_output(s, p, products, width * kLanes, group, panels.first_column(panel), tiles);
       }

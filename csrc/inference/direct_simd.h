@@ -97,6 +97,10 @@ struct TileArguments {
   const float* next;               // weights to fetch meanwhile; null for none
 };
 
+// So many products are summed up before they are added to those before: the rounding errors of one
+// long sum would be larger.
+constexpr int64_t kSummands = 256;
+
 // Numbers of the weights that are fetched before they are needed.
 constexpr int64_t kAhead = 512;
 
@@ -145,18 +149,37 @@ void direct_tile(const DirectConv& p, const DirectPlan& plan, const TileArgument
 #pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) tile.at[r][v] = bias;
   }
+  alignas(64) float memory[rows * b_step];
+  float* sums = memory;
+  asm("" : "+r"(sums) : : "memory");  // the compiler would keep them in registers, and the rest not
+  bool cut = false;
+  int64_t summands = 0;
   const float* b = t.b;
   for (int64_t i = 0; i < plan.parts_h; ++i) {
     for (int64_t j = 0; j < plan.parts_w; ++j) {
       const float* a = t.a + i * t.a_part_h + j * t.a_part_w;
-      if (t.next) {
-        tile.add_product_and_fetch(a, t.a_row, 1, b, plan.depth, t.next + (b - t.b) / vectors);
-      } else {
-        tile.template add_product<kAhead>(a, t.a_row, 1, b, b_step, plan.depth);
+      for (int64_t left = plan.depth; left > 0;) {
+        if (summands == kSummands) {
+          if (cut) tile.add_from(sums, b_step);
+          tile.store(sums, b_step);
+          tile.clear();
+          cut = true;
+          summands = 0;
+        }
+        const int64_t depth = std::min(left, kSummands - summands);
+        if (t.next) {
+          tile.add_product_and_fetch(a, t.a_row, 1, b, depth, t.next + (b - t.b) / vectors);
+        } else {
+          tile.template add_product<kAhead>(a, t.a_row, 1, b, b_step, depth);
+        }
+        a += depth;
+        b += depth * b_step;
+        left -= depth;
+        summands += depth;
       }
-      b += plan.depth * b_step;
     }
   }
+  if (cut) tile.add_from(sums, b_step);
   if (p.epilogue.add || p.epilogue.slopes || p.epilogue.ceiling < __builtin_inff()) {
     Epilogue end = p.epilogue;
     end.bias = nullptr;

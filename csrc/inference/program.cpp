@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 
 #include "common/simd_level.h"
 #include "common/tensor_checks.h"
@@ -202,6 +203,25 @@ void Program::lrn(const Place& from, const Place& to, int64_t local_size, double
   });
 }
 
+void Program::softmax(const Place& from, const Place& to) {
+  const Image in = image("from", from), out = image("to", to);
+  CAFFE_COMPAT_CHECK_VALUE(in.pixels() == out.pixels() && in.channels == out.channels,
+                           "InferenceProgram: blobs of a softmax have other sizes");
+  tasks_.push_back([in, out](const Inputs&) {
+    for (int64_t pixel = 0; pixel < in.pixels(); ++pixel) {
+      const float* x = in.data + pixel * in.stride;
+      float* y = out.data + pixel * out.stride;
+      const float largest = *std::max_element(x, x + in.channels);
+      double sum = 0;
+      for (int64_t c = 0; c < in.channels; ++c) {
+        y[c] = std::exp(x[c] - largest);
+        sum += y[c];
+      }
+      for (int64_t c = 0; c < in.channels; ++c) y[c] = static_cast<float>(y[c] / sum);
+    }
+  });
+}
+
 void Program::pointwise(const Place& first, const std::optional<Place>& second, double first_factor,
                         double second_factor, const MaybeTensor& scale, const MaybeTensor& bias,
                         const MaybeTensor& slopes, double floor, double ceiling, const Place& to) {
@@ -287,6 +307,7 @@ TORCH_LIBRARY_FRAGMENT(caffe_compat, m) {
       .def("multiply", &Program::multiply)
       .def("pool", &Program::pool)
       .def("lrn", &Program::lrn)
+      .def("softmax", &Program::softmax)
       .def("pointwise", &Program::pointwise)
       .def("choose", &Program::choose)
       .def("run", &Program::run)

@@ -57,6 +57,8 @@ class Program : public torch::CustomClassHolder {
   void pool(const Place& from, const Place& to, const WindowNumbers& window, bool average);
   void lrn(const Place& from, const Place& to, int64_t local_size, double alpha, double beta,
            double k);
+  // Over the channels of each pixel; for few pixels.
+  void softmax(const Place& from, const Place& to);
   // to = epilogue(scale * (first_factor * first + second_factor * second))
   void pointwise(const Place& first, const std::optional<Place>& second, double first_factor,
                  double second_factor, const MaybeTensor& scale, const MaybeTensor& bias,

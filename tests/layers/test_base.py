@@ -10,6 +10,7 @@ from caffe_compat.layers.base import Layer, LayerContext, Shape, count
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.net.layer_types import layer_types
 from caffe_compat.proto import Source, caffe_pb2, parse_net
+from tests.layers import harness
 
 TEXT = 'name: "n"\nlayer { name: "it" }\n'
 
@@ -169,3 +170,40 @@ def test_a_source_says_what_its_state_belongs_to() -> None:
     assert identity("", "transform_param { mean_value: 1 mean_value: 2 }") == plain | {
         "transform_param.mean_value": "[1.0, 2.0]"
     }
+
+
+@pytest.mark.parametrize(
+    ("layer_type", "fields", "shapes", "said"),
+    [
+        ("LRN", "lrn_param { k: 2 }", [(1, 3, 4, 4)], "k is 2, which OpenCV 4 took for 1"),
+        ("LRN", "", [(1, 3, 4, 4)], ""),
+        ("Axpy", "", [(1, 3), (1, 3, 4, 4), (1, 3, 4, 4)], "where OpenCV 4 computed a y + x"),
+        (
+            "PriorBox",
+            "prior_box_param { min_size: 2.5 img_size: 9 }",
+            [(1, 3, 4, 4), (1, 3, 9, 9)],
+            "are cut to whole pixels and edges outside the image stay, as clip is not given and the image's size is",
+        ),
+        ("PriorBox", "prior_box_param { min_size: 2 clip: false }", [(1, 3, 4, 4), (1, 3, 9, 9)], ""),
+        ("Interp", "interp_param { shrink_factor: 2 pad_end: -1 }", [(1, 3, 4, 4)], "crop and shrink_factor counts"),
+        ("Interp", "interp_param { zoom_factor: 2 }", [(1, 3, 4, 4)], ""),
+        (
+            "Proposal",
+            "proposal_param { ratio: 1 scale: 1 }",
+            [(1, 2, 4, 4), (1, 4, 4, 4), (1, 3)],
+            "OpenCV 4 had no least size and post_nms_topn rows",
+        ),
+        ("Resample", "resample_param { height: 2 width: 2 type: LINEAR }", [(1, 3, 4, 4)], "LINEAR is FlowNet's"),
+        (
+            "DetectionOutput",
+            "detection_output_param { num_classes: 2 keep_top_k: 9 nms_param { eta: 0.5 } }",
+            [(1, 8), (1, 4), (1, 2, 8)],
+            "; nms_param.eta counts, where OpenCV 4 had the best score first and rows of zeros up to keep_top_k, 9",
+        ),
+        ("ReLU", "", [(1, 3)], ""),
+    ],
+)
+def test_what_opencv_computed_otherwise(layer_type: str, fields: str, shapes: list[tuple[int, ...]], said: str) -> None:
+    found = harness.make_layer(layer_types()[layer_type], fields, *shapes).differs_from_opencv()
+    assert said in found
+    assert bool(said) == bool(found)

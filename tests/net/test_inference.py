@@ -142,6 +142,12 @@ PATTERNS = {
     + conv("b", "a", "kernel_size: 3 stride: 2 pad: 1 group: 19", 19)
     + conv("c", "b", "kernel_size: 5 pad: 2 group: 19", 19)
     + conv("d", "c", "kernel_size: 3 dilation: 2 pad: 2 group: 19", 19),
+    "Softmax of vectors, a small image, a large one and another axis": fc("f", "x")
+    + layer("a", "Softmax", "f")
+    + layer("p", "Pooling", "x", "pooling_param { kernel_size: 3 stride: 3 }")
+    + layer("b", "Softmax", "p")
+    + layer("c", "Softmax", "x")
+    + layer("d", "Softmax", "x", "softmax_param { axis: 2 }"),
     "depthwise with two outputs each": conv("a", "x", "kernel_size: 3 group: 19", 38),
     "Concat in place": conv("a", "x", outputs=5)
     + conv("b", "x", "kernel_size: 1", 18)

@@ -84,6 +84,21 @@ def test_onnx_says_who_ran_it(model: Path, tmp_path: Path, capsys: pytest.Captur
     assert re.search(r"; OpenCV [\d.]+: largest error", said)
 
 
+def test_onnx_says_what_opencv_4_computed_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "net.prototxt"
+    layers = "".join(
+        f'layer {{ name: "n{k}" type: "LRN" bottom: "x" top: "y{k}" lrn_param {{ k: {k} }} }}' for k in (1, 2)
+    )
+    layers += 'layer { name: "m" type: "LRN" bottom: "x" top: "z" lrn_param { k: 2 } }'
+    model.write_text(f'input: "x" input_shape {{ dim: 1 dim: 5 dim: 2 dim: 2 }} {layers}')
+    Net(model, phase="TEST").save(model.with_suffix(".caffemodel"))
+    assert run(model, tmp_path / "net.onnx") == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    assert said.endswith(
+        'for programs that came from OpenCV 4: "n2" (LRN), "m" (LRN): k is 2, which OpenCV 4 took for 1'
+    )
+
+
 def test_a_file_that_one_program_doubts_has_a_status_of_its_own(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

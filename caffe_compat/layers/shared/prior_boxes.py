@@ -72,6 +72,17 @@ class PriorBoxLayer(Layer):
         self.image = self._pair("img_size", "img_h", "img_w")
         self.step = self._pair("step", "step_h", "step_w")
 
+    def differs_from_opencv(self) -> str:
+        param = self.param.prior_box_param
+        said = []
+        if any(size != int(size) for size in (*param.min_size, *param.max_size)):
+            said.append("min_size and max_size are cut to whole pixels")
+        if not param.HasField("clip"):
+            said.append("edges outside the image stay, as clip is not given")
+        if self.image:
+            said.append("the image's size is that of the fields, not the bottom's")
+        return f"{' and '.join(said)}, unlike in OpenCV 4" if said else ""
+
     def _pair(self, both: str, height: str, width: str) -> tuple[float, float] | None:
         """A (height, width) of ``prior_box_param``: one field for both or one each; None where neither is given."""
         param = self.param.prior_box_param
