@@ -1,5 +1,6 @@
 """What a run notes of itself."""
 
+import shutil
 import subprocess
 from hashlib import sha256
 from pathlib import Path
@@ -39,6 +40,12 @@ def test_calls_are_noted_one_after_another(tmp_path: Path, monkeypatch: pytest.M
         noted_calls(tmp_path)
 
 
+def test_without_git_no_commit_is_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert commit() == ""
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_the_commit_is_that_of_the_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A checkout of another project around an installed package is not taken for ours."""
     package = tmp_path / "reproduce"
