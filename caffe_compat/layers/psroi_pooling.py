@@ -99,11 +99,8 @@ class PSROIPooling(Layer):
 
     def _onnx_members(self, graph: "OnnxGraph", rois: str, column: int, size: "Dim") -> tuple[str, str]:
         """Along one axis: which of ``size`` pixels are in each bin (g, R, size), 0 or 1; and how many are (g, R, 1)."""
-        rounded = []
-        for place in (column, column + 2):
-            corner = graph.add("Gather", rois, graph.sizes([place]), axis=1)
-            away = graph.add("Floor", graph.shift(graph.add("Abs", corner), 0.5))
-            rounded.append(graph.add("Mul", graph.add("Sign", corner), away))
+        corners = (graph.add("Gather", rois, graph.sizes([place]), axis=1) for place in (column, column + 2))
+        rounded = [onnx_boxes.round_half_away(graph, corner) for corner in corners]
         start = graph.scale(rounded[0], self.spatial_scale)
         extent = graph.add("Sub", graph.scale(graph.shift(rounded[1], 1.0), self.spatial_scale), start)
         extent = graph.add("Max", extent, graph.constant(LEAST_SIZE))

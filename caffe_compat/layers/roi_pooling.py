@@ -2,12 +2,14 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from caffe_compat.layers.base import Layer, Shape
 from caffe_compat.layers.registry import register
+from caffe_compat.layers.shared import onnx_boxes
 from caffe_compat.layers.shared.example import Dice, Example
 from caffe_compat.layers.shared.fields import refuse_fields
 from caffe_compat.layers.shared.rois import Bins, check_rois, images_of, random_rois, round_half_away
@@ -118,12 +120,95 @@ class ROIPooling(Layer):
             image, first, last = graph.add_many("Split", [rois, graph.sizes([1, 2, 2])], 3, axis=1)
             pad = graph.scale(graph.shift(graph.add("Sub", last, first), 1.0), self.pad_ratio)
             rois = graph.add("Concat", image, graph.add("Sub", first, pad), graph.add("Add", last, pad), axis=1)
-        return [
-            graph.add("MaxRoiPool", step.bottoms[0], rois, pooled_shape=self.pooled, spatial_scale=self.spatial_scale)
-        ]
+        if step.varies(0, (2, 3)):
+            pooled = {"pooled_shape": self.pooled, "spatial_scale": self.spatial_scale}
+            return [graph.add("MaxRoiPool", step.bottoms[0], rois, **pooled)]
+        return [self._onnx_windows(graph, step, rois)]
+
+    def _onnx_windows(self, graph: "OnnxGraph", step: "OnnxStep", rois: str) -> str:
+        """The same without MaxRoiPool, which neither OpenCV 5 nor TensorRT reads: a bin is covered by four windows
+        whose sides are powers of 2, the largest that fit, and the largest values of all windows are worked out
+        first (a sparse table, Bender and Farach-Colton 2000), each from two of half the size."""
+        channels, height, width = step.bottom_shapes[0][1:]
+        maps = graph.add("Transpose", step.bottoms[0], perm=[0, 2, 3, 1])
+        tables: list[str] = []
+        starts: list[int] = []  # of each height and width of window: where its values begin
+        total = 0
+        for level, rows in enumerate(_doubled(graph, maps, 1, height)):
+            for power, table in enumerate(_doubled(graph, rows, 2, width)):
+                starts.append(total)
+                places = (height - 2**level + 1) * (width - 2**power + 1)
+                tables.append(graph.reshape(table, [step.size_of(0, 0), places, channels]))
+                total += places
+        table = graph.add("Concat", *tables, axis=1) if len(tables) > 1 else tables[0]
+        table = graph.reshape(table, [-1, channels])
+        down, across = self._onnx_bins(graph, rois, 0, height), self._onnx_bins(graph, rois, 1, width)
+        levels, powers = graph.unsqueeze(down[0], [2]), graph.unsqueeze(across[0], [1])
+        kind = graph.add(
+            "Add", graph.add("Mul", levels, graph.constant(width.bit_length(), np.int64)), powers
+        )  # (R, ph, pw)
+        start = graph.add("Gather", graph.constant(starts, np.int64), kind)
+        row_length = graph.add("Gather", graph.constant(_lengths(width), np.int64), powers)
+        if step.size_of(0, 0) != 1:
+            image = graph.to_index(graph.add("Gather", rois, graph.sizes([0]), axis=1))
+            start = graph.add(
+                "Add", start, graph.unsqueeze(graph.add("Mul", image, graph.constant(total, np.int64)), [2])
+            )
+        best = ""
+        for y in down[1:3]:
+            row = graph.add("Add", start, graph.add("Mul", graph.unsqueeze(y, [2]), row_length))
+            for x in across[1:3]:
+                window = graph.add("Gather", table, graph.add("Add", row, graph.unsqueeze(x, [1])), axis=0)
+                best = graph.add("Max", best, window) if best else window  # (R, ph, pw, C)
+        full = graph.add("And", graph.unsqueeze(down[3], [2]), graph.unsqueeze(across[3], [1]))
+        best = graph.add("Where", graph.unsqueeze(full, [3]), best, graph.constant(0.0))
+        return graph.add("Transpose", best, perm=[0, 3, 1, 2])
+
+    def _onnx_bins(self, graph: "OnnxGraph", rois: str, axis: int, size: int) -> tuple[str, str, str, str]:
+        """Along one axis of ``size`` pixels, of each bin (R, pooled): the power of 2 of its windows, where the first
+        and the second window begin, and whether there is a pixel."""
+        number = self.pooled[axis]
+        corners = (graph.add("Gather", rois, graph.sizes([column - axis]), axis=1) for column in (2, 4))
+        start, last = (onnx_boxes.round_half_away(graph, graph.scale(corner, self.spatial_scale)) for corner in corners)
+        extent = graph.add("Max", graph.shift(graph.add("Sub", last, start), 1.0), graph.constant(1.0))  # (R, 1)
+        part = graph.add("Div", extent, graph.constant(float(number)))
+        bounds = graph.constant(0.0), graph.constant(float(size))
+        first, end = (
+            graph.add("Max", graph.add("Min", graph.add("Add", edge, start), bounds[1]), bounds[0])
+            for edge in (
+                graph.add("Floor", graph.add("Mul", part, graph.constant(np.arange(number)[None]))),
+                graph.add("Ceil", graph.add("Mul", part, graph.constant(np.arange(1, number + 1)[None]))),
+            )
+        )
+        full = graph.add("Greater", end, first)
+        length = graph.to_index(graph.add("Max", graph.add("Sub", end, first), graph.constant(1.0)))
+        # of a length: the largest power of 2 that fits
+        powers = [max(pixels, 1).bit_length() - 1 for pixels in range(size + 1)]
+        power = graph.add("Gather", graph.constant(powers, np.int64), length)
+        first = graph.to_index(graph.add("Min", first, graph.constant(float(size - 1))))
+        longer = graph.add("Gather", graph.constant([n - 2**k for n, k in enumerate(powers)], np.int64), length)
+        return power, first, graph.add("Add", first, longer), full
 
     @classmethod
     def example(cls, dice: Dice) -> Example:
         shape = dice.image()
         fields = f"pooled_h: {dice.integer(1, 4)} pooled_w: {dice.integer(1, 4)} spatial_scale: 0.5"
         return Example(f"roi_pooling_param {{ {fields} }}", [dice.normal(*shape), random_rois(dice, shape)])
+
+
+def _lengths(size: int) -> list[int]:
+    """How many windows of 1, 2, 4, ... pixels an axis of ``size`` pixels has."""
+    return [size - 2**power + 1 for power in range(size.bit_length())]
+
+
+def _doubled(graph: "OnnxGraph", values: str, axis: int, size: int) -> list[str]:
+    """The largest values of all windows of 1, 2, 4, ... along one axis of ``size``."""
+    found = [values]
+    for power, length in enumerate(_lengths(size)[1:]):
+        half = 2**power
+        pair = [
+            graph.add("Slice", found[-1], graph.sizes([first]), graph.sizes([first + length]), graph.sizes([axis]))
+            for first in (0, half)
+        ]
+        found.append(graph.add("Max", *pair))
+    return found

@@ -7,7 +7,9 @@ import torch
 
 from caffe_compat.errors import NetError
 from caffe_compat.layers.roi_pooling import ROIPooling
+from caffe_compat.tools._onnx import to_onnx
 from tests.layers.harness import make_layer, noise, on_devices, opencv_case, run, tensor
+from tests.onnx_harness import net_of, run_model
 
 FEATURES = (2, 3, 8, 9)
 ROIS = [
@@ -57,6 +59,26 @@ def test_equals_the_definition(device: str, pooled: tuple[int, int], pad_ratio: 
     (top,) = run(layer, features, rois)
     expected = by_definition(features.detach().cpu().numpy(), np.array(ROIS), pooled, 0.5, pad_ratio)
     assert np.array_equal(top.detach().cpu().numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    ("images", "height", "width", "pooled"),
+    [(1, 1, 1, (2, 2)), (2, 17, 8, (3, 2)), (1, 6, 33, (1, 7))],
+)
+def test_onnx(images: int, height: int, width: int, pooled: tuple[int, int]) -> None:
+    """The ONNX form's windows are the definition's bins of all sizes: regions far outside, and turned inside out."""
+    generator = np.random.default_rng(height)
+    features = generator.standard_normal((images, 2, height, width)).astype(np.float32)
+    features[features > 1] = np.inf
+    corners = generator.integers(-8 * max(height, width), 16 * max(height, width), (40, 4)) * 2  # and their halves
+    rois = np.column_stack((generator.integers(0, images, 40), corners)).astype(np.float32)
+    fields = f"pooled_h: {pooled[0]} pooled_w: {pooled[1]} spatial_scale: 0.0625 pad_ratio: 0.25"
+    kind = f'type: "ROIPooling" roi_pooling_param {{ {fields} }}'
+    layer = f'layer {{ name: "p" bottom: "x" bottom: "r" top: "y" {kind} }}'
+    model = to_onnx(net_of(layer, x=features.shape, r=rois.shape))
+    assert "MaxRoiPool" not in {node.op_type for node in model.graph.node}  # which OpenCV and TensorRT do not read
+    (found,) = run_model(model, {"x": features, "r": rois}).values()
+    assert np.array_equal(found, by_definition(features, rois, pooled, 0.0625, 0.25))
 
 
 def test_equals_opencv() -> None:

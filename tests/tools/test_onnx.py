@@ -146,7 +146,7 @@ def example_net(layer_type: str, number: int) -> tuple[Net, dict[str, np.ndarray
 #: what NVIDIA lists for TensorRT 10.0 (docs/operators.md of onnx-tensorrt, June 2024)
 TENSORRT = frozenset((GOLDEN / "tensorrt_operators.txt").read_text().split())
 #: what TensorRT lacks, by layer type: docs/onnx.md tells
-NOT_TENSORRT = {"ROIPooling": {"MaxRoiPool"}, "Pooling": {"mask"}}
+NOT_TENSORRT = {"Pooling": {"mask"}}
 
 
 @pytest.mark.filterwarnings("ignore")

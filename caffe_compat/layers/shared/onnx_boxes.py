@@ -41,12 +41,18 @@ def numbers(graph: "OnnxGraph", size: "Dim") -> str:
 
 def places(graph: "OnnxGraph", sizes: Sequence["Dim"]) -> list[str]:
     """The row and the column of each cell of a map (H, W), as floats (H, W, 1, 1) each."""
-    shape = graph.shape([*sizes, 1, 1])
     rows, columns = (numbers(graph, size) for size in sizes)
-    return [
-        graph.add("Expand", graph.unsqueeze(rows, [1, 2, 3]), shape),
-        graph.add("Expand", graph.unsqueeze(columns, [0, 2, 3]), shape),
-    ]
+    rows, columns = graph.unsqueeze(rows, [1, 2, 3]), graph.unsqueeze(columns, [0, 2, 3])
+    # Added to zeros, as OpenCV does not work out the sizes of an Expand.
+    return [graph.add("Add", *pair) for pair in ((rows, graph.scale(columns, 0.0)), (graph.scale(rows, 0.0), columns))]
+
+
+def round_half_away(graph: "OnnxGraph", values: str) -> str:
+    """``rois.round_half_away`` as nodes."""
+    size = graph.add("Abs", values)
+    whole = graph.add("Floor", size)
+    up = graph.to_float(graph.add("GreaterOrEqual", graph.add("Sub", size, whole), graph.constant(0.5)))
+    return graph.add("Mul", graph.add("Sign", values), graph.add("Add", whole, up))
 
 
 def halves(graph: "OnnxGraph", boxes: str) -> list[str]:

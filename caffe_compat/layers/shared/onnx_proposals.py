@@ -47,9 +47,9 @@ def proposal_nodes(graph: "OnnxGraph", step: "OnnxStep", rule: ProposalRule, sca
     if rule.before >= 0:  # Best first: their places from the end, as OpenCV takes no threshold below 0.
         size = graph.size_at(scores, 1)
         places = graph.add("Sub", graph.to_float(graph.size(size)), onnx_boxes.numbers(graph, size))
-        order_of, above = graph.add("Expand", places, graph.add("Shape", scores)), 0.0
-        # Those of no place above 0 are left out.
-        order_of = graph.add("Mul", order_of, large) if rule.drop_small else order_of
+        # Those of no place above 0 are left out.  (Without Expand, whose sizes OpenCV does not work out.)
+        taken = large if rule.drop_small else graph.shift(graph.scale(large, 0.0), 1.0)
+        order_of, above = graph.add("Mul", taken, places), 0.0
     alone = graph.unsqueeze(order_of, [1])
     kept = onnx_boxes.suppress(graph, pixels, alone, rule.threshold, least=above, most=rule.after)
     image = graph.to_float(graph.add("Gather", kept, graph.sizes([0]), axis=1))
