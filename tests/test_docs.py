@@ -48,6 +48,12 @@ DATA = """layer { name: "data" type: "Data" top: "data" top: "label" transform_p
   data_param { source: "train_lmdb" batch_size: 4 backend: LMDB } }"""
 SOFTMAX = 'layer { name: "prob" type: "Softmax" bottom: "fc2" top: "prob" }'
 LOSS = 'layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc2" bottom: "label" top: "loss" }'
+COLORS = """
+layer { name: "data_l" type: "Input" top: "data_l" input_param { shape { dim: 1 dim: 313 dim: 1 dim: 1 } } }
+layer { name: "conv8_313_rh" type: "Scale" bottom: "data_l" top: "rh" }
+layer { name: "class8_ab" type: "Convolution" bottom: "rh" top: "ab"
+        convolution_param { num_output: 2 kernel_size: 1 bias_term: false } }
+"""
 SOLVER = """net: "train.prototxt" base_lr: 0.01 lr_policy: "fixed" momentum: 0.9 max_iter: 4 snapshot_prefix: "snap" """
 
 
@@ -59,6 +65,9 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("train.prototxt").write_text(DATA + NET + LOSS)
     Path("solver.prototxt").write_text(SOLVER)
     Net("deploy.prototxt").save("weights.caffemodel")
+    Path("colorization_deploy_v2.prototxt").write_text(COLORS)
+    Net("colorization_deploy_v2.prototxt", phase="TEST").save("colorization_release_v2.caffemodel")
+    np.save("pts_in_hull.npy", np.zeros((313, 2)))
     images = np.random.default_rng(0).integers(0, 256, (8, 3, 32, 32), dtype=np.uint8)
     cv2.imwrite("cat.jpg", images[0].transpose(1, 2, 0))
     write_lmdb("train_lmdb", ((b"%d" % i, encode_datum(image, i % 3)) for i, image in enumerate(images)))

@@ -23,7 +23,8 @@ def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False, output
     net's outputs.
     Nodes have the layers' names, values the blobs'.  A blob that a layer overwrites in place is ``blob/layer`` as the
     layer before left it; the last one has the blob's name.  An output that has an input's name gets another, which the
-    model's metadata tells (``OUTPUT_KEY``).  NetError names every layer whose type has no ONNX form.
+    model's metadata tells (``OUTPUT_KEY``).  NetError names every layer whose type has no ONNX form, and refuses a net
+    without an output.
     """
     unknown = [step.layer for step in net.steps if not (step.layer.is_input or step.layer.has_onnx_form())]
     if unknown:
@@ -37,7 +38,13 @@ def to_onnx(net: Net, dynamic: Sequence[str] = (), *, half: bool = False, output
         if any(layer.onnx_obstacle for layer in unknown):
             cures.append("convert the net up to the bottoms of such a layer, and run that layer here, behind the file")
         raise NetError(f"{net.source}: no ONNX form for layer {named}; {'; '.join(cures)}")
-    return _Writer(net, find_sizes(net, dynamic), half).model(net.outputs if outputs is None else outputs)
+    names = net.outputs if outputs is None else outputs
+    if not names:
+        last = net.steps[-1].layer
+        raise NetError(
+            f'{net.source}: no output to convert; delete the layer "{last.name}" ({last.type}), which reads it'
+        )
+    return _Writer(net, find_sizes(net, dynamic), half).model(names)
 
 
 class _Writer:

@@ -143,6 +143,13 @@ def example_net(layer_type: str, number: int) -> tuple[Net, dict[str, np.ndarray
         return net_of(text, **{name: value.shape for name, value in blobs.items()}), blobs, example.positive_blobs
 
 
+def test_a_net_without_an_output_is_refused() -> None:
+    """As Colorization's: its last layer is a Silence."""
+    net = net_of('layer { name: "quiet" type: "Silence" bottom: "data" }', data=(1, 2))
+    with pytest.raises(NetError, match=r'no output to convert; delete the layer "quiet" \(Silence\), which reads it'):
+        to_onnx(net)
+
+
 #: what NVIDIA lists for TensorRT 10.0 (docs/operators.md of onnx-tensorrt, June 2024)
 TENSORRT = frozenset((GOLDEN / "tensorrt_operators.txt").read_text().split())
 #: what TensorRT lacks, by layer type: docs/onnx.md tells
