@@ -40,7 +40,9 @@ from caffe_compat.proto import parse_net
 Contestant = Callable[[], dict[str, np.ndarray] | None]
 OURS = "for_inference"
 ONNXRUNTIME, OPENCV, COMPILED = "onnxruntime", "OpenCV", "torch.compile"
-RUNS_PER_TURN = 4  # the first warms the caches that the contestant before has filled
+RUNS_PER_TURN = 6  # the first warms the caches that the contestant before has filled
+#: seconds before a turn: onnxruntime's threads wait for more work on a processor of their own for some 50 milliseconds
+REST_S = 0.2
 
 #: an OpenCV process: reads "prototxt caffemodel input.npy threads", then a line for each run; answers with milliseconds
 OPENCV_WORKER = """
@@ -207,6 +209,7 @@ def bench(name: str, batch: int, args: argparse.Namespace) -> dict[str, Any]:
             differences[OPENCV] = difference(opencv.outputs, plain)
         for _ in range(args.rounds):
             for contestant, turn in turns.items():
+                time.sleep(REST_S)
                 times[contestant].append(min([turn() for _ in range(RUNS_PER_TURN)][1:]))
     return {
         contestant: {

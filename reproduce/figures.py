@@ -93,22 +93,25 @@ def draw_all(
         ("fig3", "Natural and man-made, random features, and both against base (Fig. 3)", fig3),
         ("reduced", "Accuracy against images per class (supplement)", reduced),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
+    figures = []
     for name, title, make in makers:
         figure = make(ours, paper, same_images)
+        if figure is not None and cuts and make is not reduced:
+            name_cuts(figure.axes[: len(figure.axes) // 2], cuts)  # the other half are the authors'
+            figure.tight_layout()
+        figures.append((name, title, figure))
+    return save_all(figures, folder)
+
+
+def save_all(figures: Iterable[tuple[str, str, Figure | None]], folder: Path) -> dict[str, Drawn]:
+    """``save`` those that there are of (name, title, figure); {title: the figure, with its numbers in words}."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for name, title, figure in figures:
         if figure is not None:
-            if make is not reduced and cuts:
-                name_cuts(figure.axes[: len(figure.axes) // 2], cuts)  # the other half are the authors'
-                figure.tight_layout()
-            drawn[title] = save_drawn(figure, folder / name)
+            save(figure, folder / name)
+            drawn[title] = Drawn(folder / f"{name}.svg", describe(figure))
     return drawn
-
-
-def save_drawn(figure: Figure, stem: Path) -> Drawn:
-    """``save``, and the figure's numbers in words."""
-    save(figure, stem)
-    return Drawn(stem.with_suffix(".svg"), describe(figure))
 
 
 def name_cuts(axes: Iterable[Axes], cuts: Sequence[str]) -> None:

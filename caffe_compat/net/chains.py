@@ -204,10 +204,12 @@ class LinearChain(Chain):
     def operate(self, bottom: Tensor) -> Tensor | None:
         layer = self.product
         bias = layer.blob(1) if len(layer.blobs) > 1 else None
-        rows, dtype = bottom.flatten(1), working_dtype(bottom)
-        if bottom.device.type in DEVICES and dtype in DTYPES and not (torch.compiler.is_compiling() or is_exact()):
-            dropout = self.dropout.ratio if self.dropout is not None and self.dropout.training else 0.0
-            return linear_chain(rows, layer.blob(0), bias, dtype=dtype, relu=self.relu, dropout=dropout)
+        rows = bottom.flatten(1)
+        if bottom.device.type in DEVICES and not (torch.compiler.is_compiling() or is_exact()):
+            dtype = working_dtype(bottom)
+            if dtype in DTYPES:
+                dropout = self.dropout.ratio if self.dropout is not None and self.dropout.training else 0.0
+                return linear_chain(rows, layer.blob(0), bias, dtype=dtype, relu=self.relu, dropout=dropout)
         top = linear(rows, layer.blob(0), bias, self.relu)
         return top if self.dropout is None else self.dropout.forward(top)
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from reproduce.comparisons import bootstrap
 from reproduce.diagnostics.measurements import Measurement
-from reproduce.figures import BELOW, Drawn, label_ticks, name_cuts, save_drawn
+from reproduce.figures import BELOW, Drawn, label_ticks, name_cuts, save_all
 from reproduce.splits import NATURAL_SPLIT
 from reproduce.treatments import BASE, TREATMENTS, Treatment
 
@@ -38,18 +38,12 @@ def draw_diagnostics(rows: Sequence[Measurement], folder: Path, *, cuts: Sequenc
     """
     others = any(row.split not in ("", NATURAL_SPLIT) for row in rows)
     shown = [row for row in rows if not others or row.split != NATURAL_SPLIT]
-    makers: tuple[tuple[str, str, Callable[[Sequence[Measurement], Sequence[str]], Figure | None]], ...] = (
-        ("diagnostics_loss", "Training loss at the end, above base", training_loss),
-        ("diagnostics_cka", "How alike layers of two networks are: linear CKA", alignments),
-        ("diagnostics_layers", "One layer as it was drawn, and two networks stitched together", single_layers),
+    figures = (
+        ("diagnostics_loss", "Training loss at the end, above base", training_loss(shown, cuts)),
+        ("diagnostics_cka", "How alike layers of two networks are: linear CKA", alignments(shown, cuts)),
+        ("diagnostics_layers", "One layer as it was drawn, and two networks stitched together", single_layers(shown)),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    drawn = {}
-    for name, title, make in makers:
-        figure = make(shown, cuts)
-        if figure is not None:
-            drawn[title] = save_drawn(figure, folder / name)
-    return drawn
+    return save_all(figures, folder)
 
 
 def training_loss(rows: Sequence[Measurement], cuts: Sequence[str] = ()) -> Figure | None:
@@ -108,7 +102,7 @@ def is_start(row: Measurement) -> bool:
     return bool(row.split) and row.reference.partition("-seed")[0] != BASE.network(row.split, row.target).name
 
 
-def single_layers(rows: Sequence[Measurement], cuts: Sequence[str] = ()) -> Figure | None:
+def single_layers(rows: Sequence[Measurement]) -> Figure | None:
     """Left: bases with one layer put back to its initial values; right: two bases joined at a layer."""
     panels = (
         ("one layer put back to its initial values", (("reinitialised_accuracy", "that layer as drawn", BLUE, "o"),)),

@@ -5,10 +5,11 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from caffe_compat.atomic_file import write_text
 from caffe_compat.errors import DataError, reading
+from reproduce.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,25 @@ class Measurement:
     reference: str = ""  # the other network, where there are two
     layer: str = ""
     value: float
+
+    @classmethod
+    def of(
+        cls, network: Network, *, measure: str, value: float, seed: str, reference: str = "", layer: str = ""
+    ) -> Self:
+        """One of ``network``, which was trained with ``seed``."""
+        return cls(
+            measure=measure,
+            network=network.name,
+            split=network.split,
+            base=network.base,
+            target=network.target,
+            n=network.n,
+            treatment=network.treatment,
+            seed=seed,
+            reference=reference,
+            layer=layer,
+            value=value,
+        )
 
 
 COLUMNS = tuple(field.name for field in fields(Measurement))

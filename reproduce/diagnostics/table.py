@@ -75,19 +75,8 @@ class _Job:
 
     def row(self, measure: str, network: Network, value: float, *, layer: str = "", reference: str = "") -> Measurement:
         """A measurement of a network."""
-        return Measurement(
-            measure=measure,
-            network=network.name,
-            split=network.split,
-            base=network.base,
-            target=network.target,
-            n=network.n,
-            treatment=network.treatment,
-            seed=seed_of(network, self.seed),
-            reference=reference,
-            layer=layer,
-            value=value,
-        )
+        seed = seed_of(network, self.seed)
+        return Measurement.of(network, measure=measure, value=value, seed=seed, reference=reference, layer=layer)
 
 
 def _losses(job: _Job) -> Iterator[Measurement]:

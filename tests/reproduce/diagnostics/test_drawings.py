@@ -20,19 +20,7 @@ LAYERS = ("conv1", "conv2", "fc8")
 
 
 def row(measure: str, network: Network, value: float, *, reference: str = "", layer: str = "") -> Measurement:
-    return Measurement(
-        measure=measure,
-        network=network.name,
-        split=network.split,
-        base=network.base,
-        target=network.target,
-        n=network.n,
-        treatment=network.treatment,
-        seed="0",
-        reference=reference,
-        layer=layer,
-        value=value,
-    )
+    return Measurement.of(network, measure=measure, value=value, seed="0", reference=reference, layer=layer)
 
 
 def cross(n: int, base: str = "A", target: str = "B", split: str = "0") -> Network:
