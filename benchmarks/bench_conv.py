@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from conv_shapes import CAFFENET, OPERATIONS, PRECISIONS, Operands, Shape, read_shapes
-from timing import Contestants, machine, median_ms, print_table
+from timing import Contestants, check_found, machine, median_ms, open_device, print_table
 from torch import Tensor
 
 from caffe_compat.ops.conv import conv
@@ -129,9 +129,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
 
-    device = torch.device(arguments.device)
+    device = open_device(arguments.device)
     batch = arguments.batch or (256 if device.type == "cuda" else 32)
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
+    check_found(shapes, arguments.model, "grouped convolution")
     precisions = PRECISIONS if device.type == "cuda" else {"fp32": PRECISIONS["fp32"]}
     torch.backends.cudnn.benchmark = True
 

@@ -27,6 +27,7 @@ import cv2
 import lmdb
 import numpy as np
 import torch
+from timing import open_device
 from torch.utils.data import DataLoader, Dataset
 
 from caffe_compat.data import Loader, Transformer, encode_datum, encode_image, write_lmdb, write_mean
@@ -230,6 +231,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names that contain this")
     parser.add_argument("--json", type=Path, help="write the numbers")
     args = parser.parse_args()
+    open_device(args.device)
     start = time.perf_counter()
 
     with tempfile.TemporaryDirectory() as temporary:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from floor import measure_rates
-from timing import machine, median_ms, print_table
+from timing import check_found, machine, median_ms, print_table
 from torch import Tensor
 from torch.nn.functional import conv2d
 
@@ -124,6 +124,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
+    check_found(shapes, arguments.model, "convolution")
     peak = arguments.peak or 1e3 * measure_rates(CPU, torch.float32)["tflops"]
     rows: dict[str, dict[str, float]] = {}
     errors: dict[str, dict[str, float]] = {}

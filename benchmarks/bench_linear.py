@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from timing import Contestants, machine, median_ms, print_table
+from timing import Contestants, check_found, machine, median_ms, print_table
 from torch.nn import functional
 
 from caffe_compat.layers.inner_product import InnerProduct
@@ -85,6 +85,7 @@ def main() -> None:
 
     kept = not arguments.return_memory and keep_freed_memory()
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
+    check_found(shapes, arguments.model, "InnerProduct layer")
     reading, writing, products = machine_speeds()
     print(f"reads {reading / 1e9:.1f} GB/s, writes {writing / 1e9:.1f} GB/s, {2 * products / 1e9:.0f} GFLOP/s")
     rows: dict[str, dict[str, float]] = {}

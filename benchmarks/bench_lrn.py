@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from timing import Contestants, machine, median_ms, print_table
+from timing import Contestants, check_found, machine, median_ms, open_device, print_table
 from torch.autograd import grad
 from torch.nn.functional import local_response_norm
 
@@ -81,11 +81,12 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
 
-    device = torch.device(arguments.device)
+    device = open_device(arguments.device)
     if device.type == "cpu":
         keep_freed_memory()  # for all contestants: they compute, they do not wait for fresh pages
     batch = arguments.batch or (256 if device.type == "cuda" else 32)
     shapes = read_shapes(arguments.model) if arguments.model else CAFFENET
+    check_found(shapes, arguments.model, "LRN layer")
     rows = {
         f"{name} {(batch, *shape)} {what}": median_ms(contestants, device, arguments.rounds)
         for name, shape in shapes.items()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import Contestants, machine, median_ms, print_table
+from timing import Contestants, check_found, machine, median_ms, open_device, print_table
 from torch import Tensor, nn
 
 from caffe_compat.memory import keep_freed_memory
@@ -152,13 +152,15 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args()
 
-    device = torch.device(arguments.device)
+    device = open_device(arguments.device)
     if device.type == "cpu":
         keep_freed_memory()  # for all contestants: they compute, they do not wait for fresh pages
     batch = arguments.batch or (256 if device.type == "cuda" else 32)
+    chains = read_chains(arguments.model) if arguments.model else CAFFENET
+    check_found(chains, arguments.model, "chain of ReLU and max pooling")
     rows = {
         f"{name} {(batch, *chain.shape)} {what}": median_ms(contestants, device, arguments.rounds)
-        for name, chain in (read_chains(arguments.model) if arguments.model else CAFFENET).items()
+        for name, chain in chains.items()
         for what, contestants in cases(chain, batch, device, not arguments.no_compile)
     }
     for what in ("forward", "backward", "forward + backward"):

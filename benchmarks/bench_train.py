@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from floor import count_flops, measure_rates
-from timing import machine, median_ms
+from timing import machine, median_ms, open_device
 from torch import nn
 from torch_twin import torch_modules
 from train_contestants import Contestant, Setting, make_contestants
@@ -168,7 +168,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers here")
     args = parser.parse_args()
 
-    device = torch.device(args.device)
+    device = open_device(args.device)
     args.batch = args.batch or (256 if device.type == "cuda" else 32)
     kept = device.type == "cpu" and not args.plain_malloc and keep_freed_memory()
     precisions = args.precision or (PRECISIONS if device.type == "cuda" else ("fp32",))

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from timing import machine
+from timing import machine, open_device
 
 from caffe_compat import Solver
 from caffe_compat.data import write_lmdb
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("precision_curves"), help="both files, less the ending")
     args = parser.parse_args()
 
-    device = torch.device(args.device)
+    device = open_device(args.device)
     data = args.data or ("fashion-mnist" if args.root or FASHION_DEBIAN.is_dir() else "glyphs")
     images = load_fashion_mnist(args.root) if data == "fashion-mnist" else glyphs.load(GLYPHS_PER_CLASS)
     nets = ROOT / "prototxt" / "miniature" / data / "base"

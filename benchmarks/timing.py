@@ -3,13 +3,31 @@
 import platform
 import re
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 
 import torch
 
 Contestants = Mapping[str, Callable[[], object]]
+
+
+def open_device(name: str) -> torch.device:
+    """The device of ``--device``; where it is not there, the program ends with one line."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        sys.exit(f"--device {name}: there is no such device; expected cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        sys.exit(f"--device {name}: PyTorch finds {torch.cuda.device_count()} CUDA devices; expected cpu")
+    return device
+
+
+def check_found(found: Sized, model: Path | None, what: str) -> None:
+    """Where a net has nothing to measure, the program ends with one line."""
+    if not found:
+        sys.exit(f"{model}: has no {what}; give another net to --model")
 
 
 def median_ms(

@@ -4,7 +4,7 @@
     caffe-compat completion bash > ~/.local/share/bash-completion/completions/caffe-compat
     caffe-compat completion zsh > "${fpath[1]}/_caffe-compat"
 
-Needs shtab: pip install caffe-compat[completion].
+Needs shtab: pip install 'caffe-compat[completion]'.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import shtab
     except ImportError:
-        raise CaffeCompatError("completion needs shtab; run pip install caffe-compat[completion]") from None
+        raise CaffeCompatError("completion needs shtab; run pip install 'caffe-compat[completion]'") from None
     from caffe_compat.cli import complete_parser
 
     parser = complete_parser()

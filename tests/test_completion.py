@@ -41,5 +41,5 @@ def test_other_shells(capsys: pytest.CaptureFixture[str]) -> None:
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 1
-    said = "caffe-compat completion: completion needs shtab; run pip install caffe-compat[completion]\n"
+    said = "caffe-compat completion: completion needs shtab; run pip install 'caffe-compat[completion]'\n"
     assert capsys.readouterr().err == said
