@@ -211,9 +211,11 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     }
     if (step >= p.steps) weight_bytes = 0;  // weights that nobody reads
     find_tap();
-    const int whole_steps = (taps - turn_tap) * p.order.width / kRowChunks;
-    const int steps = whole_steps > 0 ? whole_steps : 1;
-    turn_tap = (turn_tap + steps * taps_of_step) % taps;
+    const uint32_t whole_steps =
+        static_cast<uint32_t>((taps - turn_tap) * p.order.width) / kRowChunks;
+    const int steps = whole_steps > 0 ? static_cast<int>(whole_steps) : 1;
+    turn_tap += steps * taps_of_step;
+    while (turn_tap >= taps) turn_tap -= taps;
     next_turn = next_turn + steps < end ? next_turn + steps : end;
   };
   const auto fetch = [&] {
@@ -239,6 +241,9 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
     commit_copies();
     ++step;
     next_tap += taps_of_step * kTapBytes;
+    keep(step);  // else the loop carries the values before them as well, for what follows it
+    keep(next_tap);
+    keep(next_stage);
     find_tap();
   };
 
