@@ -6,10 +6,13 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from torch import Tensor
 
 from caffe_compat import Net, random
+from caffe_compat.proto import read_caffemodel
 from reproduce.mode import Mode
 from reproduce.network import Network
 from reproduce.runners import FAULT, LEFT, TRAINED, WRONG_INPUT
@@ -65,6 +68,25 @@ def test_the_same_bits_as_alone(tmp_path: Path, fast: bool) -> None:
         assert losses(together, network)[-4:] == losses(apart, network)[-4:]
     said = (folders[1] / "train.log").read_text()
     assert ("train.prototxt: conv1 to relu6 are computed once for all networks of this process") in said
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_the_same_numbers_as_alone_on_a_gpu(tmp_path: Path) -> None:
+    """With CUDA graphs, recorded from random streams that are exchanged."""
+    apart, together = tmp_path / "apart", tmp_path / "together"
+    mode, iterations = Mode(fast=True), 12
+    for out in (apart, together):
+        prepare(out, iterations)
+    for network in GROUP:
+        assert attempt([apart / network.name], "cuda:0", mode)[0].code == TRAINED
+    assert [one.code for one in attempt([together / network.name for network in GROUP], "cuda:0", mode)] == [
+        TRAINED
+    ] * 3
+    for network in GROUP:
+        name = f"{network.name}/caffe_train_iter_{iterations}.caffemodel"
+        for ours, alone in zip(read_caffemodel(together / name), read_caffemodel(apart / name), strict=True):
+            for a, b in zip(ours.blobs, alone.blobs, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_one_that_fails_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
