@@ -86,7 +86,7 @@ def test_the_same_numbers_as_alone_on_a_gpu(tmp_path: Path) -> None:
         name = f"{network.name}/caffe_train_iter_{iterations}.caffemodel"
         for ours, alone in zip(read_caffemodel(together / name), read_caffemodel(apart / name), strict=True):
             for a, b in zip(ours.blobs, alone.blobs, strict=True):
-                np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+                np.testing.assert_allclose(np.array(a), np.array(b), rtol=1e-3, atol=1e-5)
 
 
 def test_one_that_fails_ends_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
