@@ -15,6 +15,7 @@ from torch import Tensor
 from caffe_compat import extension
 from caffe_compat.layers.base import Shape
 from caffe_compat.layers.shared.channel_form import ChannelForm
+from caffe_compat.net.by_image import count_leading
 from caffe_compat.net.folding import (
     ChannelNode,
     ConcatNode,
@@ -69,6 +70,11 @@ class Blob:
         n, c, h, w = (*self.shape, 1, 1)[:4]
         return n, c, h, w
 
+    def image(self, number: int) -> "Blob":
+        """One image of it; the only one of a blob that has one at a time."""
+        n, _, h, w = self.sizes
+        return Blob((1, *self.shape[1:]), self.offset + (number * h * w * self.stride if n > 1 else 0), self.stride)
+
     def view(self, arena: Tensor) -> Tensor:
         """The value in its own shape."""
         _, _, h, w = self.sizes
@@ -94,7 +100,11 @@ class Program:
         #: made by the program, read by others: views of them may live as long as the run
         self.seen = (theirs | set(outputs)) & made
         self._loaded = read - made
-        placement = _Placement(nodes, self.native, shapes, self.seen, self._loaded)
+        #: so many nodes at the start run image by image
+        self.leading = count_leading(nodes, shapes, self.seen)
+        if not all(self.native[: self.leading]):
+            self.leading = 0
+        placement = _Placement(nodes, self.native, shapes, self.seen, self._loaded, leading=self.leading)
         #: where each value of the program lies in the arena
         self.places = placement.places
         self.arena = torch.zeros(placement.size)
@@ -116,7 +126,7 @@ class Program:
     def _build(self) -> None:
         loaded: set[int] = set()
         part: _Part | None = None
-        for node, native in zip(self._nodes, self.native, strict=True):
+        for number, (node, native) in enumerate(zip(self._nodes, self.native, strict=True)):
             if not native:
                 self._parts.append(node)
                 part = None
@@ -128,7 +138,12 @@ class Program:
                 if value in self._loaded - loaded:
                     part.load(value)
                     loaded.add(value)
-            part.add(node)
+            if number >= self.leading:
+                part.add(node)
+            elif number == self.leading - 1:
+                for image in range(self._shapes[node.output][0]):
+                    for one in self._nodes[: self.leading]:
+                        part.add(one, image)
             for value in node.outputs:
                 if value in self.seen:
                     part.shown[value] = self.places[value].view(self.arena)
@@ -168,10 +183,12 @@ class _Part:
         self._program.load(len(self._inputs), self._places[value].numbers)
         self._inputs.append(value)
 
-    def add(self, node: Node) -> None:
-        """Append the node's work."""
+    def add(self, node: Node, image: int | None = None) -> None:
+        """Append the node's work, for one image or for all."""
         places = [self._places[i] for i in node.inputs]
         top = self._places[node.output]
+        if image is not None:
+            places, top = [place.image(image) for place in places], top.image(image)
         if isinstance(node, ConvNode):
             self._convolve(node, places, top)
         elif isinstance(node, SeparableNode):
@@ -194,6 +211,8 @@ class _Part:
             self._concatenate(places, top)
         elif isinstance(node, ChannelNode):
             self._pointwise(places, node.factors, node.form, top)
+        if image is not None:
+            self._names[-1] += f", image {image}"
 
     def _convolve(self, node: ConvNode, places: Sequence[Blob], top: Blob) -> None:
         window = node.window
@@ -302,10 +321,17 @@ class _Placement:
         shapes: Mapping[int, Shape],
         seen: set[int],
         loaded: set[int],
+        *,
+        leading: int,
     ) -> None:
-        self._shapes = shapes
+        between = [node.output for node in nodes[: leading - 1]] if leading else []
+        self._shapes = {**shapes, **{value: (1, *shapes[value][1:]) for value in between}}
         self._parents = self._find_parents(nodes, native, seen | loaded)
         first, last = self._lives(nodes, native, seen)
+        if leading:
+            # While some images have passed all of these nodes, others have not begun.
+            bottom, top = self._root(nodes[0].inputs[0]), self._root(nodes[leading - 1].output)
+            last[bottom], first[top] = max(last[bottom], leading - 1), 0
         self.places: dict[int, Blob] = {}
         self.size = 0
         self._free: list[tuple[int, int]] = []  # (offset, size)
@@ -320,9 +346,9 @@ class _Placement:
                 for old in ends.get(time, []):
                     self._give_back(held.pop(old))
                 time += 1
-            size = -(-torch.Size(shapes[value]).numel() // ALIGNMENT) * ALIGNMENT
+            size = -(-torch.Size(self._shapes[value]).numel() // ALIGNMENT) * ALIGNMENT
             held[value] = (self._take(size), size)
-            self.places[value] = Blob(shapes[value], held[value][0], shapes[value][1])
+            self.places[value] = Blob(self._shapes[value], held[value][0], shapes[value][1])
         for value in self._parents:
             self._place_inside(value)
 

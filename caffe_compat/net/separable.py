@@ -16,7 +16,7 @@ from caffe_compat.net.folding import ConvNode, Node, Values
 #: numbers of the 1x1 weights beyond which each thread should read some of them only: the nodes stay apart
 MOST_WEIGHTS = 1 << 18
 #: with fewer, the blob between the two is a small part of what is read and written
-FEWEST_CHANNELS = 64
+FEWEST_CHANNELS = 32
 #: so many pixels for each thread, or there is too little to share out
 FEWEST_PIXELS = 48
 

@@ -127,6 +127,55 @@ struct RegisterTile {
       next += Floats::kLanes;
     }
   }
+
+  // The same for dense rows of A and B.  fetch(b) is called before each row of B.
+  //
+  // The rows of A are reached from four addresses and one distance: with an address for each row
+  // there are more than general registers, and those kept elsewhere come back through a port that
+  // multiplications need.
+  template <typename Fetch>
+  CAFFE_COMPAT_SIMD_INLINE void add_dense_product(const float* a, int64_t a_row, const float* b,
+                                                  int64_t depth, const Fetch& fetch) {
+    constexpr int kSteps = 4, kColumns = vectors * Floats::kLanes;
+    const float *a0 = a, *a3 = a + 3 * a_row, *a6 = a + 6 * a_row, *a9 = a + 9 * a_row;
+    int64_t left = depth;
+    for (; left >= kSteps; left -= kSteps) {
+      asm("" : "+r"(a0), "+r"(a3), "+r"(a6), "+r"(a9));  // else the compiler has its own addresses
+#pragma GCC unroll 4
+      for (int i = 0; i < kSteps; ++i) {
+        fetch(b);
+        add_step(a0 + i, a3 + i, a6 + i, a9 + i, a_row, b);
+        b += kColumns;
+      }
+      a0 += kSteps;
+      a3 += kSteps;
+      a6 += kSteps;
+      a9 += kSteps;
+    }
+    for (; left > 0; --left) {
+      asm("" : "+r"(a0), "+r"(a3), "+r"(a6), "+r"(a9));
+      add_step(a0++, a3++, a6++, a9++, a_row, b);
+      b += kColumns;
+    }
+  }
+
+ private:
+  static_assert(rows <= 12);
+
+  // Adds a column of A times a row of B; a0, a3, a6, a9: the column's numbers of these rows.
+  CAFFE_COMPAT_SIMD_INLINE void add_step(const float* a0, const float* a3, const float* a6,
+                                         const float* a9, int64_t a_row, const float* b) {
+    Floats row[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) row[v] = Floats::load(b + v * Floats::kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < rows; ++r) {
+      const float* three = r < 3 ? a0 : r < 6 ? a3 : r < 9 ? a6 : a9;
+      const Floats number = Floats::all(three[r % 3 * a_row]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) at[r][v] = multiply_add(number, row[v], at[r][v]);
+    }
+  }
 };
 
 }  // namespace caffe_compat::CAFFE_COMPAT_SIMD

@@ -65,18 +65,12 @@ struct Depthwise3x3 {
   const DepthwiseConv& p;
   int64_t n, first_row, end_row, c;
   int count;
-  Floats taps[9];
-  Finish<whole> finish;
+  Floats taps[9], bias;
 
   CAFFE_COMPAT_SIMD_INLINE Depthwise3x3(const DepthwiseConv& conv, int64_t image, int64_t row,
                                         int64_t end, int64_t channel, int lanes)
-      : p(conv),
-        n(image),
-        first_row(row),
-        end_row(end),
-        c(channel),
-        count(lanes),
-        finish(conv.epilogue, channel, lanes) {
+      : p(conv), n(image), first_row(row), end_row(end), c(channel), count(lanes) {
+    bias = p.epilogue.bias ? load_some<whole>(p.epilogue.bias + c, count) : Floats::zero();
 #pragma GCC unroll 9
     for (int tap = 0; tap < 9; ++tap) {
       taps[tap] = load_some<whole>(p.weight + tap * p.in.channels + c, count);
@@ -87,21 +81,26 @@ struct Depthwise3x3 {
   CAFFE_COMPAT_SIMD_INLINE void tile(int64_t column) const {
     const int64_t y = first_row * stride - p.window.pad_h;
     const int64_t x = column * stride - p.window.pad_w;
-    const float* from = p.in.data + ((n * p.in.height + y) * p.in.width + x) * p.in.stride + c;
+    const int64_t height = p.in.height, width = p.in.width, step = p.in.stride;
+    const float* from = p.in.data + ((n * height + y) * width + x) * step + c;
+    const int64_t pixel = (n * p.out.height + first_row) * p.out.width + column;
+    const int64_t out_width = p.out.width, out_step = p.out.stride;
+    float* to = p.out.data + (pixel - p.first_pixel) * out_step + c;
     Floats sums[kDepthwiseRows][kDepthwiseColumns];
 #pragma GCC unroll 4
     for (int v = 0; v < kDepthwiseColumns; ++v) {
 #pragma GCC unroll 2
-      for (int u = 0; u < kDepthwiseRows; ++u) sums[u][v] = Floats::zero();
+      for (int u = 0; u < kDepthwiseRows; ++u) sums[u][v] = bias;
     }
 #pragma GCC unroll 5
     for (int i = 0; i < kInputRows; ++i) {
-      if (edge && (y + i < 0 || y + i >= p.in.height)) continue;
-      const float* row = from + i * p.in.width * p.in.stride;
+      if (edge && (y + i < 0 || y + i >= height)) continue;
+      const float* row = from + i * width * step;
 #pragma GCC unroll 9
-      for (int j = 0; j < kInputColumns; ++j) {
-        if (edge && (x + j < 0 || x + j >= p.in.width)) continue;
-        const Floats number = held(load_some<whole>(row + j * p.in.stride, count));
+      for (int k = 0; k < kInputColumns; ++k) {
+        const int j = order(k);
+        if (edge && (x + j < 0 || x + j >= width)) continue;
+        const Floats number = held(load_some<whole>(row + j * step, count));
 #pragma GCC unroll 2
         for (int u = 0; u < kDepthwiseRows; ++u) {
 #pragma GCC unroll 4
@@ -114,18 +113,33 @@ struct Depthwise3x3 {
         }
       }
     }
+    const auto write = [&](const auto& end) __attribute__((always_inline)) {
 #pragma GCC unroll 2
-    for (int u = 0; u < kDepthwiseRows; ++u) {
-      if (edge && first_row + u >= end_row) continue;
-      const int64_t pixel = (n * p.out.height + first_row + u) * p.out.width + column;
+      for (int u = 0; u < kDepthwiseRows; ++u) {
+        if (edge && first_row + u >= end_row) continue;
+        float* line = to + u * out_width * out_step;
 #pragma GCC unroll 4
-      for (int v = 0; v < kDepthwiseColumns; ++v) {
-        if (edge && column + v >= p.out.width) continue;
-        store_some<whole>(finish(sums[u][v], pixel + v),
-                          p.out.data + (pixel + v - p.first_pixel) * p.out.stride + c, count);
+        for (int v = 0; v < kDepthwiseColumns; ++v) {
+          if (edge && column + v >= out_width) continue;
+          store_some<whole>(end(sums[u][v], pixel + u * out_width + v), line + v * out_step, count);
+        }
       }
+    };
+    const Epilogue& e = p.epilogue;
+    if (e.add || e.slopes || e.ceiling < __builtin_inff()) {
+      Epilogue end = e;
+      end.bias = nullptr;
+      write(Finish<whole>(end, c, count));
+    } else {
+      const Floats floor = Floats::all(e.floor);
+      write([floor](Floats sum, int64_t)
+                __attribute__((always_inline)) { return max(floor, sum); });
     }
   }
+
+  // The column of the input that is taken as number k: neighbours add to the same sums, and would
+  // wait for each other.
+  static constexpr int order(int k) { return stride == 1 ? k % 2 * 3 + k / 2 : k; }
 };
 
 // At most two rows, none from `end` on.

@@ -48,8 +48,17 @@ struct DirectPlan {
   int64_t runs;   // of all images
   int64_t block;  // pixels of a task: a part of the only run, or some whole runs
   int64_t blocks, panels;
+  bool few_weights;                 // a task has all panels
   int64_t parts_h, parts_w, depth;  // a sum is cut into parts_h * parts_w of `depth`
 };
+
+// Weights of several panels, so few that all stay in the L1 cache beside a tile: each tile of
+// pixels meets them all, and its outputs are written side by side.
+inline bool has_few_weights(const DirectConv& p) {
+  constexpr int64_t kFewWeights = 6 << 10;
+  const ColumnPanels panels(p.out.channels);
+  return panels.count() > 1 && p.in.channels * panels.columns() <= kFewWeights;
+}
 
 inline DirectPlan plan_direct(const DirectConv& p, int threads) {
   // The input of a block, in numbers: it stays in a core's L2 cache while the weights pass by.
@@ -60,6 +69,8 @@ inline DirectPlan plan_direct(const DirectConv& p, int threads) {
   plan.run = point ? p.out.pixels() : p.out.width;
   plan.runs = point ? 1 : p.out.batch * p.out.height;
   plan.panels = ColumnPanels(p.group_outputs()).count() * p.groups;
+  plan.few_weights = point && p.groups == 1 && has_few_weights(p);
+  if (plan.few_weights) plan.panels = 1;
   const bool side_by_side =
       w.kernel_w > 1 && w.dilation_w == 1 && p.groups == 1 && p.in.stride == p.in.channels;
   plan.parts_h = w.kernel_h;
@@ -168,9 +179,19 @@ void direct_tile(const DirectConv& p, const DirectPlan& plan, const TileArgument
         }
         const int64_t depth = std::min(left, kSummands - summands);
         if (t.next) {
-          tile.add_product_and_fetch(a, t.a_row, 1, b, depth, t.next + (b - t.b) / vectors);
+          const float* next = t.next + (b - t.b) / vectors;
+          tile.add_dense_product(a, t.a_row, b, depth,
+                                 [&](const float*) __attribute__((always_inline)) {
+                                   _mm_prefetch(next, _MM_HINT_T1);
+                                   next += kLanes;
+                                 });
         } else {
-          tile.template add_product<kAhead>(a, t.a_row, 1, b, b_step, depth);
+          tile.add_dense_product(a, t.a_row, b, depth,
+                                 [](const float* row) __attribute__((always_inline)) {
+                                   for (int c = 0; c < b_step; c += 16) {
+                                     _mm_prefetch(row + kAhead + c, _MM_HINT_T0);
+                                   }
+                                 });
         }
         a += depth;
         b += depth * b_step;
@@ -200,20 +221,24 @@ void direct_rows(const DirectConv& p, const DirectPlan& plan, TileArguments t, i
   using Function = void (*)(const DirectConv&, const DirectPlan&, const TileArguments&);
   static constexpr Function functions[] = {direct_tile<rows + 1, vectors>...};
   constexpr int64_t most = sizeof...(rows);
-  for (int64_t left = (count + most - 1) / most; left > 0; --left) {
-    const int64_t now = (count + left - 1) / left;
-    functions[now - 1](p, plan, t);
-    t.a += now * t.a_row;
-    t.pixel += now;
-    if (t.next) {
-      // A tile fetches one vector of each row of the next panel.
-      t.next += plan.parts_h * plan.parts_w * plan.depth * kLanes;
-      if (t.next >= t.b + 2 * plan.parts_h * plan.parts_w * plan.depth * vectors * kLanes) {
-        t.next = nullptr;
+  // Tiles of nearly equal size, the larger ones first.
+  const int64_t tiles = (count + most - 1) / most, small = count / tiles;
+  const int64_t panel = plan.parts_h * plan.parts_w * plan.depth * kLanes;
+  int fetched = 0;
+  const auto run = [&](int64_t times, int64_t now) {
+    for (; times > 0; --times) {
+      functions[now - 1](p, plan, t);
+      t.a += now * t.a_row;
+      t.pixel += now;
+      if (t.next) {
+        // A tile fetches one vector of each row of the next panel.
+        t.next = ++fetched < vectors ? t.next + panel : nullptr;
       }
     }
-    count -= now;
-  }
+  };
+  const int64_t larger = count - tiles * small;
+  run(larger, small + 1);
+  run(tiles - larger, small);
 }
 
 // `count` rows by a panel of so many vectors.
@@ -229,11 +254,41 @@ inline void direct_panel(const DirectConv& p, const DirectPlan& plan, const Tile
   }
 }
 
+// Pixels [pixel, end), whose first row is `a`, by all panels, tile by tile.
+inline void direct_all_panels(const DirectConv& p, const DirectPlan& plan, const float* a,
+                              int64_t a_row, int64_t pixel, int64_t end) {
+  const ColumnPanels panels(p.out.channels);
+  TileArguments t{};
+  t.a = a;
+  t.a_row = a_row;
+  for (t.pixel = pixel; t.pixel < end; t.pixel += kTileRows, t.a += kTileRows * a_row) {
+    const int64_t rows = std::min<int64_t>(end - t.pixel, kTileRows);
+    for (int64_t panel = 0; panel < panels.count(); ++panel) {
+      const int vectors = panels.width(panel);
+      t.output = panels.first_column(panel);
+      t.columns = std::min<int64_t>(vectors * kLanes, p.out.channels - t.output);
+      t.b = p.packed + t.output * plan.depth;
+      if (rows == kTileRows && vectors == kTileVectors) {
+        direct_tile<kTileRows, kTileVectors>(p, plan, t);  // without the search for a function
+      } else {
+        direct_panel(p, plan, t, rows, vectors);
+      }
+    }
+  }
+}
+
 inline void direct(const DirectConv& p, int threads, TaskRange tasks) {
   const DirectPlan plan = plan_direct(p, threads);
   const Window& w = p.window;
   const ColumnPanels panels(p.group_outputs());
   const int64_t group_depth = p.group_channels() * w.taps();
+  if (plan.few_weights) {
+    for (int64_t task = tasks.first; task < tasks.last; ++task) {
+      const int64_t first = task * plan.block, end = std::min(first + plan.block, plan.run);
+      direct_all_panels(p, plan, p.in.data + first * p.in.stride, p.in.stride, first, end);
+    }
+    return;
+  }
   for (int64_t task = tasks.first; task < tasks.last; ++task) {
     const int64_t block = task / plan.panels, number = task % plan.panels;
     const int64_t group = number / panels.count(), panel = number % panels.count();

@@ -50,6 +50,11 @@ inline void separable(const SeparableConv& p, int threads, float* scratch, TaskR
     depthwise.out.stride = depth;
     depthwise.first_pixel = (n * out.height + row) * out.width;
     depthwise_rows(depthwise, n, row, end);
+    if (has_few_weights(p.point)) {
+      const int64_t pixel = depthwise.first_pixel;
+      direct_all_panels(p.point, plan, scratch, depth, pixel, pixel + (end - row) * out.width);
+      continue;
+    }
     TileArguments t{};
     t.a = scratch;
     t.a_row = depth;

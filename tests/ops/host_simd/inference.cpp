@@ -76,15 +76,19 @@ struct Ends {
   Numbers bias, slopes;
   Epilogue epilogue;
 
-  explicit Ends(int64_t outputs) : bias(random(outputs)), slopes(random(outputs)) {
+  // `plain`: a ReLU, for which kernels have shorter ends.
+  explicit Ends(int64_t outputs, bool plain = false)
+      : bias(random(outputs)), slopes(random(outputs)) {
     epilogue.bias = bias.data();
+    epilogue.floor = plain ? 0 : -2;
+    if (plain) return;
     epilogue.slopes = slopes.data();
-    epilogue.floor = -2;
     epilogue.ceiling = 3;
   }
   double of(double sum, int64_t o) const {
     const double v = sum + bias[o];
-    return std::clamp(v < 0 ? v * slopes[o] : v, -2., 3.);
+    return std::clamp<double>(v < 0 && epilogue.slopes ? v * slopes[o] : v, epilogue.floor,
+                              epilogue.ceiling);
   }
 };
 
@@ -132,13 +136,13 @@ void check_direct(const std::string& level, const InferenceKernels& kernels, int
 }
 
 void check_windows(const std::string& level, const InferenceKernels& kernels, int64_t h, int64_t w,
-                   int64_t channels, const Window& window) {
+                   int64_t channels, const Window& window, bool plain = false) {
   const Blob in(2, h, w, channels, 2, false);
   const int64_t out_h = fitting(h, window.kernel_h, window.stride_h, window.pad_h, 1);
   const int64_t out_w = fitting(w, window.kernel_w, window.stride_w, window.pad_w, 1);
   const std::string size = std::to_string(h) + " x " + std::to_string(w);
   const Numbers weight = random(window.taps() * channels);
-  const Ends ends(channels);
+  const Ends ends(channels, plain);
   Blob out(2, out_h, out_w, channels, 1, true);
   const DepthwiseConv conv = {in.image, out.image, window, weight.data(), ends.epilogue};
   last_first(kernels.depthwise_tasks(conv),
@@ -242,15 +246,18 @@ void check_pointwise(const std::string& level, const InferenceKernels& kernels) 
 void check_level(const std::string& level, const InferenceKernels& kernels) {
   const Window point = {1, 1, 1, 1, 0, 0, 1, 1};
   check_direct(level, kernels, 1, 7, 7, 600, 70, 1, point, 0, 2);  // weights fetched ahead
+  check_direct(level, kernels, 1, 7, 7, 33, 70, 1, point, 2, 2);   // all panels in a task
   check_direct(level, kernels, 2, 5, 9, 3, 16, 1, {3, 3, 2, 2, 0, 0, 1, 1}, 0, 1);
   check_direct(level, kernels, 1, 9, 8, 34, 66, 2, {3, 2, 1, 1, 0, 0, 2, 2}, 5, 3);
   check_direct(level, kernels, 1, 1, 1, 1, 1, 1, point, 0, 1);
   for (const int64_t stride : {1, 2, 3}) {
     check_windows(level, kernels, 9, 17, 21, {3, 3, stride, stride, 1, 1, 1, 1});
     check_windows(level, kernels, 3, 2, 16, {3, 3, stride, stride, 1, 1, 1, 1});
+    check_windows(level, kernels, 9, 17, 21, {3, 3, stride, stride, 1, 1, 1, 1}, true);
   }
   check_windows(level, kernels, 6, 12, 33, {2, 5, 1, 2, 0, 3, 1, 1});
   check_separable(level, kernels, 9, 7, 21, 70, {3, 3, 1, 1, 1, 1, 1, 1}, 2);
+  check_separable(level, kernels, 9, 7, 130, 70, {3, 3, 1, 1, 1, 1, 1, 1}, 2);
   check_separable(level, kernels, 12, 9, 16, 5, {3, 3, 2, 2, 1, 1, 1, 1}, 1);
   check_separable(level, kernels, 5, 30, 33, 40, {2, 5, 1, 2, 0, 3, 1, 1}, 3);
   for (const int64_t batch : {1, 3, 5}) check_product(level, kernels, batch, 77, 19);
