@@ -60,7 +60,7 @@ lock: ## requirements.lock anew from requirements.txt: all packages with the has
 
 matrix: ## the wheel, built and tested outside of the checkout, for each PYTHONS='3.11 3.13' and TORCHES='2.10.0 2.14.1'
 	$(PYTHON) -m venv build/nox && build/nox/bin/pip install --quiet nox==$(NOX) uv==$(UV)
-	$(if $(PYTHONS),PYTHONS='$(PYTHONS)') $(if $(TORCHES),TORCHES='$(TORCHES)') build/nox/bin/nox --envdir build/matrix --session tests -- $(ARGS)
+	$(if $(PYTHONS),PYTHONS='$(PYTHONS)') $(if $(TORCHES),TORCHES='$(TORCHES)') build/nox/bin/nox --envdir build/matrix --error-on-missing-interpreters --session tests -- $(ARGS)
 
 test-gpu: ## build, test and benchmark with the Python at hand on a machine with a GPU; no network needed
 	bash benchmarks/run_on_gpu.sh $(ARGS)

@@ -2,10 +2,11 @@
 
     make matrix                                         all of them, a quarter of an hour of two cores each
     make matrix PYTHONS='3.11 3.13' TORCHES=2.10.0      some
-    make matrix ARGS=tests                              all tests that run outside of a checkout, not their core alone
+    make matrix ARGS='tests/data tests/tools'           other rooms' tests than the core's
 
 Each session makes an environment of its own, builds the source archive and from it the wheel against that PyTorch,
-installs it, and runs the tests in a folder where nothing of the checkout can stand in for what the wheel lacks.
+installs it, and runs the tests in a folder where nothing of the checkout can stand in for what the wheel lacks.  A
+Python that neither PATH has nor uv can fetch is an error: PATH=/opt/python3.13/bin:$PATH make matrix PYTHONS=3.13.
 docs/reliability.md says which were run.
 """
 
@@ -27,7 +28,7 @@ CORE = ("tests/random", "tests/ops", "tests/net", "tests/layers", "tests/solver"
 TOOLS = [
     line
     for line in (ROOT / "requirements.txt").read_text().splitlines()
-    if line.startswith(("pytest==", "pytest-xdist==", "hypothesis=="))
+    if line.startswith(("pytest==", "pytest-xdist==", "hypothesis==", "grpcio-tools=="))
 ]
 
 nox.options.default_venv_backend = "uv|virtualenv"

@@ -1,5 +1,6 @@
 """Print the completion of commands and flags for a shell.
 
+    mkdir -p ~/.local/share/bash-completion/completions
     caffe-compat completion bash > ~/.local/share/bash-completion/completions/caffe-compat
     caffe-compat completion zsh > "${fpath[1]}/_caffe-compat"
 

@@ -1,9 +1,8 @@
-"""Networks in processes of this machine: several devices, several networks on each."""
+"""Networks in processes of this machine: several devices, several processes on each."""
 
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,13 +15,13 @@ from pathlib import Path
 from reproduce.lease import LEASE_S
 from reproduce.mode import Mode
 from reproduce.network import Network
-from reproduce.runners import Ended, ended, is_done
+from reproduce.runners import FAULT, Ended, Outcome, ended, is_done
 from reproduce.stop_signals import LEAVE, StopSignals
 
 
 @dataclass
 class _Worker:
-    network: Network
+    networks: list[Network]
     process: ForkServerProcess
     connection: Connection
     device: str
@@ -46,15 +45,15 @@ class LocalProcesses:
         """Whether a device has a place."""
         return bool(self._free)
 
-    def start(self, network: Network) -> None:
+    def start(self, networks: Sequence[Network]) -> None:
         """Start a process on the first device that has a place."""
         device = self._free.pop(0)
         ours, theirs = self._context.Pipe()
-        folder = self._out.resolve() / network.name
-        process = self._context.Process(target=_work, args=(theirs, folder, device, self._mode, self._lease_s))
+        folders = [self._out.resolve() / network.name for network in networks]
+        process = self._context.Process(target=_work, args=(theirs, folders, device, self._mode, self._lease_s))
         process.start()
         theirs.close()
-        self._workers.append(_Worker(network, process, ours, device))
+        self._workers.append(_Worker(list(networks), process, ours, device))
 
     def ended(self, wait_s: float) -> list[Ended]:
         """Those whose processes have ended."""
@@ -63,7 +62,7 @@ class LocalProcesses:
         for worker in over:
             self._workers.remove(worker)
             self._free.append(worker.device)
-        return [_what_became_of(worker, self._out) for worker in over]
+        return [network for worker in over for network in _what_became_of(worker, self._out)]
 
     def leave(self) -> None:
         """SIGTERM for all."""
@@ -119,17 +118,14 @@ def _python_path(folder: Path) -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
-def _work(connection: Connection, folder: Path, device: str, mode: Mode, lease_s: float) -> None:
+def _work(connection: Connection, folders: Sequence[Path], device: str, mode: Mode, lease_s: float) -> None:
     """The body of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then stops us
     with StopSignals() as signals:
         threading.Thread(target=_end_with_parent, args=(connection,), daemon=True).start()
         from reproduce.train_one import attempt
 
-        code, why = attempt(folder, device, mode, lease_s=lease_s, asked_to_leave=signals.asked)
-        if why:
-            connection.send(why)
-    sys.exit(code)
+        connection.send(attempt(folders, device, mode, lease_s=lease_s, asked_to_leave=signals.asked))
 
 
 def _end_with_parent(connection: Connection) -> None:
@@ -140,16 +136,19 @@ def _end_with_parent(connection: Connection) -> None:
         os._exit(1)
 
 
-def _what_became_of(worker: _Worker, out: Path) -> Ended:
-    """What became of a process that has ended."""
-    code, why = worker.process.exitcode or 0, ""
+def _what_became_of(worker: _Worker, out: Path) -> list[Ended]:
+    """What became of the networks of a process that has ended."""
+    code, outcomes = worker.process.exitcode or 0, list[Outcome]()
     if worker.connection.poll():
         with suppress(EOFError):
-            why = worker.connection.recv()
+            outcomes = worker.connection.recv()
     worker.connection.close()
-    if is_done(worker.network, out):
-        return Ended(worker.network)
-    if not why:
+    if not outcomes:
         what = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-        why = f"{out / worker.network.name}: the process of this network {what}"
-    return ended(worker.network, code, why)
+        outcomes = [
+            Outcome(FAULT, f"{out / network.name}: the process of this network {what}") for network in worker.networks
+        ]
+    return [
+        Ended(network) if is_done(network, out) else ended(network, outcome)
+        for network, outcome in zip(worker.networks, outcomes, strict=True)
+    ]

@@ -44,6 +44,11 @@ class Network:
         return f"half{self.split}{self.base}" if self.base_network else self.data
 
     @property
+    def images(self) -> tuple[str, str, str, int | None]:
+        """Networks of which this is the same read the same images, less the same mean, and may do so side by side."""
+        return self.data, self.test_data, self.mean_data, self.seed
+
+    @property
     def kind(self) -> tuple[bool, int]:
         """(whether layers are frozen, how many): networks of one kind take about as long as each other."""
         return (True, self.n) if self.frozen else (False, 0)

@@ -182,6 +182,15 @@ class Options:
     seeds: int = field(
         default=1, metadata=_read(_positive, "how many seeds, from --seed on: each network that often, for intervals")
     )
+    same_crops: bool = field(
+        default=False,
+        metadata=_read(
+            None,
+            "networks that train on the same images see them in the same windows and mirrors, so that --together can "
+            "compute the frozen layers that they have in common once",
+            same=True,
+        ),
+    )
     devices: tuple[str, ...] = field(
         default=("cpu",),
         metadata=_read(_devices, "cpu, or GPUs as cuda:0,1", steps=(WHOLE_JOB, PREPARE, TRAIN, DIAGNOSE)),
@@ -192,6 +201,14 @@ class Options:
             _positive,
             "networks trained at a time (default: one per core or GPU)",
             steps=(WHOLE_JOB, PREPARE, TRAIN),
+        ),
+    )
+    together: int = field(
+        default=1,
+        metadata=_read(
+            _positive,
+            "networks of the same images that a process trains side by side, reading each batch once",
+            steps=(WHOLE_JOB, TRAIN),
         ),
     )
     retries: int = field(

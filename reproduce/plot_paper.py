@@ -4,6 +4,7 @@
 
 DIR has a folder for each network, named as the authors name theirs (half0A, transfer0A0B_1_4, ...), with its logs:
 train.log, caffe.INFO, half0A.o227963, compressed with gzip or not. Where a run was restarted, all its files count.
+Exit status 1 says that a folder has no result in its logs, as 22 of the authors' 170 have none.
 """
 
 import argparse

@@ -4,7 +4,8 @@
 
 DIR gets train_lmdb (shuffled) and val_lmdb, 256x256 pixels each; in lists/ the lists, compared with the authors'
 MD5s; in subsets/ an index file for each half and reduced set, which a Data layer takes as its source; in means/ the
-mean of each training set.  Started again, it goes on where it stopped.
+mean of each training set.  Started again, it goes on where it stopped.  Exit status 1 says that all is there, but
+that a list differs from the authors', as those of other images do.
 """
 
 import argparse

@@ -43,6 +43,7 @@ class RunSettings:
     outputs: int | None = None  # outputs of fc8; None: as in the prototxt
     scale: float = 1.0  # of max_iter; the schedule, tests, displays and snapshots shrink with it
     seed: int | None = None  # each network's random_seed follows from it and from the name
+    same_crops: bool = False  # networks that train on one data set see the same windows and mirrors
     test_images: tuple[tuple[str, int], ...] = ()  # (data set, test images): one test passes over them once
     same_numbers: bool = False  # one pass only where a test of the solver's length is whole passes
     solver_mode: str = "GPU"
@@ -68,6 +69,9 @@ def write_run_folder(network: Network, settings: RunSettings, out: Path) -> Path
         upgraded = read_net(folder / f"{name}.prototxt")
         upgraded.layer[0].data_param.backend = caffe_pb2.DataParameter.LMDB
         write_text(folder / f"caffe1_{name}.prototxt", _text(upgraded))
+        if name == "train" and settings.same_crops:  # a field of NVCaffe's, which neither 2013's form nor Caffe 1.0 has
+            upgraded.layer[0].transform_param.random_seed = _seed_of_crops(network, settings.seed or 0)
+            write_text(folder / "train.prototxt", _text(upgraded))
     text = _text(solver)
     solver.train_net, solver.test_net[0] = "caffe1_train.prototxt", "caffe1_val.prototxt"
     write_text(folder / "caffe1_solver.prototxt", _text(solver))
@@ -232,9 +236,17 @@ def final_snapshot(solver: Any) -> str:
 
 def _random_seed(network: Network, seed: int) -> int:
     """That of the network of the same name in a run with its seed: one run of several seeds is several runs."""
-    own = seed if network.seed is None else network.seed
     name = network.name.removesuffix(f"-seed{network.seed}")
-    return zlib.crc32(f"{own} {name}".encode()) & 0x7FFFFFFF
+    return zlib.crc32(f"{_own_seed(network, seed)} {name}".encode()) & 0x7FFFFFFF
+
+
+def _seed_of_crops(network: Network, seed: int) -> int:
+    """The same for all networks of one seed that train on one data set."""
+    return zlib.crc32(f"{_own_seed(network, seed)} crops of {network.data}".encode()) & 0x7FFFFFFF
+
+
+def _own_seed(network: Network, seed: int) -> int:
+    return seed if network.seed is None else network.seed
 
 
 def _base_file(network: Network, settings: RunSettings, name: str) -> Path:

@@ -1,7 +1,7 @@
 """Trains the networks of a plan, each after the one it starts from, by whatever starts processes for them.
 
 Everything that a process needs is in the network's folder, so that a ``Runner`` (``local_processes``, ``ray_tasks``,
-``slurm_jobs``) only starts ``train_one`` for a folder and says what became of it.  Several of these loops, on several
+``slurm_jobs``) only starts ``train_one`` for folders and says what became of them.  Several of these loops, on several
 machines, may share a folder: a network whose lease another process has is left to it.
 """
 
@@ -25,6 +25,14 @@ TRAINED, FAULT, WRONG_INPUT, ELSEWHERE, LEFT = 0, 1, 2, 3, 4
 
 #: how long such a process that was started apart from the others waits, in leases, for a network whose holder was lost
 WAIT = 1.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a network that a process trained: ``train_one``'s exit code, and one line where it is not 0."""
+
+    code: int
+    why: str = ""
 
 
 def is_done(network: Network, out: Path) -> bool:
@@ -55,20 +63,21 @@ class Ended:
     left: bool = False
 
 
-def ended(network: Network, code: int, why: str) -> Ended:
-    """What an exit code of ``train_one`` means; ``why``: the line beside it."""
+def ended(network: Network, outcome: Outcome) -> Ended:
+    """What an outcome means."""
+    code = outcome.code
     died = code not in (WRONG_INPUT, ELSEWHERE, LEFT)
-    return Ended(network, why, died=died, elsewhere=code == ELSEWHERE, left=code == LEFT)
+    return Ended(network, outcome.why, died=died, elsewhere=code == ELSEWHERE, left=code == LEFT)
 
 
 class Runner(Protocol):
     """Starts processes that train networks, here or elsewhere."""
 
     def has_room(self) -> bool:
-        """Whether one more network can be started now."""
+        """Whether one more process can be started now."""
 
-    def start(self, network: Network) -> None:
-        """Start a process for a network."""
+    def start(self, networks: Sequence[Network]) -> None:
+        """Start a process for some networks, which it trains side by side."""
 
     def ended(self, wait_s: float) -> list[Ended]:
         """Those that have ended since, after waiting for one so long at most."""
@@ -131,6 +140,7 @@ class _State:
     """How often each network was started, and what became of those that failed."""
 
     most: int
+    together: int
     done: set[str]
     tries: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
@@ -147,19 +157,21 @@ def train_networks(
     out: Path,
     runner: Runner,
     *,
+    together: int = 1,
     retries: int = 0,
     told: Told | None = None,
     signal_to_leave: Callable[[], int] = lambda: 0,
 ) -> list[Failure]:
     """Train what is not done; returns what has failed, where another run has not trained it meanwhile.
 
+    ``together``: how many networks of the same images a process may train side by side.
     A network that fails does not end the others: it is tried again, ``retries`` times, if its process died (and as
     often as it takes where its machine was lost); what starts from it is left out.  Why a network failed stands in its
     folder, too (``failed``).  A network that another process trains is waited for, and taken over when that one is
     lost.  Raises LeftEarly when ``signal_to_leave`` returns the number of a signal.
     """
     told = told or Told()
-    state = _State(1 + retries, {network.name for network in networks if is_done(network, out)})
+    state = _State(1 + retries, together, {network.name for network in networks if is_done(network, out)})
     try:
         while True:
             leaving = signal_to_leave()
@@ -187,16 +199,21 @@ def _start_what_can(networks: Sequence[Network], out: Path, runner: Runner, stat
     waiting = [network for network in ready(networks, out) if state.may_start(network)]
     others = False
     now_s = server_time(out) if waiting else 0.0
-    for network in waiting:
-        if not runner.has_room():
-            break
-        if holder(out / network.name, now_s):
-            others = True
+    while waiting and runner.has_room():
+        group = list[Network]()
+        for network in [other for other in waiting if other.images == waiting[0].images][: state.together]:
+            waiting.remove(network)
+            if holder(out / network.name, now_s):
+                others = True
+            else:
+                group.append(network)
+        if not group:
             continue
-        runner.start(network)
-        state.tries[network.name] += 1
-        state.running.add(network.name)
-        told.start(network)
+        runner.start(group)
+        for network in group:
+            state.tries[network.name] += 1
+            state.running.add(network.name)
+            told.start(network)
     return others
 
 

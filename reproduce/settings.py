@@ -44,7 +44,11 @@ def note_settings(options: Options, threads: int) -> int:
 
 
 #: what a folder of before an option was there means by not naming it
-_UNSAID = {"separate": "False", **dict.fromkeys(("encode_type", "model", "data_a", "data_b", "resize"), "None")}
+_UNSAID = {
+    "separate": "False",
+    "same_crops": "False",
+    **dict.fromkeys(("encode_type", "model", "data_a", "data_b", "resize"), "None"),
+}
 
 
 def is_bound(out: Path) -> bool:

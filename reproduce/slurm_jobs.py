@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from caffe_compat.errors import DataError
 from reproduce.lease import LEASE_S
 from reproduce.mode import Mode
 from reproduce.network import Network
-from reproduce.runners import WAIT, Ended, ended, is_done
+from reproduce.runners import WAIT, Ended, Outcome, ended, is_done
 from reproduce.stop_signals import StopSignals
 
 #: in the run's folder: what submitit writes, and what the jobs print
@@ -24,22 +24,22 @@ _LOST = ("NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED", "REVOKED", "BOOT_FAIL
 
 
 class Training:
-    """What a job runs: one network, from its newest snapshot on.
+    """What a job runs: some networks, from their newest snapshots on.
 
     submitit ends a job whose time is over, or that is preempted, with a signal.  We note it, leave after a snapshot,
     and then let submitit's own handler have it, which puts the job into the queue again.
     """
 
-    def __init__(self, folder: Path, device: str, mode: Mode, lease_s: float) -> None:
-        self.folder, self.device, self.mode, self.lease_s = folder, device, mode, lease_s
+    def __init__(self, folders: Sequence[Path], device: str, mode: Mode, lease_s: float) -> None:
+        self.folders, self.device, self.mode, self.lease_s = folders, device, mode, lease_s
 
-    def __call__(self) -> tuple[int, str]:
+    def __call__(self) -> list[Outcome]:
         """Returns what ``train_one.attempt`` does."""
         from reproduce.train_one import attempt
 
         with StopSignals() as signals:
-            outcome = attempt(
-                self.folder,
+            outcomes = attempt(
+                self.folders,
                 self.device,
                 self.mode,
                 lease_s=self.lease_s,
@@ -49,7 +49,7 @@ class Training:
         if signals.seen and callable(signal.getsignal(signals.seen)):
             os.kill(os.getpid(), signals.seen)
             time.sleep(0.1)  # the handler runs, and does not come back where it puts the job into the queue
-        return outcome
+        return outcomes
 
     def checkpoint(self) -> Any:
         """What submitit runs when the job is started again: the same."""
@@ -59,7 +59,7 @@ class Training:
 
 
 class SlurmJobs:
-    """A ``Runner``: each network is a job.
+    """A ``Runner``: each network, or those that train side by side, is a job.
 
     ``settings``: as options of sbatch, {"partition": "gpu", "time": "240", "gpus_per_node": "1"}; ``time`` in minutes.
     ``cluster``: submitit's name for where jobs run; "local" is for tests.  DataError for what is not there, or wrong.
@@ -78,24 +78,25 @@ class SlurmJobs:
     ) -> None:
         self._out, self._mode, self._lease_s = out.resolve(), mode, lease_s
         self._device, self._most = "cuda:0" if gpu else "cpu", most or MOST
-        self._jobs: list[tuple[Network, Any]] = []
+        self._jobs: list[tuple[list[Network], Any]] = []
         self._executor = _executor(self._out / FOLDER, parameters(settings, mode, cluster), cluster)
 
     def has_room(self) -> bool:
         """Whether one more job may be put into the queue."""
         return len(self._jobs) < self._most
 
-    def start(self, network: Network) -> None:
+    def start(self, networks: Sequence[Network]) -> None:
         """Put a job into the queue."""
-        training = Training(self._out / network.name, self._device, self._mode, self._lease_s)
-        self._jobs.append((network, self._executor.submit(training)))
+        folders = [self._out / network.name for network in networks]
+        training = Training(folders, self._device, self._mode, self._lease_s)
+        self._jobs.append((list(networks), self._executor.submit(training)))
 
     def ended(self, wait_s: float) -> list[Ended]:
         """Those whose jobs have ended; one that was put into the queue again has not."""
         time.sleep(wait_s)
-        over = [(network, job) for network, job in self._jobs if job.done()]
+        over = [pair for pair in self._jobs if pair[1].done()]
         self._jobs = [pair for pair in self._jobs if pair not in over]
-        return [self._what_became_of(network, job) for network, job in over]
+        return [network for networks, job in over for network in self._what_became_of(networks, job)]
 
     def leave(self) -> None:
         """Jobs need us no more: they go on, and those that wait will start."""
@@ -105,16 +106,18 @@ class SlurmJobs:
         """The same."""
         self._jobs = []
 
-    def _what_became_of(self, network: Network, job: Any) -> Ended:
+    def _what_became_of(self, networks: Sequence[Network], job: Any) -> list[Ended]:
         error = job.exception()
-        if is_done(network, self._out):
-            return Ended(network)
-        if error is not None:
-            reason = (str(error).strip() or "no reason").splitlines()[-1][:200]
-            lost = any(job.state.startswith(state) for state in _LOST)
-            return Ended(network, f"{network.name}: Slurm's job {job.job_id}: {reason}", died=True, lost=lost)
-        code, why = job.result()
-        return ended(network, code, why)
+        if error is None:
+            return [ended(network, outcome) for network, outcome in zip(networks, job.result(), strict=True)]
+        reason = (str(error).strip() or "no reason").splitlines()[-1][:200]
+        lost = any(job.state.startswith(state) for state in _LOST)
+        return [
+            Ended(network)
+            if is_done(network, self._out)
+            else Ended(network, f"{network.name}: Slurm's job {job.job_id}: {reason}", died=True, lost=lost)
+            for network in networks
+        ]
 
 
 def parameters(settings: Mapping[str, str], mode: Mode, cluster: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Train one network, whose folder says everything, from its newest snapshot to the end.
 
     python reproduce/train_one.py OUT/transfer0A0B_1_4 --device cuda:0
+    python reproduce/train_one.py OUT/transfer0A0B_1_4 OUT/transfer0A0B_1_5 --device cuda:0      side by side
 
 Started again after a kill it continues, and ends with the same bits.  SIGTERM, SIGUSR1 and SIGUSR2 end it after a
 snapshot.  Exit codes: 0 trained, 1 a fault of the program, 2 wrong input, 3 another process trains it, 4 asked to
@@ -18,7 +19,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -33,11 +34,13 @@ from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log
 from caffe_compat.solver.events import Event
 from caffe_compat.solver.metrics import JsonLines
+from caffe_compat.solver.turns import Turns
 from reproduce import torchvision_blocks  # noqa: F401  (the layer type of nets of --model)
 from reproduce.lease import LEASE_S, Held, Lease, LeaseLost
 from reproduce.mode import Mode
 from reproduce.results import DONE, FAILED, METRICS, note_failure
-from reproduce.runners import ELSEWHERE, FAULT, LEFT, TRAINED, WAIT, WRONG_INPUT
+from reproduce.runners import ELSEWHERE, FAULT, LEFT, TRAINED, WAIT, WRONG_INPUT, Outcome
+from reproduce.side_by_side import Common, has_own_crops, train_in_turns
 from reproduce.stop_signals import StopSignals
 
 LOG = "train.log"
@@ -48,30 +51,60 @@ class Left(CaffeCompatError):
 
 
 def attempt(
-    folder: Path,
+    folders: Sequence[Path],
     device: str,
     mode: Mode,
     *,
     lease_s: float = LEASE_S,
     wait_s: float = 0.0,
     asked_to_leave: Callable[[], bool] = lambda: False,
-) -> tuple[int, str]:
-    """``train``, and what became of it: an exit code, and one line where it is not 0."""
-    try:
-        train(folder, device, mode, lease_s=lease_s, wait_s=wait_s, asked_to_leave=asked_to_leave)
-    except (Held, LeaseLost) as error:
-        return ELSEWHERE, str(error)
-    except Left as error:
-        return LEFT, str(error)
-    except (CaffeCompatError, OSError) as error:
-        return WRONG_INPUT, _explain(error, folder)
-    except Exception:
-        traceback.print_exc()  # a fault of ours: all of it, not squeezed into one line
-        return FAULT, f"{folder.name}: ended by an error of the program; its traceback stands above"
-    return TRAINED, ""
+) -> list[Outcome]:
+    """``train``, and what became of each: an exit code, and one line where it is not 0.
+
+    Several networks are trained side by side (``side_by_side``); one that fails does not end the others.
+    """
+    outcomes = [Outcome(TRAINED)] * len(folders)
+    common = Common() if len(folders) > 1 else None
+    trainings = [
+        training(folder, device, mode, lease_s=lease_s, wait_s=wait_s, asked_to_leave=asked_to_leave, common=common)
+        for folder in folders
+    ]
+
+    def over(number: int, error: Exception | None) -> None:
+        if error is not None:
+            outcomes[number] = _outcome(error, folders[number])
+
+    if len(trainings) > 1:
+        train_in_turns(trainings, device, over)
+        return outcomes
+    for number, turns in enumerate(trainings):
+        try:
+            for _ in turns:
+                pass
+        except Exception as error:
+            over(number, error)
+    return outcomes
 
 
-def train(
+def _outcome(error: Exception, folder: Path) -> Outcome:
+    """What an error that has ended a training means."""
+    if isinstance(error, Held | LeaseLost):
+        return Outcome(ELSEWHERE, str(error))
+    if isinstance(error, Left):
+        return Outcome(LEFT, str(error))
+    if isinstance(error, CaffeCompatError | OSError):
+        return Outcome(WRONG_INPUT, _explain(error, folder))
+    traceback.print_exception(error)  # a fault of ours: all of it, not squeezed into one line
+    return Outcome(FAULT, f"{folder.name}: ended by an error of the program; its traceback stands above")
+
+
+def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # noqa: B008 (it is frozen)
+    """All of ``training``."""
+    for _ in training(folder, device, mode):
+        pass
+
+
+def training(
     folder: Path,
     device: str = "cpu",
     mode: Mode = Mode(),  # noqa: B008 (it is frozen)
@@ -79,12 +112,14 @@ def train(
     lease_s: float = LEASE_S,
     wait_s: float = 0.0,
     asked_to_leave: Callable[[], bool] = lambda: False,
-) -> None:
-    """Train the network of ``folder`` to its end; does nothing when it has got there.
+    common: Common | None = None,
+) -> Iterator[None]:
+    """Train the network of ``folder`` to its end, in turns; does nothing when it has got there.
 
     Works in ``folder``, where the paths of the prototxts start.  Writes the log (``train.log``),
     the same events as JSON lines (``train.jsonl``), snapshots, and at the very end ``done``.
     ``lease_s``, ``wait_s``: ``seconds`` and ``wait_s`` of ``Lease``.  ``asked_to_leave`` is asked after each iteration.
+    ``common``: with the other networks of this process.
     Raises Held or LeaseLost when another process trains it, Left when it was asked to leave and has written a snapshot,
     CaffeCompatError or OSError for all else.
     """
@@ -106,10 +141,13 @@ def train(
                 precision=mode.precision,
                 may_write=lambda: lease.check(sure=True),
             )
-            if mode.fast:
-                for what in look_up_prefixes(solver, solver.param):
-                    log.line("prefix.py:1", what)
-            left = _solve(solver, log, lease, asked_to_leave)
+            said = look_up_prefixes(solver, solver.param) if mode.fast else []
+            # Alone, too, where others may train beside it another time: the same operators, the same bits.
+            common = Common() if common is None and has_own_crops(solver) else common
+            said += common.join(solver) if common is not None else []
+            for what in said:
+                log.line("prefix.py:1", what)
+            left = yield from _solve(solver, log, lease, asked_to_leave)
         if left is not None:
             raise Left(f"{folder.name}: left at iteration {left}, after a snapshot; run the same command to continue")
         lease.check(sure=True)
@@ -132,7 +170,7 @@ def look_up_prefixes(solver: Solver, param: Any) -> list[str]:
     return said
 
 
-def _solve(solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], bool]) -> int | None:
+def _solve(solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], bool]) -> Turns[int | None]:
     """Train to the end; the iteration where it was left before."""
     leaving = _Leaving(asked_to_leave)
     solver.set_action_function(leaving.action)
@@ -142,7 +180,7 @@ def _solve(solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], 
         if state is None:
             for weights in solver.param.weights:
                 solver.net.copy_from(weights, warn=False)  # the Solver has said what fits
-        solver.solve(state)
+        yield from solver.solve_in_turns(state)
         return solver.iter if leaving.left else None
     finally:
         solver.close()
@@ -234,28 +272,29 @@ def _explain(error: Exception, folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one folder; returns the exit code."""
-    parser = argparse.ArgumentParser(description="train one network of the experiment")
-    parser.add_argument("folder", type=Path)
+    """Train the networks of some folders; returns the exit code, of several the first that is not 0."""
+    parser = argparse.ArgumentParser(description="train one network of the experiment, or several side by side")
+    parser.add_argument("folder", type=Path, nargs="+")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:0, ... (default: cpu)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--fast", action="store_true", help="the solver's fast mode (docs/solver.md)")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
     args = parser.parse_args(arguments)
-    folder = args.folder.absolute()
+    folders = [folder.absolute() for folder in args.folder]
     with StopSignals() as signals:
-        code, why = attempt(
-            folder,
+        outcomes = attempt(
+            folders,
             args.device,
             Mode(args.threads, args.fast, args.precision),
             wait_s=WAIT * LEASE_S,
             asked_to_leave=signals.asked,
         )
-    if code != TRAINED:
-        print(f"train_one: {why}", file=sys.stderr)
-    if code in (FAULT, WRONG_INPUT):
-        note_failure(folder, why)
-    return code
+    for folder, outcome in zip(folders, outcomes, strict=True):
+        if outcome.code != TRAINED:
+            print(f"train_one: {outcome.why}", file=sys.stderr)
+        if outcome.code in (FAULT, WRONG_INPUT):
+            note_failure(folder, outcome.why)
+    return next((outcome.code for outcome in outcomes if outcome.code != TRAINED), TRAINED)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,9 @@ def sizes_fit(channels: Count, height: Count, width: Count, values: Count) -> An
 
 def size_error(shape: Sequence[int], values: int) -> DataError:
     """What is wrong where ``sizes_fit`` says no; ``shape``: (channels, height, width)."""
+    if not values and not any(shape):
+        hint = "an AnnotatedDatum, as convert_annoset makes it, is for an AnnotatedData layer"
+        return DataError(f"record has no image; expected a Datum ({hint})")
     sizes = "x".join(map(str, shape))
     return DataError(f"record has {values} values; expected {sizes} (channels x height x width)")
 

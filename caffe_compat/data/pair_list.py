@@ -1,4 +1,4 @@
-"""Lists of image files and the files of their labels: ``image label`` in each line."""
+"""Lists of image files and the files of their labels (or annotations): ``image label`` in each line."""
 
 import os
 from pathlib import Path
@@ -10,11 +10,13 @@ from caffe_compat.errors import DataError, seen_from
 class PairList:
     """The lines of a file, each of two names (or one) without blanks."""
 
-    def __init__(self, path: str | os.PathLike[str], *, need_second: bool = True) -> None:
-        """``need_second``: whether each line must have a second name.  DataError when the file is missing, empty or a
-        line lacks a name."""
+    def __init__(self, path: str | os.PathLike[str], *, need_second: bool = True, second: str = "label") -> None:
+        """``need_second``: whether each line must have a second name, and ``second`` what messages call it.
+
+        DataError when the file is missing, empty or a line lacks a name.
+        """
         self.path = Path(path)
-        expected = "lines of `image label`" if need_second else "lines of `image`"
+        expected = f"lines of `image {second}`" if need_second else "lines of `image`"
         try:
             text = self.path.read_bytes()
         except OSError as error:

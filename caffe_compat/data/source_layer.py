@@ -1,7 +1,7 @@
 """Base of the layers whose batches are made ahead of time in a thread."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Protocol
 
@@ -69,6 +69,13 @@ class BatchSource(Protocol):
     def close(self) -> None: ...
 
 
+class Pool(Protocol):
+    """What hands out batches in place of a layer's own source (``BatchPool``)."""
+
+    def take(self, layer: "SourceLayer") -> tuple[Tensor, ...]:
+        """What ``layer.make_batch`` would return."""
+
+
 class SourceLayer(Layer):
     """A layer without bottoms that hands out the batches of a ``BatchSource``.
 
@@ -82,6 +89,10 @@ class SourceLayer(Layer):
     top_count: ClassVar[tuple[int, int | None]] = (1, 2)
 
     source: BatchSource
+    #: hands out batches that other layers would make, too; None: this one makes its own
+    pool: Pool | None = None
+    #: what stands in the place of a batch's images; None: the images
+    features: Callable[[Tensor], Tensor] | None = None
     prefetch_depth = 4  # batches ahead, as Caffe's data_param.prefetch; 0: made when asked for, without a thread
 
     def next_batch(self) -> tuple[Tensor, ...]:
@@ -89,6 +100,11 @@ class SourceLayer(Layer):
 
         DataError when it cannot be read.
         """
+        tensors = self.make_batch() if self.pool is None else self.pool.take(self)
+        return tensors if self.features is None else (self.features(tensors[0]), *tensors[1:])
+
+    def make_batch(self) -> tuple[Tensor, ...]:
+        """The next batch of our own source; see ``next_batch``."""
         if not self.prefetch_depth:
             tensors = self.source.load()
         else:
@@ -135,6 +151,13 @@ class SourceLayer(Layer):
         self.source.set_state(dict(state))
         self._state = dict(state) if self.prefetch_depth else None
 
+    def go_on_from(self, state: dict[str, Any]) -> None:
+        """Go on after the batches of ``state``, which another layer has made; nothing is looked for before the next."""
+        if self._prefetcher is not None:
+            self._prefetcher.close()
+            self._prefetcher = None
+        self._state = state
+
     def close(self) -> None:
         """Stop the thread, close files; ``next_batch`` would open them again."""
         self._stop()
@@ -172,4 +195,5 @@ class SourceLayer(Layer):
         state = self.__dict__.copy()
         state["_prefetcher"] = None
         state["_state"] = self.source_state()
+        state.pop("pool", None)  # a copy makes its own batches
         return state

@@ -54,8 +54,12 @@ class Transformer:
         force_color: bool = False,
         force_gray: bool = False,
         phase: str = "TRAIN",
+        random_seed: int | None = None,
     ) -> None:
         """The fields of Caffe's ``transform_param``, and ``mean_image`` (C, H, W) in place of a file that holds it.
+
+        ``random_seed``: NVCaffe's; where it is given, the windows and mirrors do not depend on what else the process
+        has drawn.
 
         Raises DataError when two of mean_file, mean_image and mean_value, or force_color and force_gray, are
         given, and when the mean file cannot be read.
@@ -77,6 +81,7 @@ class Transformer:
         self.force_color = force_color
         self.force_gray = force_gray
         self.phase = phase
+        self.random_seed = random_seed
         self.random: CaffeGenerator | None = None
 
     @classmethod
@@ -91,6 +96,7 @@ class Transformer:
             force_color=param.force_color,
             force_gray=param.force_gray,
             phase=phase,
+            random_seed=param.random_seed if param.random_seed >= 0 else None,
         )
 
     @property
@@ -99,8 +105,9 @@ class Transformer:
         return self.mirror or (self.phase == "TRAIN" and self.crop_size > 0)
 
     def start_random(self, seed: int | None = None) -> None:
-        """Begin its own random stream, seeded by one draw of the process-wide stream as in Caffe
-        (or by ``seed``).  Draws nothing when nothing is random."""
+        """Begin its own random stream, seeded by one draw of the process-wide stream as in Caffe (or by ``seed``, or
+        ``random_seed``).  Draws nothing when nothing is random."""
+        seed = self.random_seed if seed is None else seed
         self.random = CaffeGenerator(generator().raw() if seed is None else seed) if self.is_random else None
 
     def decode(self, data: Any) -> np.ndarray:

@@ -8,12 +8,14 @@ from caffe_compat.random.caffe_generator import CaffeGenerator
 
 
 @dataclass
-class _Stream:
+class Stream:
+    """A process-wide stream, in force or put by."""
+
     generator: CaffeGenerator | None = None  # made at its first use
     is_seeded: bool = False
 
 
-_stream = _Stream()
+_stream = Stream()
 
 
 def set_seed(seed: int) -> None:
@@ -45,6 +47,13 @@ def generator() -> CaffeGenerator:
     return _stream.generator
 
 
+def exchange(stream: Stream) -> Stream:
+    """Put ``stream`` in force, in all threads; returns the one that was."""
+    global _stream
+    before, _stream = _stream, stream
+    return before
+
+
 @contextmanager
 def scope(seed: int | None = None) -> Iterator[None]:
     """A process-wide stream of its own for the block: as in a new process, or after ``set_seed(seed)``.
@@ -52,11 +61,10 @@ def scope(seed: int | None = None) -> Iterator[None]:
     At the end the stream that was there goes on where it stood, seeded or not.  CUDA's generators, which ``set_seed``
     starts anew, stay as the block leaves them.  All threads of the process see the block's stream.
     """
-    global _stream
-    before, _stream = _stream, _Stream()
+    before = exchange(Stream())
     try:
         if seed is not None:
             set_seed(seed)
         yield
     finally:
-        _stream = before
+        exchange(before)

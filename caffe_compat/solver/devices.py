@@ -9,26 +9,25 @@ from caffe_compat.proto import caffe_pb2
 def parse_gpus(flag: str, name: str = "--gpu", cpu: str = "no --gpu") -> list[int]:
     """``--gpu``: "" (none), "all", or numbers with commas, to device numbers that exist.
 
-    Raises SolverError, which says ``name`` where it came from, and ``cpu``, what chooses the CPU.
+    Raises SolverError, which says ``name`` where it came from, and ``cpu``, what chooses the CPU ("": nothing does).
     """
     if not flag:
         return []
+    hint = f"; for the CPU give {cpu}" if cpu else ""
     count = torch.cuda.device_count()
     if flag == "all":
         if not count:
-            raise SolverError(f"{name} all: PyTorch finds no CUDA device; for the CPU give {cpu}")
+            raise SolverError(f"{name} all: PyTorch finds no CUDA device{hint}")
         return list(range(count))
     try:
         numbers = [int(word) for word in flag.split(",")]
     except ValueError:
         raise SolverError(
-            f'{name} is "{flag}"; expected "all" or device numbers with commas, such as 0,1; for the CPU give {cpu}'
+            f'{name} is "{flag}"; expected "all" or device numbers with commas, such as 0,1{hint}'
         ) from None
     for number in numbers:
         if not 0 <= number < count:
-            raise SolverError(
-                f"{name} {flag}: there is no CUDA device {number}; PyTorch finds {count}; for the CPU give {cpu}"
-            )
+            raise SolverError(f"{name} {flag}: there is no CUDA device {number}; PyTorch finds {count}{hint}")
     if len(set(numbers)) != len(numbers):
         raise SolverError(f"{name} {flag}: names a device twice")
     return numbers

@@ -12,6 +12,7 @@ from caffe_compat.proto import caffe_pb2
 from caffe_compat.solver.average_precision import COLUMNS, Precision, Verdicts
 from caffe_compat.solver.log import Log, Score
 from caffe_compat.solver.scores import make_scores
+from caffe_compat.solver.turns import Turns
 
 Result = tuple[Mapping[str, Tensor], Tensor]  # output blobs, loss
 
@@ -39,14 +40,18 @@ class Evaluation:
         interval = self._param.test_interval
         return bool(interval) and iteration % interval == 0 and (iteration > 0 or self._param.test_initialization)
 
-    def run(self, iteration: int, number: int) -> list[Score]:
-        """Run test net ``number`` over its test_iter batches: the mean of each output, or nothing when interrupted."""
+    def run(self, iteration: int, number: int) -> Turns[list[Score]]:
+        """Run test net ``number`` over its test_iter batches, a turn for each: the mean of each output, or nothing when
+        interrupted.
+        """
         self._log.testing(iteration, number)
         compute_loss = self._param.test_compute_loss
         net, batches = self._nets[number], self._param.test_iter[number]
         if self._param.eval_type == "detection":
-            return self._run_detection(iteration, number)
-        result = evaluate(net, batches, self._run_net, compute_loss=compute_loss, interrupted=self._interrupted)
+            return (yield from self._run_detection(iteration, number))
+        result = yield from evaluate(
+            net, batches, self._run_net, compute_loss=compute_loss, interrupted=self._interrupted
+        )
         if result is None:
             self._log.test_interrupted()
             return []
@@ -54,10 +59,10 @@ class Evaluation:
         self._log.test(iteration, number, mean_loss, scores)
         return scores
 
-    def _run_detection(self, iteration: int, number: int) -> list[Score]:
+    def _run_detection(self, iteration: int, number: int) -> Turns[list[Score]]:
         """SSD's test: the mean average precision of each output, all made by DetectionEvaluate."""
         param, net = self._param, self._nets[number]
-        result = evaluate_detections(
+        result = yield from evaluate_detections(
             net,
             param.test_iter[number],
             self._run_net,
@@ -81,7 +86,7 @@ def evaluate_detections(
     version: str,
     compute_loss: bool,
     interrupted: Callable[[], bool],
-) -> tuple[float | None, dict[str, Precision]] | None:
+) -> Turns[tuple[float | None, dict[str, Precision]] | None]:
     """(mean loss or None, {output: average precision of ``version``}) over ``batches`` forward passes.
 
     NetError where an output is not DetectionEvaluate's.  None when ``interrupted``, asked before each batch, says yes.
@@ -101,13 +106,14 @@ def evaluate_detections(
                     f"DetectionEvaluate, (1, 1, rows, {COLUMNS}); send others to a Silence layer"
                 )
             own.add(outputs[name].detach().float().cpu().reshape(-1, COLUMNS).numpy())
+        yield
     found = {name: own.precision(version) for name, own in verdicts.items()}
     return loss / batches if compute_loss and batches else None, found
 
 
 def evaluate(
     net: Net, batches: int, run_net: Callable[[Net], Result], *, compute_loss: bool, interrupted: Callable[[], bool]
-) -> tuple[float | None, list[Score]] | None:
+) -> Turns[tuple[float | None, list[Score]] | None]:
     """(mean loss or None, mean of every number in the outputs) over ``batches`` forward passes.
 
     ``compute_loss``: whether the loss is wanted.  None when ``interrupted``, asked before each batch, says yes.
@@ -125,6 +131,7 @@ def evaluate(
         total = flat.clone() if total is None else total + flat
         if compute_loss:
             loss = loss.to(batch_loss.device) + batch_loss.detach()
+        yield
     means = [] if total is None else (total / batches).tolist()
     return float(loss) / batches if compute_loss and batches else None, make_scores(net, outputs, means)
 

@@ -1,7 +1,7 @@
 """Caffe's training loop: forward, backward, update, test, display, snapshot, in Caffe's order."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from caffe_compat.solver.snapshot import Snapshots, find_snapshot
 from caffe_compat.solver.solver_checks import check_snapshot_folder, check_snapshot_prefix, check_solver
 from caffe_compat.solver.train_step import RecordedStep, TrainStep, make_train_step
 from caffe_compat.solver.training_state import TrainingState
+from caffe_compat.solver.turns import Turns, take_all
 from caffe_compat.solver.update import Update
 
 Callback = Callable[["Solver"], None]
@@ -165,14 +166,8 @@ class Solver:
 
     def step(self, iterations: int) -> None:
         """Make ``iterations`` updates, with the tests, displays and snapshots that fall due."""
-        self.state.start_window()
-        self._requests.stopping = False
-        self._display.restart(self.iter)
-        stop = self.iter + iterations
-        self._disturbed = True
         with use_precision(self.precision):
-            while self.iter < stop and not self._requests.stopping:
-                self._iterate()
+            take_all(self._step(iterations))
 
     def solve(self, resume: str | os.PathLike[str] | None = None) -> None:
         """Train to max_iter, from ``resume`` (a .solverstate) if given; snapshot, display and test at the end.
@@ -180,6 +175,25 @@ class Solver:
         SolverError when another process writes snapshots of the same names; from here, or from the first snapshot, to
         ``close`` such a process is refused.
         """
+        with use_precision(self.precision):
+            take_all(self._solve(resume))
+
+    def solve_in_turns(self, resume: str | os.PathLike[str] | None = None) -> Iterator[None]:
+        """``solve``, as far as the next iteration of training or batch of a test at each ``next``.
+
+        For several solvers of one process that go on side by side.  Each must find the process's random streams and
+        working folder as it left them: see ``caffe_compat.random.own_streams``.
+        """
+        turns = self._solve(resume)
+        while True:
+            with use_precision(self.precision):
+                try:
+                    next(turns)
+                except StopIteration:
+                    return
+            yield
+
+    def _solve(self, resume: str | os.PathLike[str] | None) -> Turns[None]:
         if self.parallel.is_root and self.param.snapshot_after_train:
             check_snapshot_folder(self.param, self.source)  # now, and not after a week
         if self.param.snapshot or self.param.snapshot_after_train:
@@ -188,32 +202,35 @@ class Solver:
         if resume is not None:
             self.log.restoring(resume)
             self.restore(resume)
-        self.step(max(0, self.param.max_iter - self.iter))
+        yield from self._step(max(0, self.param.max_iter - self.iter))
         if self.param.snapshot_after_train and not self._snapshots.is_due():
             self.snapshot()
         if self._requests.stopping:
             self.log.stopped_early()
             return
         if self._display.is_due(self.iter):
-            with use_precision(self.precision):
-                self.smoothed.add(self.run_net(self.net)[1])
+            self.smoothed.add(self.run_net(self.net)[1])
             self.log.final_loss(self.iter, self.smoothed.value())
         if self.param.test_interval and self.iter % self.param.test_interval == 0:
-            self.test_all()
+            yield from self._test_all()
         self.log.done(self.iter)
 
     def test_all(self) -> None:
         """Run every test net over its test_iter batches and log the mean outputs."""
+        with use_precision(self.precision):
+            take_all(self._test_all())
+
+    def _test_all(self) -> Turns[None]:
         if not self.parallel.is_root:
             return
         for number in range(len(self.test_nets)):
             if not self._requests.stopping:
-                self.test(number)
+                yield from self._evaluation.run(self.iter, number)
 
     def test(self, number: int = 0) -> list[Score]:
         """Run one test net over its test_iter batches; logs and returns the mean of each output."""
         with use_precision(self.precision):
-            return self._evaluation.run(self.iter, number)
+            return take_all(self._evaluation.run(self.iter, number))
 
     @property
     def learning_rate(self) -> float:
@@ -282,12 +299,21 @@ class Solver:
 
     # -- one iteration ------------------------------------------------------------------
 
-    def _iterate(self) -> None:
+    def _step(self, iterations: int) -> Turns[None]:
+        self.state.start_window()
+        self._requests.stopping = False
+        self._display.restart(self.iter)
+        stop = self.iter + iterations
+        self._disturbed = True
+        while self.iter < stop and not self._requests.stopping:
+            yield from self._iterate()
+
+    def _iterate(self) -> Turns[None]:
         display = self._display.is_due(self.iter)
         self.train_step.clear_gradients()
         if self._evaluation.is_due(self.iter):
             self._disturbed = True
-            self.test_all()
+            yield from self._test_all()
             if self._requests.stopping:
                 return
         self._call("start")
@@ -311,6 +337,7 @@ class Solver:
         snapshot_due = self._snapshots.is_due()
         self._disturbed |= snapshot_due or self._requests.asks_user
         self._requests.answer(snapshot_due=snapshot_due)
+        yield
 
     def _call(self, moment: str) -> None:
         for function in self._callbacks[moment]:

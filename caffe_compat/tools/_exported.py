@@ -163,7 +163,8 @@ def export(net: Net, inputs: Mapping[str, np.ndarray], path: Path, keep_operator
         ) from error
     buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
     torch.export.save(exported, buffer, extra_files={ARGUMENTS: json.dumps(program.arguments)})
-    path.write_bytes(buffer.getbuffer())
+    with open(path, "wb") as file:
+        file.write(buffer.getbuffer())
 
 
 def run_exported(path: Path, inputs: Mapping[str, np.ndarray], *, trust: bool = False) -> Blobs:

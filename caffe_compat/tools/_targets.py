@@ -45,7 +45,8 @@ def write_state_dict(net: Net, path: Path, args: argparse.Namespace) -> Verdict:
     state = state_of(net, args.batchnorm == "running")
     buffer = io.BytesIO()  # on a full disk PyTorch's own writing to a file ends the process
     torch.save(state, buffer)
-    path.write_bytes(buffer.getbuffer())
+    with open(path, "wb") as file:
+        file.write(buffer.getbuffer())
     return Verdict(_check_state(state, path, args.out))
 
 

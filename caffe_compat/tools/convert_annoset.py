@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     boxes = args.anno_type == "detection"
     if boxes and not args.label_map_file:
         raise DataError("--anno_type=detection needs --label_map_file, the numbers of the names in annotation files")
-    entries: Entries = PairList(args.list_file) if boxes else ImageList(args.list_file)
+    entries: Entries = PairList(args.list_file, second="annotation") if boxes else ImageList(args.list_file)
     order = shuffled(len(entries), args.seed, log) if args.shuffle else None
     log.total(len(entries))
     if args.encode_type and not args.encoded:

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
     log = DeviceQueryLog()
     log.querying(args.gpu)
     devices = []
-    for number in parse_gpus(args.gpu):
+    for number in parse_gpus(args.gpu, cpu=""):
         properties = torch.cuda.get_device_properties(number)
         facts = {
             "Device id": number,

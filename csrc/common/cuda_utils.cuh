@@ -57,11 +57,13 @@ __device__ __forceinline__ void part_here() {
   if (threadIdx.x > 1024) asm volatile("trap;");
 }
 
-// base + count * bytes as one instruction.
+// base + count * bytes as one instruction: ptxas fuses this product and sum, and takes a mad.wide
+// apart.  Volatile, so that nvcc does not work the product out before a loop and add to it there,
+// which takes two.
 __device__ __forceinline__ const char* advanced(const char* base, int count, int bytes) {
-  const char* sum;
-  asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(sum) : "r"(count), "r"(bytes), "l"(base));
-  return sum;
+  int64_t product;
+  asm volatile("mul.wide.s32 %0, %1, %2;" : "=l"(product) : "r"(count), "r"(bytes));
+  return base + product;
 }
 
 // 16 aligned bytes to global memory as one instruction, where nvcc splits the plain assignment.

@@ -126,6 +126,12 @@ __device__ __forceinline__ void load_16_bytes(const char* from, uint32_t (&words
   words[0] = bytes.x, words[1] = bytes.y, words[2] = bytes.z, words[3] = bytes.w;
 }
 
+// 8 likewise.
+__device__ __forceinline__ void load_8_bytes(const char* from, uint32_t (&words)[2]) {
+  const uint2 bytes = *reinterpret_cast<const uint2*>(from);
+  words[0] = bytes.x, words[1] = bytes.y;
+}
+
 }  // namespace caffe_compat
 
 #else

@@ -34,3 +34,5 @@ def test_refused(text: str, message: str, tmp_path: Path) -> None:
 def test_missing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
         PairList(tmp_path / "gone.txt")
+    with pytest.raises(DataError, match="expected lines of `image annotation`"):
+        PairList(tmp_path / "gone.txt", second="annotation")

@@ -4,9 +4,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from caffe_compat import random
 from caffe_compat.data import Transformer, write_mean
 from caffe_compat.data.transformer import CropWindow
 from caffe_compat.errors import DataError
+from caffe_compat.proto import parse_net
 from caffe_compat.random import CaffeGenerator
 from tests.data.conftest import noise_images
 
@@ -18,6 +20,20 @@ def test_draws_mirror_then_row_then_column() -> None:
     for _ in range(20):
         mirror, top, left = stream.raw() % 2, stream.raw() % 4, stream.raw() % 6
         assert transformer.draw(8, 10) == (top, left, mirror == 1)
+
+
+def test_a_seed_of_its_own_takes_no_draw_of_the_process() -> None:
+    """transform_param.random_seed, of NVCaffe."""
+    transformer, stream = Transformer(crop_size=5, random_seed=3), CaffeGenerator(3)
+    with random.scope(seed=1):
+        for _ in range(2):  # as a layer is set up, and as its thread starts
+            transformer.start_random()
+        assert random.generator().raw() == CaffeGenerator(1).raw()
+    assert transformer.draw(8, 10) == (stream.raw() % 4, stream.raw() % 6, False)
+    param = parse_net("layer { type: 'Data' transform_param { mirror: true random_seed: 7 } }").layer[0].transform_param
+    assert Transformer.from_param(param, "TRAIN").random_seed == 7
+    param.ClearField("random_seed")
+    assert Transformer.from_param(param, "TRAIN").random_seed is None
 
 
 def test_nothing_random_draws_nothing() -> None:

@@ -67,6 +67,19 @@ inline void load_16_bytes(const char* from, uint32_t (&words)[4]) {
   std::memcpy(words, from, 16);
 }
 
+inline void load_8_bytes(const char* from, uint32_t (&words)[2]) {
+  if (reinterpret_cast<uintptr_t>(from) % 8 != 0) host_cuda::fail("a misaligned 8-byte load");
+  const auto lanes = host_cuda::Machine::get().gather(from);
+  for (unsigned first = 0; first < 32; first += 16) {
+    unsigned banks = 0;
+    for (unsigned i = 0; i < 16; ++i) {
+      banks |= 1u << (reinterpret_cast<uintptr_t>(*lanes[first + i]) / 8 % 16);
+    }
+    if (banks != 0xffff) host_cuda::fail("an 8-byte load with bank conflicts");
+  }
+  std::memcpy(words, from, 8);
+}
+
 template <bool transposed>
 void load_matrices(const char* row, uint32_t (&words)[4]) {
   host_cuda::Machine& machine = host_cuda::Machine::get();

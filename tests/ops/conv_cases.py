@@ -62,4 +62,5 @@ NHWC_CASES = [
 NHWC_FLOAT_CASES = [
     ConvCase((2, 12, 5, 7), 12, (3, 3), padding=(1, 1), groups=3),
     ConvCase((1, 4, 6, 5), 12, (3, 2), (2, 1), (1, 0)),
+    ConvCase((1, 4, 8, 7), 12, (6, 6), padding=(1, 1)),  # more taps than a tile of the weight gradient may have
 ]

@@ -52,13 +52,13 @@ def test_devices_are_shared_out_and_given_back(tmp_path: Path, monkeypatch: pyte
     runner = LocalProcesses(tmp_path, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"])
     for network in networks[:4]:
         assert runner.has_room()
-        runner.start(network)
+        runner.start([network])
     assert not runner.has_room()
     assert started == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
     ended = runner.ended(0.0)
     assert [e.network for e in ended] == networks[:4]
     assert all(e.died and e.why.endswith("the process of this network ended with code 0") for e in ended)
-    runner.start(networks[4])
+    runner.start([networks[4]])
     assert started[4:] == ["cuda:0"]
 
 
@@ -67,7 +67,7 @@ def test_asked_to_leave_it_writes_a_snapshot_and_goes_on_from_it(tmp_path: Path)
     small_run([network], tmp_path, iterations=2000)
     folder = tmp_path / network.name
     runner = LocalProcesses(tmp_path, ["cpu"])
-    runner.start(network)
+    runner.start([network])
     deadline = time.monotonic() + TIMEOUT_S
     while not (folder / "train.jsonl").exists() or '"train"' not in (folder / "train.jsonl").read_text():
         assert time.monotonic() < deadline
@@ -86,11 +86,11 @@ def test_a_network_that_another_trains_is_left_to_it(tmp_path: Path) -> None:
     small_run([network], tmp_path)
     runner = LocalProcesses(tmp_path, ["cpu"])
     with Lease(tmp_path / network.name):
-        runner.start(network)
+        runner.start([network])
         ended = wait_for(runner)
     assert ended.elsewhere
     assert f"process {os.getpid()} works here" in ended.why
-    runner.start(network)
+    runner.start([network])
     assert wait_for(runner) == Ended(network)
     assert is_done(network, tmp_path)
     runner.close()

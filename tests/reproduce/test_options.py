@@ -73,6 +73,7 @@ def test_options_that_decide_the_numbers() -> None:
         "iters": "None",
         "scale": "1.0",
         "seed": "3",
+        "same_crops": "False",
         "fast": "False",
         "precision": "fp32",
         "encode_type": "None",

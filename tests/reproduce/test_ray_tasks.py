@@ -10,7 +10,7 @@ from reproduce import ray_tasks
 from reproduce.mode import Mode
 from reproduce.plan import split_networks
 from reproduce.ray_tasks import RayTasks, connect
-from reproduce.runners import LEFT, Ended
+from reproduce.runners import LEFT, Ended, Outcome
 
 
 class RayError(Exception): ...
@@ -79,24 +79,24 @@ def test_what_a_task_asks_for_and_what_becomes_of_it(tmp_path: Path, monkeypatch
         "max_retries": 0,
         "max_calls": 1,
     }
-    ends = [(LEFT, "left"), RayError("the worker\n crashed"), NodeDiedError(""), TaskCancelledError(), (0, "")]
+    ends = [[Outcome(LEFT, "left")], RayError("the worker\n crashed"), NodeDiedError(""), TaskCancelledError()]
     expected = [
         Ended(network, "left", left=True),
         Ended(network, "half0A: the worker crashed", died=True),
         Ended(network, "half0A: ", died=True, lost=True),
         Ended(network, lost=True),
     ]
-    for outcome, end in zip(ends, expected, strict=False):
+    for outcome, end in zip(ends, expected, strict=True):
         assert runner.has_room()
-        runner.start(network)
+        runner.start([network])
         assert not runner.has_room()
         ray.outcomes = [outcome]
         assert runner.ended(0.0) == [end]
-    assert ray.calls[0] == (str(tmp_path / "half0A"), "cuda:0", mode, 7.0)
-    runner.start(network)
+    assert ray.calls[0] == ([str(tmp_path / "half0A")], "cuda:0", mode, 7.0)
+    runner.start([network])
     ray.alive[1], ray.outcomes = False, [RayError("gone")]
     assert runner.ended(0.0)[0].lost  # its machine may be the one that has died meanwhile
-    runner.start(network)
+    runner.start([network])
     runner.leave()
     runner.leave()
     assert ray.cancelled == [("task6", False)]

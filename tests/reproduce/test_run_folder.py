@@ -139,6 +139,28 @@ def test_each_network_has_a_seed_of_its_own(tmp_path: Path) -> None:
     assert len(seeds) == 12
 
 
+def test_networks_of_one_data_set_see_the_same_crops_where_that_is_wanted(tmp_path: Path) -> None:
+    """With a field of NVCaffe's, which is not in the files for Caffe 1.0."""
+    settings = RunSettings(seed=3, same_crops=True)
+    half = base_half("0", "B")
+    networks = [half, transfer("0", "B", "B", 1), transfer("0", "A", "B", 7), transfer("0", "A", "B", 7, True)]
+    others = [base_half("0", "A"), half.with_seed(4)]
+    seeds = []
+    for network in networks + others:
+        folder = write_run_folder(network, settings, tmp_path)
+        train = read_net(folder / "train.prototxt")
+        seeds.append(train.layer[0].transform_param.random_seed)
+        train.layer[0].transform_param.ClearField("random_seed")
+        assert train == read_net(folder / "caffe1_train.prototxt")
+        assert not read_net(folder / "val.prototxt").layer[0].transform_param.HasField("random_seed")
+    assert len(set(seeds[:4])) == 1
+    assert len(set(seeds)) == 3
+    alone = write_run_folder(half, RunSettings(seed=4, same_crops=True), tmp_path / "alone")
+    assert read_net(alone / "train.prototxt").layer[0].transform_param.random_seed == seeds[-1]
+    plain = write_run_folder(half, RunSettings(seed=3), tmp_path / "plain")
+    assert not read_net(plain / "train.prototxt").layer[0].transform_param.HasField("random_seed")
+
+
 def test_files_for_caffe_1_say_the_same_and_name_the_backend(tmp_path: Path) -> None:
     folder = write_run_folder(transfer("0", "A", "B", 4), RunSettings(), tmp_path)
     for phase in ("train", "val"):

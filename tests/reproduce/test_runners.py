@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from reproduce.lease import Lease
 from reproduce.local_processes import LocalProcesses
 from reproduce.network import Network
 from reproduce.plan import split_networks
-from reproduce.runners import Ended, Failure, LeftEarly, NetworksFailed, Told, ended, is_done, ready, train_networks
+from reproduce.runners import (
+    Ended,
+    Failure,
+    LeftEarly,
+    NetworksFailed,
+    Outcome,
+    Told,
+    ended,
+    is_done,
+    ready,
+    train_networks,
+)
 from tests.reproduce.test_train_one import small_run
 
 
@@ -74,9 +86,9 @@ class StandIn:
     def has_room(self) -> bool:
         return len(self.running) < self.room
 
-    def start(self, network: Network) -> None:
-        self.started.append(network.name)
-        self.running.append(network)
+    def start(self, networks: Sequence[Network]) -> None:
+        self.started += [network.name for network in networks]
+        self.running += networks
 
     def ended(self, wait_s: float) -> list[Ended]:
         over, self.running = self.running, []
@@ -87,7 +99,7 @@ class StandIn:
         if code == runners.TRAINED:
             finish(network, self.out)
             return Ended(network)
-        return Ended(network, "gone", lost=True) if code == LOST else ended(network, code, f"code {code}")
+        return Ended(network, "gone", lost=True) if code == LOST else ended(network, Outcome(code, f"code {code}"))
 
     def leave(self) -> None:
         self.left += 1
@@ -128,6 +140,37 @@ def test_each_way_to_end(tmp_path: Path) -> None:
     assert runner.started == ["half0A", "half0B"] + ["half0A"] * 6 + ["transfer0A0B_1_1"]
     assert "code 2" in (tmp_path / "half0B" / "failed").read_text()
     assert runner.closed == 1
+
+
+def test_networks_of_the_same_images_start_together(tmp_path: Path) -> None:
+    """As many as may, without those that another run trains."""
+    networks = split_networks("0", ["base", "AnB", "BnB"], [1, 2, 3])
+    for network in networks:
+        (tmp_path / network.name).mkdir()
+    for network in networks[:2]:
+        finish(network, tmp_path)
+    started = list[list[str]]()
+
+    class Groups(StandIn):
+        def start(self, networks: Sequence[Network]) -> None:
+            started.append([network.name.removeprefix("transfer0") for network in networks])
+            super().start(networks)
+
+    with Lease(tmp_path / "transfer0A0B_1_2"):
+        runner = Groups(tmp_path, {}, room=100)
+        other = next(network for network in networks if network.name == "transfer0A0B_1_2")
+        told = Told(start=lambda network: finish(other, tmp_path))
+        assert train_networks(networks, tmp_path, runner, together=2, told=told) == []
+    assert sorted(started) == [
+        ["A0A_1_1", "A0A_1_2"],
+        ["A0A_1_3"],
+        ["A0B_1_1"],
+        ["A0B_1_3"],
+        ["B0A_1_1", "B0A_1_2"],
+        ["B0A_1_3"],
+        ["B0B_1_1", "B0B_1_2"],
+        ["B0B_1_3"],
+    ]
 
 
 def test_what_another_run_trains_is_waited_for_and_taken_over_when_it_is_lost(

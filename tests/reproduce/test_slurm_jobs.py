@@ -13,7 +13,7 @@ from reproduce import slurm_jobs
 from reproduce.lease import holder
 from reproduce.mode import Mode
 from reproduce.plan import split_networks
-from reproduce.runners import LEFT, Ended, train_networks
+from reproduce.runners import LEFT, Ended, Outcome, train_networks
 from reproduce.slurm_jobs import SlurmJobs, parameters
 from tests.reproduce.test_train_one import small_run
 
@@ -49,7 +49,7 @@ def test_what_becomes_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     jobs = [
         SimpleNamespace(job_id="1", state="FAILED", done=lambda: True, exception=lambda: ValueError("one\ntwo")),
         SimpleNamespace(job_id="2", state="NODE_FAIL", done=lambda: True, exception=lambda: ValueError("gone")),
-        SimpleNamespace(job_id="3", done=lambda: True, exception=lambda: None, result=lambda: (LEFT, "left")),
+        SimpleNamespace(job_id="3", done=lambda: True, exception=lambda: None, result=lambda: [Outcome(LEFT, "left")]),
         SimpleNamespace(job_id="4", done=lambda: False),
     ]
     queue = list(jobs)
@@ -57,7 +57,7 @@ def test_what_becomes_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     runner = SlurmJobs(tmp_path, {}, most=4)
     for _ in jobs:
         assert runner.has_room()
-        runner.start(NETWORK)
+        runner.start([NETWORK])
     assert not runner.has_room()
     assert runner.ended(0.0) == [
         Ended(NETWORK, "half0A: Slurm's job 1: two", died=True),

@@ -30,7 +30,13 @@ def train(folder: Path) -> str:
 
 
 def small_run(
-    networks: list[Network], out: Path, nets: str = "photos", images: int = 24, iterations: int = ITERATIONS
+    networks: list[Network],
+    out: Path,
+    nets: str = "photos",
+    images: int = 24,
+    iterations: int = ITERATIONS,
+    *,
+    same_crops: bool = False,
 ) -> None:
     """Databases and folders of networks that train for a few iterations on images of noise."""
     rng = np.random.default_rng(0)
@@ -43,6 +49,7 @@ def small_run(
         outputs=4,
         scale=iterations / LENGTHS[nets],
         seed=1,
+        same_crops=same_crops,
         test_images=tuple(tests.items()),
         solver_mode="CPU",
     )

@@ -12,6 +12,7 @@ from caffe_compat.proto import parse_message, parse_net
 from caffe_compat.proto.caffe_pb2 import SolverParameter
 from caffe_compat.solver import Log, Score, Solver
 from caffe_compat.solver.evaluation import Result, evaluate, evaluate_detections, forward
+from caffe_compat.solver.turns import take_all
 from tests.solver.conftest import MakeSolver, assert_same_bits, train, weights
 
 RUN = partial(forward, precision="fp32")
@@ -51,22 +52,22 @@ def test_means_over_batches(echo: Net, monkeypatch: pytest.MonkeyPatch) -> None:
     batches = iter([[1.0, 3.0], [5.0, 1.0]])
     plain = echo.forward_with_loss
     monkeypatch.setattr(echo, "forward_with_loss", lambda: plain(x=torch.tensor([next(batches)])))
-    found = evaluate(echo, 2, RUN, compute_loss=True, interrupted=lambda: False)
+    found = take_all(evaluate(echo, 2, RUN, compute_loss=True, interrupted=lambda: False))
     assert found == (18.0, [Score("loss", 9.0, 2.0), Score("y", 3.0), Score("y", 2.0)])
 
 
 def test_no_loss_unless_asked_for(echo: Net) -> None:
-    found = evaluate(echo, 1, RUN, compute_loss=False, interrupted=lambda: False)
+    found = take_all(evaluate(echo, 1, RUN, compute_loss=False, interrupted=lambda: False))
     assert found is not None
     loss, scores = found
     assert loss is None
     assert [s.value for s in scores] == [0.0, 0.0, 0.0]
-    assert evaluate(echo, 0, RUN, compute_loss=True, interrupted=lambda: False) == (None, [])
+    assert take_all(evaluate(echo, 0, RUN, compute_loss=True, interrupted=lambda: False)) == (None, [])
 
 
 def test_interrupted(echo: Net) -> None:
     answers = iter([False, True])
-    assert evaluate(echo, 5, RUN, compute_loss=False, interrupted=lambda: next(answers)) is None
+    assert take_all(evaluate(echo, 5, RUN, compute_loss=False, interrupted=lambda: next(answers))) is None
 
 
 DETECTOR = """
@@ -125,4 +126,4 @@ def test_detections_have_no_mean(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_detection_of_other_outputs_is_refused(echo: Net) -> None:
     with pytest.raises(NetError, match='output "loss" has shape'):
-        evaluate_detections(echo, 1, RUN, version="Integral", compute_loss=False, interrupted=lambda: False)
+        take_all(evaluate_detections(echo, 1, RUN, version="Integral", compute_loss=False, interrupted=lambda: False))

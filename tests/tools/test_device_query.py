@@ -56,8 +56,8 @@ def test_without_a_number_nothing_is_asked(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("gpus", "message"),
     [
-        ("2", "--gpu 2: there is no CUDA device 2; PyTorch finds 2"),
-        ("x", '--gpu is "x"; expected "all" or device numbers with commas'),
+        ("2", "--gpu 2: there is no CUDA device 2; PyTorch finds 2\n"),
+        ("x", '--gpu is "x"; expected "all" or device numbers with commas, such as 0,1\n'),
         ("0,0", "--gpu 0,0: names a device twice"),
     ],
 )

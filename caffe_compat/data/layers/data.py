@@ -13,6 +13,7 @@ class Data(SourceLayer):
     """Tops: data (N, C, H, W) and, if there is a second top, label (N)."""
 
     param_fields = ("data_param", "transform_param")
+    fork_fields = ("transform_param.random_seed",)
     top_count = (1, 2)
     state_ignores = ("data_param.prefetch", "data_param.backend")  # what lies at source is in the content
 

@@ -24,6 +24,7 @@ class ImageData(SourceLayer):
     """Tops: data (N, C, H, W), label (N)."""
 
     param_fields = ("image_data_param", "transform_param")
+    fork_fields = ("transform_param.random_seed",)
     top_count = (2, 2)
 
     def setup(self, *bottom_shapes: Shape) -> None:

@@ -19,6 +19,7 @@ class MemoryData(Layer):
     """Tops: data (N, C, H, W), label (N); ``reset`` or ``add_images`` before the first batch."""
 
     param_fields = ("memory_data_param", "transform_param")
+    fork_fields = ("transform_param.random_seed",)
     is_source = True
     has_backward = False
     bottom_count = (0, 0)

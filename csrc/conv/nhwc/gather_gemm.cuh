@@ -16,7 +16,7 @@
 //   multiplied        0   1   2   3   4
 //
 // Where the taps lie, relative to the first one, is in a table in shared memory; a pixel keeps the
-// address of its first tap and a bit for each row and column of its window that is outside.  A copy
+// place of its first tap and a bit for each row and column of its window that is outside.  A copy
 // takes three instructions then: the address, the test of the tap's two bits, and the copy.
 #pragma once
 
@@ -121,7 +121,9 @@ struct GatherMemory {
   static constexpr int kBytesB = Tile::kColumns * kRowBytes * (Format::kSplit ? 2 : 1);
   static constexpr int kStageBytes = kBytesA + kBytesB;
   static constexpr int kTaps = kStages * kStageBytes;  // where the table of taps begins
-  static constexpr int kBytes = kTaps + kMostTaps * kMostTaps * static_cast<int>(sizeof(GatherTap));
+  // A step looks up to kRowChunks - 1 entries beyond the last tap before it turns to the first.
+  static constexpr int kTableEntries = kMostTaps * kMostTaps + kRowChunks;
+  static constexpr int kBytes = kTaps + kTableEntries * static_cast<int>(sizeof(GatherTap));
 };
 
 template <typename Format, int columns>
@@ -134,13 +136,13 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   constexpr int kStageBytes = Memory::kStageBytes, kTapBytes = sizeof(GatherTap);
   constexpr int kRowsPerCopy = kGemmThreads / kRowChunks, kCopiesA = Tile::kRows / kRowsPerCopy;
   constexpr int kBytesPerCopy = kGemmThreads * kChunkBytes;
-  constexpr int kCopiesB = (Memory::kBytesB + kBytesPerCopy - 1) / kBytesPerCopy;
+  constexpr int kMiddleB = 2048;  // an instruction reaches as far back, and one less ahead
   CAFFE_COMPAT_DYNAMIC_SHARED(shared);
 
   const GatherSizes& g = p.g;
   const uint32_t first_pixel = blockIdx.x * Tile::kRows;
   const int first_column = blockIdx.y * columns, group = blockIdx.z;
-  const int taps = p.order.taps;
+  const int taps = p.order.taps, taps_of_step = kRowChunks / p.order.width;
   for (int tap = threadIdx.x; tap < taps; tap += kGemmThreads) {
     reinterpret_cast<GatherTap*>(shared + Memory::kTaps)[tap] = GatherTap(g, tap);
   }
@@ -153,76 +155,96 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
   }
   __syncthreads();
 
-  // What this thread copies: chunk copy_chunk of some rows of A, and some chunks of B.
-  const int copy_chunk = threadIdx.x % kRowChunks, copy_row = threadIdx.x / kRowChunks;
-  const char* x[kCopiesA];
+  // What this thread copies: the chunk of some rows of A that lies at `offset` in the first of
+  // them, and chunks of B.
+  int offset = static_cast<int>(threadIdx.x) * kChunkBytes;
+  keep(offset);
+  const int copy_row = threadIdx.x / kRowChunks;
+  const int copy_chunk = swizzled(copy_row, threadIdx.x % kRowChunks);
+  const int first_tap = copy_chunk / p.order.width, channel_chunk = copy_chunk % p.order.width;
+  auto x =
+      reinterpret_cast<const char*>(p.x + group * g.group_channels + channel_chunk * kPerChunk);
+  int32_t first[kCopiesA];
   uint32_t outside[kCopiesA];
 #pragma unroll
   for (int i = 0; i < kCopiesA; ++i) {
     const GatherPixel& row = rows[copy_row + i * kRowsPerCopy];
-    const int channel = group * g.group_channels + copy_chunk % p.order.width * kPerChunk;
-    x[i] = advanced(reinterpret_cast<const char*>(p.x + channel), row.first, p.pixel_bytes);
+    first[i] = row.first;
     outside[i] = row.outside;
-    keep(x[i]);
+    keep(first[i]);
     keep(outside[i]);
   }
   __syncthreads();
   const char* weight =
       reinterpret_cast<const char*>(p.weight) +
-      (static_cast<int64_t>(group) * gridDim.y + blockIdx.y) * p.steps * Memory::kBytesB +
-      threadIdx.x * kChunkBytes;
+      (static_cast<int64_t>(group) * gridDim.y + blockIdx.y) * p.steps * Memory::kBytesB + offset +
+      kMiddleB;
   keep(weight);
-  int offset_a = shared_offset(copy_row, copy_chunk);
-  int pixel_bytes = p.pixel_bytes, blocks_left = p.order.chunks / p.order.width;
-  int next_stage = 0, next_tap = Memory::kTaps;
-  const int taps_end = Memory::kTaps + taps * kTapBytes;
-  const int taps_on = kRowChunks / p.order.width * kTapBytes;
-  keep(offset_a);
-  keep(pixel_bytes);
-  // Goes on by a step's taps, and where they end to the next channels; behind the last ones all is
-  // outside.
-  const auto go_on = [&](int on) {
-    next_tap += on;
-    while (next_tap >= taps_end) {
-      next_tap -= taps * kTapBytes;
-      --blocks_left;
-#pragma unroll
-      for (int i = 0; i < kCopiesA; ++i) {
-        x[i] += p.order.width * kChunkBytes;
-        if (blocks_left <= 0) outside[i] = ~0u;
-      }
-    }
+
+  // Steps are fetched up to `end`, kStages - 1 ahead of those that are multiplied.  No taps, no
+  // steps: there y is the bias.
+  const int end = p.steps > 0 ? p.steps + kStages - 1 : 0;
+  int step = 0, next_stage = 0, weight_bytes = Memory::kBytesB;
+  // A step's chunks take taps that follow each other, and behind the last tap the first one of the
+  // next channels.  The loops below run to the step `next_turn` before which a chunk gets there,
+  // and need not look for it.  turn_tap: the tap of chunk 0 in that step.
+  const int taps_bytes = taps * kTapBytes;
+  int next_tap = Memory::kTaps + first_tap * kTapBytes,
+      blocks_left = p.order.chunks / p.order.width;
+  int next_turn = 0, turn_tap = 0;
+  const char* under_tap = x;
+  uint32_t tap_bits = 0;
+  const auto find_tap = [&] {
+    const GatherTap tap = *reinterpret_cast<const GatherTap*>(shared + next_tap);
+    under_tap = advanced(x, tap.behind, p.pixel_bytes);
+    tap_bits = tap.bits;
   };
-  // No taps, no steps: there y is the bias.
-  int steps_left = p.steps > 0 ? p.steps : -kStages;
-  if (p.steps > 0) go_on(copy_chunk / p.order.width * kTapBytes);
-  // Beyond the last step it copies zeros that nobody reads.
+  const auto turn = [&] {
+    while (next_tap >= Memory::kTaps + taps_bytes) {
+      next_tap -= taps_bytes;
+      x += p.order.width * kChunkBytes;
+      --blocks_left;
+    }
+    if (blocks_left <= 0) {  // beyond the last channels: zeros
+#pragma unroll
+      for (int i = 0; i < kCopiesA; ++i) outside[i] = ~0u;
+    }
+    if (step >= p.steps) weight_bytes = 0;  // weights that nobody reads
+    find_tap();
+    const uint32_t whole_steps =
+        static_cast<uint32_t>((taps - turn_tap) * p.order.width) / kRowChunks;
+    const int steps = whole_steps > 0 ? static_cast<int>(whole_steps) : 1;
+    turn_tap += steps * taps_of_step;
+    while (turn_tap >= taps) turn_tap -= taps;
+    next_turn = next_turn + steps < end ? next_turn + steps : end;
+  };
   const auto fetch = [&] {
-    char* const stage = shared + next_stage;
+    char* const stage = shared + next_stage + offset;
     next_stage += kStageBytes;
     if constexpr ((kStageBytes & (kStageBytes - 1)) == 0) {
       next_stage &= kStages * kStageBytes - 1;
     } else {
       next_stage = next_stage == kStages * kStageBytes ? 0 : next_stage;
     }
-    const GatherTap tap = *reinterpret_cast<const GatherTap*>(shared + next_tap);
-    const bool more = steps_left > 0;
 #pragma unroll
     for (int i = 0; i < kCopiesA; ++i) {
-      copy_16_bytes_again(stage + offset_a + i * kRowsPerCopy * kRowBytes,
-                          advanced(x[i], tap.behind, pixel_bytes), (outside[i] & tap.bits) == 0);
+      copy_16_bytes_again(stage + i * kBytesPerCopy, advanced(under_tap, first[i], p.pixel_bytes),
+                          (outside[i] & tap_bits) == 0);
     }
+    const char* const weights = advanced(weight, step, weight_bytes);
 #pragma unroll
-    for (int i = 0; i < kCopiesB; ++i) {
-      const int at = i * kBytesPerCopy + static_cast<int>(threadIdx.x) * kChunkBytes;
-      if (Memory::kBytesB % kBytesPerCopy == 0 || i < kCopiesB - 1 || at < Memory::kBytesB) {
-        copy_16_bytes(stage + Memory::kBytesA + at, weight + i * kBytesPerCopy, more);
+    for (int at = 0; at < Memory::kBytesB; at += kBytesPerCopy) {
+      if (at + kBytesPerCopy <= Memory::kBytesB || offset < Memory::kBytesB - at) {
+        copy_16_bytes(stage + Memory::kBytesA + at, weights + at - kMiddleB, true);
       }
     }
     commit_copies();
-    weight += Memory::kBytesB;
-    --steps_left;
-    go_on(taps_on);
+    ++step;
+    next_tap += taps_of_step * kTapBytes;
+    keep(step);  // else the loop carries the values before them as well, for what follows it
+    keep(next_tap);
+    keep(next_stage);
+    find_tap();
   };
 
   // Where this lane reads, in either half of the depth.  Whole groups of 8 rows further on the
@@ -240,41 +262,49 @@ __global__ void __launch_bounds__(kGemmThreads, 2)
 
   WarpAccumulators<Format, kM, kN> sums;
   if (p.steps > 0) {
+    turn();
 #pragma unroll 1
-    for (int stage = 0; stage < kStages - 1; ++stage) fetch();
+    while (step < kStages - 1) {
+      fetch();
+      if (step == next_turn) turn();
+    }
   }
 #pragma unroll 1
-  while (steps_left > -(kStages - 1)) {
-    wait_for_copies<kStages - 2>();
-    // The oldest stage has arrived for everybody, and everybody has multiplied the one before it,
-    // which is filled next.
-    __syncthreads();
-    fetch();
-    const char* const stage = shared + next_stage;  // the oldest: next to be filled
-    const auto load_b = [&](int half, int place, FragmentB(&b)[kN]) {
+  while (step < end) {
+#pragma unroll 1
+    do {
+      wait_for_copies<kStages - 2>();
+      // The oldest stage has arrived for everybody, and everybody has multiplied the one before it,
+      // which is filled next.
+      __syncthreads();
+      fetch();
+      const char* const stage = shared + next_stage;  // the oldest: next to be filled
+      const auto load_b = [&](int half, int place, FragmentB(&b)[kN]) {
 #pragma unroll
-      for (int j = 0; j < kN; j += 2) {
-        uint32_t words[4];
-        load_matrices<false>(stage + read_b[half] + place + j * 8 * kRowBytes, words);
-        b[j] = {words[0], words[1]};
-        b[j + 1] = {words[2], words[3]};
-      }
-    };
-    const auto load_a = [&](int half, int i, FragmentA(&a)[2]) {
+        for (int j = 0; j < kN; j += 2) {
+          uint32_t words[4];
+          load_matrices<false>(stage + read_b[half] + place + j * 8 * kRowBytes, words);
+          b[j] = {words[0], words[1]};
+          b[j + 1] = {words[2], words[3]};
+        }
+      };
+      const auto load_a = [&](int half, int i, FragmentA(&a)[2]) {
 #pragma unroll
-      for (int part = 0; part < 2; ++part) {
-        load_matrices<false>(stage + read_a[half] + (i + part) * 16 * kRowBytes, a[part].words);
-        if constexpr (Format::kFloat && !Format::kSplit) round(a[part].words);
+        for (int part = 0; part < 2; ++part) {
+          load_matrices<false>(stage + read_a[half] + (i + part) * 16 * kRowBytes, a[part].words);
+          if constexpr (Format::kFloat && !Format::kSplit) round(a[part].words);
+        }
+      };
+      if constexpr (Format::kSplit) {
+        sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN], FragmentB(&small)[kN]) {
+          load_b(half, 0, b);
+          load_b(half, Memory::kBytesB / 2, small);
+        });
+      } else {
+        sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN]) { load_b(half, 0, b); });
       }
-    };
-    if constexpr (Format::kSplit) {
-      sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN], FragmentB(&small)[kN]) {
-        load_b(half, 0, b);
-        load_b(half, Memory::kBytesB / 2, small);
-      });
-    } else {
-      sums.add_stage(load_a, [&](int half, FragmentB(&b)[kN]) { load_b(half, 0, b); });
-    }
+    } while (step < next_turn);
+    turn();
   }
   wait_for_copies<0>();
 

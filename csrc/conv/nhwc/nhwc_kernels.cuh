@@ -123,7 +123,8 @@ void conv_nhwc_input_grad_cuda(const T* dy, const T* weight, bool weight_channel
 // How many slices of the weight's size `partial` needs, in float32.
 template <typename T>
 int64_t conv_nhwc_weight_grad_splits(const ConvSizes& s, ConvMath math) {
-  return nhwc_cuda::SplitK(s, std::is_same_v<T, float> && math != ConvMath::kTf32).count;
+  using namespace nhwc_cuda;
+  return with_format<T>(math, [&]<typename Format>(Format) { return split_k<Format>(s).count; });
 }
 
 // dw is contiguous (outputs, channels of a group, kernel_h, kernel_w).
@@ -133,17 +134,16 @@ void conv_nhwc_weight_grad_cuda(const T* dy, const T* x, T* dw, float* partial, 
   using namespace nhwc_cuda;
   const int64_t count = s.outputs * s.depth();
   if (count == 0) return;
-  const SplitK split_k(s, std::is_same_v<T, float> && math != ConvMath::kTf32);
-  const WeightGradArguments<T> p(dy, x, partial, s, split_k);
-  const int rows = weight_grad_rows(s);
+  const SplitK splits =
+      with_format<T>(math, [&]<typename Format>(Format) { return split_k<Format>(s); });
+  const WeightGradArguments<T> p(dy, x, partial, s, splits);
   with_format<T>(math, [&]<typename Format>(Format) {
-    launch_fitting_weight_grad<Format>(p, rows, split_k.count, stream);
+    launch_fitting_weight_grad<Format>(p, weight_grad_rows<Format>(s), splits.count, stream);
   });
   auto kernel = reduce_split_k_nhwc<T>;
-  CAFFE_COMPAT_LAUNCH(kernel, blocks_for(count), kThreads, stream, partial, dw, count,
-                      split_k.count, static_cast<uint32_t>(s.group_channels()),
-                      static_cast<uint32_t>(s.taps()), conv_cuda::Divider(s.group_channels()),
-                      conv_cuda::Divider(s.taps()));
+  CAFFE_COMPAT_LAUNCH(kernel, blocks_for(count), kThreads, stream, partial, dw, count, splits.count,
+                      static_cast<uint32_t>(s.group_channels()), static_cast<uint32_t>(s.taps()),
+                      conv_cuda::Divider(s.group_channels()), conv_cuda::Divider(s.taps()));
 }
 
 }  // namespace caffe_compat

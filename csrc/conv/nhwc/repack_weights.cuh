@@ -35,8 +35,11 @@ struct WeightStrides {
 //     rows 6 and 7   3 2 1 0 | 3 2 1 0
 constexpr int kRowChunks = 4, kRowBytes = kRowChunks * kChunkBytes;
 
+__host__ __device__ __forceinline__ int swizzled(int row, int chunk) {
+  return chunk ^ ((row >> 1) & 3);
+}
 __host__ __device__ __forceinline__ int shared_offset(int row, int chunk) {
-  return row * kRowBytes + (chunk ^ ((row >> 1) & 3)) * kChunkBytes;
+  return row * kRowBytes + swizzled(row, chunk) * kChunkBytes;
 }
 
 // Fragments deal out a warp's columns two by two, so that each lane sums neighbours, which it

@@ -25,7 +25,7 @@
 //   rounding or splitting            1.5             1                0
 //   sums kept outside                0.7             0                0
 //   loads from shared memory         0.2             0.3              0.3
-//   copies and what is around        0.4             0.7              0.9
+//   copies and what is around        0.3             0.6              0.7
 #pragma once
 
 #include "common/mma.cuh"
