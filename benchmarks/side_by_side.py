@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 from google.protobuf import text_format
-from timing import machine
+from timing import machine, open_device
 
 from caffe_compat import Solver
 from caffe_compat.net.flops import training_flops
@@ -103,8 +103,9 @@ def main() -> None:
     parser.add_argument("--fast", action="store_true")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     args = parser.parse_args()
+    device = open_device(args.device)
     warnings.simplefilter("ignore")
-    about = machine(torch.device(args.device))
+    about = machine(device)
     print(f"{about['name']}, {about['threads']} threads, torch {about['torch']}, batches of {args.batch}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
