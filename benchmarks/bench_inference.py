@@ -40,7 +40,8 @@ from caffe_compat.proto import parse_net
 Contestant = Callable[[], dict[str, np.ndarray] | None]
 OURS = "for_inference"
 ONNXRUNTIME, OPENCV, COMPILED = "onnxruntime", "OpenCV", "torch.compile"
-RUNS_PER_TURN = 6  # the first warms the caches that the contestant before has filled
+#: a turn is as many runs, and goes on for so many seconds: the first warm the caches and wake the threads
+FEWEST_RUNS, TURN_S = 4, 0.1
 #: seconds before a turn: onnxruntime's threads wait for more work on a processor of their own for some 50 milliseconds
 REST_S = 0.2
 
@@ -168,6 +169,14 @@ def time_once(run: Callable[[], object]) -> float:
     return 1e3 * (time.perf_counter() - start)
 
 
+def take_turn(run_ms: Callable[[], float]) -> float:
+    """The least milliseconds of the runs of a turn."""
+    took = list[float]()
+    while len(took) < FEWEST_RUNS or sum(took) < 1e3 * TURN_S:
+        took.append(run_ms())
+    return min(took[1:])
+
+
 @contextlib.contextmanager
 def opencv_process(
     python: str | None, net: Net, prototxt: str, images: np.ndarray, threads: int
@@ -210,7 +219,7 @@ def bench(name: str, batch: int, args: argparse.Namespace) -> dict[str, Any]:
         for _ in range(args.rounds):
             for contestant, turn in turns.items():
                 time.sleep(REST_S)
-                times[contestant].append(min([turn() for _ in range(RUNS_PER_TURN)][1:]))
+                times[contestant].append(take_turn(turn))
     return {
         contestant: {
             "least": min(found),
