@@ -1,5 +1,6 @@
 """pycaffe's ``NCCL``: several processes that train one net, over torch.distributed (gloo where there is no GPU)."""
 
+import atexit
 import os
 from collections.abc import Iterable
 from typing import Any, Protocol
@@ -65,6 +66,7 @@ class NCCL:
             backend = "nccl" if mode.device().type == "cuda" else "gloo"
             store = _tcp_store(host, int(port), is_master=False)
             dist.init_process_group(backend, store=store, rank=mode.solver_rank(), world_size=self._count)
+            atexit.register(_leave_group)  # its threads must end before the process does, or they end it
 
     @staticmethod
     def new_uid() -> bytes:
@@ -97,6 +99,11 @@ class NCCL:
         for gradient in gradients:
             dist.all_reduce(gradient)
             gradient.div_(self._count)
+
+
+def _leave_group() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _tcp_store(host: str, port: int, *, is_master: bool) -> Any:
