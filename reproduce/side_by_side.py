@@ -55,7 +55,9 @@ def has_own_crops(solver: Solver) -> bool:
 class InTurn:
     """One network's training, with what it has of the process to itself."""
 
-    def __init__(self, turns: Iterator[None], device: str) -> None:
+    def __init__(self, turns: Iterator[int], device: str) -> None:
+        #: the iteration where it stands; -1 before the first turn
+        self.iteration = -1
         self._turns, self._streams = turns, OwnStreams(torch.device(device))
         self._folder, self._show = os.getcwd(), warnings.showwarning
 
@@ -63,7 +65,7 @@ class InTurn:
         """A turn; False when there was none left.  Raises what ends the training."""
         with self._in_force():
             try:
-                next(self._turns)
+                self.iteration = next(self._turns)
             except StopIteration:
                 return False
         return True
@@ -90,13 +92,18 @@ class InTurn:
 
 
 def train_in_turns(
-    trainings: Sequence[Iterator[None]], device: str, over: Callable[[int, Exception | None], None]
+    trainings: Sequence[Iterator[int]], device: str, over: Callable[[int, Exception | None], None]
 ) -> None:
-    """Train them side by side; ``over`` is told the number of each that ends, and the error that has ended it."""
+    """Train them side by side; ``over`` is told the number of each that ends, and the error that has ended it.
+
+    Each gives its iteration at each turn.  Those that are behind, as after a resume, go on alone until they stand where
+    the others do: from there on they have batches in common.
+    """
     left = {number: InTurn(turns, device) for number, turns in enumerate(trainings)}
     try:
         while left:
-            for number in list(left):
+            behind = min(turn.iteration for turn in left.values())
+            for number in [number for number, turn in left.items() if turn.iteration == behind]:
                 try:
                     if left[number].take():
                         continue

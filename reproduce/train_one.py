@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,7 +34,6 @@ from caffe_compat.precision import PRECISIONS
 from caffe_compat.solver import Log
 from caffe_compat.solver.events import Event
 from caffe_compat.solver.metrics import JsonLines
-from caffe_compat.solver.turns import Turns
 from reproduce import torchvision_blocks  # noqa: F401  (the layer type of nets of --model)
 from reproduce.lease import LEASE_S, Held, Lease, LeaseLost
 from reproduce.mode import Mode
@@ -113,8 +112,8 @@ def training(
     wait_s: float = 0.0,
     asked_to_leave: Callable[[], bool] = lambda: False,
     common: Common | None = None,
-) -> Iterator[None]:
-    """Train the network of ``folder`` to its end, in turns; does nothing when it has got there.
+) -> Iterator[int]:
+    """Train the network of ``folder`` to its end, in turns; does nothing when it has got there.  Gives the iteration.
 
     Works in ``folder``, where the paths of the prototxts start.  Writes the log (``train.log``),
     the same events as JSON lines (``train.jsonl``), snapshots, and at the very end ``done``.
@@ -170,7 +169,9 @@ def look_up_prefixes(solver: Solver, param: Any) -> list[str]:
     return said
 
 
-def _solve(solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], bool]) -> Turns[int | None]:
+def _solve(
+    solver: Solver, log: Log, lease: Lease, asked_to_leave: Callable[[], bool]
+) -> Generator[int, None, int | None]:
     """Train to the end; the iteration where it was left before."""
     leaving = _Leaving(asked_to_leave)
     solver.set_action_function(leaving.action)

@@ -178,8 +178,8 @@ class Solver:
         with use_precision(self.precision):
             take_all(self._solve(resume))
 
-    def solve_in_turns(self, resume: str | os.PathLike[str] | None = None) -> Iterator[None]:
-        """``solve``, as far as the next iteration of training or batch of a test at each ``next``.
+    def solve_in_turns(self, resume: str | os.PathLike[str] | None = None) -> Iterator[int]:
+        """``solve``, as far as the next iteration of training or batch of a test at each ``next``; gives ``iter``.
 
         For several solvers of one process that go on side by side.  Each must find the process's random streams and
         working folder as it left them: see ``caffe_compat.random.own_streams``.
@@ -191,7 +191,7 @@ class Solver:
                     next(turns)
                 except StopIteration:
                     return
-            yield
+            yield self.iter
 
     def _solve(self, resume: str | os.PathLike[str] | None) -> Turns[None]:
         if self.parallel.is_root and self.param.snapshot_after_train:

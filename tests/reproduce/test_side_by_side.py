@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -112,13 +112,13 @@ def test_one_that_fails_ends_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_folder_and_warnings_are_each_ones_own(tmp_path: Path) -> None:
     here, shown = Path.cwd(), list[tuple[str, str]]()
 
-    def training(name: str, turns: int) -> Iterator[None]:
+    def training(name: str, turns: int) -> Iterator[int]:
         folder = tmp_path / name
         folder.mkdir()
         os.chdir(folder)
         warnings.showwarning = lambda message, *_, **__: shown.append((name, str(message)))
         for number in range(turns):
-            yield
+            yield number
             assert Path.cwd() == folder
             warnings.warn(f"{number}", stacklevel=1)
 
@@ -131,3 +131,17 @@ def test_folder_and_warnings_are_each_ones_own(tmp_path: Path) -> None:
     assert over == [(0, None), (1, None)]
     assert Path.cwd() == here
     assert warnings.showwarning is before
+
+
+def test_those_behind_go_on_alone_until_they_stand_where_the_others_do() -> None:
+    """As after a resume; a test's batches are turns at one iteration."""
+    took = list[tuple[str, int]]()
+
+    def training(name: str, iterations: Sequence[int]) -> Iterator[int]:
+        for iteration in iterations:
+            took.append((name, iteration))
+            yield iteration
+
+    train_in_turns([training("a", [4, 5, 5, 6]), training("b", [1, 2, 4, 5, 5, 6])], "cpu", lambda *_: None)
+    first = [("a", 4), ("b", 1), ("b", 2), ("b", 4)]
+    assert took == [*first, *((name, iteration) for iteration in (5, 5, 6) for name in "ab")]

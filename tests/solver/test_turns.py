@@ -34,9 +34,9 @@ def test_two_solvers_side_by_side_train_as_each_alone(make_solver: MakeSolver) -
     turns = [solver.solve_in_turns() for solver in solvers]
     where: list[list[int]] = [[], []]
     while any(not seen or seen[-1] >= 0 for seen in where):
-        for solver, streams, work, seen in zip(solvers, own, turns, where, strict=True):
+        for streams, work, seen in zip(own, turns, where, strict=True):
             with streams.in_force():
-                seen.append(solver.iter if next(work, "over") is None else -1)
+                seen.append(next(work, -1))
     batches = solvers[0].param.test_iter[0]
     assert where[0] == where[1] == [0] * batches + [1, 2, 3, 4] + [4] * batches + [-1]
     for solver, (weights, _) in zip(solvers, alone, strict=True):
