@@ -6,10 +6,9 @@ lease, log, random streams, snapshots and failure.  Its numbers are those that i
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 
@@ -55,7 +54,7 @@ def has_own_crops(solver: Solver) -> bool:
 class InTurn:
     """One network's training, with what it has of the process to itself."""
 
-    def __init__(self, turns: Iterator[int], device: str) -> None:
+    def __init__(self, turns: Generator[int, None, None], device: str) -> None:
         #: the iteration where it stands; -1 before the first turn
         self.iteration = -1
         self._turns, self._streams = turns, OwnStreams(torch.device(device))
@@ -73,8 +72,7 @@ class InTurn:
     def close(self) -> None:
         """End the training where it is."""
         with self._in_force():
-            close: Callable[[], Any] = getattr(self._turns, "close", lambda: None)
-            close()
+            self._turns.close()
 
     @contextmanager
     def _in_force(self) -> Iterator[None]:
@@ -92,7 +90,7 @@ class InTurn:
 
 
 def train_in_turns(
-    trainings: Sequence[Iterator[int]], device: str, over: Callable[[int, Exception | None], None]
+    trainings: Sequence[Generator[int, None, None]], device: str, over: Callable[[int, Exception | None], None]
 ) -> None:
     """Train them side by side; ``over`` is told the number of each that ends, and the error that has ended it.
 

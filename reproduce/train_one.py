@@ -58,7 +58,7 @@ def attempt(
     wait_s: float = 0.0,
     asked_to_leave: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
-    """``train``, and what became of each: an exit code, and one line where it is not 0.
+    """``training`` to the end, and what became of each: an exit code, and one line where it is not 0.
 
     Several networks are trained side by side (``side_by_side``); one that fails does not end the others.
     """
@@ -97,12 +97,6 @@ def _outcome(error: Exception, folder: Path) -> Outcome:
     return Outcome(FAULT, f"{folder.name}: ended by an error of the program; its traceback stands above")
 
 
-def train(folder: Path, device: str = "cpu", mode: Mode = Mode()) -> None:  # noqa: B008 (it is frozen)
-    """All of ``training``."""
-    for _ in training(folder, device, mode):
-        pass
-
-
 def training(
     folder: Path,
     device: str = "cpu",
@@ -112,7 +106,7 @@ def training(
     wait_s: float = 0.0,
     asked_to_leave: Callable[[], bool] = lambda: False,
     common: Common | None = None,
-) -> Iterator[int]:
+) -> Generator[int, None, None]:
     """Train the network of ``folder`` to its end, in turns; does nothing when it has got there.  Gives the iteration.
 
     Works in ``folder``, where the paths of the prototxts start.  Writes the log (``train.log``),

@@ -60,10 +60,7 @@ class SharedPrefix:
         if self._batch is not batch:
             self._batch, self._made = batch, {}
         done = max((number for number, key in enumerate(keys) if key in self._made), default=-1)
-        blob, value = first, self._made[keys[done]] if done >= 0 else batch.to(device)
-        if done >= 0:
-            blob = _top(units[done])
-        values = {blob: value}
+        values = {first: batch.to(device)} if done < 0 else {_top(units[done]): self._made[keys[done]]}
         for unit, key in zip(units[done + 1 :], keys[done + 1 :], strict=True):
             unit.run(values)
             self._made[key] = values[_top(unit)]

@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +112,7 @@ def test_one_that_fails_ends_no_other(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_folder_and_warnings_are_each_ones_own(tmp_path: Path) -> None:
     here, shown = Path.cwd(), list[tuple[str, str]]()
 
-    def training(name: str, turns: int) -> Iterator[int]:
+    def training(name: str, turns: int) -> Generator[int, None, None]:
         folder = tmp_path / name
         folder.mkdir()
         os.chdir(folder)
@@ -137,7 +137,7 @@ def test_those_behind_go_on_alone_until_they_stand_where_the_others_do() -> None
     """As after a resume; a test's batches are turns at one iteration."""
     took = list[tuple[str, int]]()
 
-    def training(name: str, iterations: Sequence[int]) -> Iterator[int]:
+    def training(name: str, iterations: Sequence[int]) -> Generator[int, None, None]:
         for iteration in iterations:
             took.append((name, iteration))
             yield iteration
